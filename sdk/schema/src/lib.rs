@@ -1,0 +1,33 @@
+//! A Wharf service described: its types, methods and fingerprints, and its values.
+//!
+//! WIT is the one interface language; on the wire its values are postcard, towards people they
+//! are JSON. This crate holds both encodings and the walk between them, driven by the types.
+//! It must not know of sockets, of wasm engines or of the wire protocol.
+//!
+//! Input is hostile: every reader here is bounded by the bytes it was given.
+
+mod document;
+pub mod encoding;
+mod fingerprint;
+mod from_json;
+mod name;
+mod service;
+mod to_json;
+mod types;
+mod value_error;
+#[cfg(feature = "wit")]
+mod wit;
+
+#[cfg(all(test, feature = "wit"))]
+mod agreement_with_serde;
+
+pub use document::{DocumentError, MAX_DOCUMENT};
+pub use fingerprint::Fingerprint;
+pub use from_json::{arguments_from_json, value_from_json};
+pub use name::{MethodPath, NameError, ServiceName, kebab, lower_camel, net_rpc};
+pub use service::{Method, Param, Service, Signature};
+pub use to_json::{Outcome, result_to_json, value_to_json};
+pub use types::{Case, Field, MAX_DEPTH, Type, TypeError, TypeId, Types};
+pub use value_error::{Expected, ValueError};
+#[cfg(feature = "wit")]
+pub use wit::service_from_wit;

@@ -1,0 +1,188 @@
+//! The spellings of services and methods.
+//!
+//! `arith.multiply`, `Arith.Multiply` (net/rpc's) and `demo:arith/arith@0.1.0.multiply` name the
+//! same method: names are compared in kebab-case.
+
+use heck::{ToKebabCase, ToLowerCamelCase, ToUpperCamelCase};
+use semver::Version;
+
+/// `Multiply`, `multiply`, `wordCounts`, `word_counts` in WIT's spelling.
+#[must_use]
+pub fn kebab(name: &str) -> String {
+    name.to_kebab_case()
+}
+
+/// Whether two spellings mean the same name. WIT itself allows words in capitals (`get-HTTP`).
+pub(crate) fn same_name(one: &str, other: &str) -> bool {
+    one == other || kebab(one) == kebab(other)
+}
+
+/// A WIT name as a field of a JSON object: `word-counts` is `wordCounts`.
+#[must_use]
+pub fn lower_camel(name: &str) -> String {
+    name.to_lower_camel_case()
+}
+
+/// A WIT name as Go's net/rpc spells services and methods: `word-counts` is `WordCounts`.
+#[must_use]
+pub fn net_rpc(name: &str) -> String {
+    name.to_upper_camel_case()
+}
+
+/// A name that names nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// No dot, or nothing on one side of it.
+    #[error("'{0}' is not a method: write SERVICE.METHOD, for example arith.multiply")]
+    NotAMethod(String),
+    /// Not a version after the `@`.
+    #[error("'{0}' has no valid version after its '@': write it as in demo:arith/arith@0.1.0")]
+    BadVersion(String),
+    /// Nothing there.
+    #[error("a service's name is empty")]
+    Empty,
+}
+
+/// A service's name, whole or in part: what is left out matches anything.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceName {
+    /// `demo:arith`, where it is given.
+    pub package: Option<String>,
+    /// `arith`
+    pub interface: String,
+    /// `0.1.0`, where it is given.
+    pub version: Option<Version>,
+}
+
+impl ServiceName {
+    /// Parses `arith`, `Arith`, `arith@0.1.0` or `demo:arith/arith@0.1.0`.
+    ///
+    /// # Errors
+    /// On an empty name or a version that is none.
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        let (path, version) = match name.split_once('@') {
+            Some((path, version)) => {
+                let version =
+                    Version::parse(version).map_err(|_| NameError::BadVersion(name.to_owned()))?;
+                (path, Some(version))
+            }
+            None => (name, None),
+        };
+        let (package, interface) = match path.rsplit_once('/') {
+            Some((package, interface)) => (Some(kebab_package(package)), kebab(interface)),
+            None => (None, kebab(path)),
+        };
+        if interface.is_empty() {
+            return Err(NameError::Empty);
+        }
+        Ok(ServiceName { package, interface, version })
+    }
+
+    /// Whether `self`, as somebody wrote it, means the service that is wholly named `full`.
+    #[must_use]
+    pub fn matches(&self, full: &ServiceName) -> bool {
+        self.interface == full.interface
+            && (self.package.is_none() || self.package == full.package)
+            && (self.version.is_none() || self.version == full.version)
+    }
+}
+
+/// `Demo:Arith` as `demo:arith`; the colon stays.
+fn kebab_package(package: &str) -> String {
+    package.split(':').map(kebab).collect::<Vec<_>>().join(":")
+}
+
+impl std::fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(package) = &self.package {
+            write!(f, "{package}/")?;
+        }
+        f.write_str(&self.interface)?;
+        if let Some(version) = &self.version {
+            write!(f, "@{version}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A method's name: its service, a dot, and the method in kebab-case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MethodPath {
+    /// The service.
+    pub service: ServiceName,
+    /// The method, in kebab-case.
+    pub method: String,
+}
+
+impl MethodPath {
+    /// Parses `arith.multiply` and its other spellings; the last dot divides.
+    ///
+    /// # Errors
+    /// When there is no dot, a side is empty or the version is none.
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        let not_a_method = || NameError::NotAMethod(name.to_owned());
+        let (service, method) = name.rsplit_once('.').ok_or_else(not_a_method)?;
+        let method = kebab(method);
+        // `demo:arith/arith@0.1.0` is a service: what follows its last dot is a number.
+        if method.is_empty() || service.is_empty() || method.starts_with(|c: char| c.is_ascii_digit())
+        {
+            return Err(not_a_method());
+        }
+        Ok(MethodPath { service: ServiceName::parse(service)?, method })
+    }
+}
+
+impl std::fmt::Display for MethodPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.service, self.method)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_spellings_name_the_same_method() {
+        let full = ServiceName::parse("demo:arith/arith@0.1.0").unwrap();
+        for spelling in [
+            "arith.multiply",
+            "Arith.Multiply",
+            "arith@0.1.0.multiply",
+            "demo:arith/arith.multiply",
+            "demo:arith/arith@0.1.0.multiply",
+        ] {
+            let path = MethodPath::parse(spelling).unwrap();
+            assert!(path.service.matches(&full), "{spelling}");
+            assert_eq!(path.method, "multiply", "{spelling}");
+        }
+        assert_eq!(MethodPath::parse("TextKit.WordCounts").unwrap().method, "word-counts");
+    }
+
+    #[test]
+    fn what_is_given_must_match() {
+        let full = ServiceName::parse("demo:arith/arith@0.1.0").unwrap();
+        for other in ["arithmetic", "acme:arith/arith", "arith@0.2.0"] {
+            assert!(!ServiceName::parse(other).unwrap().matches(&full), "{other}");
+        }
+    }
+
+    #[test]
+    fn names_that_name_nothing_say_so() {
+        for bad in ["arith", "", ".", "arith.", ".multiply", "demo:arith/arith@0.1.0"] {
+            assert!(MethodPath::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(
+            MethodPath::parse("arith").unwrap_err().to_string(),
+            "'arith' is not a method: write SERVICE.METHOD, for example arith.multiply"
+        );
+    }
+
+    #[test]
+    fn names_are_written_back_as_they_are_read() {
+        let name = "demo:text-kit/text-kit@1.2.3-rc.1";
+        assert_eq!(ServiceName::parse(name).unwrap().to_string(), name);
+        assert_eq!(net_rpc("text-kit"), "TextKit");
+        assert_eq!(lower_camel("longest-word"), "longestWord");
+    }
+}

@@ -1,0 +1,153 @@
+//! A service: what can be called, and with what.
+
+use crate::fingerprint::Digests;
+use crate::name::same_name;
+use crate::{Fingerprint, ServiceName, Type, TypeId, Types};
+
+/// One WIT interface that a plugin exports.
+#[derive(Clone, Debug)]
+pub struct Service {
+    name: ServiceName,
+    docs: String,
+    wit: String,
+    types: Types,
+    methods: Vec<Method>,
+    fingerprint: Fingerprint,
+}
+
+/// One function of a service.
+#[derive(Clone, Debug)]
+pub struct Method {
+    /// As the WIT spells it.
+    pub name: String,
+    /// The doc comment of its WIT.
+    pub docs: String,
+    /// What it takes and gives, or why it cannot be called from outside.
+    pub signature: Result<Signature, String>,
+}
+
+/// What a callable method takes and gives.
+#[derive(Clone, Debug)]
+pub struct Signature {
+    /// In order.
+    pub params: Vec<Param>,
+    /// The result, if there is one.
+    pub result: Option<TypeId>,
+    /// Of name and types.
+    pub fingerprint: Fingerprint,
+}
+
+/// A parameter of a method.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Param {
+    /// In kebab-case.
+    pub name: String,
+    /// Its type.
+    pub ty: TypeId,
+}
+
+/// A method before its fingerprint is known.
+pub(crate) struct MethodParts {
+    pub(crate) name: String,
+    pub(crate) docs: String,
+    pub(crate) signature: Result<(Vec<Param>, Option<TypeId>), String>,
+}
+
+impl Service {
+    pub(crate) fn new(
+        name: ServiceName,
+        docs: String,
+        wit: String,
+        types: Types,
+        methods: Vec<MethodParts>,
+    ) -> Self {
+        let digests = Digests::new(&types);
+        let methods: Vec<Method> = methods
+            .into_iter()
+            .map(|MethodParts { name, docs, signature }| {
+                let signature = signature.map(|(params, result)| Signature {
+                    fingerprint: digests.method(&name, params.iter().map(|p| p.ty), result),
+                    params,
+                    result,
+                });
+                Method { name, docs, signature }
+            })
+            .collect();
+        let callable = methods.iter().filter_map(|m| m.signature.as_ref().ok());
+        let fingerprint = Digests::service(callable.map(|s| s.fingerprint));
+        Service { name, docs, wit, types, methods, fingerprint }
+    }
+
+    /// The whole name, `demo:arith/arith@0.1.0`.
+    #[must_use]
+    pub fn name(&self) -> &ServiceName {
+        &self.name
+    }
+
+    /// The doc comment of its interface.
+    #[must_use]
+    pub fn docs(&self) -> &str {
+        &self.docs
+    }
+
+    /// The interface as WIT, with its documentation.
+    #[must_use]
+    pub fn wit(&self) -> &str {
+        &self.wit
+    }
+
+    /// The types that its signatures refer to.
+    #[must_use]
+    pub fn types(&self) -> &Types {
+        &self.types
+    }
+
+    /// All methods, in the order of the WIT.
+    #[must_use]
+    pub fn methods(&self) -> &[Method] {
+        &self.methods
+    }
+
+    /// The method of this name, in any spelling.
+    #[must_use]
+    pub fn method(&self, name: &str) -> Option<&Method> {
+        self.methods.iter().find(|method| same_name(&method.name, name))
+    }
+
+    /// Of all callable methods: two services with the same one can stand in for each other.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// A method in WIT's notation with its types written out: just what the fingerprint is of.
+    #[must_use]
+    pub fn notation(&self, method: &Method) -> String {
+        let mut text = format!("{}: func(", method.name);
+        match &method.signature {
+            Ok(signature) => {
+                for (index, param) in signature.params.iter().enumerate() {
+                    text.push_str(if index > 0 { ", " } else { "" });
+                    text.push_str(&param.name);
+                    text.push_str(": ");
+                    self.types.write(param.ty, &mut text);
+                }
+                text.push(')');
+                if let Some(result) = signature.result {
+                    text.push_str(" -> ");
+                    self.types.write(result, &mut text);
+                }
+            }
+            Err(_) => text.push_str("...)"),
+        }
+        text
+    }
+}
+
+impl Signature {
+    /// Whether the result is a `result`, whose Err is the call's error towards people.
+    #[must_use]
+    pub fn fallible(&self, types: &Types) -> bool {
+        self.result.is_some_and(|ty| matches!(types[ty], Type::Result { .. }))
+    }
+}

@@ -1,0 +1,42 @@
+//! A value that does not fit its type.
+
+/// What a reader wanted where it found something else.
+pub type Expected = std::borrow::Cow<'static, str>;
+
+/// A value that does not fit its type, with the place: `args.b`, `[3].name`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueError {
+    path: String,
+    problem: Expected,
+}
+
+impl ValueError {
+    /// A problem at the place where the reader stands.
+    pub(crate) fn new(problem: impl Into<Expected>) -> Self {
+        ValueError { path: String::new(), problem: problem.into() }
+    }
+
+    /// The same, as seen from the value around it.
+    pub(crate) fn within(mut self, step: impl std::fmt::Display) -> Self {
+        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+        self.path = format!("{step}{dot}{}", self.path);
+        self
+    }
+
+    /// Where, from the outside in; empty for the value itself.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+impl std::error::Error for ValueError {}
+
+impl std::fmt::Display for ValueError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.problem)
+    }
+}

@@ -1,0 +1,37 @@
+//! Wharf's wire protocol, version 1: frames, status codes and limits.
+//!
+//! This crate turns bytes into [`Header`]s and back, cuts large payloads into chunks and joins
+//! them again. It must not know of sockets, clocks, async runtimes or what a payload means:
+//! whoever owns a socket hands the bytes in ([`Inbound`]) and takes the bytes out ([`Outbound`]).
+//! `PROTOCOL.md`, beside this crate, describes the same for an implementor in another language.
+
+mod assembly;
+mod frame;
+mod header;
+mod hello;
+mod inbound;
+pub mod limits;
+mod metadata;
+mod outbound;
+mod status;
+
+pub use assembly::{Assembler, AssemblyError};
+pub use frame::encode;
+pub use header::{Body, DetailKind, Fail, GoAwayCode, Header, Timeout};
+pub use hello::{Hello, HelloError, Negotiated, negotiate};
+pub use inbound::{Frame, FrameError, Inbound};
+pub use metadata::{Metadata, MetadataError};
+pub use outbound::Outbound;
+pub use status::Status;
+
+/// The first bytes of every connection, sent by both sides before their [`Hello`].
+///
+/// The first byte is none of `{` (JSON-RPC), `0x16` (TLS) and the ASCII letters (HTTP), so one
+/// port can tell the protocols apart; the line end shows up a transport that rewrites text.
+pub const MAGIC: [u8; 8] = *b"\x9eWharf\r\n";
+
+/// The oldest protocol version that this crate speaks.
+pub const MIN_VERSION: u16 = 1;
+
+/// The newest protocol version that this crate speaks.
+pub const MAX_VERSION: u16 = 1;
