@@ -1,6 +1,7 @@
 //! Go's `Arith`, as a Wharf service: two integers in, their product or quotient out.
 //!
-//! There is no Wharf code in it: a WIT interface, wit-bindgen, and the functions.
+//! A WIT interface, wit-bindgen, and the functions; Wharf's only part is one optional line that
+//! carries the interface's documentation.
 
 // The generated bindings are not ours to lint.
 #[allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -12,6 +13,8 @@ mod bindings {
 }
 
 use bindings::exports::demo::arith::arith::{Args, ArithError, Guest, Quotient};
+
+wharf_guest::wit_docs!("wit/arith.wit");
 
 struct Plugin;
 

@@ -15,6 +15,8 @@ use bindings::exports::demo::textkit::textkit::{
     DecodeError, Encoding, Guest, LetterCase, SearchOptions, Span, Statistics, Token,
 };
 
+wharf_guest::wit_docs!("wit/textkit.wit");
+
 struct Plugin;
 
 impl Guest for Plugin {

@@ -12,12 +12,13 @@ pub struct ValueError {
 
 impl ValueError {
     /// A problem at the place where the reader stands.
-    pub(crate) fn new(problem: impl Into<Expected>) -> Self {
+    pub fn new(problem: impl Into<Expected>) -> Self {
         ValueError { path: String::new(), problem: problem.into() }
     }
 
     /// The same, as seen from the value around it.
-    pub(crate) fn within(mut self, step: impl std::fmt::Display) -> Self {
+    #[must_use]
+    pub fn within(mut self, step: impl std::fmt::Display) -> Self {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         self.path = format!("{step}{dot}{}", self.path);
         self

@@ -1,0 +1,165 @@
+//! What a file is, what it offers and what it asks for, without running or compiling it.
+
+use wharf_schema::{Service, service_from_wit};
+use wit_component::{DecodedWasm, WitPrinter};
+use wit_parser::{Interface, InterfaceId, Resolve, WorldId, WorldItem};
+
+use crate::plugin::LoadError;
+
+/// What a component offers and asks for.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// The interfaces that it exports, in order.
+    pub services: Vec<Service>,
+    /// By which names the component exports them, in the same order.
+    pub(crate) exports: Vec<String>,
+    /// Functions outside any interface: nobody can call them.
+    pub stray_functions: Vec<String>,
+    /// What it imports.
+    pub imports: Vec<Import>,
+}
+
+/// Something that a component imports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// `wasi:filesystem/types@0.2.6`
+    pub name: String,
+    /// What that asks of its operator.
+    pub need: Need,
+}
+
+/// What an import asks of whoever runs the plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: clocks, randomness, streams, the log.
+    Nothing,
+    /// Environment variables or arguments; without a grant there are none.
+    Environment,
+    /// Directories; without a grant there are none.
+    Directories,
+    /// The network; without a grant every connection is refused.
+    Network,
+    /// Something that Wharf does not provide: the component cannot be loaded.
+    Unknown,
+}
+
+impl std::fmt::Display for Need {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Need::Nothing => "needs no grant",
+            Need::Environment => "environment: empty unless granted",
+            Need::Directories => "directories: none unless granted",
+            Need::Network => "network: refused unless granted",
+            Need::Unknown => "not provided by wharf",
+        })
+    }
+}
+
+/// Reads a file that may be a plugin.
+///
+/// # Errors
+/// When it is not a component, says what it is instead.
+pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
+    check_kind(bytes)?;
+    let decoded = wit_component::decode(bytes).map_err(|error| unreadable(&error, bytes.len()))?;
+    let (mut resolve, world) = match decoded {
+        DecodedWasm::Component(resolve, world) => (resolve, world),
+        DecodedWasm::WitPackage(..) => return Err(LoadError::WitPackage),
+    };
+    crate::documentation::document(&mut resolve, bytes);
+    let mut inspection = Inspection {
+        services: Vec::new(),
+        exports: Vec::new(),
+        stray_functions: Vec::new(),
+        imports: imports(&resolve, world),
+    };
+    for (key, item) in &resolve.worlds[world].exports {
+        let name = resolve.name_world_key(key);
+        match item {
+            WorldItem::Interface { id, .. } => {
+                let interface = &resolve.interfaces[*id];
+                let wit = interface_text(&resolve, *id, interface, &name);
+                let service = service_from_wit(&resolve, interface, &name, wit)
+                    .map_err(|error| LoadError::Invalid(error.to_string()))?;
+                inspection.services.push(service);
+                inspection.exports.push(name);
+            }
+            WorldItem::Function(function) => inspection.stray_functions.push(function.name.clone()),
+            WorldItem::Type { .. } => {}
+        }
+    }
+    Ok(inspection)
+}
+
+/// The eight bytes that every WebAssembly file begins with tell modules and components apart.
+fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
+    let Some(header) = bytes.first_chunk::<8>() else {
+        return Err(if b"\0asm".starts_with(bytes.get(..4).unwrap_or(bytes)) {
+            LoadError::Truncated { len: bytes.len() }
+        } else {
+            LoadError::NotWebAssembly
+        });
+    };
+    match header {
+        [0, b'a', b's', b'm', 0x0d, 0, 1, 0] => Ok(()),
+        [0, b'a', b's', b'm', 1, 0, 0, 0] => Err(LoadError::CoreModule),
+        [0, b'a', b's', b'm', ..] => {
+            Err(LoadError::Invalid("it is of a WebAssembly version that wharf does not know".into()))
+        }
+        _ => Err(LoadError::NotWebAssembly),
+    }
+}
+
+fn unreadable(error: &impl std::fmt::Debug, len: usize) -> LoadError {
+    let text = format!("{error:?}");
+    if text.contains("unexpected end") {
+        return LoadError::Truncated { len };
+    }
+    // The first line is what is wrong; the rest is where in the decoder it was found.
+    LoadError::Invalid(text.lines().next().unwrap_or_default().to_owned())
+}
+
+fn imports(resolve: &Resolve, world: WorldId) -> Vec<Import> {
+    resolve.worlds[world]
+        .imports
+        .iter()
+        .filter(|(_, item)| !matches!(item, WorldItem::Type { .. }))
+        .map(|(key, _)| {
+            let name = resolve.name_world_key(key);
+            Import { need: need(&name), name }
+        })
+        .collect()
+}
+
+fn need(name: &str) -> Need {
+    let interface = name.split('@').next().unwrap_or_default();
+    match interface {
+        "wasi:cli/environment" => Need::Environment,
+        _ if interface.starts_with("wasi:filesystem/") => Need::Directories,
+        _ if interface.starts_with("wasi:sockets/") => Need::Network,
+        _ if ["wasi:cli/", "wasi:clocks/", "wasi:io/", "wasi:random/"]
+            .iter()
+            .any(|package| interface.starts_with(package)) =>
+        {
+            Need::Nothing
+        }
+        _ => Need::Unknown,
+    }
+}
+
+/// One interface as WIT. What cannot be printed is left out: the text is for people only.
+fn interface_text(resolve: &Resolve, id: InterfaceId, interface: &Interface, name: &str) -> String {
+    let mut printer = WitPrinter::default();
+    let short = interface.name.as_deref().unwrap_or(name);
+    let printed = printer.print_interface_outer(resolve, id, short).and_then(|()| {
+        use wit_component::Output;
+        printer.output.indent_start();
+        let printed = printer.print_interface(resolve, id);
+        printer.output.indent_end();
+        printed
+    });
+    match printed {
+        Ok(()) => printer.output.to_string(),
+        Err(_) => String::new(),
+    }
+}

@@ -1,0 +1,146 @@
+//! What guests print: line by line to the log, at a bounded rate.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+/// The longest line that is logged whole, in bytes.
+const LINE: usize = 4 * 1024;
+
+/// Lines that one plugin may log within [`PERIOD`].
+const LINES: u32 = 200;
+
+/// How long a budget of lines lasts.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Bytes that a guest may write at once.
+const WRITE: usize = 64 * 1024;
+
+/// stdout or stderr of all instances of one plugin.
+#[derive(Clone)]
+pub(crate) struct Output {
+    plugin: Arc<str>,
+    stream: &'static str,
+    budget: Arc<Mutex<Budget>>,
+}
+
+struct Budget {
+    since: Instant,
+    lines: u32,
+    dropped: u64,
+}
+
+impl Output {
+    /// Both streams of a plugin, which share one budget.
+    pub(crate) fn pair(plugin: Arc<str>) -> (Output, Output) {
+        let budget =
+            Arc::new(Mutex::new(Budget { since: Instant::now(), lines: 0, dropped: 0 }));
+        let stdout = Output { plugin, stream: "stdout", budget };
+        let stderr = Output { stream: "stderr", ..stdout.clone() };
+        (stdout, stderr)
+    }
+
+    fn log(&self, line: &[u8]) {
+        let now = Instant::now();
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.duration_since(budget.since) >= PERIOD {
+            if budget.dropped > 0 {
+                tracing::warn!(plugin = %self.plugin, lines = budget.dropped, "dropped output of a plugin that prints too much");
+            }
+            *budget = Budget { since: now, lines: 0, dropped: 0 };
+        }
+        if budget.lines == LINES {
+            budget.dropped += 1;
+            return;
+        }
+        budget.lines += 1;
+        drop(budget);
+        // Escaped, so that no guest can forge a line of the log or drive a terminal.
+        let text = String::from_utf8_lossy(line);
+        let text: String = text
+            .chars()
+            .flat_map(|c| {
+                let escape = c.is_control() && c != '\t';
+                let escaped = escape.then(|| c.escape_default());
+                escaped.into_iter().flatten().chain((!escape).then_some(c))
+            })
+            .collect();
+        tracing::info!(plugin = %self.plugin, stream = self.stream, "{text}");
+    }
+}
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Output {
+    fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
+        // Only WASI 0.3 asks for this one, and wharf does not link it.
+        Box::new(tokio::io::sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(Lines { output: self.clone(), line: Vec::new() })
+    }
+}
+
+/// One handle of a guest to its output.
+struct Lines {
+    output: Output,
+    line: Vec<u8>,
+}
+
+impl OutputStream for Lines {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        let mut parts = bytes.split(|byte| *byte == b'\n');
+        let last = parts.next_back().unwrap_or_default();
+        for part in parts {
+            self.append(part);
+            self.end_line();
+        }
+        self.append(last);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE)
+    }
+}
+
+impl Lines {
+    fn append(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(LINE) {
+            if self.line.len() + part.len() > LINE {
+                self.end_line();
+            }
+            self.line.extend_from_slice(part);
+        }
+    }
+
+    fn end_line(&mut self) {
+        self.output.log(&self.line);
+        self.line.clear();
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if !self.line.is_empty() {
+            self.end_line();
+        }
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Lines {
+    async fn ready(&mut self) {}
+}

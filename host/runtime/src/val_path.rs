@@ -1,0 +1,253 @@
+//! The dynamic data path: postcard to wasmtime's `Val`, the call, and back.
+//!
+//! It serves every component, and it is slow: a `Val` takes 40 bytes and a list of bytes becomes a
+//! list of them. Faster paths stand beside it behind the same function, and are held against it.
+
+use bytes::Bytes;
+use wasmtime::component::{Func, Val};
+use wasmtime::{AsContextMut, Store};
+use wharf_schema::encoding::{Reader, put_bytes, put_char, put_flags, put_signed, put_unsigned};
+use wharf_schema::{Type, TypeId, Types, ValueError};
+
+use crate::instance::{Callee, State};
+
+/// The most values, nested ones included, that one call may take through this path: about 80 MiB.
+const MAX_VALUES: usize = 2 * 1024 * 1024;
+
+/// Why a call through this path has no result.
+pub(crate) enum PathError {
+    /// The arguments do not fit; the guest was not entered.
+    Arguments(ValueError),
+    /// Arguments or result are too large for the host.
+    TooLarge(String),
+    /// The guest failed.
+    Guest(wasmtime::Error),
+}
+
+/// Decodes the arguments, calls, and encodes the result into at most `limit` bytes.
+pub(crate) async fn call(
+    store: &mut Store<State>,
+    function: Func,
+    callee: &Callee<'_>,
+    arguments: &[u8],
+    limit: usize,
+) -> Result<Bytes, PathError> {
+    let mut decoder = Decoder { types: callee.types, reader: Reader::new(arguments), left: MAX_VALUES };
+    let mut params = Vec::with_capacity(callee.signature.params.len());
+    for param in &callee.signature.params {
+        let value = decoder.value(param.ty);
+        if decoder.left == 0 {
+            return Err(PathError::TooLarge(format!(
+                "the arguments have more than {MAX_VALUES} values, more than this plugin's data path takes in one call"
+            )));
+        }
+        params.push(value.map_err(|error| PathError::Arguments(error.within(&param.name)))?);
+    }
+    decoder.reader.finish().map_err(PathError::Arguments)?;
+    let mut results = vec![Val::Bool(false); usize::from(callee.signature.result.is_some())];
+    function
+        .call_async(store.as_context_mut(), &params, &mut results)
+        .await
+        .map_err(PathError::Guest)?;
+    let mut encoder = Encoder { types: callee.types, out: Vec::new(), limit };
+    if let (Some(ty), Some(value)) = (callee.signature.result, results.first()) {
+        encoder.value(ty, value)?;
+    }
+    Ok(encoder.out.into())
+}
+
+struct Decoder<'a> {
+    types: &'a Types,
+    reader: Reader<'a>,
+    /// Values that may still be made; 0 once there were too many.
+    left: usize,
+}
+
+impl Decoder<'_> {
+    fn value(&mut self, ty: TypeId) -> Result<Val, ValueError> {
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 {
+            return Err(ValueError::new("too many values"));
+        }
+        Ok(match &self.types[ty] {
+            Type::Bool => Val::Bool(self.reader.bool()?),
+            Type::U8 => Val::U8(self.reader.u8()?),
+            Type::S8 => Val::S8(self.reader.u8()?.cast_signed()),
+            Type::U16 => Val::U16(narrow(self.reader.unsigned(16)?)?),
+            Type::U32 => Val::U32(narrow(self.reader.unsigned(32)?)?),
+            Type::U64 => Val::U64(self.reader.unsigned(64)?),
+            Type::S16 => Val::S16(narrow(self.reader.signed(16)?)?),
+            Type::S32 => Val::S32(narrow(self.reader.signed(32)?)?),
+            Type::S64 => Val::S64(self.reader.signed(64)?),
+            Type::F32 => Val::Float32(self.reader.f32()?),
+            Type::F64 => Val::Float64(self.reader.f64()?),
+            Type::Char => Val::Char(self.reader.char()?),
+            Type::String => Val::String(self.reader.str()?.to_owned()),
+            Type::Bytes => {
+                let bytes = self.reader.bytes()?;
+                self.left = self.left.saturating_sub(bytes.len());
+                if self.left == 0 {
+                    return Err(ValueError::new("too many values"));
+                }
+                Val::List(bytes.iter().map(|byte| Val::U8(*byte)).collect())
+            }
+            Type::List(element) => {
+                let len = self.reader.len()?;
+                Val::List(self.list((0..len).map(|_| *element))?)
+            }
+            Type::FixedList(element, len) => {
+                Val::FixedLengthList(self.list((0..*len).map(|_| *element))?)
+            }
+            Type::Tuple(types) => Val::Tuple(self.list(types.iter().copied())?),
+            Type::Record(fields) => {
+                let mut values = Vec::with_capacity(fields.len());
+                for field in fields {
+                    let value = self.value(field.ty).map_err(|e| e.within(&field.name))?;
+                    values.push((field.name.clone(), value));
+                }
+                Val::Record(values)
+            }
+            Type::Variant(cases) => {
+                let case = &cases[self.reader.discriminant(cases.len())?];
+                let payload = self.optional(case.ty).map_err(|e| e.within(&case.name))?;
+                Val::Variant(case.name.clone(), payload)
+            }
+            Type::Enum(names) => {
+                Val::Enum(names[self.reader.discriminant(names.len())?].clone())
+            }
+            Type::Option(some) => {
+                let some = self.reader.bool()?.then_some(*some);
+                Val::Option(self.optional(some)?)
+            }
+            Type::Result { ok, err } => match self.reader.discriminant(2)? {
+                0 => Val::Result(Ok(self.optional(*ok)?)),
+                _ => Val::Result(Err(self.optional(*err)?)),
+            },
+            Type::Flags(names) => {
+                let set = self.reader.flags(names.len())?;
+                let named = names.iter().zip(set).filter(|(_, set)| *set);
+                Val::Flags(named.map(|(name, _)| name.clone()).collect())
+            }
+        })
+    }
+
+    /// Grows with what is read: an announced length alone takes no memory.
+    fn list(&mut self, elements: impl Iterator<Item = TypeId>) -> Result<Vec<Val>, ValueError> {
+        let mut values = Vec::new();
+        for (index, ty) in elements.enumerate() {
+            values.push(self.value(ty).map_err(|e| e.within(format_args!("[{index}]")))?);
+        }
+        Ok(values)
+    }
+
+    fn optional(&mut self, ty: Option<TypeId>) -> Result<Option<Box<Val>>, ValueError> {
+        ty.map(|ty| self.value(ty).map(Box::new)).transpose()
+    }
+}
+
+fn narrow<W, N: TryFrom<W>>(wide: W) -> Result<N, ValueError> {
+    N::try_from(wide).map_err(|_| ValueError::new("an integer does not fit"))
+}
+
+struct Encoder<'a> {
+    types: &'a Types,
+    out: Vec<u8>,
+    limit: usize,
+}
+
+impl Encoder<'_> {
+    fn value(&mut self, ty: TypeId, value: &Val) -> Result<(), PathError> {
+        match (&self.types[ty], value) {
+            (Type::Bool, Val::Bool(value)) => self.out.push((*value).into()),
+            (Type::U8, Val::U8(value)) => self.out.push(*value),
+            (Type::S8, Val::S8(value)) => self.out.push(value.cast_unsigned()),
+            (Type::U16, Val::U16(value)) => put_unsigned(&mut self.out, (*value).into()),
+            (Type::U32, Val::U32(value)) => put_unsigned(&mut self.out, (*value).into()),
+            (Type::U64, Val::U64(value)) => put_unsigned(&mut self.out, *value),
+            (Type::S16, Val::S16(value)) => put_signed(&mut self.out, (*value).into()),
+            (Type::S32, Val::S32(value)) => put_signed(&mut self.out, (*value).into()),
+            (Type::S64, Val::S64(value)) => put_signed(&mut self.out, *value),
+            (Type::F32, Val::Float32(value)) => self.out.extend_from_slice(&value.to_le_bytes()),
+            (Type::F64, Val::Float64(value)) => self.out.extend_from_slice(&value.to_le_bytes()),
+            (Type::Char, Val::Char(value)) => put_char(&mut self.out, *value),
+            (Type::String, Val::String(value)) => put_bytes(&mut self.out, value.as_bytes()),
+            (Type::Bytes, Val::List(values)) => {
+                put_unsigned(&mut self.out, values.len() as u64);
+                for value in values {
+                    let Val::U8(byte) = value else { return Err(unlike(value)) };
+                    self.out.push(*byte);
+                }
+            }
+            (Type::List(element), Val::List(values)) => {
+                put_unsigned(&mut self.out, values.len() as u64);
+                self.list(values.iter().map(|value| (*element, value)))?;
+            }
+            (Type::FixedList(element, _), Val::FixedLengthList(values)) => {
+                self.list(values.iter().map(|value| (*element, value)))?;
+            }
+            (Type::Tuple(types), Val::Tuple(values)) => {
+                self.list(types.iter().copied().zip(values))?;
+            }
+            (Type::Record(fields), Val::Record(values)) => {
+                let values = values.iter().map(|(_, value)| value);
+                self.list(fields.iter().map(|field| field.ty).zip(values))?;
+            }
+            (Type::Variant(cases), Val::Variant(name, payload)) => {
+                let index = cases.iter().position(|case| case.name == *name);
+                let index = index.ok_or_else(|| unlike(value))?;
+                put_unsigned(&mut self.out, index as u64);
+                self.optional(cases[index].ty, payload.as_deref())?;
+            }
+            (Type::Enum(names), Val::Enum(name)) => {
+                let index = names.iter().position(|known| known == name);
+                put_unsigned(&mut self.out, index.ok_or_else(|| unlike(value))? as u64);
+            }
+            (Type::Option(some), Val::Option(payload)) => {
+                self.out.push(payload.is_some().into());
+                self.optional(Some(*some), payload.as_deref())?;
+            }
+            (Type::Result { ok, err }, Val::Result(result)) => {
+                let (index, ty, payload) = match result {
+                    Ok(payload) => (0, ok, payload),
+                    Err(payload) => (1, err, payload),
+                };
+                self.out.push(index);
+                self.optional(*ty, payload.as_deref())?;
+            }
+            (Type::Flags(names), Val::Flags(set)) => {
+                let set: Vec<bool> = names.iter().map(|name| set.contains(name)).collect();
+                put_flags(&mut self.out, &set);
+            }
+            _ => return Err(unlike(value)),
+        }
+        if self.out.len() > self.limit {
+            return Err(PathError::TooLarge(format!(
+                "the result takes more than {} bytes, this plugin's limit",
+                self.limit
+            )));
+        }
+        Ok(())
+    }
+
+    fn list<'v>(
+        &mut self,
+        values: impl Iterator<Item = (TypeId, &'v Val)>,
+    ) -> Result<(), PathError> {
+        for (ty, value) in values {
+            self.value(ty, value)?;
+        }
+        Ok(())
+    }
+
+    fn optional(&mut self, ty: Option<TypeId>, value: Option<&Val>) -> Result<(), PathError> {
+        match (ty, value) {
+            (Some(ty), Some(value)) => self.value(ty, value),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// wasmtime checks a guest's results against the component's types, from which ours are made.
+fn unlike(value: &Val) -> PathError {
+    PathError::Guest(wasmtime::Error::msg(format!("a result of an unexpected type: {value:?}")))
+}
