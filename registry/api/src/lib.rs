@@ -1,0 +1,38 @@
+//! The registry's HTTP API: its types, paths and errors, and a client for it.
+//!
+//! Hosts declare and keep alive what they serve, clients ask where a service lives. This crate
+//! must not know how a registry stores anything, nor what a service's types look like.
+
+mod client;
+mod problem;
+mod types;
+
+pub use client::{ListOptions, RegistryClient, RegistryError};
+pub use problem::{Code, PROBLEM_JSON, Problem};
+pub use types::{
+    Declaration, Declared, Endpoint, EndpointList, EndpointSpec, Heartbeat, HeartbeatReply, Index,
+    ServiceList, ServiceSummary, State, StateChange,
+};
+
+/// The port that a registry listens on unless told otherwise.
+pub const DEFAULT_PORT: u16 = 8500;
+
+/// Bounds of what a registry accepts.
+pub mod limits {
+    use std::time::Duration;
+
+    /// The longest name of a host, service or package, in bytes.
+    pub const NAME: usize = 256;
+
+    /// The longest address, in bytes.
+    pub const ADDRESS: usize = 300;
+
+    /// The most endpoints that one host may declare.
+    pub const ENDPOINTS: usize = 10_000;
+
+    /// The largest request body, in bytes.
+    pub const BODY: usize = 4 * 1024 * 1024;
+
+    /// The longest that a list waits for a change, whatever its caller asks for.
+    pub const WAIT: Duration = Duration::from_secs(600);
+}

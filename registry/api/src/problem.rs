@@ -1,0 +1,109 @@
+//! Errors of the API: RFC 9457 problem documents with a stable code.
+
+use serde::{Deserialize, Serialize};
+
+/// The media type of a problem.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// What went wrong, for a program. Codes are never renamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// 400: a body, parameter or name that is not what the API takes.
+    Invalid,
+    /// 403: a web page of another origin asks for a change.
+    CrossSite,
+    /// 404: the registry does not know this host; declare.
+    UnknownHost,
+    /// 404: nothing is registered under this name.
+    UnknownService,
+    /// 404: the API has no such path.
+    UnknownPath,
+    /// 405: the path has no such method.
+    MethodNotAllowed,
+    /// 409: a newer session owns this host.
+    Superseded,
+    /// 409: several addresses are registered under this name.
+    Ambiguous,
+    /// 410: the index is of another life of the registry; list again without it.
+    IndexGone,
+    /// 413: a body beyond the bound.
+    TooLarge,
+    /// 503: the registry shuts down.
+    ShuttingDown,
+    /// A code of a later version.
+    #[serde(other)]
+    Other,
+}
+
+/// A problem document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: u16,
+    /// The code.
+    pub code: Code,
+    /// What the code says, in words.
+    pub title: String,
+    /// What happened here and what to do next.
+    pub detail: String,
+    /// With [`Code::Superseded`]: the session that owns the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
+}
+
+impl Code {
+    /// The HTTP status that goes with it.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Code::Invalid => 400,
+            Code::CrossSite => 403,
+            Code::UnknownHost | Code::UnknownService | Code::UnknownPath => 404,
+            Code::MethodNotAllowed => 405,
+            Code::Superseded | Code::Ambiguous => 409,
+            Code::IndexGone => 410,
+            Code::TooLarge => 413,
+            Code::ShuttingDown => 503,
+            Code::Other => 500,
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Code::Invalid => "The request is invalid",
+            Code::CrossSite => "Refused for web pages of another origin",
+            Code::UnknownHost => "The host is not registered",
+            Code::UnknownService => "The service is not registered",
+            Code::UnknownPath => "There is no such path",
+            Code::MethodNotAllowed => "The path has no such method",
+            Code::Superseded => "A newer session owns the host",
+            Code::Ambiguous => "The name is registered at several addresses",
+            Code::IndexGone => "The index is not of this registry's life",
+            Code::TooLarge => "The request is too large",
+            Code::ShuttingDown => "The registry is shutting down",
+            Code::Other => "Something went wrong",
+        }
+    }
+}
+
+impl Problem {
+    /// A problem with the status and title of its code.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Problem {
+            status: code.status(),
+            code,
+            title: code.title().to_owned(),
+            detail: detail.into(),
+            session: None,
+        }
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.detail, self.status)
+    }
+}

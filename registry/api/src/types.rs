@@ -1,0 +1,190 @@
+//! What is said over the API, as JSON. Field names are lowerCamelCase, times are milliseconds.
+
+use serde::{Deserialize, Serialize};
+
+/// A host's whole set of endpoints; it replaces whatever the host declared before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Declaration {
+    /// One life of the host's process. A larger one fences out all smaller ones.
+    ///
+    /// Microseconds since 1970 at the process's start, so that a JSON number holds it exactly.
+    pub session: u64,
+    /// Where all the endpoints are served, `host:port`.
+    pub address: String,
+    /// What is served there.
+    pub endpoints: Vec<EndpointSpec>,
+}
+
+/// One service in one version at a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EndpointSpec {
+    /// The short name in kebab-case, `arith`.
+    pub service: String,
+    /// The WIT package, `demo:arith`, where the service has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
+    /// The version, where the package has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Of the service's methods: 32 hexadecimal digits.
+    pub fingerprint: String,
+}
+
+/// A declaration was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Declared {
+    /// Without a heartbeat for this long, the host is dropped.
+    pub ttl_ms: u64,
+    /// When the next heartbeat is expected.
+    pub heartbeat_ms: u64,
+    /// Identifies what was declared; heartbeats carry it back.
+    pub digest: String,
+    /// The registry's index after this change.
+    pub index: Index,
+}
+
+/// "I live, and I declared this."
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Heartbeat {
+    /// As declared.
+    pub session: u64,
+    /// From [`Declared`].
+    pub digest: String,
+}
+
+/// A heartbeat was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeartbeatReply {
+    /// When the next one is expected.
+    pub heartbeat_ms: u64,
+    /// What the registry holds is not what the host declared: declare again.
+    pub resync: bool,
+}
+
+/// Whether a host takes new calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It does.
+    Serving,
+    /// It finishes those that it has.
+    Draining,
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            State::Serving => "serving",
+            State::Draining => "draining",
+        })
+    }
+}
+
+/// A host changes its state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StateChange {
+    /// As declared.
+    pub session: u64,
+    /// The new state.
+    pub state: State,
+}
+
+/// Where a service can be called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint {
+    /// What is served.
+    #[serde(flatten)]
+    pub spec: EndpointSpec,
+    /// By which host.
+    pub host: String,
+    /// Where, `host:port`.
+    pub address: String,
+    /// Whether it takes new calls.
+    pub state: State,
+}
+
+/// The endpoints of one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointList {
+    /// Of this list; to wait for its next change.
+    pub index: Index,
+    /// In the order of their hosts.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One service in one version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceSummary {
+    /// The short name, `arith`.
+    pub service: String,
+    /// The WIT package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
+    /// The version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Hosts that serve it.
+    pub endpoints: usize,
+    /// Of these, those that take new calls.
+    pub serving: usize,
+}
+
+/// All services.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceList {
+    /// Of this list; to wait for its next change.
+    pub index: Index,
+    /// In the order of their names and versions.
+    pub services: Vec<ServiceSummary>,
+}
+
+/// A point in the history of one registry's life: `epoch.number`.
+///
+/// Numbers of another epoch mean nothing: whoever holds one lists again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Index {
+    /// The life of the registry.
+    pub epoch: u64,
+    /// Grows with each change.
+    pub number: u64,
+}
+
+impl std::fmt::Display for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:x}.{}", self.epoch, self.number)
+    }
+}
+
+impl std::str::FromStr for Index {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const ERROR: &str = "an index is EPOCH.NUMBER, as an earlier answer gave it";
+        let (epoch, number) = text.split_once('.').ok_or(ERROR)?;
+        let epoch = u64::from_str_radix(epoch, 16).map_err(|_| ERROR)?;
+        Ok(Index { epoch, number: number.parse().map_err(|_| ERROR)? })
+    }
+}
+
+impl Serialize for Index {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Index {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}

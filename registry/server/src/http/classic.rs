@@ -1,0 +1,70 @@
+//! The classic sketch's three calls, for any TCP service.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::{Deserialize, Serialize};
+use wharf_registry_api::{Code, Problem};
+
+use super::Refused;
+use crate::registry::Registry;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Registration {
+    name: String,
+    addr: String,
+}
+
+pub(super) async fn register(
+    State(registry): State<Arc<Registry>>,
+    registration: Result<Query<Registration>, QueryRejection>,
+) -> Result<String, Refused> {
+    let Query(Registration { name, addr }) =
+        registration.map_err(|rejection| usage(&rejection, "/register?name=NAME&addr=HOST:PORT"))?;
+    registry.register_classic(&name, &addr)?;
+    Ok(format!("registered {name} at {addr}\n"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Beat {
+    name: String,
+    addr: Option<String>,
+}
+
+pub(super) async fn heartbeat(
+    State(registry): State<Arc<Registry>>,
+    beat: Result<Query<Beat>, QueryRejection>,
+) -> Result<String, Refused> {
+    let Query(Beat { name, addr }) =
+        beat.map_err(|rejection| usage(&rejection, "/heartbeat?name=NAME"))?;
+    registry.heartbeat_classic(&name, addr.as_deref())?;
+    Ok(format!("heard {name}\n"))
+}
+
+/// As Go's `encoding/json` writes the sketch's struct.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Service {
+    name: String,
+    addr: String,
+    time: String,
+}
+
+pub(super) async fn services(
+    State(registry): State<Arc<Registry>>,
+) -> Json<BTreeMap<String, Service>> {
+    let services = registry.classic_services().into_iter().map(|(name, entry)| {
+        let time = humantime::format_rfc3339_micros(entry.time).to_string();
+        (name.clone(), Service { name, addr: entry.addr, time })
+    });
+    Json(services.collect())
+}
+
+fn usage(rejection: &QueryRejection, call: &str) -> Problem {
+    Problem::new(Code::Invalid, format!("{}: call {call}", rejection.body_text()))
+}
