@@ -1,0 +1,235 @@
+//! Tells the registry what this host serves, for as long as it serves it.
+//!
+//! One task owns the conversation. It declares the whole set whenever that changed, keeps it alive
+//! by heartbeats, and starts over whenever the registry does not answer or does not know the host.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use wharf_registry_api::{
+    Code, Declaration, Heartbeat, RegistryClient, RegistryError, State,
+};
+
+use crate::table::Table;
+
+/// The first and the longest pause before the registry is tried again.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// The shortest time between heartbeats, whatever the registry asks for.
+const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(20);
+
+/// How long a withdrawal may take before the host ends without it.
+const WITHDRAWAL: Duration = Duration::from_secs(2);
+
+/// Announces one host.
+pub(crate) struct Announcer {
+    registry: RegistryClient,
+    host: String,
+    address: String,
+    table: Arc<Table>,
+    session: u64,
+    /// Whether the registry has taken a declaration of this session.
+    established: bool,
+    /// The revision of the table that the registry has taken.
+    announced: watch::Sender<u64>,
+}
+
+/// Tells an [`Announcer`] that the host takes no new calls.
+pub(crate) struct Farewell {
+    /// Told when the registry knows, or cannot be told.
+    pub(crate) told: oneshot::Sender<()>,
+    /// Completes when the host is done with its calls: withdraw and end.
+    pub(crate) done: oneshot::Receiver<()>,
+}
+
+/// A conversation that came to an end, or to a pause.
+enum Interrupted {
+    /// It failed; try again after a pause.
+    Failed(RegistryError),
+    /// A newer process of the same name took over.
+    Superseded,
+    /// The host is gone.
+    Dropped,
+}
+
+impl Announcer {
+    pub(crate) fn new(
+        registry: RegistryClient,
+        host: String,
+        address: String,
+        table: Arc<Table>,
+        announced: watch::Sender<u64>,
+    ) -> Self {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let session = since_1970.map_or(1, |time| u64::try_from(time.as_micros()).unwrap_or(1));
+        Announcer { registry, host, address, table, session, established: false, announced }
+    }
+
+    /// Announces until the farewell; a farewell that is dropped ends it without a word.
+    pub(crate) async fn run(mut self, mut farewell: oneshot::Receiver<Farewell>) {
+        // Dropping a request in the middle is safe: the registry's calls can all be repeated.
+        let message = tokio::select! {
+            message = &mut farewell => message,
+            () = self.announce() => farewell.await,
+        };
+        if let Ok(message) = message {
+            self.leave(message).await;
+        }
+    }
+
+    /// Announces, and starts over after failures; ends only when there is nothing left to announce.
+    async fn announce(&mut self) {
+        let mut pauses = pauses();
+        let mut known_failure = None;
+        loop {
+            let before = *self.announced.borrow();
+            match self.converse().await {
+                Interrupted::Failed(error) => {
+                    if *self.announced.borrow() != before {
+                        // It went well for a while, so this is a new failure.
+                        (pauses, known_failure) = (self::pauses(), None);
+                    }
+                    let failure = crate::loader::chain(&error);
+                    if known_failure.as_ref() != Some(&failure) {
+                        tracing::warn!("announcing fails, and is tried again; the host serves meanwhile: {failure}");
+                        known_failure = Some(failure);
+                    }
+                    tokio::time::sleep(pauses.next().unwrap_or(BACKOFF.1)).await;
+                }
+                Interrupted::Superseded => {
+                    tracing::error!(host = self.host, "another process announces itself under this host's name, so this one no longer does; give each host its own --name");
+                    // Whoever waits for the registry to take something waits for nothing.
+                    self.announced.send_replace(u64::MAX);
+                    return;
+                }
+                Interrupted::Dropped => return,
+            }
+        }
+    }
+
+    /// Declares, and keeps alive what was declared.
+    async fn converse(&mut self) -> Interrupted {
+        let mut revisions = self.table.revisions();
+        loop {
+            revisions.mark_unchanged();
+            let (mut digest, mut pause) = match self.declare().await {
+                Ok(declared) => declared,
+                Err(interrupted) => return interrupted,
+            };
+            let mut next = Instant::now() + pause;
+            loop {
+                tokio::select! {
+                    changed = revisions.changed() => {
+                        if changed.is_err() {
+                            return Interrupted::Dropped;
+                        }
+                        break;
+                    }
+                    () = tokio::time::sleep_until(next) => {}
+                }
+                match self.heartbeat(&mut digest, &mut pause).await {
+                    Ok(()) => next = Instant::now() + pause,
+                    Err(Interrupted::Failed(error)) if is(&error, Code::UnknownHost) => {
+                        tracing::info!("the registry does not know this host any more: declaring anew");
+                        break;
+                    }
+                    Err(interrupted) => return interrupted,
+                }
+            }
+        }
+    }
+
+    async fn declare(&mut self) -> Result<(String, Duration), Interrupted> {
+        loop {
+            let (revision, endpoints) = self.table.endpoints();
+            let declaration =
+                Declaration { session: self.session, address: self.address.clone(), endpoints };
+            match self.registry.declare(&self.host, &declaration).await {
+                Ok(declared) => {
+                    let count = declaration.endpoints.len();
+                    tracing::debug!(host = self.host, endpoints = count, "announced");
+                    self.established = true;
+                    self.announced.send_replace(revision);
+                    return Ok((declared.digest, heartbeat_pause(declared.heartbeat_ms)));
+                }
+                Err(error) => self.superseded(error)?,
+            }
+        }
+    }
+
+    async fn heartbeat(
+        &mut self,
+        digest: &mut String,
+        pause: &mut Duration,
+    ) -> Result<(), Interrupted> {
+        let heartbeat = Heartbeat { session: self.session, digest: digest.clone() };
+        match self.registry.heartbeat(&self.host, &heartbeat).await {
+            Ok(reply) if reply.resync => (*digest, *pause) = self.declare().await?,
+            Ok(reply) => *pause = heartbeat_pause(reply.heartbeat_ms),
+            Err(error) => self.superseded(error)?,
+        }
+        Ok(())
+    }
+
+    /// What a refusal means: the end, unless this process has only just come up. Its clock may
+    /// then be behind the one by which its predecessor chose a session, and it goes beyond that.
+    fn superseded(&mut self, error: RegistryError) -> Result<(), Interrupted> {
+        if !is(&error, Code::Superseded) {
+            return Err(Interrupted::Failed(error));
+        }
+        let owner = error.problem().and_then(|problem| problem.session);
+        match owner.filter(|_| !self.established) {
+            Some(owner) => {
+                self.session = owner.saturating_add(1);
+                self.established = true;
+                Ok(())
+            }
+            None => Err(Interrupted::Superseded),
+        }
+    }
+
+    async fn leave(self, Farewell { told, done }: Farewell) {
+        let drain = self.registry.set_state(&self.host, self.session, State::Draining);
+        if let Err(error) = flatten(tokio::time::timeout(WITHDRAWAL, drain).await) {
+            tracing::warn!("the registry is not told that this host drains: {error}");
+        }
+        // The host may have stopped waiting.
+        let _ = told.send(());
+        let _ = done.await;
+        let withdraw = self.registry.withdraw(&self.host, self.session);
+        match flatten(tokio::time::timeout(WITHDRAWAL, withdraw).await) {
+            Ok(()) => tracing::info!(host = self.host, "withdrawn from the registry"),
+            Err(error) => tracing::warn!("not withdrawn from the registry, which will notice by itself: {error}"),
+        }
+    }
+}
+
+fn flatten(
+    result: Result<Result<(), RegistryError>, tokio::time::error::Elapsed>,
+) -> Result<(), String> {
+    match result {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(crate::loader::chain(&error)),
+        Err(_) => Err("it does not answer".to_owned()),
+    }
+}
+
+fn is(error: &RegistryError, code: Code) -> bool {
+    error.problem().is_some_and(|problem| problem.code == code)
+}
+
+fn heartbeat_pause(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds).max(SHORTEST_HEARTBEAT)
+}
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(BACKOFF.0)
+        .with_max_delay(BACKOFF.1)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}

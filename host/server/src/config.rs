@@ -1,0 +1,137 @@
+//! How a host behaves.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wharf_registry_api::RegistryClient;
+use wharf_runtime::Limits;
+
+/// How a host behaves. Every bound that its listener has is here.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// By which the registry knows this host; no two running hosts may share one.
+    pub name: String,
+    /// The folder whose `*.wasm` files are served.
+    pub plugins: PathBuf,
+    /// Where others reach the listener.
+    pub advertise: Advertise,
+    /// Where to announce what is served; `None` announces nowhere.
+    pub registry: Option<RegistryClient>,
+    /// The bounds of each plugin.
+    pub limits: Limits,
+    /// What a caller must show in its Hello; `None` asks for nothing.
+    pub token: Option<String>,
+    /// Connections that may be open at once.
+    pub max_connections: usize,
+    /// Calls in flight on one connection.
+    pub max_calls: u32,
+    /// Bytes of arguments or result of one call.
+    pub max_message: u64,
+    /// A connection without calls and frames is closed after this.
+    pub idle_timeout: Duration,
+    /// How long calls in flight may take to finish once the host is told to stop.
+    pub drain_timeout: Duration,
+    /// The largest file that is taken for a plugin, in bytes.
+    pub max_plugin_size: u64,
+}
+
+impl Config {
+    /// A config with the default bounds.
+    #[must_use]
+    pub fn new(name: impl Into<String>, plugins: impl Into<PathBuf>, advertise: Advertise) -> Self {
+        Config {
+            name: name.into(),
+            plugins: plugins.into(),
+            advertise,
+            registry: None,
+            limits: Limits::default(),
+            token: None,
+            max_connections: 1024,
+            max_calls: wharf_wire::limits::MAX_CALLS,
+            max_message: wharf_wire::limits::MAX_MESSAGE,
+            idle_timeout: Duration::from_secs(300),
+            drain_timeout: Duration::from_secs(10),
+            max_plugin_size: 256 * 1024 * 1024,
+        }
+    }
+}
+
+/// The address that a host announces: one that others can connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertise(String);
+
+/// An address that would lead nobody here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdvertiseError {
+    /// The listener takes connections on all addresses, and none of them was named.
+    #[error("the host would announce {0}, where nobody can connect to: name its reachable address with --advertise HOST:PORT")]
+    Unspecified(String),
+    /// Not an address.
+    #[error("'{0}' is not an address to advertise: write HOST:PORT, as in 10.0.0.7:7400")]
+    Malformed(String),
+}
+
+impl Advertise {
+    /// What was named, or else where the listener is bound. A named port of 0 stands for the
+    /// listener's.
+    ///
+    /// # Errors
+    /// When that would be an address that nobody can connect to.
+    pub fn new(named: Option<&str>, bound: SocketAddr) -> Result<Self, AdvertiseError> {
+        let Some(named) = named else {
+            if bound.ip().is_unspecified() {
+                return Err(AdvertiseError::Unspecified(bound.to_string()));
+            }
+            return Ok(Advertise(bound.to_string()));
+        };
+        let malformed = || AdvertiseError::Malformed(named.to_owned());
+        let (host, port) = named.rsplit_once(':').ok_or_else(malformed)?;
+        let port: u16 = port.parse().map_err(|_| malformed())?;
+        let in_brackets = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        if host.is_empty() || (host.contains(':') && in_brackets.is_none()) {
+            return Err(malformed());
+        }
+        let ip = in_brackets.unwrap_or(host).parse::<std::net::IpAddr>();
+        if ip.is_ok_and(|ip| ip.is_unspecified()) {
+            return Err(AdvertiseError::Unspecified(named.to_owned()));
+        }
+        let port = if port == 0 { bound.port() } else { port };
+        Ok(Advertise(format!("{host}:{port}")))
+    }
+
+    /// `host:port`
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advertise(named: Option<&str>, bound: &str) -> Result<String, AdvertiseError> {
+        Advertise::new(named, bound.parse().unwrap()).map(|a| a.as_str().to_owned())
+    }
+
+    #[test]
+    fn nobody_is_sent_to_an_unspecified_address() {
+        assert_eq!(advertise(None, "127.0.0.1:7400").unwrap(), "127.0.0.1:7400");
+        assert_eq!(advertise(Some("db.example:0"), "0.0.0.0:7400").unwrap(), "db.example:7400");
+        assert_eq!(advertise(Some("[::1]:9"), "0.0.0.0:7400").unwrap(), "[::1]:9");
+        for (named, bound) in [
+            (None, "0.0.0.0:7400"),
+            (None, "[::]:7400"),
+            (Some("0.0.0.0:7400"), "127.0.0.1:7400"),
+            (Some("[::]:7400"), "127.0.0.1:7400"),
+        ] {
+            let error = advertise(named, bound).unwrap_err();
+            assert!(matches!(error, AdvertiseError::Unspecified(_)), "{named:?} {bound}");
+            assert!(error.to_string().contains("--advertise HOST:PORT"));
+        }
+        for bad in ["host", ":1", "host:x", "::1:80"] {
+            assert!(matches!(advertise(Some(bad), "127.0.0.1:1"), Err(AdvertiseError::Malformed(_))));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The calls in flight on one connection: one owner completes, cancels and forgets them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::methods::Callee;
+use crate::fail::Failure;
+
+/// Cancels that a connection may send in a row.
+pub(super) const CANCELS: u32 = 4096;
+
+/// Cancels that it gets back each time the connection looks at the time.
+pub(super) const CANCELS_PER_LOOK: u32 = 512;
+
+type Outcome = Result<Bytes, Failure>;
+
+/// Calls that did not finish where they arrived. Dropped, it ends them all.
+pub(super) struct Calls {
+    running: HashMap<u64, AbortHandle>,
+    /// Never more messages than calls: each sends one.
+    finished: mpsc::UnboundedReceiver<(u64, Outcome)>,
+    finish: mpsc::UnboundedSender<(u64, Outcome)>,
+}
+
+impl Calls {
+    pub(super) fn new() -> Self {
+        let (finish, finished) = mpsc::unbounded_channel();
+        Calls { running: HashMap::new(), finished, finish }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Starts a call. Its outcome, if it finished at once; else it goes on in a task.
+    pub(super) fn start(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: u64,
+        callee: Callee,
+        arguments: Bytes,
+        deadline: Instant,
+    ) -> Option<Outcome> {
+        let Callee { plugin, method, name } = callee;
+        let mut call = Box::pin(plugin.call(method, arguments, deadline));
+        // A guest that computes for longer than a tick yields, so this is bounded.
+        if let Poll::Ready(result) = call.as_mut().poll(cx) {
+            return Some(outcome(&name, result));
+        }
+        let finish = self.finish.clone();
+        let task = tokio::spawn(async move {
+            let outcome = outcome(&name, call.await);
+            // The connection may be gone.
+            let _ = finish.send((id, outcome));
+        });
+        self.running.insert(id, task.abort_handle());
+        None
+    }
+
+    /// The next call that finished.
+    pub(super) fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<(u64, Outcome)> {
+        loop {
+            match self.finished.poll_recv(cx) {
+                Poll::Ready(Some((id, outcome))) => {
+                    // One that was cancelled while it finished is not answered.
+                    if self.running.remove(&id).is_some() {
+                        return Poll::Ready((id, outcome));
+                    }
+                }
+                // We hold a sender ourselves, so the channel is never closed.
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Ends a call; its guest is stopped and its instance dropped.
+    pub(super) fn cancel(&mut self, id: u64) {
+        if let Some(task) = self.running.remove(&id) {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        self.running.values().for_each(AbortHandle::abort);
+    }
+}
+
+fn outcome(name: &Arc<str>, result: Result<Bytes, wharf_runtime::CallError>) -> Outcome {
+    result.map_err(|error| Failure::of_call(name, &error))
+}

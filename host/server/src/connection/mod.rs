@@ -1,0 +1,447 @@
+//! One connection: a task that owns its socket and all of its state.
+//!
+//! The task reads frames, starts calls, and writes whatever is ready, coalesced. A call is polled
+//! once where it arrives: a quick one is answered without a task or a wake-up of its own. One that
+//! does not finish at once goes to a task, which ends with the connection.
+
+mod calls;
+mod methods;
+mod opening;
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+use wharf_wire::{
+    Assembler, AssemblyError, Body, DetailKind, Fail, FrameError, GoAwayCode, Header, Inbound,
+    Outbound, Status,
+};
+
+use self::calls::Calls;
+use self::methods::Methods;
+use crate::fail::Failure;
+use crate::server::Shared;
+
+/// Bytes read from the socket at once.
+const READ: usize = 64 * 1024;
+
+/// Reads in a row before what they caused is written.
+const READS: usize = 4;
+
+/// While more than this waits to be written, nothing is read: a peer that does not listen is not
+/// listened to.
+const OUTBOUND_PAUSE: usize = 1024 * 1024;
+
+/// Replies beyond this are dropped in favour of a failure: what one connection may hold of memory.
+const OUTBOUND_MAX: usize = 64 * 1024 * 1024;
+
+/// Arguments that arrive in chunks, all unfinished ones of a connection together.
+const UNFINISHED_MAX: u64 = 64 * 1024 * 1024;
+
+/// How often time is looked at: idle connections, stalled writes, arguments that never end.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A peer that takes nothing for this long is gone.
+const STALL: Duration = Duration::from_secs(30);
+
+/// How long the last words of a connection may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    mut drain: watch::Receiver<bool>,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "no TCP_NODELAY for a connection");
+    }
+    let mut stream = stream;
+    let mut inbound = Inbound::new();
+    let opened = tokio::select! {
+        opened = opening::open(&mut stream, &mut inbound, &shared.config) => opened,
+        _ = drain.wait_for(|drain| *drain) => return,
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::debug!(%peer, %error, "a connection did not open");
+            return;
+        }
+    };
+    tracing::debug!(%peer, agent = opened.agent, version = opened.negotiated.version, "a connection opened");
+    let mut connection = Connection::new(stream, inbound, &opened, shared);
+    let end = {
+        let mut told_to_drain = pin!(async {
+            let _ = drain.wait_for(|drain| *drain).await;
+        });
+        let mut told = false;
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        std::future::poll_fn(|cx| {
+            if !told && told_to_drain.as_mut().poll(cx).is_ready() {
+                told = true;
+                connection.go_away(GoAwayCode::Shutdown, "the host shuts down: connect to another");
+            }
+            while looks.poll_tick(cx).is_ready() {
+                connection.look_at_the_time();
+            }
+            connection.poll(cx)
+        })
+        .await
+    };
+    match end {
+        End::Closed => tracing::debug!(%peer, "a connection ended"),
+        End::Failed(error) => tracing::debug!(%peer, %error, "a connection broke"),
+    }
+}
+
+/// How a connection came to its end.
+enum End {
+    /// In good order, or because the peer left.
+    Closed,
+    /// The socket failed.
+    Failed(io::Error),
+}
+
+struct Connection {
+    stream: TcpStream,
+    inbound: Inbound,
+    outbound: Outbound,
+    assembler: Assembler<Arriving>,
+    methods: Methods,
+    calls: Calls,
+    shared: Arc<Shared>,
+    /// The largest id that was seen.
+    last_id: u64,
+    /// What the peer accepts in one reply.
+    max_reply: u64,
+    /// Cancels that are taken before they are too many; calls that end give them back.
+    cancels_left: u32,
+    /// Set once we said that we go; the calls up to this id are still answered.
+    going: Option<u64>,
+    /// Set once nothing more is read: what is queued is written, and that is the end.
+    closing: Option<Instant>,
+    last_heard: Instant,
+    last_written: Instant,
+}
+
+/// A call whose arguments arrive in chunks.
+struct Arriving {
+    method: u32,
+    deadline: Instant,
+}
+
+impl Connection {
+    fn new(
+        stream: TcpStream,
+        inbound: Inbound,
+        opened: &opening::Opened,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let mut outbound = Outbound::new(opened.negotiated.chunk);
+        outbound.set_chunk(opened.negotiated.chunk);
+        let now = Instant::now();
+        Connection {
+            stream,
+            inbound,
+            outbound,
+            assembler: Assembler::new(shared.config.max_message, UNFINISHED_MAX),
+            methods: Methods::default(),
+            calls: Calls::new(),
+            last_id: 0,
+            max_reply: opened.negotiated.max_message,
+            cancels_left: calls::CANCELS,
+            going: None,
+            closing: None,
+            last_heard: now,
+            last_written: now,
+            shared,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            while let Poll::Ready((id, outcome)) = self.calls.poll_finished(cx) {
+                self.answer(id, outcome);
+            }
+            let more_to_read = match self.poll_read(cx) {
+                Ok(more) => more,
+                Err(end) => return Poll::Ready(end),
+            };
+            if let Err(error) = self.poll_write(cx) {
+                return Poll::Ready(End::Failed(error));
+            }
+            let idle = self.calls.is_empty() && self.assembler.is_empty();
+            let gone = self.closing.is_some() || (self.going.is_some() && idle);
+            if gone && !self.outbound.has_remaining() {
+                return Poll::Ready(End::Closed);
+            }
+            if !more_to_read {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Reads and dispatches; whether there may be more at once.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        for _ in 0..READS {
+            if self.closing.is_some() || self.outbound.queued() > OUTBOUND_PAUSE {
+                // Writing wakes the task, and reading goes on then.
+                return Ok(false);
+            }
+            self.inbound.buffer().reserve(READ);
+            match poll_read_buf(Pin::new(&mut self.stream), cx, self.inbound.buffer()) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(0)) => return Err(End::Closed),
+                Poll::Ready(Ok(_)) => {
+                    self.last_heard = Instant::now();
+                    if let Err(error) = self.dispatch_all(cx) {
+                        self.close(GoAwayCode::Protocol, &error.to_string());
+                    }
+                }
+                Poll::Ready(Err(error)) => return Err(End::Failed(error)),
+            }
+        }
+        Ok(true)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.outbound.has_remaining() {
+            match poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.outbound) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(_)) => self.last_written = Instant::now(),
+                Poll::Ready(Err(error)) => return Err(error),
+            }
+        }
+        self.last_written = Instant::now();
+        Ok(())
+    }
+
+    fn dispatch_all(&mut self, cx: &mut Context<'_>) -> Result<(), Violation> {
+        while self.closing.is_none()
+            && let Some(frame) = self.inbound.next_frame()?
+        {
+            let (header, payload) = frame.parse()?;
+            self.dispatch(cx, header, payload)?;
+        }
+        Ok(())
+    }
+
+    fn dispatch(
+        &mut self,
+        cx: &mut Context<'_>,
+        header: Header<'_>,
+        payload: Bytes,
+    ) -> Result<(), Violation> {
+        match header {
+            Header::Call { id, method, timeout, body, .. } => {
+                self.take_id(id)?;
+                let now = Instant::now();
+                let cap = self.shared.config.limits.call_timeout;
+                // Checked: what a peer says can be any number.
+                let timeout = timeout.duration().map_or(cap, |timeout| timeout.min(cap));
+                let deadline = now.checked_add(timeout).unwrap_or(now);
+                if let Some(failure) = self.refusal(id) {
+                    self.fail(id, &failure);
+                    return Ok(());
+                }
+                match body {
+                    Body::Whole => self.start(cx, id, method, deadline, payload),
+                    Body::Chunked(total) => {
+                        let arriving = Arriving { method, deadline };
+                        let begun = self.assembler.begin(id, arriving, total, &payload);
+                        self.assembled(cx, id, begun)?;
+                    }
+                }
+            }
+            Header::Chunk { id } => {
+                let pushed = self.assembler.push(id, &payload);
+                self.assembled(cx, id, pushed)?;
+            }
+            Header::Resolve { id, name, fingerprint } => {
+                self.take_id(id)?;
+                match self.methods.resolve(&self.shared.table, name, fingerprint) {
+                    Ok((method, fingerprint)) => {
+                        self.outbound.push(&Header::Resolved { id, method, fingerprint });
+                    }
+                    Err(failure) => self.fail(id, &failure),
+                }
+            }
+            Header::Describe { id, service } => {
+                self.take_id(id)?;
+                match methods::describe(&self.shared.table, service) {
+                    Ok(document) => self.reply(id, document),
+                    Err(failure) => self.fail(id, &failure),
+                }
+            }
+            Header::Cancel { id } => {
+                self.cancels_left = self.cancels_left.checked_sub(1).ok_or(Violation::Cancels)?;
+                self.assembler.discard(id);
+                self.calls.cancel(id);
+                self.outbound.abandon(id);
+            }
+            Header::Ping { nonce } => self.outbound.push(&Header::Pong { nonce }),
+            // The peer takes no new calls, and a host makes none.
+            Header::Pong { .. } | Header::GoAway { .. } => {}
+            Header::Hello(_)
+            | Header::Resolved { .. }
+            | Header::Reply { .. }
+            | Header::Fail(_) => return Err(Violation::OutOfPlace),
+        }
+        Ok(())
+    }
+
+    /// Ids grow, so that none is ever used twice.
+    fn take_id(&mut self, id: u64) -> Result<(), Violation> {
+        if id <= self.last_id {
+            return Err(Violation::Id { id, last: self.last_id });
+        }
+        self.last_id = id;
+        Ok(())
+    }
+
+    /// Why a new call cannot be taken, if it cannot.
+    fn refusal(&self, id: u64) -> Option<Failure> {
+        if self.going.is_some_and(|last| id > last) {
+            let message = "the host shuts down: call another";
+            return Some(Failure::refused(Status::Unavailable, message));
+        }
+        let max = self.shared.config.max_calls as usize;
+        if self.calls.len() + self.assembler.len() >= max {
+            let message = format!("{max} calls are in flight on this connection, and no more are taken");
+            return Some(Failure::refused(Status::ResourceExhausted, message).retry_after(10));
+        }
+        None
+    }
+
+    fn assembled(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: u64,
+        assembled: Result<Option<(Arriving, Bytes)>, AssemblyError>,
+    ) -> Result<(), Violation> {
+        match assembled {
+            Ok(None) => {}
+            Ok(Some((arriving, payload))) => {
+                self.start(cx, id, arriving.method, arriving.deadline, payload);
+            }
+            Err(error @ (AssemblyError::TooLarge { .. } | AssemblyError::TooMuch(_))) => {
+                let failure = Failure::refused(Status::ResourceExhausted, format!("the arguments: {error}"));
+                self.fail(id, &failure);
+            }
+            Err(error @ (AssemblyError::Overrun(_) | AssemblyError::Duplicate(_))) => {
+                return Err(Violation::Chunks(error));
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, cx: &mut Context<'_>, id: u64, method: u32, deadline: Instant, payload: Bytes) {
+        match self.methods.callee(method) {
+            Ok(callee) => {
+                if let Some(outcome) = self.calls.start(cx, id, callee, payload, deadline) {
+                    self.answer(id, outcome);
+                }
+            }
+            Err(failure) => self.fail(id, &failure),
+        }
+    }
+
+    fn answer(&mut self, id: u64, outcome: Result<Bytes, Failure>) {
+        self.cancels_left = (self.cancels_left + 1).min(calls::CANCELS);
+        match outcome {
+            Ok(payload) => self.reply(id, payload),
+            Err(failure) => self.fail(id, &failure),
+        }
+    }
+
+    fn reply(&mut self, id: u64, payload: Bytes) {
+        let len = payload.len();
+        let too_large = |what: String| Failure {
+            not_executed: false,
+            ..Failure::refused(Status::ResourceExhausted, what)
+        };
+        if len as u64 > self.max_reply {
+            let message = format!("the result has {len} bytes, and this caller takes at most {}", self.max_reply);
+            return self.fail(id, &too_large(message));
+        }
+        if self.outbound.queued().saturating_add(len) > OUTBOUND_MAX {
+            let message = format!("more than {OUTBOUND_MAX} bytes of replies wait for this caller to read them");
+            return self.fail(id, &too_large(message));
+        }
+        self.outbound.push_message(id, payload, |body| Header::Reply { id, body });
+    }
+
+    fn fail(&mut self, id: u64, failure: &Failure) {
+        let (detail, text): &(DetailKind, String) = &failure.detail;
+        let fail = Fail {
+            not_executed: failure.not_executed,
+            retry_after_ms: failure.retry_after_ms,
+            detail: *detail,
+            ..Fail::new(id, failure.status, &failure.message)
+        };
+        self.outbound.push_fail(&fail, text.as_bytes());
+    }
+
+    /// Takes no new calls; those in flight are still answered.
+    fn go_away(&mut self, code: GoAwayCode, message: &str) {
+        if self.going.is_none() {
+            self.going = Some(self.last_id);
+            self.outbound.push(&Header::GoAway { last_id: self.last_id, code, message });
+        }
+    }
+
+    /// Says why, and ends.
+    fn close(&mut self, code: GoAwayCode, message: &str) {
+        if self.closing.is_none() {
+            self.closing = Some(Instant::now());
+            let message = &message[..message.floor_char_boundary(wharf_wire::limits::MESSAGE)];
+            self.outbound.push(&Header::GoAway { last_id: self.last_id, code, message });
+        }
+    }
+
+    fn look_at_the_time(&mut self) {
+        let now = Instant::now();
+        self.cancels_left = self.cancels_left.saturating_add(calls::CANCELS_PER_LOOK).min(calls::CANCELS);
+        for id in self.assembler.discard_where(|arriving| arriving.deadline <= now) {
+            let message = "the deadline passed before the arguments had arrived";
+            self.fail(id, &Failure::refused(Status::DeadlineExceeded, message));
+        }
+        let idle = self.calls.is_empty() && self.assembler.is_empty() && !self.outbound.has_remaining();
+        if idle && now.duration_since(self.last_heard) >= self.shared.config.idle_timeout {
+            self.close(GoAwayCode::Idle, "the connection was idle for too long: connect again");
+        }
+        let stalled = self.outbound.has_remaining() && now.duration_since(self.last_written) >= STALL;
+        let overdue = self.closing.is_some_and(|since| now.duration_since(since) >= LAST_WORDS);
+        if stalled || overdue {
+            // Nobody listens: what is queued will not be heard.
+            self.closing = Some(now);
+            self.outbound = Outbound::new(wharf_wire::limits::CHUNK);
+        }
+    }
+}
+
+/// How a peer broke the protocol.
+#[derive(Debug, thiserror::Error)]
+enum Violation {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("id {id} after id {last}: ids grow, and none is used twice")]
+    Id { id: u64, last: u64 },
+    #[error(transparent)]
+    Chunks(AssemblyError),
+    #[error("a frame that only a host sends, or a second Hello")]
+    OutOfPlace,
+    #[error("too many calls were cancelled: cancel more slowly")]
+    Cancels,
+}

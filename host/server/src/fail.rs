@@ -1,0 +1,55 @@
+//! What went wrong, in the protocol's terms.
+
+use wharf_runtime::CallError;
+use wharf_wire::{DetailKind, Status};
+
+/// A failure to be sent: its message says which method, what and what to do next.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) status: Status,
+    pub(crate) not_executed: bool,
+    pub(crate) retry_after_ms: Option<u32>,
+    pub(crate) message: String,
+    pub(crate) detail: (DetailKind, String),
+}
+
+impl Failure {
+    /// A failure of a call that was never begun.
+    pub(crate) fn refused(status: Status, message: impl Into<String>) -> Self {
+        Failure {
+            status,
+            not_executed: true,
+            retry_after_ms: None,
+            message: message.into(),
+            detail: (DetailKind::None, String::new()),
+        }
+    }
+
+    /// The same, with a time after which to try again.
+    pub(crate) fn retry_after(mut self, milliseconds: u32) -> Self {
+        self.retry_after_ms = Some(milliseconds);
+        self
+    }
+
+    /// A failure of a call that reached the runtime.
+    pub(crate) fn of_call(method: &str, error: &CallError) -> Self {
+        let status = match error {
+            CallError::InvalidArgument(_) => Status::InvalidArgument,
+            CallError::TooLarge(_) | CallError::QueueFull { .. } | CallError::MemoryLimit { .. } => {
+                Status::ResourceExhausted
+            }
+            CallError::NotCallable(_) => Status::Unimplemented,
+            CallError::DeadlineExceeded { .. } => Status::DeadlineExceeded,
+            CallError::Trapped { .. } | CallError::Exited(_) => Status::Internal,
+            CallError::CannotStart(_) => Status::Unavailable,
+        };
+        let failure = Failure {
+            not_executed: error.not_executed(),
+            ..Failure::refused(status, format!("{method}: {error}"))
+        };
+        match error {
+            CallError::QueueFull { .. } => failure.retry_after(50),
+            _ => failure,
+        }
+    }
+}

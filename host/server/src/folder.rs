@@ -1,0 +1,184 @@
+//! The plugins folder: which `.wasm` files are in it, and when one of them changed for good.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+use crate::settling::{Happened, Settling};
+
+/// How often the folder is looked through although nothing was heard: what no event told.
+const RESCAN: Duration = Duration::from_secs(30);
+
+/// The same, where the system tells no events at all.
+const POLL: Duration = Duration::from_millis(400);
+
+/// Events that may wait to be read; when there are more, the folder is looked through instead.
+const EVENTS: usize = 1024;
+
+/// What tells one version of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    len: u64,
+    modified: Option<SystemTime>,
+    inode: u64,
+}
+
+/// A file of the folder changed for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It is new, or has new content.
+    Present(String),
+    /// It is gone.
+    Absent(String),
+}
+
+/// Watches a folder.
+pub(crate) struct Folder {
+    path: PathBuf,
+    events: mpsc::Receiver<notify::Result<Event>>,
+    /// Kept for as long as events are wanted.
+    watcher: Option<RecommendedWatcher>,
+    settling: Settling,
+    known: BTreeMap<String, Stamp>,
+}
+
+impl Folder {
+    /// Begins to watch; what is there already is found by the first [`Folder::scan`].
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub(crate) fn watch(path: &Path) -> std::io::Result<Self> {
+        std::fs::read_dir(path)?;
+        let (send, events) = mpsc::channel(EVENTS);
+        let handler = move |event| {
+            // A full channel loses the event; the next scan finds what it told.
+            let _ = send.try_send(event);
+        };
+        let watcher = notify::recommended_watcher(handler).and_then(|mut watcher| {
+            watcher.watch(path, RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        });
+        let watcher = watcher
+            .inspect_err(|error| {
+                tracing::warn!(folder = %path.display(), %error, "the system tells no changes of the plugins folder; it is looked through every {POLL:?} instead");
+            })
+            .ok();
+        let closing_is_told = cfg!(target_os = "linux") && watcher.is_some();
+        Ok(Folder {
+            path: path.to_owned(),
+            events,
+            watcher,
+            settling: Settling::new(closing_is_told),
+            known: BTreeMap::new(),
+        })
+    }
+
+    /// Where a file of the folder is.
+    pub(crate) fn path_of(&self, file: &str) -> PathBuf {
+        self.path.join(file)
+    }
+
+    /// The files whose content is not the one that was seen last, settled or not.
+    pub(crate) fn scan(&mut self) -> Vec<Change> {
+        let listed = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let names = listed.filter_map(|entry| plugin_name(&entry.path()));
+        let names: BTreeSet<String> = names.chain(self.known.keys().cloned()).collect();
+        names.into_iter().filter_map(|file| self.look(file)).collect()
+    }
+
+    /// Waits for the next changes. Cancel-safe.
+    pub(crate) async fn changes(&mut self) -> Vec<Change> {
+        loop {
+            let settled = self.settling.settled(Instant::now());
+            let changes: Vec<Change> =
+                settled.into_iter().filter_map(|file| self.look(file)).collect();
+            if !changes.is_empty() {
+                return changes;
+            }
+            let rescan = if self.watcher.is_some() { RESCAN } else { POLL };
+            let rescan = Instant::now() + rescan;
+            let wake = self.settling.next().map_or(rescan, |next| next.min(rescan));
+            tokio::select! {
+                event = self.events.recv(), if self.watcher.is_some() => match event {
+                    Some(Ok(event)) => self.hear(&event),
+                    Some(Err(error)) => {
+                        tracing::warn!(%error, "watching the plugins folder failed for a moment");
+                        self.look_through();
+                    }
+                    None => self.watcher = None,
+                },
+                () = tokio::time::sleep_until(wake.into()) => {
+                    if wake == rescan {
+                        self.look_through();
+                    }
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, event: &Event) {
+        if event.need_rescan() {
+            self.look_through();
+        }
+        let what = match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => Happened::Closed,
+            EventKind::Access(_) => return,
+            EventKind::Modify(ModifyKind::Data(_)) => Happened::Written,
+            _ => Happened::Placed,
+        };
+        for file in event.paths.iter().filter_map(|path| plugin_name(path)) {
+            self.settling.happened(&file, what, Instant::now());
+        }
+    }
+
+    /// Lets everything settle anew that is not as it was seen last.
+    fn look_through(&mut self) {
+        self.settling.events_were_lost();
+        let known = self.known.clone();
+        for change in self.scan() {
+            let (Change::Present(file) | Change::Absent(file)) = change;
+            self.settling.happened(&file, Happened::Placed, Instant::now());
+        }
+        self.known = known;
+    }
+
+    /// Whether a file's content is another than the one that was seen last; remembers it.
+    fn look(&mut self, file: String) -> Option<Change> {
+        match stamp(&self.path_of(&file)) {
+            Some(stamp) if self.known.insert(file.clone(), stamp) != Some(stamp) => {
+                Some(Change::Present(file))
+            }
+            Some(_) => None,
+            None => self.known.remove(&file).map(|_| Change::Absent(file)),
+        }
+    }
+}
+
+/// `arith.wasm`, if a path is a plugin's; hidden files are somebody's temporary ones.
+fn plugin_name(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    (name.ends_with(".wasm") && !name.starts_with('.')).then(|| name.to_owned())
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    Some(Stamp {
+        len: metadata.len(),
+        modified: metadata.modified().ok(),
+        inode: inode(&metadata),
+    })
+}
+
+#[cfg(unix)]
+fn inode(metadata: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn inode(_: &std::fs::Metadata) -> u64 {
+    0
+}

@@ -1,0 +1,154 @@
+//! A running host: its parts, put together and taken apart in order.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use wharf_runtime::{Engine, EngineError};
+
+use crate::announce::{Announcer, Farewell};
+use crate::folder::Folder;
+use crate::loader::Loader;
+use crate::server::{Server, Shared};
+use crate::table::{FileReport, Table};
+use crate::Config;
+
+/// A host that runs. Dropped, it ends at once; [`Host::drain`] ends it in good order.
+pub struct Host {
+    address: SocketAddr,
+    table: Arc<Table>,
+    ready: watch::Receiver<bool>,
+    loader: JoinHandle<()>,
+    server: JoinHandle<()>,
+    /// Says to the server that it is time to go.
+    draining: watch::Sender<bool>,
+    announcer: Option<(JoinHandle<()>, oneshot::Sender<Farewell>)>,
+}
+
+/// Why a host does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No folder to load plugins from.
+    #[error("the plugins folder {} cannot be read: create it, or name another with --plugins", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The listener has no address.
+    #[error("the listener is not usable")]
+    Listener(#[source] std::io::Error),
+    /// No WebAssembly here.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl Host {
+    /// Starts a host on a listener.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or there is no engine. Plugins that do not load are no error.
+    pub fn start(listener: TcpListener, config: Config) -> Result<Self, StartError> {
+        let address = listener.local_addr().map_err(StartError::Listener)?;
+        let folder = Folder::watch(&config.plugins)
+            .map_err(|source| StartError::Folder { path: config.plugins.clone(), source })?;
+        let engine = Engine::new()?;
+        let table = Arc::new(Table::new());
+        let (announced, taken) = watch::channel(if config.registry.is_some() { 0 } else { u64::MAX });
+        let (ready_sender, ready) = watch::channel(false);
+        let loader = Loader {
+            engine,
+            limits: config.limits.clone(),
+            max_size: config.max_plugin_size,
+            folder,
+            table: table.clone(),
+            announced: taken,
+            ready: ready_sender,
+        };
+        let (draining, drain) = watch::channel(false);
+        let announcer = config.registry.clone().map(|registry| {
+            let address = config.advertise.as_str().to_owned();
+            let announcer =
+                Announcer::new(registry, config.name.clone(), address, table.clone(), announced);
+            let (farewell, heard) = oneshot::channel();
+            let ready = ready.clone();
+            let announce = async move {
+                // One declaration of everything, and not one for each plugin that comes up.
+                let mut ready = ready;
+                let _ = ready.wait_for(|ready| *ready).await;
+                announcer.run(heard).await;
+            };
+            (tokio::spawn(announce), farewell)
+        });
+        let server = Server::new(listener, Shared::new(table.clone(), config), drain);
+        Ok(Host {
+            address,
+            table,
+            ready,
+            loader: tokio::spawn(loader.run()),
+            server: tokio::spawn(server.run()),
+            draining,
+            announcer,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Completes once every file that was there at the start is loaded or refused.
+    pub async fn ready(&self) {
+        // The sender lives as long as the loader; without one there is nothing to wait for.
+        let _ = self.ready.clone().wait_for(|ready| *ready).await;
+    }
+
+    /// What became of each file of the plugins folder.
+    #[must_use]
+    pub fn files(&self) -> BTreeMap<String, FileReport> {
+        self.table.files_report()
+    }
+
+    /// Ends in good order: the registry is told, no new calls are taken, those in flight finish
+    /// within the config's cap, the registry forgets the host.
+    pub async fn drain(mut self) {
+        self.loader.abort();
+        let mut withdraw = None;
+        if let Some((announcer, farewell)) = self.announcer.take() {
+            let (told, heard) = oneshot::channel();
+            let (finished, done) = oneshot::channel();
+            if farewell.send(Farewell { told, done }).is_ok() {
+                // An announcer that ended without a word has nothing to wait for.
+                let _ = heard.await;
+            }
+            withdraw = Some((announcer, finished));
+        }
+        self.draining.send_replace(true);
+        if let Err(error) = (&mut self.server).await
+            && !error.is_cancelled()
+        {
+            tracing::error!(%error, "the server ended badly");
+        }
+        if let Some((announcer, finished)) = withdraw {
+            let _ = finished.send(());
+            let _ = announcer.await;
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.loader.abort();
+        self.server.abort();
+        if let Some((announcer, _)) = &self.announcer {
+            announcer.abort();
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What is served at the moment: services by name, and how their plugins can be replaced.
+//!
+//! A call never looks a name up. A connection resolves a method once to its service's [`Slot`],
+//! and each call reads from it what serves at that moment, without a lock.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use tokio::sync::watch;
+use wharf_registry_api::EndpointSpec;
+use wharf_runtime::Plugin;
+use wharf_schema::{Service, ServiceName};
+
+/// All services of a host.
+pub(crate) struct Table {
+    /// Replaced as a whole; read without a lock.
+    services: ArcSwap<BTreeMap<String, Arc<Slot>>>,
+    /// Serialises changes, and holds what only they need.
+    files: Mutex<BTreeMap<String, FileReport>>,
+    generations: AtomicU64,
+    /// Counts the changes of what is to be announced.
+    revision: watch::Sender<u64>,
+}
+
+/// The place of one service in one version. It outlives the plugins that serve it.
+pub(crate) struct Slot {
+    pub(crate) name: ServiceName,
+    served: ArcSwapOption<Served>,
+}
+
+/// A plugin at work for a service.
+pub(crate) struct Served {
+    pub(crate) plugin: Plugin,
+    /// Index into the plugin's services.
+    pub(crate) service_index: usize,
+    pub(crate) service: Arc<Service>,
+    /// The service's description, ready to be sent.
+    pub(crate) document: Bytes,
+    /// Different for every load of every plugin.
+    pub(crate) generation: u64,
+    file: String,
+}
+
+/// What became of a file of the plugins folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileReport {
+    /// The services that it serves, by their whole names.
+    pub services: Vec<String>,
+    /// How it does.
+    pub state: FileState,
+}
+
+/// How a file of the plugins folder does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileState {
+    /// It is being read and compiled; what it served before goes on.
+    Loading,
+    /// It serves.
+    Serving,
+    /// It does not load, for this reason; what it served before goes on.
+    Refused(String),
+    /// It was removed, and is withdrawn before it ends.
+    Withdrawing,
+}
+
+impl Slot {
+    /// What serves at this moment; a call keeps it until it ends.
+    pub(crate) fn served(&self) -> arc_swap::Guard<Option<Arc<Served>>> {
+        self.served.load()
+    }
+}
+
+impl Table {
+    pub(crate) fn new() -> Self {
+        Table {
+            services: ArcSwap::default(),
+            files: Mutex::default(),
+            generations: AtomicU64::new(1),
+            revision: watch::channel(0).0,
+        }
+    }
+
+    /// The service that a name means; of several versions the newest.
+    pub(crate) fn find(&self, name: &ServiceName) -> Found {
+        let services = self.services.load();
+        let mut matching: Vec<&Arc<Slot>> =
+            services.values().filter(|slot| name.matches(&slot.name)).collect();
+        // Different packages may have interfaces of one name: then a name must say which.
+        let packages: std::collections::BTreeSet<_> =
+            matching.iter().map(|slot| &slot.name.package).collect();
+        if packages.len() > 1 {
+            return Found::Ambiguous(matching.iter().map(|slot| slot.name.to_string()).collect());
+        }
+        matching.sort_by(|a, b| a.name.version.cmp(&b.name.version));
+        match matching.pop() {
+            Some(slot) => Found::One(slot.clone()),
+            None => Found::None,
+        }
+    }
+
+    /// The short names of all services, for suggestions.
+    pub(crate) fn short_names(&self) -> Vec<String> {
+        self.services.load().values().map(|slot| slot.name.interface.clone()).collect()
+    }
+
+    /// Puts a plugin to work for all its services, in the place of what `file` served before.
+    ///
+    /// # Errors
+    /// When another file serves one of them: the first stays. Nothing is changed then.
+    pub(crate) fn serve(&self, file: &str, plugin: &Plugin) -> Result<(), String> {
+        let mut files = self.files();
+        let mut services = BTreeMap::clone(&self.services.load());
+        for service in plugin.services() {
+            let name = service.name().to_string();
+            let served = services.get(&name).and_then(|slot| slot.served.load_full());
+            if let Some(other) = served.filter(|served| served.file != file) {
+                return Err(format!(
+                    "{} serves {name} already: remove one of the two files, or give this one another version",
+                    other.file
+                ));
+            }
+        }
+        let generation = self.generations.fetch_add(1, Ordering::Relaxed);
+        let mut names = Vec::new();
+        for (service_index, service) in plugin.services().iter().enumerate() {
+            let name = service.name().to_string();
+            let slot = services.entry(name.clone()).or_insert_with(|| {
+                let name = service.name().clone();
+                Arc::new(Slot { name, served: ArcSwapOption::empty() })
+            });
+            slot.served.store(Some(Arc::new(Served {
+                plugin: plugin.clone(),
+                service_index,
+                service: service.clone(),
+                document: service.to_document().into(),
+                generation,
+                file: file.to_owned(),
+            })));
+            names.push(name);
+        }
+        let before = files.get(file).map(|report| report.services.clone()).unwrap_or_default();
+        for gone in before.iter().filter(|name| !names.contains(name)) {
+            if let Some(slot) = services.remove(gone) {
+                slot.served.store(None);
+            }
+        }
+        self.services.store(Arc::new(services));
+        let report = FileReport { services: names, state: FileState::Serving };
+        files.insert(file.to_owned(), report);
+        drop(files);
+        self.announce_change();
+        Ok(())
+    }
+
+    /// Notes how a file does that keeps serving what it served before.
+    pub(crate) fn note(&self, file: &str, state: FileState) {
+        let mut files = self.files();
+        let services = files.get(file).map(|report| report.services.clone()).unwrap_or_default();
+        files.insert(file.to_owned(), FileReport { services, state });
+    }
+
+    /// Stops announcing what a file serves; the revision that says so, if it served anything.
+    pub(crate) fn begin_withdrawal(&self, file: &str) -> Option<u64> {
+        let mut files = self.files();
+        let report = files.get_mut(file)?;
+        if report.services.is_empty() {
+            files.remove(file);
+            return None;
+        }
+        report.state = FileState::Withdrawing;
+        drop(files);
+        Some(self.announce_change())
+    }
+
+    /// Ends what a file served, unless it came back in the meantime. Calls in flight finish.
+    pub(crate) fn end_withdrawal(&self, file: &str) -> bool {
+        let mut files = self.files();
+        if files.get(file).is_none_or(|report| report.state != FileState::Withdrawing) {
+            return false;
+        }
+        let Some(report) = files.remove(file) else { return false };
+        let mut services = BTreeMap::clone(&self.services.load());
+        for name in &report.services {
+            if let Some(slot) = services.remove(name) {
+                slot.served.store(None);
+            }
+        }
+        self.services.store(Arc::new(services));
+        true
+    }
+
+    /// What became of each file.
+    pub(crate) fn files_report(&self) -> BTreeMap<String, FileReport> {
+        self.files().clone()
+    }
+
+    /// The files that do not load.
+    pub(crate) fn refused_files(&self) -> Vec<String> {
+        let files = self.files();
+        let refused = files.iter().filter(|(_, r)| matches!(r.state, FileState::Refused(_)));
+        refused.map(|(file, _)| file.clone()).collect()
+    }
+
+    /// What serves for a file, by the names of its services.
+    pub(crate) fn services_of(&self, file: &str) -> Vec<Arc<Service>> {
+        let names = self.files().get(file).map(|r| r.services.clone()).unwrap_or_default();
+        let services = self.services.load();
+        let slots = names.iter().filter_map(|name| services.get(name));
+        slots.filter_map(|slot| slot.served.load().as_ref().map(|s| s.service.clone())).collect()
+    }
+
+    /// What is to be announced, and the revision that it belongs to.
+    pub(crate) fn endpoints(&self) -> (u64, Vec<EndpointSpec>) {
+        let files = self.files();
+        let revision = *self.revision.borrow();
+        let services = self.services.load();
+        let announced = services.values().filter_map(|slot| {
+            let served = slot.served.load_full()?;
+            let withdrawing =
+                files.get(&served.file).is_some_and(|r| r.state == FileState::Withdrawing);
+            (!withdrawing).then(|| EndpointSpec {
+                service: slot.name.interface.clone(),
+                package: slot.name.package.clone(),
+                version: slot.name.version.as_ref().map(ToString::to_string),
+                fingerprint: served.service.fingerprint().to_string(),
+            })
+        });
+        (revision, announced.collect())
+    }
+
+    /// Changes whenever [`Table::endpoints`] may have.
+    pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    fn announce_change(&self) -> u64 {
+        let mut now = 0;
+        self.revision.send_modify(|revision| {
+            *revision += 1;
+            now = *revision;
+        });
+        now
+    }
+
+    fn files(&self) -> MutexGuard<'_, BTreeMap<String, FileReport>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a name means.
+pub(crate) enum Found {
+    /// This service.
+    One(Arc<Slot>),
+    /// Any of these.
+    Ambiguous(Vec<String>),
+    /// Nothing.
+    None,
+}
