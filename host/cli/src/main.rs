@@ -1,1 +1,48 @@
-fn main() {}
+//! The `wharf` command: a registry, a host, and what one needs beside them.
+//!
+//! Arguments are parsed whole before anything is bound; each command is a module of its own.
+
+mod args;
+mod call;
+mod exit;
+mod host;
+mod inspect;
+mod listen;
+mod logging;
+mod registry;
+mod services;
+mod shutdown;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let is_server =
+        matches!(arguments.command, Command::Up(_) | Command::Host(_) | Command::Registry(_));
+    logging::start(is_server);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::report(&anyhow::Error::new(error).context("no async runtime")),
+    };
+    let done = runtime.block_on(async {
+        match arguments.command {
+            Command::Up(up) => up::run(up).await,
+            Command::Host(host) => host::run(host).await,
+            Command::Registry(registry) => registry::run(registry).await,
+            Command::Call(call) => call::run(call).await,
+            Command::Services(services) => services::run(services).await,
+            Command::Inspect(inspect) => inspect::run(&inspect),
+        }
+    });
+    // A guest or a lookup that does not end must not hold the process.
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error),
+    }
+}

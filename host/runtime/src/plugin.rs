@@ -61,7 +61,7 @@ pub enum LoadError {
     UnknownImports(Vec<String>),
     /// The first instance did not come up.
     #[error("its first instance does not start: {0}")]
-    DoesNotStart(#[source] CallError),
+    DoesNotStart(CallError),
 }
 
 fn stray(functions: &[String]) -> String {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    Outcome, Service, TypeId, arguments_from_json, result_to_json, service_from_wit,
+    Outcome, Service, TypeId, argument_from_text, arguments_from_json, result_to_json, service_from_wit,
     value_from_json, value_to_json,
 };
 
@@ -293,6 +293,20 @@ fn refusals_name_the_place_and_the_type() {
     let mut missing = sample_json();
     missing.as_object_mut().unwrap().remove("yes");
     check("f", json!([missing]), "value.yes: the field is missing (bool)");
+}
+
+#[test]
+fn a_bare_word_serves_where_the_type_is_a_string() {
+    let service = service();
+    let signature = service.method("g").unwrap().signature.as_ref().unwrap();
+    let text = |index: usize, text| argument_from_text(service.types(), &signature.params[index], text);
+    assert_eq!(text(1, "hello there"), Ok(json!("hello there")));
+    assert_eq!(text(1, "7"), Ok(json!("7")));
+    assert_eq!(text(1, "\"quoted\""), Ok(json!("quoted")));
+    assert_eq!(text(1, "null"), Ok(Value::Null));
+    assert_eq!(text(0, "7"), Ok(json!(7)));
+    let error = text(0, "seven").unwrap_err().to_string();
+    assert!(error.starts_with("a: expected u8 as JSON: expected value"), "{error}");
 }
 
 proptest! {

@@ -35,6 +35,37 @@ pub fn arguments_from_json(
     Ok(out)
 }
 
+/// An argument as somebody typed it: JSON, or a bare word where the type is a string, a character,
+/// the name of a case, or an option of these.
+///
+/// # Errors
+/// When it is neither.
+pub fn argument_from_text(types: &Types, param: &Param, text: &str) -> Result<Value, ValueError> {
+    let parsed = serde_json::from_str(text);
+    let word = match (&types[innermost(types, param.ty)], &parsed) {
+        // `7` is a number, but for a string it is a word.
+        (Type::String | Type::Char, Ok(Value::String(_))) => false,
+        (Type::String | Type::Char, Ok(Value::Null)) => !matches!(types[param.ty], Type::Option(_)),
+        (Type::String | Type::Char, _) => true,
+        (Type::Enum(_) | Type::Variant(_) | Type::Bytes, Err(_)) => true,
+        _ => false,
+    };
+    if word {
+        return Ok(Value::String(text.to_owned()));
+    }
+    parsed.map_err(|error| {
+        let problem = format!("expected {} as JSON: {error}", types.notation(param.ty));
+        ValueError::new(problem).within(&param.name)
+    })
+}
+
+fn innermost(types: &Types, mut ty: TypeId) -> TypeId {
+    while let Type::Option(some) = &types[ty] {
+        ty = *some;
+    }
+    ty
+}
+
 /// Appends one value.
 ///
 /// # Errors

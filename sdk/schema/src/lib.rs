@@ -23,7 +23,7 @@ mod agreement_with_serde;
 
 pub use document::{DocumentError, MAX_DOCUMENT};
 pub use fingerprint::Fingerprint;
-pub use from_json::{arguments_from_json, value_from_json};
+pub use from_json::{argument_from_text, arguments_from_json, value_from_json};
 pub use name::{MethodPath, NameError, ServiceName, kebab, lower_camel, net_rpc};
 pub use service::{Method, Param, Service, Signature};
 pub use to_json::{Outcome, result_to_json, value_to_json};

@@ -1,0 +1,215 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  success
+  1  the command or the call failed
+  2  the command line is wrong
+  3  the method returned its own error
+  4  there is no such service, method or file
+  5  the registry or the host cannot be reached
+  6  the deadline passed
+
+Environment:
+  WHARF_REGISTRY  address of the registry, as --registry
+  WHARF_TOKEN     token that hosts ask for, as --token
+  WHARF_LOG       what is logged, for example info or wharf_host=debug";
+
+const UP_EXAMPLES: &str = "\
+Examples:
+  wharf up                              registry and host over plugins/
+  wharf up --plugins services           over another folder
+  wharf up --listen 0.0.0.0:7400 --advertise 10.0.0.7:7400";
+
+const HOST_EXAMPLES: &str = "\
+Examples:
+  wharf host                            over plugins/, announced on this machine
+  wharf host --registry http://10.0.0.2:8500 --listen 0.0.0.0:7400 --advertise 10.0.0.7:7400
+  wharf host --registry none            announced nowhere; call it with --direct";
+
+const REGISTRY_EXAMPLES: &str = "\
+Examples:
+  wharf registry
+  curl 'localhost:8500/register?name=Arith&addr=localhost:1234'
+  curl 'localhost:8500/heartbeat?name=Arith'
+  curl localhost:8500/services";
+
+const CALL_EXAMPLES: &str = "\
+Each argument is one parameter, as JSON; where the type is a string, a bare word will do.
+
+Examples:
+  wharf call arith.multiply '{\"a\":7,\"b\":8}'
+  wharf call Arith.Divide '{\"a\":7,\"b\":0}'     prints the error, exits with 3
+  wharf call textkit.recase 'hello there' title
+  wharf call --direct 127.0.0.1:7400 arith.multiply '{\"a\":7,\"b\":8}'";
+
+/// Drop a WebAssembly component into plugins/; call it by name from anywhere.
+#[derive(Debug, Parser)]
+#[command(name = "wharf", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a registry and a host over plugins/ in one process
+    Up(Up),
+    /// Run a host: serve the plugins of a folder, announced to a registry
+    Host(Host),
+    /// Run a registry
+    Registry(Registry),
+    /// Call a method
+    Call(Call),
+    /// List what is registered
+    Services(Services),
+    /// Show what a component offers and what it needs
+    Inspect(Inspect),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = UP_EXAMPLES)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) serving: Serving,
+    /// Where the registry listens
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8500")]
+    pub(crate) registry_listen: SocketAddr,
+    /// Drop a host that is silent for this long
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = ttl)]
+    pub(crate) ttl: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = HOST_EXAMPLES)]
+pub(crate) struct Host {
+    #[command(flatten)]
+    pub(crate) serving: Serving,
+    /// The registry to announce to, or `none`
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8500", env = "WHARF_REGISTRY")]
+    pub(crate) registry: String,
+}
+
+/// What `up` and `host` have in common.
+#[derive(Debug, Args)]
+pub(crate) struct Serving {
+    /// The folder whose *.wasm files are served
+    #[arg(long, value_name = "DIR", default_value = "plugins")]
+    pub(crate) plugins: PathBuf,
+    /// Where calls are taken
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
+    pub(crate) listen: SocketAddr,
+    /// The address that is announced; needed when --listen names no single one
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
+    /// By which the registry knows this host; default: the machine's name and the port
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The longest that a call may take
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
+    pub(crate) call_timeout: Duration,
+    /// Memory that one instance of a plugin may take, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) memory: u32,
+    /// Connections that may be open at once
+    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_connections: u32,
+    /// Close a connection that is idle for this long
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time)]
+    pub(crate) idle_timeout: Duration,
+    /// How long calls in flight may take to finish at shutdown
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+    pub(crate) drain_timeout: Duration,
+    /// What callers must show
+    #[arg(long, env = "WHARF_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = REGISTRY_EXAMPLES)]
+pub(crate) struct Registry {
+    /// Where to listen
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8500")]
+    pub(crate) listen: SocketAddr,
+    /// Drop a host or service that is silent for this long
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = ttl)]
+    pub(crate) ttl: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = CALL_EXAMPLES)]
+pub(crate) struct Call {
+    /// SERVICE.METHOD: arith.multiply, Arith.Multiply or demo:arith/arith@0.1.0.multiply
+    pub(crate) method: String,
+    /// One argument a parameter, as JSON
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) arguments: Vec<String>,
+    /// Print the result as one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How long the call may take
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+    pub(crate) timeout: Duration,
+    /// Call this host, without asking a registry
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) direct: Option<String>,
+    /// The registry to ask
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8500", env = "WHARF_REGISTRY")]
+    pub(crate) registry: String,
+    /// What the host asks callers to show
+    #[arg(long, env = "WHARF_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Services {
+    /// The registry to ask
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8500", env = "WHARF_REGISTRY")]
+    pub(crate) registry: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The component to look at
+    pub(crate) file: PathBuf,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write a time like 500ms, 10s or 2m"))?;
+    if time.is_zero() { Err("a time above zero is needed".to_owned()) } else { Ok(time) }
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    let ttl = time(text)?;
+    let range = Duration::from_millis(500)..=Duration::from_secs(86_400);
+    if range.contains(&ttl) { Ok(ttl) } else { Err("it must be between 500ms and 1day".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn times_need_a_unit_and_a_value() {
+        assert_eq!(time("1500ms"), Ok(Duration::from_millis(1500)));
+        assert!(time("10").unwrap_err().contains("write a time like"));
+        assert!(time("0s").is_err());
+        assert!(ttl("1ms").is_err());
+    }
+}

@@ -1,0 +1,115 @@
+//! `wharf call`
+
+use std::io::Write;
+
+use serde_json::Value;
+use wharf_client::{CallError, CallOptions, Client, Failure, Outcome};
+use wharf_schema::{MethodPath, argument_from_text};
+
+use crate::args::Call;
+use crate::exit::Exit;
+
+pub(crate) async fn run(arguments: Call) -> anyhow::Result<()> {
+    let path = MethodPath::parse(&arguments.method)?;
+    let mut builder = Client::builder().timeout(arguments.timeout);
+    if let Some(token) = &arguments.token {
+        builder = builder.token(token.as_str());
+    }
+    let client = match &arguments.direct {
+        Some(address) => builder.direct(address),
+        None => builder.registry(&arguments.registry)?,
+    };
+    let outcome = match call(&client, &path, &arguments).await {
+        Ok(outcome) => outcome,
+        Err(error) => return Err(explain(error, &client, &path).await),
+    };
+    match outcome {
+        Outcome::Ok(json) => {
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{}", if arguments.json { json } else { for_people(&json)? })?;
+            Ok(())
+        }
+        Outcome::Err(json) if arguments.json => Err(Exit::Application(json).into()),
+        Outcome::Err(json) => {
+            let message = format!("{path} returned an error: {}", for_people(&json)?);
+            Err(Exit::Application(message).into())
+        }
+    }
+}
+
+async fn call(client: &Client, path: &MethodPath, arguments: &Call) -> anyhow::Result<Outcome> {
+    let service = client.describe(&path.service.to_string()).await?;
+    let signature = service.method(&path.method).and_then(|method| method.signature.as_ref().ok());
+    let mut values = Vec::new();
+    for (index, text) in arguments.arguments.iter().enumerate() {
+        // What has no parameter or no method is refused below, with a better message.
+        let param = signature.and_then(|signature| signature.params.get(index));
+        let value = param.map(|param| argument_from_text(service.types(), param, text));
+        values.push(value.transpose()?.unwrap_or(Value::Null));
+    }
+    Ok(client.call_json(&arguments.method, &values, CallOptions::default()).await?)
+}
+
+/// Adds what was probably meant to an error about a name.
+async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> anyhow::Error {
+    let failure = error.downcast_ref::<CallError>().map(|error| &error.failure);
+    match failure {
+        Some(Failure::NoEndpoint { reason, .. }) if reason.is_empty() => {
+            let Some(registry) = client.registry() else { return error };
+            let known = registry.services().await.map(|list| list.services).unwrap_or_default();
+            let names = known.iter().map(|service| &service.service[..]);
+            let meant = similar(&path.service.interface, names);
+            let hint = match meant {
+                Some(meant) => format!("; did you mean '{meant}'?"),
+                None if known.is_empty() => {
+                    format!(": nothing is registered at {}", registry.address())
+                }
+                None => ": 'wharf services' lists what there is".to_owned(),
+            };
+            Exit::NotFound(format!("no service '{}'{hint}", path.service)).into()
+        }
+        Some(Failure::Method(_)) => {
+            let service = client.describe(&path.service.to_string()).await;
+            let meant = service.ok().and_then(|service| {
+                let names = service.methods().iter().map(|method| &method.name[..]);
+                similar(&path.method, names).map(str::to_owned)
+            });
+            match meant {
+                Some(meant) => {
+                    let message = format!("no method '{}' in the service '{}'; did you mean '{meant}'?", path.method, path.service);
+                    Exit::NotFound(message).into()
+                }
+                None => error,
+            }
+        }
+        _ => error,
+    }
+}
+
+fn similar<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let scored = known.map(|known| (strsim::jaro_winkler(name, known), known));
+    let (score, best) = scored.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (score >= 0.7).then_some(best)
+}
+
+/// A string as it is, anything else as JSON: structures over several lines.
+fn for_people(json: &str) -> serde_json::Result<String> {
+    Ok(match serde_json::from_str(json)? {
+        Value::String(text) => text,
+        structure @ (Value::Object(_) | Value::Array(_)) => serde_json::to_string_pretty(&structure)?,
+        // As the host wrote it: digits beyond an f64's stay as they are.
+        _ => json.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_printed_for_people() {
+        assert_eq!(for_people("\"a b\"").unwrap(), "a b");
+        assert_eq!(for_people("18446744073709551615").unwrap(), "18446744073709551615");
+        assert_eq!(for_people("[1]").unwrap(), "[\n  1\n]");
+    }
+}

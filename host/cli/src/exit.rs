@@ -1,0 +1,65 @@
+//! How the command ends when something failed: a message, and a code that scripts can tell apart.
+
+use std::process::ExitCode;
+
+use wharf_client::{CallError, Failure, RegistryError, Status};
+
+/// A failure with a code of its own. The codes are documented in `wharf --help`.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Exit {
+    /// The method returned its own error.
+    #[error("{0}")]
+    Application(String),
+    /// No such service, method or file.
+    #[error("{0}")]
+    NotFound(String),
+}
+
+/// Prints the error with its causes, and gives the code that stands for it.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if broken_pipe(error) {
+        // Whoever read our output has read enough.
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("error: {}", chain(error));
+    ExitCode::from(code(error))
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref() {
+        Some(Exit::Application(_)) => return 3,
+        Some(Exit::NotFound(_)) => return 4,
+        None => {}
+    }
+    if error.downcast_ref::<RegistryError>().is_some_and(|e| e.problem().is_none()) {
+        return 5;
+    }
+    match error.downcast_ref::<CallError>().map(|error| &error.failure) {
+        Some(Failure::Method(_)) => 4,
+        Some(failure) => match failure.status() {
+            Status::NotFound | Status::Unimplemented => 4,
+            Status::Unavailable => 5,
+            Status::DeadlineExceeded => 6,
+            _ => 1,
+        },
+        None => 1,
+    }
+}
+
+/// The message and its causes in one line, each once.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+fn broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

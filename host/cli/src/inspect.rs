@@ -1,0 +1,67 @@
+//! `wharf inspect`
+
+use std::io::Write;
+
+use wharf_runtime::{Inspection, Need};
+
+use crate::args::Inspect;
+use crate::exit::Exit;
+
+/// The largest file that is looked at, in bytes.
+const MAX_SIZE: u64 = 1024 * 1024 * 1024;
+
+pub(crate) fn run(arguments: &Inspect) -> anyhow::Result<()> {
+    let file = arguments.file.display();
+    let not_found = |error: &std::io::Error| Exit::NotFound(format!("{file} cannot be read: {error}"));
+    let len = std::fs::metadata(&arguments.file).map_err(|error| not_found(&error))?.len();
+    anyhow::ensure!(len <= MAX_SIZE, "{file} has {len} bytes; more than {MAX_SIZE} are not looked at");
+    let bytes = std::fs::read(&arguments.file).map_err(|error| not_found(&error))?;
+    let inspection =
+        wharf_runtime::inspect(&bytes).map_err(|error| anyhow::anyhow!("{file}: {error}"))?;
+    let mut out = std::io::stdout().lock();
+    write!(out, "{}", describe(&inspection))?;
+    Ok(())
+}
+
+fn describe(inspection: &Inspection) -> String {
+    let mut text = String::new();
+    let mut line = |line: &str| {
+        text.push_str(line);
+        text.push('\n');
+    };
+    if inspection.services.is_empty() {
+        line("It exports no interface, so there is nothing to call.");
+    }
+    for service in &inspection.services {
+        line(&format!("service {}", service.name()));
+        line(&format!("fingerprint {}", service.fingerprint()));
+        line("");
+        line(service.wit().trim_end());
+        line("");
+        line("methods");
+        for method in service.methods() {
+            match &method.signature {
+                Ok(signature) => line(&format!("  {}  {}", signature.fingerprint, service.notation(method))),
+                Err(reason) => line(&format!("  cannot be called: {}: {reason}", method.name)),
+            }
+        }
+        line("");
+    }
+    if !inspection.stray_functions.is_empty() {
+        line("functions outside any interface, which nobody can call");
+        line(&format!("  {}", inspection.stray_functions.join(", ")));
+        line("");
+    }
+    line("imports");
+    for import in &inspection.imports {
+        line(&format!("  {}  {}", import.name, import.need));
+    }
+    if inspection.imports.is_empty() {
+        line("  none: it needs nothing");
+    }
+    if inspection.imports.iter().any(|import| import.need == Need::Unknown) {
+        line("");
+        line("A host refuses this component: it imports what wharf does not provide.");
+    }
+    text
+}

@@ -1,0 +1,84 @@
+//! `wharf services`
+
+use std::io::Write;
+
+use wharf_registry_api::{ListOptions, RegistryClient, ServiceSummary, State};
+
+use crate::args::Services;
+
+/// Addresses that a row shows; of more it tells the number.
+const ADDRESSES: usize = 3;
+
+pub(crate) async fn run(arguments: Services) -> anyhow::Result<()> {
+    let registry = RegistryClient::new(&arguments.registry)?;
+    let list = registry.services().await?;
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&list)?)?;
+        return Ok(());
+    }
+    if list.services.is_empty() {
+        writeln!(out, "Nothing is registered at {}: drop a .wasm component into a host's plugins folder.", registry.address())?;
+        return Ok(());
+    }
+    let mut rows = vec![["SERVICE", "VERSION", "ENDPOINTS", "STATE"].map(str::to_owned)];
+    for service in &list.services {
+        rows.push(row(&registry, service).await?);
+    }
+    write!(out, "{}", table(&rows))?;
+    Ok(())
+}
+
+async fn row(registry: &RegistryClient, service: &ServiceSummary) -> anyhow::Result<[String; 4]> {
+    let listed = registry.endpoints(&service.service, &ListOptions::default()).await?;
+    let mut addresses: Vec<String> = listed
+        .into_iter()
+        .flat_map(|list| list.endpoints)
+        .filter(|e| e.spec.package == service.package && e.spec.version == service.version)
+        .map(|endpoint| match endpoint.state {
+            State::Serving => endpoint.address,
+            State::Draining => format!("{} (draining)", endpoint.address),
+        })
+        .collect();
+    let more = addresses.len().saturating_sub(ADDRESSES);
+    addresses.truncate(ADDRESSES);
+    let mut addresses = addresses.join(", ");
+    if more > 0 {
+        addresses.push_str(&format!(", and {more} more"));
+    }
+    let state = match (service.serving, service.endpoints) {
+        (0, _) => "draining".to_owned(),
+        (serving, all) if serving == all => "serving".to_owned(),
+        (serving, all) => format!("{serving} of {all} serving"),
+    };
+    let name = match &service.package {
+        Some(package) => format!("{package}/{}", service.service),
+        None => service.service.clone(),
+    };
+    Ok([name, service.version.clone().unwrap_or_else(|| "-".to_owned()), addresses, state])
+}
+
+/// Columns as wide as their widest cell.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["A", "B"], ["long", "x"]].map(|row| row.map(str::to_owned));
+        assert_eq!(table(&rows), "A     B\nlong  x\n");
+    }
+}

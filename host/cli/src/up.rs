@@ -1,0 +1,74 @@
+//! `wharf up`: registry and host in one process.
+
+use std::io::Write;
+
+use anyhow::Context;
+use wharf_host::{Advertise, FileState, Host};
+use wharf_registry_api::RegistryClient;
+
+use crate::args::Up;
+use crate::listen::bind;
+use crate::shutdown::Shutdown;
+
+pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
+    Advertise::new(arguments.serving.advertise.as_deref(), arguments.serving.listen)?;
+    let plugins = &arguments.serving.plugins;
+    std::fs::create_dir_all(plugins)
+        .with_context(|| format!("the plugins folder {} cannot be made", plugins.display()))?;
+    let mut shutdown = Shutdown::listen()?;
+    let registry_listener = bind(arguments.registry_listen, "--registry-listen").await?;
+    let listener = bind(arguments.serving.listen, "--listen").await?;
+
+    let mut registry_address = registry_listener.local_addr()?;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let registry_config = wharf_registry::Config::with_ttl(arguments.ttl);
+    let registry = tokio::spawn(wharf_registry::run(registry_listener, registry_config, async {
+        let _ = stopped.await;
+    }));
+
+    if registry_address.ip().is_unspecified() {
+        registry_address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let registry_url = format!("http://{registry_address}");
+    let mut config = crate::host::config(&arguments.serving, listener.local_addr()?)?;
+    config.registry = Some(RegistryClient::new(&registry_url)?);
+    let host = Host::start(listener, config)?;
+    host.ready().await;
+    greet(&host, &registry_url, plugins)?;
+
+    shutdown.asked().await;
+    tracing::info!("shutting down: calls in flight finish first");
+    let ending = async {
+        host.drain().await;
+        drop(stop);
+        if let Ok(Err(error)) = registry.await {
+            tracing::error!(%error, "the registry ended badly");
+        }
+    };
+    shutdown.or_at_once(ending).await;
+    Ok(())
+}
+
+/// Says where everything is and what to try; scripts may read the first two lines.
+fn greet(host: &Host, registry: &str, plugins: &std::path::Path) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "registry: {registry}")?;
+    writeln!(out, "host: {}", host.address())?;
+    let files = host.files();
+    for (file, report) in &files {
+        match &report.state {
+            FileState::Refused(reason) => writeln!(out, "  {file} does not load: {reason}")?,
+            _ => writeln!(out, "  {file} serves {}", report.services.join(", "))?,
+        }
+    }
+    if files.is_empty() {
+        writeln!(out, "  {} is empty: drop a .wasm component into it", plugins.display())?;
+    }
+    let default = registry.ends_with(&format!(":{}", wharf_registry_api::DEFAULT_PORT));
+    let with_registry = if default { String::new() } else { format!(" --registry {registry}") };
+    writeln!(out, "try: wharf services{with_registry}")?;
+    if files.values().flat_map(|report| &report.services).any(|s| s.contains("/arith@")) {
+        writeln!(out, "     wharf call{with_registry} Arith.Multiply '{{\"a\":7,\"b\":8}}'")?;
+    }
+    out.flush()
+}

@@ -1,0 +1,363 @@
+//! What a caller uses.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use wharf_registry_api::{RegistryClient, RegistryError};
+use wharf_schema::{
+    Fingerprint, MethodPath, Outcome, Service, ServiceName, arguments_from_json, result_to_json,
+};
+
+use crate::connection::Method;
+use crate::discovery::Discovery;
+use crate::endpoints::Endpoints;
+use crate::error::{CallError, Failure};
+
+/// How long a call may take unless told otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Names of methods that are kept parsed.
+const MAX_NAMES: usize = 10_000;
+
+/// Calls services. Clones share connections and what is known of the registry.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    target: Target,
+    endpoints: Endpoints,
+    timeout: Duration,
+    names: Mutex<HashMap<String, Arc<Named>>>,
+    descriptions: Mutex<HashMap<String, Arc<Service>>>,
+    turn: AtomicUsize,
+}
+
+enum Target {
+    Registry(Discovery),
+    Direct(String),
+}
+
+/// A method's name, parsed once.
+struct Named {
+    path: MethodPath,
+    canonical: Arc<str>,
+}
+
+/// How a client is made.
+#[derive(Clone, Debug, Default)]
+pub struct ClientBuilder {
+    timeout: Option<Duration>,
+    token: Vec<u8>,
+}
+
+/// How one call is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallOptions {
+    /// How long all its attempts may take together; otherwise the client's.
+    pub timeout: Option<Duration>,
+    /// The signature that the caller was built against: another one is refused by the host, and
+    /// not guessed at.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+impl ClientBuilder {
+    /// How long a call may take that names no time of its own; 10 seconds otherwise.
+    #[must_use]
+    pub fn timeout(self, timeout: Duration) -> Self {
+        ClientBuilder { timeout: Some(timeout), ..self }
+    }
+
+    /// What to show to hosts that ask for a token.
+    #[must_use]
+    pub fn token(self, token: impl Into<Vec<u8>>) -> Self {
+        ClientBuilder { token: token.into(), ..self }
+    }
+
+    /// A client that asks the registry at this address.
+    ///
+    /// # Errors
+    /// When that is no address. The registry itself need not be there yet.
+    pub fn registry(self, address: &str) -> Result<Client, RegistryError> {
+        let discovery = Discovery::new(RegistryClient::new(address)?);
+        Ok(self.build(Target::Registry(discovery)))
+    }
+
+    /// A client that calls one host at `host:port`, without a registry.
+    #[must_use]
+    pub fn direct(self, address: &str) -> Client {
+        self.build(Target::Direct(address.to_owned()))
+    }
+
+    fn build(self, target: Target) -> Client {
+        Client(Arc::new(Inner {
+            target,
+            endpoints: Endpoints::new(self.token),
+            timeout: self.timeout.unwrap_or(DEFAULT_TIMEOUT),
+            names: Mutex::default(),
+            descriptions: Mutex::default(),
+            turn: AtomicUsize::new(0),
+        }))
+    }
+}
+
+impl Client {
+    /// How a client is made that needs more than an address.
+    #[must_use]
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// A client that asks the registry at this address, `http://127.0.0.1:8500`.
+    ///
+    /// # Errors
+    /// When that is no address. The registry itself need not be there yet: a call waits for it.
+    #[expect(clippy::unused_async, reason = "starting to follow the registry may have to wait one day")]
+    pub async fn connect(registry: &str) -> Result<Self, RegistryError> {
+        Self::builder().registry(registry)
+    }
+
+    /// Calls a method: `arith.multiply`, `Arith.Multiply` or `demo:arith/arith@0.1.0.multiply`.
+    ///
+    /// `arguments` is the one parameter, or a tuple of several; `()` for none. `R` is what the
+    /// method returns: for WIT's `result`, Rust's `Result`.
+    ///
+    /// # Errors
+    /// [`CallError`]: what failed, where, and whether the call may have been executed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels the call: its guest is stopped, other calls do not notice. It
+    /// may have been executed.
+    pub async fn call<A, R>(&self, method: &str, arguments: &A) -> Result<R, CallError>
+    where
+        A: Serialize + ?Sized,
+        R: DeserializeOwned,
+    {
+        self.call_with(method, arguments, CallOptions::default()).await
+    }
+
+    /// As [`Client::call`], with options.
+    ///
+    /// # Errors
+    /// As of [`Client::call`].
+    pub async fn call_with<A, R>(
+        &self,
+        method: &str,
+        arguments: &A,
+        options: CallOptions,
+    ) -> Result<R, CallError>
+    where
+        A: Serialize + ?Sized,
+        R: DeserializeOwned,
+    {
+        let arguments = postcard::to_stdvec(arguments)
+            .map_err(|error| local(method, Failure::Encode(error)))?;
+        let reply = self.call_bytes(method, arguments.into(), options).await?;
+        match postcard::take_from_bytes(&reply) {
+            Ok((result, [])) => Ok(result),
+            Ok(_) => {
+                let left_over = postcard::Error::DeserializeBadEncoding;
+                Err(local(method, Failure::Decode(left_over)))
+            }
+            Err(error) => Err(local(method, Failure::Decode(error))),
+        }
+    }
+
+    /// As [`Client::call`], with arguments and result as JSON: one value for each parameter.
+    ///
+    /// The method's types come from the host's description, which is asked for once.
+    ///
+    /// # Errors
+    /// As of [`Client::call`]. The Err of a method's own `result` is no error here, but
+    /// [`Outcome::Err`].
+    pub async fn call_json(
+        &self,
+        method: &str,
+        arguments: &[serde_json::Value],
+        options: CallOptions,
+    ) -> Result<Outcome, CallError> {
+        let named = self.named(method).map_err(|failure| local(method, failure))?;
+        let mut refreshed = false;
+        loop {
+            let service = self.description(method, &named.path.service, options, refreshed).await?;
+            let unknown = || {
+                let known: Vec<&str> = service.methods().iter().map(|m| &m.name[..]).collect();
+                let problem = format!("the service '{}' has no such method; it has {}", service.name(), known.join(", "));
+                local(method, Failure::Method(problem))
+            };
+            let found = service.method(&named.path.method).ok_or_else(unknown)?;
+            let signature = found
+                .signature
+                .as_ref()
+                .map_err(|reason| local(method, Failure::Method(format!("it cannot be called from outside: {reason}"))))?;
+            let encoded = arguments_from_json(service.types(), &signature.params, arguments)
+                .map_err(|error| local(method, Failure::Json(error)))?;
+            let fingerprint = options.fingerprint.or(Some(signature.fingerprint));
+            let call = self.call_bytes(method, encoded.into(), CallOptions { fingerprint, ..options });
+            match call.await {
+                Ok(reply) => {
+                    return result_to_json(service.types(), signature.result, &reply)
+                        .map_err(|error| local(method, Failure::Json(error)));
+                }
+                // The plugin was replaced since its description was asked for. Nothing ran, so
+                // the arguments can be encoded anew.
+                Err(error) if error.failure.is_schema_mismatch() && !refreshed => refreshed = true,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Calls a method with encoded arguments.
+    ///
+    /// Endpoints that cannot be reached, or that say that nothing was executed, are passed over
+    /// for the next; each is asked once.
+    ///
+    /// # Errors
+    /// As of [`Client::call`].
+    pub async fn call_bytes(
+        &self,
+        method: &str,
+        arguments: Bytes,
+        options: CallOptions,
+    ) -> Result<Bytes, CallError> {
+        let named = self.named(method).map_err(|failure| local(method, failure))?;
+        let fingerprint = options.fingerprint;
+        let method = Method { name: named.canonical.clone(), fingerprint };
+        self.attempt(&named.canonical, &named.path.service, options, async |connection, deadline| {
+            connection.call(method.clone(), arguments.clone(), deadline).await
+        })
+        .await
+    }
+
+    /// A service's description, as one of its hosts has it at the moment.
+    ///
+    /// # Errors
+    /// As of [`Client::call`].
+    pub async fn describe(&self, service: &str) -> Result<Arc<Service>, CallError> {
+        let name = ServiceName::parse(service).map_err(|error| local(service, error.into()))?;
+        self.description(service, &name, CallOptions::default(), true).await
+    }
+
+    /// The registry that is asked, if one is.
+    #[must_use]
+    pub fn registry(&self) -> Option<&RegistryClient> {
+        match &self.0.target {
+            Target::Registry(discovery) => Some(discovery.registry()),
+            Target::Direct(_) => None,
+        }
+    }
+
+    async fn description(
+        &self,
+        what: &str,
+        name: &ServiceName,
+        options: CallOptions,
+        refresh: bool,
+    ) -> Result<Arc<Service>, CallError> {
+        let canonical = name.to_string();
+        if !refresh && let Some(known) = lock(&self.0.descriptions).get(&canonical) {
+            return Ok(known.clone());
+        }
+        let service: Arc<str> = canonical.as_str().into();
+        let document = self
+            .attempt(what, name, options, async |connection, _| {
+                connection.describe(service.clone()).await
+            })
+            .await?;
+        let service = Service::from_document(&document).map_err(|error| local(what, error.into()))?;
+        let service = Arc::new(service);
+        let mut descriptions = lock(&self.0.descriptions);
+        if descriptions.len() >= MAX_NAMES {
+            descriptions.clear();
+        }
+        descriptions.insert(canonical, service.clone());
+        Ok(service)
+    }
+
+    /// Asks the endpoints of a service, one after the other, within one deadline.
+    async fn attempt(
+        &self,
+        what: &str,
+        service: &ServiceName,
+        options: CallOptions,
+        ask: impl AsyncFn(Arc<crate::connection::Connection>, Instant) -> Result<Bytes, Failure>,
+    ) -> Result<Bytes, CallError> {
+        let timeout = options.timeout.unwrap_or(self.0.timeout);
+        let now = Instant::now();
+        // A time beyond what the clock counts is as good as none.
+        let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(u32::MAX.into()));
+        let addresses = match &self.0.target {
+            Target::Direct(address) => vec![address.clone()],
+            Target::Registry(discovery) => discovery
+                .addresses(service, deadline)
+                .await
+                .map_err(|failure| local(what, failure))?,
+        };
+        let first = self.0.turn.fetch_add(1, Ordering::Relaxed) % addresses.len().max(1);
+        let mut last = None;
+        for (attempt, address) in (1..).zip(addresses.iter().cycle().skip(first).take(addresses.len())) {
+            let asked = async {
+                let connection = self.0.endpoints.connection(address, deadline).await?;
+                ask(connection, deadline).await
+            };
+            let failure = match tokio::time::timeout_at(deadline.into(), asked).await {
+                Ok(Ok(reply)) => return Ok(reply),
+                Ok(Err(failure)) => failure,
+                Err(_) => Failure::DeadlineExceeded { timeout, not_executed: false },
+            };
+            let go_on = failure.try_elsewhere();
+            last = Some(CallError {
+                method: what.to_owned(),
+                endpoint: Some(address.clone()),
+                attempts: attempt,
+                failure,
+            });
+            if !go_on {
+                break;
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            let failure =
+                Failure::NoEndpoint { service: service.to_string(), reason: String::new() };
+            local(what, failure)
+        }))
+    }
+
+    fn named(&self, method: &str) -> Result<Arc<Named>, Failure> {
+        let mut names = lock(&self.0.names);
+        if let Some(named) = names.get(method) {
+            return Ok(named.clone());
+        }
+        let path = MethodPath::parse(method)?;
+        let named = Arc::new(Named { canonical: path.to_string().into(), path });
+        if names.len() >= MAX_NAMES {
+            names.clear();
+        }
+        names.insert(method.to_owned(), named.clone());
+        Ok(named)
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = f.debug_struct("Client");
+        match &self.0.target {
+            Target::Registry(discovery) => debug.field("registry", &discovery.registry().address()),
+            Target::Direct(address) => debug.field("direct", address),
+        };
+        debug.finish()
+    }
+}
+
+/// A failure that no endpoint had a part in.
+fn local(method: &str, failure: Failure) -> CallError {
+    CallError { method: method.to_owned(), endpoint: None, attempts: 0, failure }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

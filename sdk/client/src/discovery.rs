@@ -1,0 +1,233 @@
+//! Where services live: lists from the registry, followed for as long as the client lives.
+//!
+//! One task a service asks for the list and then waits for its next change, so a call never
+//! asks the registry. While the registry is away, the last list stands.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use wharf_registry_api::{
+    Code, Endpoint, EndpointList, ListOptions, RegistryClient, RegistryError, State,
+};
+use wharf_schema::ServiceName;
+
+use crate::error::Failure;
+
+/// How long one question to the registry waits for a change.
+const WAIT: Duration = Duration::from_secs(55);
+
+/// The first and the longest pause before the registry is asked again after a failure.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// Services that one client follows at most.
+const MAX_SERVICES: usize = 4096;
+
+/// Follows the lists of all services that were called.
+pub(crate) struct Discovery {
+    registry: RegistryClient,
+    followed: Mutex<HashMap<String, Followed>>,
+}
+
+struct Followed {
+    news: watch::Receiver<News>,
+    task: JoinHandle<()>,
+}
+
+/// What is known of a service.
+#[derive(Clone)]
+enum News {
+    /// The registry was not heard yet.
+    Nothing,
+    /// The registry does not answer, and never has.
+    Failed(Arc<RegistryError>),
+    /// The last list.
+    List(Arc<Vec<Endpoint>>),
+}
+
+impl Discovery {
+    pub(crate) fn new(registry: RegistryClient) -> Self {
+        Discovery { registry, followed: Mutex::default() }
+    }
+
+    pub(crate) fn registry(&self) -> &RegistryClient {
+        &self.registry
+    }
+
+    /// The addresses at which a service takes calls, in the newest version that `name` allows.
+    pub(crate) async fn addresses(
+        &self,
+        name: &ServiceName,
+        deadline: Instant,
+    ) -> Result<Vec<String>, Failure> {
+        let mut news = self.follow(&name.interface)?;
+        let known = tokio::time::timeout_at(
+            deadline.into(),
+            news.wait_for(|news| !matches!(news, News::Nothing)),
+        )
+        .await;
+        let known = match known {
+            Ok(Ok(news)) => news.clone(),
+            Ok(Err(_)) | Err(_) => News::Nothing,
+        };
+        match known {
+            News::List(endpoints) => choose(name, &endpoints),
+            News::Failed(error) => Err(self.failed(&error)),
+            News::Nothing => Err(Failure::NoEndpoint {
+                service: name.to_string(),
+                reason: format!(" that is known: the registry at {} did not answer in time", self.registry.address()),
+            }),
+        }
+    }
+
+    /// A failure of the registry as often as it is asked for; errors cannot be cloned.
+    fn failed(&self, error: &Arc<RegistryError>) -> Failure {
+        let url = self.registry.address().to_owned();
+        match &**error {
+            RegistryError::Refused { problem, .. } => {
+                Failure::Registry(RegistryError::Refused { url, problem: problem.clone() })
+            }
+            RegistryError::Unexpected { what, .. } => {
+                Failure::Registry(RegistryError::Unexpected { url, what: what.clone() })
+            }
+            other => Failure::NoRegistry { message: other.to_string(), source: error.clone() },
+        }
+    }
+
+    fn follow(&self, service: &str) -> Result<watch::Receiver<News>, Failure> {
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = followed.get(service) {
+            return Ok(known.news.clone());
+        }
+        if followed.len() >= MAX_SERVICES {
+            return Err(Failure::NoEndpoint {
+                service: service.to_owned(),
+                reason: format!(" that is known: this client follows {MAX_SERVICES} services already"),
+            });
+        }
+        let (tell, news) = watch::channel(News::Nothing);
+        let task = tokio::spawn(follow(self.registry.clone(), service.to_owned(), tell));
+        followed.insert(service.to_owned(), Followed { news: news.clone(), task });
+        Ok(news)
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn follow(registry: RegistryClient, service: String, tell: watch::Sender<News>) {
+    let mut pauses = pauses();
+    let mut index = None;
+    loop {
+        let options = ListOptions { newer_than: index.map(|index| (index, WAIT)), ..Default::default() };
+        match registry.endpoints(&service, &options).await {
+            Ok(Some(EndpointList { index: newer, endpoints })) => {
+                index = Some(newer);
+                pauses = self::pauses();
+                tell.send_replace(News::List(Arc::new(endpoints)));
+            }
+            Ok(None) => pauses = self::pauses(),
+            Err(error) if is_gone(&error) => index = None,
+            Err(error) => {
+                tracing::debug!(service, %error, "the registry does not answer; the last list stands");
+                tell.send_if_modified(|news| match news {
+                    News::List(_) => false,
+                    News::Nothing | News::Failed(_) => {
+                        *news = News::Failed(Arc::new(error));
+                        true
+                    }
+                });
+                tokio::time::sleep(pauses.next().unwrap_or(BACKOFF.1)).await;
+            }
+        }
+    }
+}
+
+fn is_gone(error: &RegistryError) -> bool {
+    error.problem().is_some_and(|problem| problem.code == Code::IndexGone)
+}
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(BACKOFF.0)
+        .with_max_delay(BACKOFF.1)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+/// The endpoints of the newest version that is meant and takes calls.
+fn choose(name: &ServiceName, endpoints: &[Endpoint]) -> Result<Vec<String>, Failure> {
+    let named: Vec<(ServiceName, &Endpoint)> = endpoints
+        .iter()
+        .map(|endpoint| {
+            let spec = &endpoint.spec;
+            let version = spec.version.as_deref().and_then(|text| text.parse().ok());
+            let full =
+                ServiceName { package: spec.package.clone(), interface: spec.service.clone(), version };
+            (full, endpoint)
+        })
+        .filter(|(full, _)| name.matches(full))
+        .collect();
+    let serving = || named.iter().filter(|(_, endpoint)| endpoint.state == State::Serving);
+    let newest = serving().map(|(full, _)| &full.version).max();
+    let chosen: Vec<String> = serving()
+        .filter(|(full, _)| Some(&full.version) == newest)
+        .map(|(_, endpoint)| endpoint.address.clone())
+        .collect();
+    if chosen.is_empty() {
+        let reason = match (named.len(), endpoints.len()) {
+            (0, 0) => String::new(),
+            (0, others) => format!(" (of {others} others by that short name, none matches)"),
+            (draining, _) => format!(" that takes calls ({draining} are draining)"),
+        };
+        return Err(Failure::NoEndpoint { service: name.to_string(), reason });
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wharf_registry_api::EndpointSpec;
+
+    fn endpoint(version: &str, address: &str, state: State) -> Endpoint {
+        Endpoint {
+            spec: EndpointSpec {
+                service: "arith".into(),
+                package: Some("demo:arith".into()),
+                version: Some(version.into()),
+                fingerprint: String::new(),
+            },
+            host: String::new(),
+            address: address.into(),
+            state,
+        }
+    }
+
+    #[test]
+    fn the_newest_version_that_takes_calls_is_chosen() {
+        let endpoints = [
+            endpoint("0.1.0", "a", State::Serving),
+            endpoint("0.2.0", "b", State::Serving),
+            endpoint("0.10.0", "c", State::Draining),
+        ];
+        let choose = |name| choose(&ServiceName::parse(name).unwrap(), &endpoints);
+        assert_eq!(choose("Arith").unwrap(), ["b"]);
+        assert_eq!(choose("arith@0.1.0").unwrap(), ["a"]);
+        assert_eq!(
+            choose("arith@0.10.0").unwrap_err().to_string(),
+            "no endpoint of the service 'arith@0.10.0' is registered that takes calls (1 are draining)"
+        );
+        assert_eq!(
+            choose("acme:x/arith").unwrap_err().to_string(),
+            "no endpoint of the service 'acme:x/arith' is registered (of 3 others by that short name, none matches)"
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! What can go wrong with a call.
+
+use std::time::Duration;
+
+use wharf_registry_api::RegistryError;
+use wharf_schema::{DocumentError, NameError, ValueError};
+use wharf_wire::{FrameError, HelloError, Status};
+
+/// A call without a result: what failed, where, and whether it may have been executed.
+#[derive(Debug)]
+pub struct CallError {
+    /// The method, as it was called.
+    pub method: String,
+    /// The endpoint of the last attempt, `host:port`; `None` when none was reached for.
+    pub endpoint: Option<String>,
+    /// How many endpoints were tried.
+    pub attempts: u32,
+    /// What failed, at the last of them.
+    pub failure: Failure,
+}
+
+impl std::fmt::Display for CallError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.method)?;
+        if let Some(endpoint) = &self.endpoint {
+            write!(f, " at {endpoint}")?;
+        }
+        if self.attempts > 1 {
+            write!(f, " (attempt {})", self.attempts)?;
+        }
+        write!(f, ": {}", self.failure)
+    }
+}
+
+impl std::error::Error for CallError {
+    /// The failure is part of the message, so what follows is its cause.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.failure.source()
+    }
+}
+
+/// What failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The name is none of a method.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The arguments cannot be encoded.
+    #[error("the arguments cannot be encoded")]
+    Encode(#[source] postcard::Error),
+    /// The result is not of the type that was asked for.
+    #[error("the result is not of the type that the caller expects: compare it with the method's WIT")]
+    Decode(#[source] postcard::Error),
+    /// The JSON does not fit the method's types.
+    #[error(transparent)]
+    Json(#[from] ValueError),
+    /// The service's description cannot be used.
+    #[error("the service's description cannot be used")]
+    Description(#[from] DocumentError),
+    /// The registry refused, or is none.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The registry cannot be reached, and no earlier answer of it is known.
+    #[error("{message}")]
+    NoRegistry {
+        /// Which registry, and what to do.
+        message: String,
+        /// Why.
+        #[source]
+        source: std::sync::Arc<RegistryError>,
+    },
+    /// The service has no such method, or none that can be called.
+    #[error("{0}")]
+    Method(String),
+    /// The registry knows no endpoint that would do.
+    #[error("no endpoint of the service '{service}' is registered{}", .reason)]
+    NoEndpoint {
+        /// The service.
+        service: String,
+        /// More about it, for a person.
+        reason: String,
+    },
+    /// The endpoint cannot be connected to.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection was lost while the call was in flight.
+    #[error("the connection was lost: {reason}")]
+    ConnectionLost {
+        /// Why.
+        reason: String,
+        /// The call was not handed to the host.
+        not_executed: bool,
+    },
+    /// The caller's time is over.
+    #[error("no answer within {}", humane(*.timeout))]
+    DeadlineExceeded {
+        /// What the caller allowed.
+        timeout: Duration,
+        /// The call was not handed to a host.
+        not_executed: bool,
+    },
+    /// The payload is more than the host accepts.
+    #[error("the arguments have {len} bytes, and the host takes at most {max}")]
+    TooLarge {
+        /// Their size.
+        len: u64,
+        /// The host's bound.
+        max: u64,
+    },
+    /// The host answered with a failure.
+    #[error(transparent)]
+    Remote(Box<Remote>),
+}
+
+/// A failure that a host answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{status}: {message}")]
+pub struct Remote {
+    /// What kind.
+    pub status: Status,
+    /// What, for a person.
+    pub message: String,
+    /// No code of the plugin ran.
+    pub not_executed: bool,
+    /// When to try there again at the earliest.
+    pub retry_after: Option<Duration>,
+    /// With a mismatch of signatures: the WIT that is served.
+    pub served_wit: Option<String>,
+}
+
+/// Why an endpoint cannot be connected to.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The socket.
+    #[error("cannot connect")]
+    Io(#[source] std::io::Error),
+    /// Nobody answered in time.
+    #[error("cannot connect: no answer within {}", humane(*.0))]
+    TimedOut(Duration),
+    /// The other side speaks something else.
+    #[error("the other side does not speak Wharf's protocol")]
+    Frame(#[from] FrameError),
+    /// No common ground.
+    #[error(transparent)]
+    Hello(#[from] HelloError),
+    /// The host said why it does not want us.
+    #[error("the host refused the connection: {0}")]
+    Refused(String),
+}
+
+fn humane(duration: Duration) -> String {
+    format!("{duration:?}")
+}
+
+impl Failure {
+    /// The failure as one of gRPC's status codes.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            Failure::Name(_) | Failure::Encode(_) | Failure::Json(_) => Status::InvalidArgument,
+            Failure::Decode(_) | Failure::Description(_) => Status::FailedPrecondition,
+            Failure::Method(_) => Status::Unimplemented,
+            Failure::Registry(_)
+            | Failure::NoRegistry { .. }
+            | Failure::Connect(_)
+            | Failure::ConnectionLost { .. } => Status::Unavailable,
+            Failure::NoEndpoint { .. } => Status::NotFound,
+            Failure::DeadlineExceeded { .. } => Status::DeadlineExceeded,
+            Failure::TooLarge { .. } => Status::ResourceExhausted,
+            Failure::Remote(remote) => remote.status,
+        }
+    }
+
+    /// Whether code of the plugin may have run for the call.
+    #[must_use]
+    pub fn may_have_executed(&self) -> bool {
+        match self {
+            Failure::ConnectionLost { not_executed, .. }
+            | Failure::DeadlineExceeded { not_executed, .. } => !not_executed,
+            Failure::Remote(remote) => !remote.not_executed,
+            Failure::Decode(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether another endpoint may do better, and nothing speaks against asking it.
+    pub(crate) fn try_elsewhere(&self) -> bool {
+        let elsewhere = matches!(
+            self.status(),
+            Status::Unavailable | Status::ResourceExhausted | Status::NotFound
+        );
+        elsewhere && !self.may_have_executed() && !matches!(self, Failure::TooLarge { .. })
+    }
+
+    /// Whether the host serves another signature than the caller was built against.
+    #[must_use]
+    pub fn is_schema_mismatch(&self) -> bool {
+        matches!(self, Failure::Remote(remote) if remote.served_wit.is_some())
+    }
+}

@@ -1,0 +1,156 @@
+//! The calls in flight on one connection: one owner completes, cancels and fails them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use wharf_wire::Assembler;
+
+use crate::error::Failure;
+
+/// What a request comes to.
+pub(crate) type Answer = Result<Bytes, Failure>;
+
+/// The caller's side of a request. Dropped before the answer, it cancels the request.
+pub(crate) struct Ticket {
+    answer: oneshot::Receiver<Answer>,
+    id: Arc<AtomicU64>,
+    cancels: mpsc::UnboundedSender<u64>,
+    answered: bool,
+}
+
+/// The connection's side of a request.
+pub(crate) struct Waiter {
+    answer: oneshot::Sender<Answer>,
+    id: Arc<AtomicU64>,
+}
+
+/// Both sides of a request that is not sent yet.
+pub(crate) fn ticket(cancels: mpsc::UnboundedSender<u64>) -> (Ticket, Waiter) {
+    let (send, receive) = oneshot::channel();
+    let id = Arc::new(AtomicU64::new(0));
+    let ticket = Ticket { answer: receive, id: id.clone(), cancels, answered: false };
+    (ticket, Waiter { answer: send, id })
+}
+
+impl Ticket {
+    /// Waits for the answer.
+    pub(crate) async fn answer(mut self) -> Answer {
+        let answer = (&mut self.answer).await;
+        self.answered = true;
+        answer.unwrap_or_else(|_| {
+            // The connection's task answers everyone before it ends, unless it is torn down with
+            // the whole runtime.
+            Err(Failure::ConnectionLost { reason: "the client ended".into(), not_executed: false })
+        })
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        // Closed first, read second; the connection writes first and looks second. So either it
+        // sees that nobody waits, or we see under which id it sent the request.
+        self.answer.close();
+        let id = self.id.load(Ordering::SeqCst);
+        if id != 0 {
+            // A connection that has ended has nothing to cancel.
+            let _ = self.cancels.send(id);
+        }
+    }
+}
+
+impl Waiter {
+    /// Takes an id for a request that is about to be sent; `false` when nobody waits any more.
+    pub(crate) fn begin(&self, id: u64) -> bool {
+        self.id.store(id, Ordering::SeqCst);
+        !self.answer.is_closed()
+    }
+
+    /// Whether the caller gave up.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    pub(crate) fn answer(self, answer: Answer) {
+        // The caller may have given up at this very moment.
+        let _ = self.answer.send(answer);
+    }
+}
+
+/// All calls that were sent, by their ids.
+pub(crate) struct Pending {
+    waiting: HashMap<u64, Waiter>,
+    replies: Assembler<()>,
+}
+
+impl Pending {
+    pub(crate) fn new(max_message: u64, max_total: u64) -> Self {
+        Pending { waiting: HashMap::new(), replies: Assembler::new(max_message, max_total) }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(crate) fn insert(&mut self, id: u64, waiter: Waiter) {
+        self.waiting.insert(id, waiter);
+    }
+
+    /// Ends a call with its answer. One that was cancelled meanwhile is none of ours any more.
+    pub(crate) fn complete(&mut self, id: u64, answer: Answer) {
+        self.replies.discard(id);
+        if let Some(waiter) = self.waiting.remove(&id) {
+            waiter.answer(answer);
+        }
+    }
+
+    /// The first part of a reply in chunks. What does not fit the bounds fails its call.
+    pub(crate) fn begin_reply(&mut self, id: u64, total: u64, first: &[u8]) {
+        if !self.waiting.contains_key(&id) {
+            return;
+        }
+        let begun = self.replies.begin(id, (), total, first);
+        self.assembled(id, begun);
+    }
+
+    /// A further part of a reply.
+    pub(crate) fn continue_reply(&mut self, id: u64, chunk: &[u8]) {
+        let pushed = self.replies.push(id, chunk);
+        self.assembled(id, pushed);
+    }
+
+    fn assembled(&mut self, id: u64, part: Result<Option<((), Bytes)>, wharf_wire::AssemblyError>) {
+        match part {
+            Ok(None) => {}
+            Ok(Some(((), whole))) => self.complete(id, Ok(whole)),
+            Err(error) => {
+                let reason = format!("the reply cannot be taken: {error}");
+                let lost = Failure::ConnectionLost { reason, not_executed: false };
+                self.complete(id, Err(lost));
+            }
+        }
+    }
+
+    /// Forgets a call whose caller gave up; whether it was there.
+    pub(crate) fn cancel(&mut self, id: u64) -> bool {
+        self.replies.discard(id);
+        self.waiting.remove(&id).is_some()
+    }
+
+    /// Fails all calls beyond an id.
+    pub(crate) fn fail_beyond(&mut self, last: u64, failure: impl Fn() -> Failure) {
+        let ids: Vec<u64> = self.waiting.keys().copied().filter(|id| *id > last).collect();
+        for id in ids {
+            self.complete(id, Err(failure()));
+        }
+    }
+}
