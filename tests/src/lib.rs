@@ -1,0 +1,38 @@
+//! What the tests and benches share: processes, guests, waiting.
+
+mod guests;
+mod process;
+mod waiting;
+
+pub use guests::{arith_that, component, hostile};
+pub use process::{Finished, Process, Wharf, plugin, wharf};
+pub use waiting::{eventually, within};
+
+use serde::{Deserialize, Serialize};
+
+/// `demo:arith/arith`'s arguments, as a caller without any generated code writes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Args {
+    /// The first operand.
+    pub a: i64,
+    /// The second operand.
+    pub b: i64,
+}
+
+/// `demo:arith/arith`'s result of a division.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quotient {
+    /// The quotient.
+    pub quo: i64,
+    /// The remainder.
+    pub rem: i64,
+}
+
+/// `demo:arith/arith`'s error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ArithError {
+    /// `b` is zero.
+    DivideByZero,
+    /// The quotient is too large.
+    Overflow(i64),
+}

@@ -92,7 +92,12 @@ pub(crate) struct Host {
     #[command(flatten)]
     pub(crate) serving: Serving,
     /// The registry to announce to, or `none`
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8500", env = "WHARF_REGISTRY")]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8500",
+        env = "WHARF_REGISTRY"
+    )]
     pub(crate) registry: String,
 }
 
@@ -160,7 +165,12 @@ pub(crate) struct Call {
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) direct: Option<String>,
     /// The registry to ask
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8500", env = "WHARF_REGISTRY")]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8500",
+        env = "WHARF_REGISTRY"
+    )]
     pub(crate) registry: String,
     /// What the host asks callers to show
     #[arg(long, env = "WHARF_TOKEN", hide_env_values = true)]
@@ -170,7 +180,12 @@ pub(crate) struct Call {
 #[derive(Debug, Args)]
 pub(crate) struct Services {
     /// The registry to ask
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8500", env = "WHARF_REGISTRY")]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8500",
+        env = "WHARF_REGISTRY"
+    )]
     pub(crate) registry: String,
     /// Print JSON
     #[arg(long)]

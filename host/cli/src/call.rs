@@ -76,7 +76,10 @@ async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> an
             });
             match meant {
                 Some(meant) => {
-                    let message = format!("no method '{}' in the service '{}'; did you mean '{meant}'?", path.method, path.service);
+                    let message = format!(
+                        "no method '{}' in the service '{}'; did you mean '{meant}'?",
+                        path.method, path.service
+                    );
                     Exit::NotFound(message).into()
                 }
                 None => error,
@@ -96,7 +99,9 @@ fn similar<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n s
 fn for_people(json: &str) -> serde_json::Result<String> {
     Ok(match serde_json::from_str(json)? {
         Value::String(text) => text,
-        structure @ (Value::Object(_) | Value::Array(_)) => serde_json::to_string_pretty(&structure)?,
+        structure @ (Value::Object(_) | Value::Array(_)) => {
+            serde_json::to_string_pretty(&structure)?
+        }
         // As the host wrote it: digits beyond an f64's stay as they are.
         _ => json.to_owned(),
     })

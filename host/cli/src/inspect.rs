@@ -12,9 +12,13 @@ const MAX_SIZE: u64 = 1024 * 1024 * 1024;
 
 pub(crate) fn run(arguments: &Inspect) -> anyhow::Result<()> {
     let file = arguments.file.display();
-    let not_found = |error: &std::io::Error| Exit::NotFound(format!("{file} cannot be read: {error}"));
+    let not_found =
+        |error: &std::io::Error| Exit::NotFound(format!("{file} cannot be read: {error}"));
     let len = std::fs::metadata(&arguments.file).map_err(|error| not_found(&error))?.len();
-    anyhow::ensure!(len <= MAX_SIZE, "{file} has {len} bytes; more than {MAX_SIZE} are not looked at");
+    anyhow::ensure!(
+        len <= MAX_SIZE,
+        "{file} has {len} bytes; more than {MAX_SIZE} are not looked at"
+    );
     let bytes = std::fs::read(&arguments.file).map_err(|error| not_found(&error))?;
     let inspection =
         wharf_runtime::inspect(&bytes).map_err(|error| anyhow::anyhow!("{file}: {error}"))?;
@@ -41,7 +45,9 @@ fn describe(inspection: &Inspection) -> String {
         line("methods");
         for method in service.methods() {
             match &method.signature {
-                Ok(signature) => line(&format!("  {}  {}", signature.fingerprint, service.notation(method))),
+                Ok(signature) => {
+                    line(&format!("  {}  {}", signature.fingerprint, service.notation(method)))
+                }
                 Err(reason) => line(&format!("  cannot be called: {}: {reason}", method.name)),
             }
         }

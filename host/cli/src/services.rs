@@ -18,7 +18,11 @@ pub(crate) async fn run(arguments: Services) -> anyhow::Result<()> {
         return Ok(());
     }
     if list.services.is_empty() {
-        writeln!(out, "Nothing is registered at {}: drop a .wasm component into a host's plugins folder.", registry.address())?;
+        writeln!(
+            out,
+            "Nothing is registered at {}: drop a .wasm component into a host's plugins folder.",
+            registry.address()
+        )?;
         return Ok(());
     }
     let mut rows = vec![["SERVICE", "VERSION", "ENDPOINTS", "STATE"].map(str::to_owned)];
@@ -60,7 +64,8 @@ async fn row(registry: &RegistryClient, service: &ServiceSummary) -> anyhow::Res
 
 /// Columns as wide as their widest cell.
 fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();
     let mut text = String::new();
     for row in rows {

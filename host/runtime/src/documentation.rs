@@ -31,8 +31,8 @@ pub(crate) fn document(resolve: &mut Resolve, bytes: &[u8]) {
         left -= section.data().len();
         for source in section.data().split(|byte| *byte == 0) {
             let source = std::str::from_utf8(source).ok().filter(|text| !text.trim().is_empty());
-            let parsed =
-                source.and_then(|text| UnresolvedPackageGroup::parse(Path::new("docs.wit"), text).ok());
+            let parsed = source
+                .and_then(|text| UnresolvedPackageGroup::parse(Path::new("docs.wit"), text).ok());
             if let Some(group) = parsed {
                 overlay(resolve, &group.main);
             }
@@ -78,7 +78,13 @@ fn overlay_interface(
         copy(&mut target.docs, &from.docs);
         match (&mut target.kind, &from.kind) {
             (TypeDefKind::Record(to), TypeDefKind::Record(from)) => {
-                copy_members(&mut to.fields, &from.fields, |m| &m.name, |m| &m.docs, |m| &mut m.docs);
+                copy_members(
+                    &mut to.fields,
+                    &from.fields,
+                    |m| &m.name,
+                    |m| &m.docs,
+                    |m| &mut m.docs,
+                );
             }
             (TypeDefKind::Variant(to), TypeDefKind::Variant(from)) => {
                 copy_members(&mut to.cases, &from.cases, |m| &m.name, |m| &m.docs, |m| &mut m.docs);

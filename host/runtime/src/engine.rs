@@ -60,6 +60,7 @@ impl std::fmt::Debug for Engine {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, which does nothing but this")]
 fn tick(engine: &EngineWeak) {
     while let Some(engine) = engine.upgrade() {
         engine.increment_epoch();

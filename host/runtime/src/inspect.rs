@@ -103,9 +103,9 @@ fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
     match header {
         [0, b'a', b's', b'm', 0x0d, 0, 1, 0] => Ok(()),
         [0, b'a', b's', b'm', 1, 0, 0, 0] => Err(LoadError::CoreModule),
-        [0, b'a', b's', b'm', ..] => {
-            Err(LoadError::Invalid("it is of a WebAssembly version that wharf does not know".into()))
-        }
+        [0, b'a', b's', b'm', ..] => Err(LoadError::Invalid(
+            "it is of a WebAssembly version that wharf does not know".into(),
+        )),
         _ => Err(LoadError::NotWebAssembly),
     }
 }

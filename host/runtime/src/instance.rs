@@ -113,6 +113,7 @@ impl Blueprint {
             Some(trap) => trap.to_string(),
             None => error.root_cause().to_string(),
         };
+        let cause = cause.trim_start_matches("wasm trap: ").to_owned();
         let backtrace = error.downcast_ref::<WasmBacktrace>();
         let frames = backtrace.map(ToString::to_string).unwrap_or_default();
         let memory = &store.data().memory;

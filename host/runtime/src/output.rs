@@ -36,8 +36,7 @@ struct Budget {
 impl Output {
     /// Both streams of a plugin, which share one budget.
     pub(crate) fn pair(plugin: Arc<str>) -> (Output, Output) {
-        let budget =
-            Arc::new(Mutex::new(Budget { since: Instant::now(), lines: 0, dropped: 0 }));
+        let budget = Arc::new(Mutex::new(Budget { since: Instant::now(), lines: 0, dropped: 0 }));
         let stdout = Output { plugin, stream: "stdout", budget };
         let stderr = Output { stream: "stderr", ..stdout.clone() };
         (stdout, stderr)

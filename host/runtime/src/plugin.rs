@@ -36,10 +36,14 @@ pub struct MethodIndex {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// Something else altogether.
-    #[error("it is not WebAssembly: build a component, with 'cargo build --target wasm32-wasip2' for example")]
+    #[error(
+        "it is not WebAssembly: build a component, with 'cargo build --target wasm32-wasip2' for example"
+    )]
     NotWebAssembly,
     /// A module of the time before components.
-    #[error("it is a core WebAssembly module, not a component: build it for wasm32-wasip2, or wrap it with 'wasm-tools component new'")]
+    #[error(
+        "it is a core WebAssembly module, not a component: build it for wasm32-wasip2, or wrap it with 'wasm-tools component new'"
+    )]
     CoreModule,
     /// Types only.
     #[error("it is a WIT package, types without code: build a component that implements them")]
@@ -208,10 +212,7 @@ impl Plugin {
         let instance =
             lease.begin().ok_or_else(|| CallError::CannotStart("the instance is gone".into()))?;
         let result = instance.call(blueprint, &callee, &arguments, deadline).await;
-        if matches!(
-            result,
-            Ok(_) | Err(CallError::InvalidArgument(_) | CallError::TooLarge(_))
-        ) {
+        if matches!(result, Ok(_) | Err(CallError::InvalidArgument(_) | CallError::TooLarge(_))) {
             lease.done();
         }
         result
@@ -245,7 +246,11 @@ fn compile(
     let exports = services.iter().zip(exports).map(|(service, export)| {
         let instance = component.get_export_index(None, &export);
         let function = |name: &str| component.get_export_index(instance.as_ref(), name);
-        service.methods().iter().map(|m| m.signature.as_ref().ok().and_then(|_| function(&m.name))).collect()
+        service
+            .methods()
+            .iter()
+            .map(|m| m.signature.as_ref().ok().and_then(|_| function(&m.name)))
+            .collect()
     });
     let exports = exports.collect();
     let blueprint = Blueprint::new(engine, name, limits, &component).map_err(invalid)?;

@@ -32,7 +32,8 @@ pub(crate) async fn call(
     arguments: &[u8],
     limit: usize,
 ) -> Result<Bytes, PathError> {
-    let mut decoder = Decoder { types: callee.types, reader: Reader::new(arguments), left: MAX_VALUES };
+    let mut decoder =
+        Decoder { types: callee.types, reader: Reader::new(arguments), left: MAX_VALUES };
     let mut params = Vec::with_capacity(callee.signature.params.len());
     for param in &callee.signature.params {
         let value = decoder.value(param.ty);
@@ -112,9 +113,7 @@ impl Decoder<'_> {
                 let payload = self.optional(case.ty).map_err(|e| e.within(&case.name))?;
                 Val::Variant(case.name.clone(), payload)
             }
-            Type::Enum(names) => {
-                Val::Enum(names[self.reader.discriminant(names.len())?].clone())
-            }
+            Type::Enum(names) => Val::Enum(names[self.reader.discriminant(names.len())?].clone()),
             Type::Option(some) => {
                 let some = self.reader.bool()?.then_some(*some);
                 Val::Option(self.optional(some)?)

@@ -9,9 +9,7 @@ use std::time::{Duration, SystemTime};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
-use wharf_registry_api::{
-    Code, Declaration, Heartbeat, RegistryClient, RegistryError, State,
-};
+use wharf_registry_api::{Code, Declaration, Heartbeat, RegistryClient, RegistryError, State};
 
 use crate::table::Table;
 
@@ -94,13 +92,18 @@ impl Announcer {
                     }
                     let failure = crate::loader::chain(&error);
                     if known_failure.as_ref() != Some(&failure) {
-                        tracing::warn!("announcing fails, and is tried again; the host serves meanwhile: {failure}");
+                        tracing::warn!(
+                            "announcing fails, and is tried again; the host serves meanwhile: {failure}"
+                        );
                         known_failure = Some(failure);
                     }
                     tokio::time::sleep(pauses.next().unwrap_or(BACKOFF.1)).await;
                 }
                 Interrupted::Superseded => {
-                    tracing::error!(host = self.host, "another process announces itself under this host's name, so this one no longer does; give each host its own --name");
+                    tracing::error!(
+                        host = self.host,
+                        "another process announces itself under this host's name, so this one no longer does; give each host its own --name"
+                    );
                     // Whoever waits for the registry to take something waits for nothing.
                     self.announced.send_replace(u64::MAX);
                     return;
@@ -133,7 +136,9 @@ impl Announcer {
                 match self.heartbeat(&mut digest, &mut pause).await {
                     Ok(()) => next = Instant::now() + pause,
                     Err(Interrupted::Failed(error)) if is(&error, Code::UnknownHost) => {
-                        tracing::info!("the registry does not know this host any more: declaring anew");
+                        tracing::info!(
+                            "the registry does not know this host any more: declaring anew"
+                        );
                         break;
                     }
                     Err(interrupted) => return interrupted,
@@ -202,7 +207,9 @@ impl Announcer {
         let withdraw = self.registry.withdraw(&self.host, self.session);
         match flatten(tokio::time::timeout(WITHDRAWAL, withdraw).await) {
             Ok(()) => tracing::info!(host = self.host, "withdrawn from the registry"),
-            Err(error) => tracing::warn!("not withdrawn from the registry, which will notice by itself: {error}"),
+            Err(error) => tracing::warn!(
+                "not withdrawn from the registry, which will notice by itself: {error}"
+            ),
         }
     }
 }

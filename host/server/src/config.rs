@@ -65,7 +65,9 @@ pub struct Advertise(String);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AdvertiseError {
     /// The listener takes connections on all addresses, and none of them was named.
-    #[error("the host would announce {0}, where nobody can connect to: name its reachable address with --advertise HOST:PORT")]
+    #[error(
+        "the host would announce {0}, where nobody can connect to: name its reachable address with --advertise HOST:PORT"
+    )]
     Unspecified(String),
     /// Not an address.
     #[error("'{0}' is not an address to advertise: write HOST:PORT, as in 10.0.0.7:7400")]
@@ -131,7 +133,10 @@ mod tests {
             assert!(error.to_string().contains("--advertise HOST:PORT"));
         }
         for bad in ["host", ":1", "host:x", "::1:80"] {
-            assert!(matches!(advertise(Some(bad), "127.0.0.1:1"), Err(AdvertiseError::Malformed(_))));
+            assert!(matches!(
+                advertise(Some(bad), "127.0.0.1:1"),
+                Err(AdvertiseError::Malformed(_))
+            ));
         }
     }
 }

@@ -35,9 +35,9 @@ impl Failure {
     pub(crate) fn of_call(method: &str, error: &CallError) -> Self {
         let status = match error {
             CallError::InvalidArgument(_) => Status::InvalidArgument,
-            CallError::TooLarge(_) | CallError::QueueFull { .. } | CallError::MemoryLimit { .. } => {
-                Status::ResourceExhausted
-            }
+            CallError::TooLarge(_)
+            | CallError::QueueFull { .. }
+            | CallError::MemoryLimit { .. } => Status::ResourceExhausted,
             CallError::NotCallable(_) => Status::Unimplemented,
             CallError::DeadlineExceeded { .. } => Status::DeadlineExceeded,
             CallError::Trapped { .. } | CallError::Exited(_) => Status::Internal,

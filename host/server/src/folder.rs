@@ -166,11 +166,7 @@ fn plugin_name(path: &Path) -> Option<String> {
 
 fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-    Some(Stamp {
-        len: metadata.len(),
-        modified: metadata.modified().ok(),
-        inode: inode(&metadata),
-    })
+    Some(Stamp { len: metadata.len(), modified: metadata.modified().ok(), inode: inode(&metadata) })
 }
 
 #[cfg(unix)]

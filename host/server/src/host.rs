@@ -10,12 +10,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use wharf_runtime::{Engine, EngineError};
 
+use crate::Config;
 use crate::announce::{Announcer, Farewell};
 use crate::folder::Folder;
 use crate::loader::Loader;
 use crate::server::{Server, Shared};
 use crate::table::{FileReport, Table};
-use crate::Config;
 
 /// A host that runs. Dropped, it ends at once; [`Host::drain`] ends it in good order.
 pub struct Host {
@@ -60,7 +60,8 @@ impl Host {
             .map_err(|source| StartError::Folder { path: config.plugins.clone(), source })?;
         let engine = Engine::new()?;
         let table = Arc::new(Table::new());
-        let (announced, taken) = watch::channel(if config.registry.is_some() { 0 } else { u64::MAX });
+        let (announced, taken) =
+            watch::channel(if config.registry.is_some() { 0 } else { u64::MAX });
         let (ready_sender, ready) = watch::channel(false);
         let loader = Loader {
             engine,

@@ -75,7 +75,13 @@ impl Loader {
                 queue.loading.insert(file.clone());
                 self.table.note(&file, FileState::Loading);
                 let path = self.folder.path_of(&file);
-                loads.spawn(load(self.engine.clone(), self.limits.clone(), self.max_size, file, path));
+                loads.spawn(load(
+                    self.engine.clone(),
+                    self.limits.clone(),
+                    self.max_size,
+                    file,
+                    path,
+                ));
             }
             if queue.loading.is_empty() {
                 self.ready.send_replace(true);
@@ -229,7 +235,8 @@ fn changes(before: &[Arc<Service>], after: &[Arc<Service>]) -> String {
             Some(_) => {}
         }
     }
-    changes.extend(before.keys().filter(|n| !after.contains_key(*n)).map(|n| format!("removed {n}")));
+    changes
+        .extend(before.keys().filter(|n| !after.contains_key(*n)).map(|n| format!("removed {n}")));
     changes.sort_unstable();
     if changes.is_empty() { "the same methods".to_owned() } else { changes.join(", ") }
 }

@@ -45,7 +45,8 @@ impl Settling {
 
     /// Something happened to `file` at `now`.
     pub(crate) fn happened(&mut self, file: &str, what: Happened, now: Instant) {
-        let pending = self.files.entry(file.to_owned()).or_insert(Pending { last: now, open: false });
+        let pending =
+            self.files.entry(file.to_owned()).or_insert(Pending { last: now, open: false });
         pending.last = now;
         match what {
             Happened::Written => pending.open = true,

@@ -104,10 +104,7 @@ mod tests {
 
     #[test]
     fn bad_text_is_told_apart() {
-        assert!(matches!(
-            decode("66zz", Encoding::Hex),
-            Err(DecodeError::BadCharacter(('z', 2)))
-        ));
+        assert!(matches!(decode("66zz", Encoding::Hex), Err(DecodeError::BadCharacter(('z', 2)))));
         assert!(matches!(decode("666", Encoding::Hex), Err(DecodeError::Truncated)));
     }
 }

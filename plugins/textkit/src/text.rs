@@ -39,11 +39,12 @@ pub(crate) fn find(haystack: &str, needle: &str, options: SearchOptions) -> Vec<
     let mut spans = Vec::new();
     let (mut at, mut line) = (0, 1);
     while let Some(character) = haystack[at..].chars().next() {
-        let matched = match_len(&haystack[at..], needle, options.contains(SearchOptions::IGNORE_CASE))
-            .map(|len| at + len)
-            .filter(|end| {
-                !options.contains(SearchOptions::WHOLE_WORDS) || is_word(haystack, at, *end)
-            });
+        let matched =
+            match_len(&haystack[at..], needle, options.contains(SearchOptions::IGNORE_CASE))
+                .map(|len| at + len)
+                .filter(|end| {
+                    !options.contains(SearchOptions::WHOLE_WORDS) || is_word(haystack, at, *end)
+                });
         let next = matched.unwrap_or(at + character.len_utf8());
         if matched.is_some() {
             spans.push(Span { start: position(at), end: position(next), line });
@@ -148,7 +149,9 @@ mod tests {
     #[test]
     fn tokens_come_in_order() {
         let tokens = tokenize("add 12, x");
-        assert!(matches!(&tokens[..], [Token::Word(a), Token::Number(12), Token::Mark(','), Token::Word(x)]
-            if a == "add" && x == "x"));
+        assert!(
+            matches!(&tokens[..], [Token::Word(a), Token::Number(12), Token::Mark(','), Token::Word(x)]
+            if a == "add" && x == "x")
+        );
     }
 }

@@ -33,7 +33,9 @@ pub enum RegistryError {
     #[error("'{0}' is not a registry's address: write it like http://127.0.0.1:8500")]
     BadAddress(String),
     /// No answer.
-    #[error("the registry at {url} cannot be reached: is it running ('wharf up' or 'wharf registry')?")]
+    #[error(
+        "the registry at {url} cannot be reached: is it running ('wharf up' or 'wharf registry')?"
+    )]
     Unreachable {
         /// Where.
         url: String,
@@ -77,20 +79,18 @@ impl RegistryClient {
     /// When that is no such address. Nothing is sent yet.
     pub fn new(address: &str) -> Result<Self, RegistryError> {
         let bad = || RegistryError::BadAddress(address.to_owned());
-        let with_scheme = if address.contains("://") {
-            address.to_owned()
-        } else {
-            format!("http://{address}")
-        };
+        let with_scheme =
+            if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let base = Url::parse(&with_scheme).map_err(|_| bad())?;
         if base.scheme() != "http" || !base.has_host() || base.cannot_be_a_base() {
             return Err(bad());
         }
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .no_proxy()
-            .build()
-            .map_err(|source| RegistryError::Unreachable { url: base.to_string(), source })?;
+        let http =
+            reqwest::Client::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .no_proxy()
+                .build()
+                .map_err(|source| RegistryError::Unreachable { url: base.to_string(), source })?;
         Ok(RegistryClient { http, base })
     }
 
@@ -226,9 +226,10 @@ impl RegistryClient {
         let status = response.status();
         let body = self.body(response).await?;
         match serde_json::from_slice(&body) {
-            Ok(problem) => {
-                Err(RegistryError::Refused { url: self.address().to_owned(), problem: Box::new(problem) })
-            }
+            Ok(problem) => Err(RegistryError::Refused {
+                url: self.address().to_owned(),
+                problem: Box::new(problem),
+            }),
             Err(_) => Err(self.unexpected(format!("it answered {status}"))),
         }
     }

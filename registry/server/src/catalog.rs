@@ -99,8 +99,7 @@ impl Catalog {
             return Err(Refusal::Superseded(host.declaration.session));
         }
         let created = known.is_none();
-        let same_session =
-            known.filter(|host| host.declaration.session == declaration.session);
+        let same_session = known.filter(|host| host.declaration.session == declaration.session);
         let state = same_session.map_or(State::Serving, |host| host.state);
         let unchanged = known.is_some_and(|host| {
             host.state == state
@@ -318,7 +317,13 @@ mod tests {
         }
     }
 
-    fn declare(catalog: &mut Catalog, now: u64, host: &str, session: u64, services: &[&str]) -> Accepted {
+    fn declare(
+        catalog: &mut Catalog,
+        now: u64,
+        host: &str,
+        session: u64,
+        services: &[&str],
+    ) -> Accepted {
         catalog.declare(at(now), host, declaration(session, services), "d".into()).unwrap()
     }
 

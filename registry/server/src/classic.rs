@@ -32,7 +32,12 @@ impl Classic {
     }
 
     /// Registers an address under a name, or keeps it alive.
-    pub(crate) fn register(&mut self, now: Duration, name: &str, addr: &str) -> Result<(), Refusal> {
+    pub(crate) fn register(
+        &mut self,
+        now: Duration,
+        name: &str,
+        addr: &str,
+    ) -> Result<(), Refusal> {
         let known = self.names.get(name).is_some_and(|addresses| addresses.contains_key(addr));
         if !known && self.entries >= MAX_ENTRIES {
             return Err(Refusal::Full);

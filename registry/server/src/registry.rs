@@ -101,7 +101,10 @@ impl Registry {
             tracing::info!(host, session, endpoints, "a host declared its endpoints");
         }
         let ttl_ms = millis(self.ttl);
-        Ok((accepted.created, Declared { ttl_ms, heartbeat_ms: millis(self.heartbeat), digest, index }))
+        Ok((
+            accepted.created,
+            Declared { ttl_ms, heartbeat_ms: millis(self.heartbeat), digest, index },
+        ))
     }
 
     pub(crate) fn heartbeat(
@@ -174,7 +177,9 @@ impl Registry {
             // Subscribed before the look, so that no change falls in between.
             let (mut changed, number, newest) = self.subscribe(service);
             if index.epoch != self.epoch || index.number > newest {
-                let message = format!("the index {index} is not of this registry's life: list again without an index");
+                let message = format!(
+                    "the index {index} is not of this registry's life: list again without an index"
+                );
                 return Err(Problem::new(Code::IndexGone, message));
             }
             if number > index.number {
@@ -281,14 +286,17 @@ fn millis(duration: Duration) -> u64 {
 
 fn problem(host: &str, refusal: Refusal) -> Problem {
     match refusal {
-        Refusal::Unknown => {
-            Problem::new(Code::UnknownHost, format!("the host '{host}' is not registered: declare it with PUT /v1/hosts/{host}"))
-        }
+        Refusal::Unknown => Problem::new(
+            Code::UnknownHost,
+            format!("the host '{host}' is not registered: declare it with PUT /v1/hosts/{host}"),
+        ),
         Refusal::Superseded(session) => Problem {
             session: Some(session),
             ..Problem::new(
                 Code::Superseded,
-                format!("the newer session {session} owns the host '{host}': a process that replaced this one, or another with the same name"),
+                format!(
+                    "the newer session {session} owns the host '{host}': a process that replaced this one, or another with the same name"
+                ),
             )
         },
     }
@@ -298,14 +306,17 @@ fn classic_problem(name: &str, refusal: classic::Refusal) -> Problem {
     match refusal {
         classic::Refusal::Unknown => Problem::new(
             Code::UnknownService,
-            format!("nothing is registered as '{name}', or it fell silent: call /register?name={name}&addr=HOST:PORT"),
+            format!(
+                "nothing is registered as '{name}', or it fell silent: call /register?name={name}&addr=HOST:PORT"
+            ),
         ),
         classic::Refusal::Ambiguous => Problem::new(
             Code::Ambiguous,
             format!("'{name}' is registered at several addresses: add &addr=HOST:PORT"),
         ),
-        classic::Refusal::Full => {
-            Problem::new(Code::Invalid, "the registry holds as many classic registrations as it can")
-        }
+        classic::Refusal::Full => Problem::new(
+            Code::Invalid,
+            "the registry holds as many classic registrations as it can",
+        ),
     }
 }

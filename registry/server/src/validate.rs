@@ -27,10 +27,17 @@ pub(crate) fn name(what: &str, name: &str) -> Result<(), Problem> {
 /// Checks an address that others are to connect to.
 pub(crate) fn address(address: &str) -> Result<(), Problem> {
     let invalid = |why: String| {
-        Err(Problem::new(Code::Invalid, format!("the address '{address}' {why}: write HOST:PORT, as in 10.0.0.7:7400")))
+        Err(Problem::new(
+            Code::Invalid,
+            format!("the address '{address}' {why}: write HOST:PORT, as in 10.0.0.7:7400"),
+        ))
     };
     if address.len() > limits::ADDRESS {
-        let message = format!("an address has {} bytes, at most {} are allowed", address.len(), limits::ADDRESS);
+        let message = format!(
+            "an address has {} bytes, at most {} are allowed",
+            address.len(),
+            limits::ADDRESS
+        );
         return Err(Problem::new(Code::Invalid, message));
     }
     let Some((host, port)) = address.rsplit_once(':') else {
@@ -93,7 +100,18 @@ mod tests {
         for good in ["127.0.0.1:80", "[::1]:7400", "db-1.example:65535", "my_host:1"] {
             assert_eq!(address(good), Ok(()), "{good}");
         }
-        for bad in ["", "host", "host:", "host:0", "host:65536", ":80", "0.0.0.0:80", "[::]:1", "a b:1", "a\n:1"] {
+        for bad in [
+            "",
+            "host",
+            "host:",
+            "host:0",
+            "host:65536",
+            ":80",
+            "0.0.0.0:80",
+            "[::]:1",
+            "a b:1",
+            "a\n:1",
+        ] {
             assert!(address(bad).is_err(), "{bad}");
         }
     }

@@ -116,7 +116,10 @@ impl Client {
     ///
     /// # Errors
     /// When that is no address. The registry itself need not be there yet: a call waits for it.
-    #[expect(clippy::unused_async, reason = "starting to follow the registry may have to wait one day")]
+    #[expect(
+        clippy::unused_async,
+        reason = "starting to follow the registry may have to wait one day"
+    )]
     pub async fn connect(registry: &str) -> Result<Self, RegistryError> {
         Self::builder().registry(registry)
     }
@@ -186,18 +189,25 @@ impl Client {
             let service = self.description(method, &named.path.service, options, refreshed).await?;
             let unknown = || {
                 let known: Vec<&str> = service.methods().iter().map(|m| &m.name[..]).collect();
-                let problem = format!("the service '{}' has no such method; it has {}", service.name(), known.join(", "));
+                let problem = format!(
+                    "the service '{}' has no such method; it has {}",
+                    service.name(),
+                    known.join(", ")
+                );
                 local(method, Failure::Method(problem))
             };
             let found = service.method(&named.path.method).ok_or_else(unknown)?;
-            let signature = found
-                .signature
-                .as_ref()
-                .map_err(|reason| local(method, Failure::Method(format!("it cannot be called from outside: {reason}"))))?;
+            let signature = found.signature.as_ref().map_err(|reason| {
+                local(
+                    method,
+                    Failure::Method(format!("it cannot be called from outside: {reason}")),
+                )
+            })?;
             let encoded = arguments_from_json(service.types(), &signature.params, arguments)
                 .map_err(|error| local(method, Failure::Json(error)))?;
             let fingerprint = options.fingerprint.or(Some(signature.fingerprint));
-            let call = self.call_bytes(method, encoded.into(), CallOptions { fingerprint, ..options });
+            let call =
+                self.call_bytes(method, encoded.into(), CallOptions { fingerprint, ..options });
             match call.await {
                 Ok(reply) => {
                     return result_to_json(service.types(), signature.result, &reply)
@@ -227,9 +237,14 @@ impl Client {
         let named = self.named(method).map_err(|failure| local(method, failure))?;
         let fingerprint = options.fingerprint;
         let method = Method { name: named.canonical.clone(), fingerprint };
-        self.attempt(&named.canonical, &named.path.service, options, async |connection, deadline| {
-            connection.call(method.clone(), arguments.clone(), deadline).await
-        })
+        self.attempt(
+            &named.canonical,
+            &named.path.service,
+            options,
+            async |connection, deadline| {
+                connection.call(method.clone(), arguments.clone(), deadline).await
+            },
+        )
         .await
     }
 
@@ -268,7 +283,8 @@ impl Client {
                 connection.describe(service.clone()).await
             })
             .await?;
-        let service = Service::from_document(&document).map_err(|error| local(what, error.into()))?;
+        let service =
+            Service::from_document(&document).map_err(|error| local(what, error.into()))?;
         let service = Arc::new(service);
         let mut descriptions = lock(&self.0.descriptions);
         if descriptions.len() >= MAX_NAMES {
@@ -289,7 +305,8 @@ impl Client {
         let timeout = options.timeout.unwrap_or(self.0.timeout);
         let now = Instant::now();
         // A time beyond what the clock counts is as good as none.
-        let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(u32::MAX.into()));
+        let deadline =
+            now.checked_add(timeout).unwrap_or(now + Duration::from_secs(u32::MAX.into()));
         let addresses = match &self.0.target {
             Target::Direct(address) => vec![address.clone()],
             Target::Registry(discovery) => discovery
@@ -299,7 +316,9 @@ impl Client {
         };
         let first = self.0.turn.fetch_add(1, Ordering::Relaxed) % addresses.len().max(1);
         let mut last = None;
-        for (attempt, address) in (1..).zip(addresses.iter().cycle().skip(first).take(addresses.len())) {
+        for (attempt, address) in
+            (1..).zip(addresses.iter().cycle().skip(first).take(addresses.len()))
+        {
             let asked = async {
                 let connection = self.0.endpoints.connection(address, deadline).await?;
                 ask(connection, deadline).await

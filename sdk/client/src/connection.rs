@@ -213,7 +213,9 @@ impl Task {
         });
         for (_, resolution) in self.methods.drain() {
             if let Resolution::Asked(waiting) = resolution {
-                waiting.into_iter().for_each(|request| request.waiter.answer(Err(not_sent(&reason))));
+                waiting
+                    .into_iter()
+                    .for_each(|request| request.waiter.answer(Err(not_sent(&reason))));
             }
         }
         while let Some(request) = self.requests.recv().await {
@@ -392,7 +394,8 @@ impl Task {
                 self.pending.fail_beyond(last_id, || not_sent(&reason));
                 for (_, resolution) in self.methods.drain() {
                     if let Resolution::Asked(waiting) = resolution {
-                        let answer = |request: Request| request.waiter.answer(Err(not_sent(&reason)));
+                        let answer =
+                            |request: Request| request.waiter.answer(Err(not_sent(&reason)));
                         waiting.into_iter().for_each(answer);
                     }
                 }

@@ -78,7 +78,10 @@ impl Discovery {
             News::Failed(error) => Err(self.failed(&error)),
             News::Nothing => Err(Failure::NoEndpoint {
                 service: name.to_string(),
-                reason: format!(" that is known: the registry at {} did not answer in time", self.registry.address()),
+                reason: format!(
+                    " that is known: the registry at {} did not answer in time",
+                    self.registry.address()
+                ),
             }),
         }
     }
@@ -105,7 +108,9 @@ impl Discovery {
         if followed.len() >= MAX_SERVICES {
             return Err(Failure::NoEndpoint {
                 service: service.to_owned(),
-                reason: format!(" that is known: this client follows {MAX_SERVICES} services already"),
+                reason: format!(
+                    " that is known: this client follows {MAX_SERVICES} services already"
+                ),
             });
         }
         let (tell, news) = watch::channel(News::Nothing);
@@ -125,7 +130,8 @@ async fn follow(registry: RegistryClient, service: String, tell: watch::Sender<N
     let mut pauses = pauses();
     let mut index = None;
     loop {
-        let options = ListOptions { newer_than: index.map(|index| (index, WAIT)), ..Default::default() };
+        let options =
+            ListOptions { newer_than: index.map(|index| (index, WAIT)), ..Default::default() };
         match registry.endpoints(&service, &options).await {
             Ok(Some(EndpointList { index: newer, endpoints })) => {
                 index = Some(newer);
@@ -169,8 +175,11 @@ fn choose(name: &ServiceName, endpoints: &[Endpoint]) -> Result<Vec<String>, Fai
         .map(|endpoint| {
             let spec = &endpoint.spec;
             let version = spec.version.as_deref().and_then(|text| text.parse().ok());
-            let full =
-                ServiceName { package: spec.package.clone(), interface: spec.service.clone(), version };
+            let full = ServiceName {
+                package: spec.package.clone(),
+                interface: spec.service.clone(),
+                version,
+            };
             (full, endpoint)
         })
         .filter(|(full, _)| name.matches(full))

@@ -42,7 +42,9 @@ impl Endpoints {
                 Some(endpoint) => endpoint.clone(),
                 None => {
                     // Addresses come and go; those without a connection are nothing to keep.
-                    all.retain(|_, endpoint| endpoint.current().is_some() || Arc::strong_count(endpoint) > 1);
+                    all.retain(|_, endpoint| {
+                        endpoint.current().is_some() || Arc::strong_count(endpoint) > 1
+                    });
                     let endpoint = Arc::new(Endpoint::new(address));
                     all.insert(address.to_owned(), endpoint.clone());
                     endpoint
@@ -66,7 +68,11 @@ impl Endpoint {
         self.connection.load_full().filter(|connection| connection.is_open())
     }
 
-    async fn connection(&self, token: &[u8], deadline: Instant) -> Result<Arc<Connection>, Failure> {
+    async fn connection(
+        &self,
+        token: &[u8],
+        deadline: Instant,
+    ) -> Result<Arc<Connection>, Failure> {
         if let Some(connection) = self.current() {
             return Ok(connection);
         }

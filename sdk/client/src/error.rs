@@ -49,7 +49,9 @@ pub enum Failure {
     #[error("the arguments cannot be encoded")]
     Encode(#[source] postcard::Error),
     /// The result is not of the type that was asked for.
-    #[error("the result is not of the type that the caller expects: compare it with the method's WIT")]
+    #[error(
+        "the result is not of the type that the caller expects: compare it with the method's WIT"
+    )]
     Decode(#[source] postcard::Error),
     /// The JSON does not fit the method's types.
     #[error(transparent)]

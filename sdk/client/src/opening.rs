@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use wharf_wire::{
-    Header, Hello, Inbound, MAGIC, Negotiated, Outbound, limits, negotiate,
-};
+use wharf_wire::{Header, Hello, Inbound, MAGIC, Negotiated, Outbound, limits, negotiate};
 
 use crate::error::ConnectError;
 

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    Outcome, Service, TypeId, argument_from_text, arguments_from_json, result_to_json, service_from_wit,
-    value_from_json, value_to_json,
+    Outcome, Service, TypeId, argument_from_text, arguments_from_json, result_to_json,
+    service_from_wit, value_from_json, value_to_json,
 };
 
 const WIT: &str = "
@@ -287,7 +287,11 @@ fn refusals_name_the_place_and_the_type() {
         with("choices", json!(["none", {"number": "x"}])),
         "value.choices[1].number: expected s64, found the string \"x\"",
     );
-    check("f", with("fixed", json!([1, 2])), "value.fixed: expected list<u16, 3>, found the array [1,2]");
+    check(
+        "f",
+        with("fixed", json!([1, 2])),
+        "value.fixed: expected list<u16, 3>, found the array [1,2]",
+    );
     check("f", with("single", json!(1e300)), "value.single: expected f32, found the number 1e+300");
     check("f", with("rawBytes", json!("?")), "value.raw-bytes: list<u8>: the string is not base64");
     let mut missing = sample_json();
@@ -299,7 +303,8 @@ fn refusals_name_the_place_and_the_type() {
 fn a_bare_word_serves_where_the_type_is_a_string() {
     let service = service();
     let signature = service.method("g").unwrap().signature.as_ref().unwrap();
-    let text = |index: usize, text| argument_from_text(service.types(), &signature.params[index], text);
+    let text =
+        |index: usize, text| argument_from_text(service.types(), &signature.params[index], text);
     assert_eq!(text(1, "hello there"), Ok(json!("hello there")));
     assert_eq!(text(1, "7"), Ok(json!("7")));
     assert_eq!(text(1, "\"quoted\""), Ok(json!("quoted")));

@@ -174,7 +174,9 @@ impl<'a> Reader<'a> {
         for (bits, used) in flag_words(count) {
             let word = if bits == 8 { u64::from(self.u8()?) } else { self.unsigned(bits)? };
             if word >> used != 0 {
-                return Err(ValueError::new(format!("flags beyond the {count} that exist are set")));
+                return Err(ValueError::new(format!(
+                    "flags beyond the {count} that exist are set"
+                )));
             }
             set.extend((0..used).map(|bit| word >> bit & 1 == 1));
         }
@@ -240,9 +242,8 @@ pub fn put_char(out: &mut Vec<u8>, value: char) {
 pub fn put_flags(out: &mut Vec<u8>, set: &[bool]) {
     let mut flags = set.iter();
     for (bits, used) in flag_words(set.len()) {
-        let word = (0..used)
-            .zip(&mut flags)
-            .fold(0u64, |word, (bit, set)| word | u64::from(*set) << bit);
+        let word =
+            (0..used).zip(&mut flags).fold(0u64, |word, (bit, set)| word | u64::from(*set) << bit);
         if bits == 8 {
             out.push(word.to_le_bytes()[0]);
         } else {
@@ -288,7 +289,8 @@ mod tests {
 
     #[test]
     fn flags_take_the_smallest_integer_and_then_words() {
-        for (count, bytes) in [(1, 1), (8, 1), (9, 1), (16, 1), (17, 1), (33, 2), (64, 2), (65, 3)] {
+        for (count, bytes) in [(1, 1), (8, 1), (9, 1), (16, 1), (17, 1), (33, 2), (64, 2), (65, 3)]
+        {
             let mut out = Vec::new();
             put_flags(&mut out, &vec![false; count]);
             assert_eq!(out.len(), bytes, "{count} flags, none set");

@@ -105,7 +105,10 @@ impl Encoder<'_> {
             (Type::S64, _) => self.put_signed(id, value, i64::MIN, i64::MAX)?,
             (Type::F32, _) => {
                 let number = self.float(id, value)?;
-                #[expect(clippy::cast_possible_truncation, reason = "rounding is what f32 asks for")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "rounding is what f32 asks for"
+                )]
                 let short = number as f32;
                 if short.is_infinite() && number.is_finite() {
                     return Err(self.mismatch(id, value));
@@ -221,7 +224,8 @@ impl Encoder<'_> {
                 // What is left out is none, where the type has a none.
                 (None, _) if matches!(self.types[field.ty], Type::Option(_)) => &Value::Null,
                 (None, _) => {
-                    let missing = format!("the field is missing ({})", self.types.notation(field.ty));
+                    let missing =
+                        format!("the field is missing ({})", self.types.notation(field.ty));
                     return Err(ValueError::new(missing).within(&field.name));
                 }
             };
@@ -289,7 +293,13 @@ impl Encoder<'_> {
         Ok(())
     }
 
-    fn put_signed(&mut self, id: TypeId, value: &Value, min: i64, max: i64) -> Result<(), ValueError> {
+    fn put_signed(
+        &mut self,
+        id: TypeId,
+        value: &Value,
+        min: i64,
+        max: i64,
+    ) -> Result<(), ValueError> {
         let number = self.signed(id, value, min, max)?;
         put_signed(self.out, number);
         Ok(())

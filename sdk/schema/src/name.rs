@@ -124,7 +124,9 @@ impl MethodPath {
         let (service, method) = name.rsplit_once('.').ok_or_else(not_a_method)?;
         let method = kebab(method);
         // `demo:arith/arith@0.1.0` is a service: what follows its last dot is a number.
-        if method.is_empty() || service.is_empty() || method.starts_with(|c: char| c.is_ascii_digit())
+        if method.is_empty()
+            || service.is_empty()
+            || method.starts_with(|c: char| c.is_ascii_digit())
         {
             return Err(not_a_method());
         }

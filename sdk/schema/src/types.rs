@@ -209,10 +209,20 @@ impl Types {
                 return self.write_list(out, "variant { ", " }", cases);
             }
             Type::Enum(names) => {
-                return self.write_list(out, "enum { ", " }", names.iter().map(|n| (Some(&n[..]), None)));
+                return self.write_list(
+                    out,
+                    "enum { ",
+                    " }",
+                    names.iter().map(|n| (Some(&n[..]), None)),
+                );
             }
             Type::Flags(names) => {
-                return self.write_list(out, "flags { ", " }", names.iter().map(|n| (Some(&n[..]), None)));
+                return self.write_list(
+                    out,
+                    "flags { ",
+                    " }",
+                    names.iter().map(|n| (Some(&n[..]), None)),
+                );
             }
             Type::Option(some) => {
                 return self.write_list(out, "option<", ">", [(None, Some(*some))]);

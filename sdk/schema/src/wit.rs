@@ -152,7 +152,9 @@ impl Reading<'_> {
             | TypeDefKind::Map(..)
             | TypeDefKind::Unknown => {
                 let kind = resolve.types[id].kind.as_str();
-                return Err(Untransportable(format!("a value of kind {kind} cannot be transported")));
+                return Err(Untransportable(format!(
+                    "a value of kind {kind} cannot be transported"
+                )));
             }
         };
         Ok(self.types.add(ty)?)

@@ -92,10 +92,9 @@ pub fn negotiate(peer: &Hello<'_>) -> Result<Negotiated, HelloError> {
     if peer.max_frame < limits::MIN_MAX_FRAME {
         return Err(HelloError::FrameTooSmall(peer.max_frame));
     }
-    for (field, len, max) in [
-        ("token", peer.token.len(), limits::TOKEN),
-        ("agent", peer.agent.len(), limits::AGENT),
-    ] {
+    for (field, len, max) in
+        [("token", peer.token.len(), limits::TOKEN), ("agent", peer.agent.len(), limits::AGENT)]
+    {
         if len > max {
             return Err(HelloError::TooLong { field, len, max });
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wharf_runtime::{MethodIndex, Plugin};
-use wharf_schema::{Fingerprint, MethodPath, Method, Service, ServiceName};
+use wharf_schema::{Fingerprint, Method, MethodPath, Service, ServiceName};
 use wharf_wire::{DetailKind, Status};
 
 use crate::fail::Failure;
@@ -95,12 +95,16 @@ impl Methods {
     /// When its service is gone, or was replaced by one in which the method is another.
     pub(super) fn callee(&mut self, method: u32) -> Result<Callee, Failure> {
         let entry = self.entries.get_mut(method as usize).ok_or_else(|| {
-            let message = format!("this connection has resolved no method {method}: send a Resolve first");
+            let message =
+                format!("this connection has resolved no method {method}: send a Resolve first");
             Failure::refused(Status::InvalidArgument, message)
         })?;
         let served = entry.slot.served();
         let Some(served) = &*served else {
-            let message = format!("{}: the plugin was removed from this host: resolve again, or call another", entry.name);
+            let message = format!(
+                "{}: the plugin was removed from this host: resolve again, or call another",
+                entry.name
+            );
             return Err(Failure::refused(Status::Unavailable, message));
         };
         if served.generation != entry.generation {
@@ -129,15 +133,22 @@ fn find(table: &Table, name: &ServiceName) -> Result<(Arc<Slot>, Arc<Served>), F
     match table.find(name) {
         Found::One(slot) => match slot.served().clone() {
             Some(served) => Ok((slot, served)),
-            None => Err(Failure::refused(Status::NotFound, format!("the service '{name}' was just removed from this host"))),
+            None => Err(Failure::refused(
+                Status::NotFound,
+                format!("the service '{name}' was just removed from this host"),
+            )),
         },
         Found::Ambiguous(names) => {
-            let message = format!("'{name}' means several services here: say which of {}", names.join(", "));
+            let message =
+                format!("'{name}' means several services here: say which of {}", names.join(", "));
             Err(Failure::refused(Status::InvalidArgument, message))
         }
         Found::None => {
             let known = table.short_names();
-            let message = format!("this host has no service '{name}'{}", suggestion(&name.interface, known.iter().map(String::as_str)));
+            let message = format!(
+                "this host has no service '{name}'{}",
+                suggestion(&name.interface, known.iter().map(String::as_str))
+            );
             Err(Failure::refused(Status::NotFound, message))
         }
     }
@@ -145,10 +156,15 @@ fn find(table: &Table, name: &ServiceName) -> Result<(Arc<Slot>, Arc<Served>), F
 
 fn find_method<'s>(service: &'s Service, name: &str) -> Result<(usize, &'s Method), Failure> {
     let method = service.method(name);
-    let found = method.and_then(|m| Some((service.methods().iter().position(|o| o.name == m.name)?, m)));
+    let found =
+        method.and_then(|m| Some((service.methods().iter().position(|o| o.name == m.name)?, m)));
     found.ok_or_else(|| {
         let known = service.methods().iter().map(|method| &method.name[..]);
-        let message = format!("the service '{}' has no method '{name}'{}", service.name(), suggestion(name, known));
+        let message = format!(
+            "the service '{}' has no method '{name}'{}",
+            service.name(),
+            suggestion(name, known)
+        );
         Failure::refused(Status::Unimplemented, message)
     })
 }

@@ -293,10 +293,9 @@ impl Connection {
             Header::Ping { nonce } => self.outbound.push(&Header::Pong { nonce }),
             // The peer takes no new calls, and a host makes none.
             Header::Pong { .. } | Header::GoAway { .. } => {}
-            Header::Hello(_)
-            | Header::Resolved { .. }
-            | Header::Reply { .. }
-            | Header::Fail(_) => return Err(Violation::OutOfPlace),
+            Header::Hello(_) | Header::Resolved { .. } | Header::Reply { .. } | Header::Fail(_) => {
+                return Err(Violation::OutOfPlace);
+            }
         }
         Ok(())
     }
@@ -318,7 +317,8 @@ impl Connection {
         }
         let max = self.shared.config.max_calls as usize;
         if self.calls.len() + self.assembler.len() >= max {
-            let message = format!("{max} calls are in flight on this connection, and no more are taken");
+            let message =
+                format!("{max} calls are in flight on this connection, and no more are taken");
             return Some(Failure::refused(Status::ResourceExhausted, message).retry_after(10));
         }
         None
@@ -336,7 +336,8 @@ impl Connection {
                 self.start(cx, id, arriving.method, arriving.deadline, payload);
             }
             Err(error @ (AssemblyError::TooLarge { .. } | AssemblyError::TooMuch(_))) => {
-                let failure = Failure::refused(Status::ResourceExhausted, format!("the arguments: {error}"));
+                let failure =
+                    Failure::refused(Status::ResourceExhausted, format!("the arguments: {error}"));
                 self.fail(id, &failure);
             }
             Err(error @ (AssemblyError::Overrun(_) | AssemblyError::Duplicate(_))) => {
@@ -346,7 +347,14 @@ impl Connection {
         Ok(())
     }
 
-    fn start(&mut self, cx: &mut Context<'_>, id: u64, method: u32, deadline: Instant, payload: Bytes) {
+    fn start(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: u64,
+        method: u32,
+        deadline: Instant,
+        payload: Bytes,
+    ) {
         match self.methods.callee(method) {
             Ok(callee) => {
                 if let Some(outcome) = self.calls.start(cx, id, callee, payload, deadline) {
@@ -372,11 +380,16 @@ impl Connection {
             ..Failure::refused(Status::ResourceExhausted, what)
         };
         if len as u64 > self.max_reply {
-            let message = format!("the result has {len} bytes, and this caller takes at most {}", self.max_reply);
+            let message = format!(
+                "the result has {len} bytes, and this caller takes at most {}",
+                self.max_reply
+            );
             return self.fail(id, &too_large(message));
         }
         if self.outbound.queued().saturating_add(len) > OUTBOUND_MAX {
-            let message = format!("more than {OUTBOUND_MAX} bytes of replies wait for this caller to read them");
+            let message = format!(
+                "more than {OUTBOUND_MAX} bytes of replies wait for this caller to read them"
+            );
             return self.fail(id, &too_large(message));
         }
         self.outbound.push_message(id, payload, |body| Header::Reply { id, body });
@@ -412,16 +425,19 @@ impl Connection {
 
     fn look_at_the_time(&mut self) {
         let now = Instant::now();
-        self.cancels_left = self.cancels_left.saturating_add(calls::CANCELS_PER_LOOK).min(calls::CANCELS);
+        self.cancels_left =
+            self.cancels_left.saturating_add(calls::CANCELS_PER_LOOK).min(calls::CANCELS);
         for id in self.assembler.discard_where(|arriving| arriving.deadline <= now) {
             let message = "the deadline passed before the arguments had arrived";
             self.fail(id, &Failure::refused(Status::DeadlineExceeded, message));
         }
-        let idle = self.calls.is_empty() && self.assembler.is_empty() && !self.outbound.has_remaining();
+        let idle =
+            self.calls.is_empty() && self.assembler.is_empty() && !self.outbound.has_remaining();
         if idle && now.duration_since(self.last_heard) >= self.shared.config.idle_timeout {
             self.close(GoAwayCode::Idle, "the connection was idle for too long: connect again");
         }
-        let stalled = self.outbound.has_remaining() && now.duration_since(self.last_written) >= STALL;
+        let stalled =
+            self.outbound.has_remaining() && now.duration_since(self.last_written) >= STALL;
         let overdue = self.closing.is_some_and(|since| now.duration_since(since) >= LAST_WORDS);
         if stalled || overdue {
             // Nobody listens: what is queued will not be heard.

@@ -3,8 +3,8 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wharf_wire::{
-    FrameError, GoAwayCode, Header, Hello, HelloError, Inbound, MAGIC, Negotiated, Outbound, limits,
-    negotiate,
+    FrameError, GoAwayCode, Header, Hello, HelloError, Inbound, MAGIC, Negotiated, Outbound,
+    limits, negotiate,
 };
 
 use crate::Config;

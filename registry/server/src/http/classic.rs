@@ -23,8 +23,8 @@ pub(super) async fn register(
     State(registry): State<Arc<Registry>>,
     registration: Result<Query<Registration>, QueryRejection>,
 ) -> Result<String, Refused> {
-    let Query(Registration { name, addr }) =
-        registration.map_err(|rejection| usage(&rejection, "/register?name=NAME&addr=HOST:PORT"))?;
+    let Query(Registration { name, addr }) = registration
+        .map_err(|rejection| usage(&rejection, "/register?name=NAME&addr=HOST:PORT"))?;
     registry.register_classic(&name, &addr)?;
     Ok(format!("registered {name} at {addr}\n"))
 }

@@ -1,0 +1,49 @@
+# Two commands for a newcomer: `make run` and `make test`. The rest is for working on Wharf.
+
+WASM_TARGET := wasm32-wasip2
+PLUGINS     := arith textkit
+WHARF       := target/debug/wharf
+
+.PHONY: help run build plugins target test check bench clean
+
+help:
+	@echo 'make run      build everything, start wharf over plugins/, make a first call'
+	@echo 'make test     build and run every test'
+	@echo 'make check    formatting, lints, documentation, crate policy'
+	@echo 'make plugins  build the example services into plugins/*.wasm'
+	@echo 'make bench    measure calls side by side with a bare socket (release build)'
+
+run: build plugins
+	@sh host/cli/first-call.sh $(WHARF)
+
+build:
+	cargo build
+
+# rust-toolchain.toml names the target; where toolchains are not installed by themselves it is added here.
+target:
+	@rustup target list --installed | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
+
+plugins: target
+	cargo build --profile plugin --target $(WASM_TARGET) $(addprefix -p ,$(PLUGINS))
+	@for plugin in $(PLUGINS); do \
+		cp target/$(WASM_TARGET)/plugin/$$plugin.wasm plugins/.$$plugin.wasm.new && \
+		mv plugins/.$$plugin.wasm.new plugins/$$plugin.wasm && echo "plugins/$$plugin.wasm"; \
+	done
+
+# The tests run the plugins and the binary; cargo builds the latter for its own test.
+test: plugins
+	cargo test --workspace
+
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
+	else echo 'skipped: cargo-deny is not installed (cargo install cargo-deny), so licenses are not checked; the arrows between crates are, by make test'; fi
+
+bench: plugins
+	cargo bench -p wharf-tests
+
+clean:
+	cargo clean
+	rm -f plugins/*.wasm

@@ -1,0 +1,80 @@
+//! Which crate may know of which. Each row is an absence that ARCHITECTURE.md promises.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// Our crates, and which of our crates each may depend on.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("wharf-wire", &[]),
+    ("wharf-schema", &[]),
+    ("wharf-guest", &[]),
+    ("wharf-registry-api", &[]),
+    ("wharf-client", &["wharf-wire", "wharf-schema", "wharf-registry-api"]),
+    ("wharf-registry", &["wharf-registry-api"]),
+    ("wharf-runtime", &["wharf-schema"]),
+    ("wharf-host", &["wharf-runtime", "wharf-wire", "wharf-schema", "wharf-registry-api"]),
+    (
+        "wharf",
+        &[
+            "wharf-client",
+            "wharf-host",
+            "wharf-registry",
+            "wharf-registry-api",
+            "wharf-runtime",
+            "wharf-schema",
+        ],
+    ),
+    ("arith", &["wharf-guest"]),
+    ("textkit", &["wharf-guest"]),
+];
+
+/// Libraries that shape whoever uses them, and the crates that may.
+const CONFINED: &[(&str, &[&str])] = &[
+    ("wasmtime", &["wharf-runtime"]),
+    ("wasmtime-wasi", &["wharf-runtime"]),
+    ("axum", &["wharf-registry", "wharf-host"]),
+    ("reqwest", &["wharf-registry-api"]),
+    ("anyhow", &["wharf"]),
+    ("clap", &["wharf"]),
+];
+
+/// Each of our crates with what it depends on outside of tests.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    let metadata = MetadataCommand::new().manifest_path(manifest).no_deps().exec().unwrap();
+    let packages = metadata.packages.into_iter().map(|package| {
+        let normal = package.dependencies.into_iter().filter(|d| d.kind == DependencyKind::Normal);
+        (package.name.to_string(), normal.map(|d| d.name).collect())
+    });
+    packages.collect()
+}
+
+#[test]
+fn crates_depend_only_along_the_arrows() {
+    let dependencies = dependencies();
+    let ours: BTreeSet<&str> = dependencies.keys().map(String::as_str).collect();
+    let listed: BTreeSet<&str> =
+        ARROWS.iter().map(|(name, _)| *name).chain(["wharf-tests"]).collect();
+    assert_eq!(ours, listed, "every crate has its row in ARROWS");
+    for (name, allowed) in ARROWS {
+        let unexpected: Vec<&String> = dependencies[*name]
+            .iter()
+            .filter(|d| ours.contains(d.as_str()) && !allowed.contains(&d.as_str()))
+            .collect();
+        assert!(unexpected.is_empty(), "{name} must not know of {unexpected:?}");
+    }
+}
+
+#[test]
+fn libraries_that_shape_their_users_are_confined() {
+    for (library, allowed) in CONFINED {
+        let users: Vec<String> = dependencies()
+            .into_iter()
+            .filter(|(name, uses)| name != "wharf-tests" && uses.contains(*library))
+            .map(|(name, _)| name)
+            .filter(|name| !allowed.contains(&name.as_str()))
+            .collect();
+        assert!(users.is_empty(), "{library} appears in {users:?}");
+    }
+}

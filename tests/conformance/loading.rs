@@ -1,0 +1,177 @@
+//! What is refused as a plugin, and what it is told.
+
+use std::time::{Duration, Instant};
+
+use wharf_runtime::{CallError, Engine, Limits, LoadError, MethodIndex, Plugin};
+use wharf_tests::{component, hostile, plugin};
+
+async fn refusal(bytes: Vec<u8>) -> LoadError {
+    let engine = Engine::new().unwrap();
+    Plugin::load(&engine, "test", bytes, Limits::default()).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_plugin_is_told_what_it_is_and_what_to_do() {
+    let core = wat::parse_str("(module)").unwrap();
+    let arith = plugin("arith").unwrap();
+    let half = arith[..arith.len() / 2].to_vec();
+    let empty = wat::parse_str("(component)").unwrap();
+    let stray = component(
+        "package a:b; world plugin { export run: func(); }",
+        r#"(module (func (export "run")))"#,
+    )
+    .unwrap();
+    let foreign = component(
+        "package a:b; interface i { f: func(); } world plugin { import acme:x/y; export i; }
+         package acme:x { interface y { g: func(); } }",
+        r#"(module (import "acme:x/y" "g" (func)) (func (export "a:b/i#f")))"#,
+    )
+    .unwrap();
+    let starts_badly = component(
+        "package a:b; interface i { f: func(); } world plugin { export i; }",
+        r#"(module (func $start unreachable) (start $start) (func (export "a:b/i#f")))"#,
+    )
+    .unwrap();
+    for (bytes, message) in [
+        (b"#!/bin/sh\necho".to_vec(), "it is not WebAssembly: build a component"),
+        (Vec::new(), "it ends in the middle, after 0 bytes"),
+        (core, "it is a core WebAssembly module, not a component: build it for wasm32-wasip2"),
+        (half, "it ends in the middle, after"),
+        (empty, "it exports no interface with a method that can be called: a service is"),
+        (stray, "it exports functions outside any interface (run); move them into an interface"),
+        (foreign, "it imports what wharf does not provide: acme:x/y"),
+        (starts_badly, "its first instance does not start: the guest trapped: wasm `unreachable`"),
+    ] {
+        let error = refusal(bytes).await.to_string();
+        assert!(error.contains(message), "'{error}' does not say '{message}'");
+    }
+}
+
+#[tokio::test]
+async fn cut_or_mutated_components_are_refused_without_a_panic() {
+    let arith = plugin("arith").unwrap();
+    for at in (0..arith.len()).step_by(97) {
+        let mut mutated = arith.clone();
+        mutated[at] ^= 0x55;
+        // Some mutations still make a component; none may bring the reader down.
+        let _ = wharf_runtime::inspect(&mutated);
+        let _ = wharf_runtime::inspect(&arith[..at]);
+    }
+}
+
+struct Guest {
+    plugin: Plugin,
+}
+
+impl Guest {
+    async fn hostile(limits: Limits) -> Self {
+        let engine = Engine::new().unwrap();
+        let plugin = Plugin::load(&engine, "hostile", hostile().unwrap(), limits).await.unwrap();
+        Guest { plugin }
+    }
+
+    async fn call(
+        &self,
+        name: &str,
+        arguments: &[u8],
+        timeout: Duration,
+    ) -> Result<Vec<u8>, CallError> {
+        let methods = self.plugin.services()[0].methods();
+        let method = methods.iter().position(|method| method.name == name).unwrap();
+        let index = MethodIndex { service: 0, method };
+        let deadline = Instant::now() + timeout;
+        let arguments = bytes::Bytes::copy_from_slice(arguments);
+        self.plugin.clone().call(index, arguments, deadline).await.map(Into::into)
+    }
+
+    async fn count(&self) -> u8 {
+        self.call("count", &[], LONG).await.unwrap()[0]
+    }
+}
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn a_guest_that_loops_ends_with_its_deadline_and_the_next_call_gets_a_fresh_instance() {
+    let guest = Guest::hostile(Limits { instances: 1, ..Limits::default() }).await;
+    assert_eq!(guest.count().await, 1);
+    let spun = guest.call("spin", &[], Duration::from_millis(50)).await;
+    assert!(matches!(spun, Err(CallError::DeadlineExceeded { executed: true })), "{spun:?}");
+    assert_eq!(guest.count().await, 1);
+    assert_eq!(guest.count().await, 2, "an instance that ended well is used again");
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_takes_its_guest_with_it() {
+    let guest = Guest::hostile(Limits { instances: 1, ..Limits::default() }).await;
+    let given_up =
+        tokio::time::timeout(Duration::from_millis(30), guest.call("spin", &[], LONG)).await;
+    assert!(given_up.is_err());
+    // With one instance in all, this is answered only if the looping one is gone.
+    assert_eq!(guest.count().await, 1);
+}
+
+#[tokio::test]
+async fn traps_end_their_call_and_their_instance_and_nothing_else() {
+    let guest = Guest::hostile(Limits { instances: 1, ..Limits::default() }).await;
+    for (method, cause) in [
+        ("trap", "wasm `unreachable` instruction executed"),
+        ("recurse", "call stack exhausted"),
+        ("lie", "out of bounds"),
+    ] {
+        assert_eq!(guest.count().await, 1);
+        let error = guest.call(method, &[], LONG).await.unwrap_err();
+        assert!(matches!(error, CallError::Trapped { .. }), "{method}: {error:?}");
+        assert!(error.to_string().contains(cause), "{method}: {error}");
+    }
+    assert_eq!(guest.call("discriminant", &[1], LONG).await.unwrap(), [1]);
+    let error = guest.call("discriminant", &[2], LONG).await.unwrap_err();
+    assert!(error.to_string().contains("discriminant"), "{error}");
+}
+
+#[tokio::test]
+async fn memory_is_capped_and_the_caller_is_told() {
+    let memory = 8 * 1024 * 1024;
+    let guest = Guest::hostile(Limits { memory, ..Limits::default() }).await;
+    let error = guest.call("gorge", &[], LONG).await.unwrap_err();
+    assert!(matches!(error, CallError::MemoryLimit { limit, .. } if limit == memory), "{error:?}");
+    assert_eq!(guest.count().await, 1);
+}
+
+#[tokio::test]
+async fn a_result_beyond_the_bound_is_refused_and_the_instance_lives() {
+    let guest =
+        Guest::hostile(Limits { result_size: 1000, instances: 1, ..Limits::default() }).await;
+    assert_eq!(guest.count().await, 1);
+    assert_eq!(guest.call("zeros", &[3], LONG).await.unwrap(), [3, 0, 0, 0]);
+    let two_thousand = [0xd0, 0x0f];
+    let error = guest.call("zeros", &two_thousand, LONG).await.unwrap_err();
+    assert_eq!(error.to_string(), "the result takes more than 1000 bytes, this plugin's limit");
+    assert_eq!(guest.count().await, 2);
+}
+
+#[tokio::test]
+async fn calls_beyond_the_queue_are_refused_at_once() {
+    let limits = Limits { instances: 1, queue: 1, ..Limits::default() };
+    let guest = Guest::hostile(limits).await;
+    let spin = async || guest.call("spin", &[], Duration::from_millis(200)).await;
+    let (one, two, three) = tokio::join!(spin(), spin(), spin());
+    let results = [one, two, three];
+    let count = |matches: fn(&CallError) -> bool| {
+        results.iter().filter(|r| r.as_ref().is_err_and(matches)).count()
+    };
+    assert_eq!(count(|e| matches!(e, CallError::QueueFull { queue: 1 })), 1, "{results:?}");
+    assert_eq!(count(|e| matches!(e, CallError::DeadlineExceeded { .. })), 2, "{results:?}");
+}
+
+#[tokio::test]
+async fn malformed_arguments_leave_the_guest_untouched() {
+    let guest = Guest::hostile(Limits { instances: 1, ..Limits::default() }).await;
+    for bytes in [&[][..], &[0x80], &[1, 2], &[0xff; 6]] {
+        let error = guest.call("discriminant", bytes, LONG).await.unwrap_err();
+        assert!(matches!(error, CallError::InvalidArgument(_)), "{error:?}");
+        assert!(error.not_executed());
+    }
+    assert_eq!(guest.count().await, 1);
+    assert_eq!(guest.count().await, 2);
+}

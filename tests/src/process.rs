@@ -1,0 +1,210 @@
+//! The real binary, with ports that the system picks.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use anyhow::{Context, ensure};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::within;
+
+/// The repository's root.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// The binary that `cargo build` made, in the profile of this test.
+fn binary() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let profile = own.parent().and_then(Path::parent).context("no target directory")?;
+    let binary = profile.join("wharf");
+    ensure!(binary.exists(), "{} is not built: run 'make test'", binary.display());
+    Ok(binary)
+}
+
+/// An example service that `make plugins` built.
+///
+/// # Errors
+/// When it is not built.
+pub fn plugin(name: &str) -> anyhow::Result<Vec<u8>> {
+    let path = root().join("plugins").join(format!("{name}.wasm"));
+    std::fs::read(&path)
+        .with_context(|| format!("{} is not built: run 'make test'", path.display()))
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+/// Runs `wharf` to its end.
+///
+/// # Errors
+/// When it does not end.
+pub async fn wharf(arguments: &[&str]) -> anyhow::Result<Finished> {
+    let mut command = Command::new(binary()?);
+    command.args(arguments).current_dir(root()).kill_on_drop(true).stdin(Stdio::null());
+    command.env_remove("WHARF_REGISTRY").env_remove("WHARF_LOG").env_remove("WHARF_TOKEN");
+    let output = within("a command ends", command.output()).await??;
+    Ok(Finished {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout)?,
+        stderr: String::from_utf8(output.stderr)?,
+    })
+}
+
+/// A server that runs; killed when it is dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    out: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    /// Starts `wharf` with these arguments.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(arguments: &[&str]) -> anyhow::Result<Self> {
+        let mut command = Command::new(binary()?);
+        command.args(arguments).kill_on_drop(true).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env_remove("WHARF_REGISTRY").env_remove("WHARF_TOKEN").env("WHARF_LOG", "info");
+        let mut child = command.spawn()?;
+        let out = child.stdout.take().context("no output")?;
+        Ok(Process { child, out: BufReader::new(out).lines() })
+    }
+
+    /// What follows `key: ` on the first line that has it.
+    ///
+    /// # Errors
+    /// When the process ends without it.
+    pub async fn announced(&mut self, key: &str) -> anyhow::Result<String> {
+        let prefix = format!("{key}: ");
+        let announced = within("a server says where it is", async {
+            while let Some(line) = self.out.next_line().await? {
+                if let Some(value) = line.strip_prefix(&prefix) {
+                    return anyhow::Ok(value.to_owned());
+                }
+            }
+            anyhow::bail!("the server ended without a line '{prefix}'")
+        });
+        announced.await?
+    }
+
+    /// Its process id.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn id(&self) -> anyhow::Result<u32> {
+        self.child.id().context("the process has ended")
+    }
+
+    /// Sends it a signal, by name.
+    ///
+    /// # Errors
+    /// When that does not work.
+    pub async fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let id = self.id()?.to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().await?;
+        ensure!(sent.success(), "kill -s {name} {id}: {sent}");
+        Ok(())
+    }
+
+    /// Ends it without a chance to say goodbye.
+    ///
+    /// # Errors
+    /// When it cannot be ended.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// Waits for its end; its status and its log.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn ended(mut self) -> anyhow::Result<(ExitStatus, String)> {
+        let mut log = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            within("a server closes its log", stderr.read_to_string(&mut log)).await??;
+        }
+        let status = within("a server ends", self.child.wait()).await??;
+        Ok((status, log))
+    }
+
+    /// Asks it to end, and waits.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn terminate(self) -> anyhow::Result<(ExitStatus, String)> {
+        self.signal("TERM").await?;
+        self.ended().await
+    }
+}
+
+/// `wharf up` over a folder of its own.
+#[derive(Debug)]
+pub struct Wharf {
+    /// The process.
+    pub process: Process,
+    /// The registry's URL.
+    pub registry: String,
+    /// Where calls are taken.
+    pub host: String,
+    plugins: TempDir,
+}
+
+impl Wharf {
+    /// Starts it with these plugins in its folder.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn up(plugins: &[(&str, &[u8])], arguments: &[&str]) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        for (name, bytes) in plugins {
+            std::fs::write(folder.path().join(name), bytes)?;
+        }
+        let path = folder.path().to_str().context("the folder's path is not UTF-8")?;
+        let base = [
+            "up",
+            "--plugins",
+            path,
+            "--listen",
+            "127.0.0.1:0",
+            "--registry-listen",
+            "127.0.0.1:0",
+        ];
+        let mut process = Process::start(&[&base, arguments].concat())?;
+        let registry = process.announced("registry").await?;
+        let host = process.announced("host").await?;
+        Ok(Wharf { process, registry, host, plugins: folder })
+    }
+
+    /// Where a plugin's file is, or would be.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.plugins.path().join(name)
+    }
+
+    /// A client that asks its registry.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub async fn client(&self) -> anyhow::Result<wharf_client::Client> {
+        Ok(wharf_client::Client::connect(&self.registry).await?)
+    }
+
+    /// A client of its host alone.
+    #[must_use]
+    pub fn direct(&self) -> wharf_client::Client {
+        wharf_client::Client::builder().direct(&self.host)
+    }
+}
