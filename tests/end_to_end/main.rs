@@ -1,1 +1,10 @@
+//! The real binary, real components, real sockets.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
+
+mod calls;
+mod command_line;
+mod folder;
+mod hosts;
+mod peers;
+mod registry;

@@ -34,6 +34,8 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
     config.registry = Some(RegistryClient::new(&registry_url)?);
     let host = Host::start(listener, config)?;
     host.ready().await;
+    // Whoever reads that it is up finds the services registered.
+    host.announced().await;
     greet(&host, &registry_url, plugins)?;
 
     shutdown.asked().await;

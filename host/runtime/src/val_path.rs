@@ -93,7 +93,7 @@ impl Decoder<'_> {
                 Val::List(bytes.iter().map(|byte| Val::U8(*byte)).collect())
             }
             Type::List(element) => {
-                let len = self.reader.len()?;
+                let len = self.reader.length()?;
                 Val::List(self.list((0..len).map(|_| *element))?)
             }
             Type::FixedList(element, len) => {

@@ -22,6 +22,8 @@ pub struct Host {
     address: SocketAddr,
     table: Arc<Table>,
     ready: watch::Receiver<bool>,
+    /// The revision of the table that the registry has taken.
+    announced: watch::Receiver<u64>,
     loader: JoinHandle<()>,
     server: JoinHandle<()>,
     /// Says to the server that it is time to go.
@@ -69,7 +71,7 @@ impl Host {
             max_size: config.max_plugin_size,
             folder,
             table: table.clone(),
-            announced: taken,
+            announced: taken.clone(),
             ready: ready_sender,
         };
         let (draining, drain) = watch::channel(false);
@@ -92,6 +94,7 @@ impl Host {
             address,
             table,
             ready,
+            announced: taken,
             loader: tokio::spawn(loader.run()),
             server: tokio::spawn(server.run()),
             draining,
@@ -109,6 +112,13 @@ impl Host {
     pub async fn ready(&self) {
         // The sender lives as long as the loader; without one there is nothing to wait for.
         let _ = self.ready.clone().wait_for(|ready| *ready).await;
+    }
+
+    /// Completes once the registry knows all that is served at this moment; at once where nothing
+    /// is announced. It waits for as long as the registry is away.
+    pub async fn announced(&self) {
+        let (revision, _) = self.table.endpoints();
+        let _ = self.announced.clone().wait_for(|announced| *announced >= revision).await;
     }
 
     /// What became of each file of the plugins folder.

@@ -60,13 +60,13 @@ pub(crate) fn crc32(data: &[u8]) -> u32 {
     const TABLE: [u32; 16] = {
         let mut table = [0; 16];
         let mut index = 0;
-        while index < 16 {
-            let (mut value, mut bit) = (index as u32, 0);
+        while index < 16u32 {
+            let (mut value, mut bit) = (index, 0);
             while bit < 4 {
                 value = if value & 1 == 1 { value >> 1 ^ 0xedb8_8320 } else { value >> 1 };
                 bit += 1;
             }
-            table[index] = value;
+            table[index as usize] = value;
             index += 1;
         }
         table

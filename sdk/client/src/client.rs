@@ -13,7 +13,7 @@ use wharf_schema::{
     Fingerprint, MethodPath, Outcome, Service, ServiceName, arguments_from_json, result_to_json,
 };
 
-use crate::connection::Method;
+use crate::connection::{Method, Question};
 use crate::discovery::Discovery;
 use crate::endpoints::Endpoints;
 use crate::error::{CallError, Failure};
@@ -237,15 +237,8 @@ impl Client {
         let named = self.named(method).map_err(|failure| local(method, failure))?;
         let fingerprint = options.fingerprint;
         let method = Method { name: named.canonical.clone(), fingerprint };
-        self.attempt(
-            &named.canonical,
-            &named.path.service,
-            options,
-            async |connection, deadline| {
-                connection.call(method.clone(), arguments.clone(), deadline).await
-            },
-        )
-        .await
+        let question = Question::Call { method, arguments };
+        self.ask(&named.canonical, &named.path.service, options, &question).await
     }
 
     /// A service's description, as one of its hosts has it at the moment.
@@ -277,12 +270,8 @@ impl Client {
         if !refresh && let Some(known) = lock(&self.0.descriptions).get(&canonical) {
             return Ok(known.clone());
         }
-        let service: Arc<str> = canonical.as_str().into();
-        let document = self
-            .attempt(what, name, options, async |connection, _| {
-                connection.describe(service.clone()).await
-            })
-            .await?;
+        let question = Question::Describe { service: canonical.as_str().into() };
+        let document = self.ask(what, name, options, &question).await?;
         let service =
             Service::from_document(&document).map_err(|error| local(what, error.into()))?;
         let service = Arc::new(service);
@@ -295,12 +284,12 @@ impl Client {
     }
 
     /// Asks the endpoints of a service, one after the other, within one deadline.
-    async fn attempt(
+    async fn ask(
         &self,
         what: &str,
         service: &ServiceName,
         options: CallOptions,
-        ask: impl AsyncFn(Arc<crate::connection::Connection>, Instant) -> Result<Bytes, Failure>,
+        question: &Question,
     ) -> Result<Bytes, CallError> {
         let timeout = options.timeout.unwrap_or(self.0.timeout);
         let now = Instant::now();
@@ -321,7 +310,7 @@ impl Client {
         {
             let asked = async {
                 let connection = self.0.endpoints.connection(address, deadline).await?;
-                ask(connection, deadline).await
+                connection.ask(question.clone(), deadline).await
             };
             let failure = match tokio::time::timeout_at(deadline.into(), asked).await {
                 Ok(Ok(reply)) => return Ok(reply),

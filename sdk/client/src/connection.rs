@@ -58,12 +58,17 @@ pub(crate) struct Connection {
 }
 
 struct Request {
-    what: What,
+    question: Question,
+    deadline: Instant,
     waiter: Waiter,
 }
 
-enum What {
-    Call { method: Method, arguments: Bytes, deadline: Instant },
+/// What a caller wants to know; the same may be asked of several endpoints.
+#[derive(Clone, Debug)]
+pub(crate) enum Question {
+    /// The result of a method.
+    Call { method: Method, arguments: Bytes },
+    /// A service's description.
     Describe { service: Arc<str> },
 }
 
@@ -100,28 +105,20 @@ impl Connection {
         self.open.load(Ordering::Acquire) && !self.requests.is_closed()
     }
 
-    /// Calls a method. Dropping the future cancels the call at the host.
-    pub(crate) async fn call(
+    /// Asks the host. Dropping the future cancels the question there.
+    pub(crate) async fn ask(
         &self,
-        method: Method,
-        arguments: Bytes,
+        question: Question,
         deadline: Instant,
     ) -> Result<Bytes, Failure> {
-        let len = arguments.len() as u64;
-        if len > self.max_message {
-            return Err(Failure::TooLarge { len, max: self.max_message });
+        if let Question::Call { arguments, .. } = &question {
+            let len = arguments.len() as u64;
+            if len > self.max_message {
+                return Err(Failure::TooLarge { len, max: self.max_message });
+            }
         }
-        self.request(What::Call { method, arguments, deadline }).await
-    }
-
-    /// Asks for a service's description.
-    pub(crate) async fn describe(&self, service: Arc<str>) -> Result<Bytes, Failure> {
-        self.request(What::Describe { service }).await
-    }
-
-    async fn request(&self, what: What) -> Result<Bytes, Failure> {
         let (ticket, waiter) = ticket(self.cancels.clone());
-        if self.requests.send(Request { what, waiter }).await.is_err() {
+        if self.requests.send(Request { question, deadline, waiter }).await.is_err() {
             return Err(not_sent("it was closed before the call was sent"));
         }
         ticket.answer().await
@@ -269,7 +266,7 @@ impl Task {
         if request.waiter.is_abandoned() {
             return;
         }
-        let What::Call { method, .. } = &request.what else { return self.send(request, 0) };
+        let Question::Call { method, .. } = &request.question else { return self.send(request, 0) };
         match self.methods.get_mut(method) {
             Some(Resolution::Known(index)) => {
                 let index = *index;
@@ -287,16 +284,16 @@ impl Task {
         }
     }
 
-    fn send(&mut self, Request { what, waiter }: Request, index: u32) {
+    fn send(&mut self, Request { question, deadline, waiter }: Request, index: u32) {
         let id = self.next_id();
         if !waiter.begin(id) {
             return;
         }
-        match what {
-            What::Describe { service } => {
+        match question {
+            Question::Describe { service } => {
                 self.outbound.push(&Header::Describe { id, service: &service });
             }
-            What::Call { method, arguments, deadline } => {
+            Question::Call { method, arguments } => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 self.outbound.push_message(id, arguments, |body| Header::Call {
                     id,

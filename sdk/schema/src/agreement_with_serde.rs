@@ -1,5 +1,7 @@
 //! Both encodings against serde on the natural Rust types: every row of the table of values.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When it is longer than the bytes.
     pub fn bytes(&mut self) -> Result<&'a [u8], ValueError> {
-        let len = self.len()?;
+        let len = self.length()?;
         self.take(len)
     }
 
@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When the bytes cannot hold so many.
-    pub fn len(&mut self) -> Result<usize, ValueError> {
+    pub fn length(&mut self) -> Result<usize, ValueError> {
         let len = self.unsigned(64)?;
         match usize::try_from(len) {
             Ok(len) if len <= self.rest.len() => Ok(len),

@@ -102,7 +102,7 @@ impl Writer<'_> {
                 self.out.push('"');
             }
             Type::List(element) => {
-                let len = self.reader.len()?;
+                let len = self.reader.length()?;
                 self.array((0..len).map(|_| *element))?;
             }
             Type::FixedList(element, len) => self.array((0..*len).map(|_| *element))?,

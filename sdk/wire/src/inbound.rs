@@ -120,10 +120,10 @@ impl Frame {
         let (header, payload) = postcard::take_from_bytes::<Header<'_>>(&self.0)
             .map_err(|_| FrameError::Header(excerpt(&self.0)))?;
         match header {
-            Header::Resolve { name, .. } | Header::Describe { service: name, .. } => {
-                if name.len() > limits::NAME {
-                    return Err(FrameError::Name(name.len()));
-                }
+            Header::Resolve { name, .. } | Header::Describe { service: name, .. }
+                if name.len() > limits::NAME =>
+            {
+                return Err(FrameError::Name(name.len()));
             }
             Header::Call { metadata, .. } => metadata.check()?,
             _ => {}

@@ -184,6 +184,10 @@ mod tests {
     use crate::{Assembler, Frame, Inbound, MAGIC};
     use proptest::prelude::*;
 
+    fn pattern(position: usize, id: u64) -> u8 {
+        (position as u64 + id).to_le_bytes()[0]
+    }
+
     fn drain(outbound: &mut Outbound, step: usize) -> Vec<Frame> {
         let mut inbound = Inbound::new();
         inbound.buffer().extend_from_slice(&MAGIC);
@@ -240,7 +244,7 @@ mod tests {
         ) {
             let mut outbound = Outbound::new(chunk);
             for (id, size) in (1u64..).zip(&sizes) {
-                let payload: Vec<u8> = (0..*size).map(|i| (i as u64 + id) as u8).collect();
+                let payload: Vec<u8> = (0..*size).map(|i| pattern(i, id)).collect();
                 outbound.push_message(id, Bytes::from(payload), reply(id));
             }
             let mut assembler = Assembler::new(1 << 20, 1 << 24);
@@ -261,7 +265,7 @@ mod tests {
             for (id, size) in (1u64..).zip(&sizes) {
                 let payload = &arrived[&id];
                 prop_assert_eq!(payload.len(), *size);
-                prop_assert!(payload.iter().enumerate().all(|(i, b)| *b == (i as u64 + id) as u8));
+                prop_assert!(payload.iter().enumerate().all(|(i, b)| *b == pattern(i, id)));
             }
         }
     }

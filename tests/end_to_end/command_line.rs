@@ -1,0 +1,186 @@
+//! The command line, as somebody at a terminal uses it.
+
+use wharf_tests::{Finished, Wharf, plugin, wharf};
+
+async fn up() -> Wharf {
+    let (arith, textkit) = (plugin("arith").unwrap(), plugin("textkit").unwrap());
+    Wharf::up(&[("arith.wasm", &arith), ("textkit.wasm", &textkit)], &[]).await.unwrap()
+}
+
+async fn call(on: &Wharf, arguments: &[&str]) -> Finished {
+    let base = ["call", "--registry", &on.registry];
+    wharf(&[&base, arguments].concat()).await.unwrap()
+}
+
+#[tokio::test]
+async fn call_prints_results_and_the_methods_own_errors() {
+    let on = up().await;
+    let done = call(&on, &["Arith.Multiply", r#"{"a":7,"b":8}"#]).await;
+    assert_eq!((done.code, &done.stdout[..]), (Some(0), "56\n"), "{}", done.stderr);
+    let done = call(&on, &["arith.divide", r#"{"a":7,"b":0}"#]).await;
+    assert_eq!((done.code, &done.stdout[..]), (Some(3), ""));
+    assert_eq!(done.stderr, "error: arith.divide returned an error: divide-by-zero\n");
+    let done = call(&on, &["--json", "arith.divide", r#"{"a":7,"b":2}"#]).await;
+    assert_eq!(done.stdout, "{\"quo\":3,\"rem\":1}\n");
+    let done = call(&on, &["textkit.recase", "hello there", "title"]).await;
+    assert_eq!(done.stdout, "Hello There\n");
+    let done = call(&on, &["--json", "textkit.recase", "7", "upper"]).await;
+    assert_eq!(done.stdout, "\"7\"\n");
+    let done = call(&on, &["textkit.analyze", "one two"]).await;
+    let order: Vec<&str> = done.stdout.lines().filter_map(|l| l.trim().split('"').nth(1)).collect();
+    assert_eq!(order, ["bytes", "chars", "words", "lines", "longestWord", "wordsPerLine"]);
+    let done =
+        wharf(&["call", "--direct", &on.host, "textkit.join", r#"["a","b"]"#, "-"]).await.unwrap();
+    assert_eq!(done.stdout, "a-b\n", "{}", done.stderr);
+}
+
+#[tokio::test]
+async fn call_says_what_is_wrong_and_what_was_meant() {
+    let on = up().await;
+    for (arguments, code, message) in [
+        (&["arih.multiply", "1"][..], 4, "error: no service 'arih'; did you mean 'arith'?\n"),
+        (
+            &["arith.multipy", "1"],
+            4,
+            "error: no method 'multipy' in the service 'arith'; did you mean 'multiply'?\n",
+        ),
+        (&["zzz.f"], 4, "error: no service 'zzz': 'wharf services' lists what there is\n"),
+        (
+            &["arith"],
+            1,
+            "error: 'arith' is not a method: write SERVICE.METHOD, for example arith.multiply\n",
+        ),
+        (
+            &["arith.multiply"],
+            1,
+            "error: arith.multiply: expected 1 argument (args: record { a: s64, b: s64 }), found 0\n",
+        ),
+        (
+            &["arith.multiply", r#"{"a":7}"#],
+            1,
+            "error: arith.multiply: args.b: the field is missing (s64)\n",
+        ),
+        (
+            &["arith.multiply", r#"{"a":7,"b":"x"}"#],
+            1,
+            "error: arith.multiply: args.b: expected s64, found the string \"x\"\n",
+        ),
+        (
+            &["arith.multiply", "{"],
+            1,
+            "error: args: expected record { a: s64, b: s64 } as JSON: EOF while parsing an object at line 1 column 1\n",
+        ),
+    ] {
+        let done = call(&on, arguments).await;
+        assert_eq!((done.code, &done.stderr[..]), (Some(code), message), "{arguments:?}");
+    }
+    let nowhere = ["call", "--registry", "127.0.0.1:1", "--timeout", "5s", "arith.multiply", "1"];
+    let done = wharf(&nowhere).await.unwrap();
+    assert_eq!(done.code, Some(5));
+    let advice = "the registry at http://127.0.0.1:1 cannot be reached: is it running ('wharf up' or 'wharf registry')?";
+    assert!(done.stderr.contains(advice), "{}", done.stderr);
+    let done = wharf(&["call", "--direct", "127.0.0.1:1", "arith.multiply", "1"]).await.unwrap();
+    assert_eq!(done.code, Some(5));
+    assert!(
+        done.stderr.contains("at 127.0.0.1:1: cannot connect: Connection refused"),
+        "{}",
+        done.stderr
+    );
+}
+
+#[tokio::test]
+async fn a_deadline_has_its_own_exit_code() {
+    let hostile = wharf_tests::hostile().unwrap();
+    let on = Wharf::up(&[("hostile.wasm", &hostile)], &[]).await.unwrap();
+    let done = call(&on, &["--timeout", "200ms", "hostile.spin"]).await;
+    assert_eq!(done.code, Some(6), "{}", done.stderr);
+}
+
+#[tokio::test]
+async fn services_lists_what_is_registered() {
+    let on = up().await;
+    let done = wharf(&["services", "--registry", &on.registry]).await.unwrap();
+    let address = &on.host;
+    let expected = [
+        format!(
+            "{:<20}  VERSION  {:<width$}  STATE",
+            "SERVICE",
+            "ENDPOINTS",
+            width = address.len()
+        ),
+        format!("{:<20}  0.1.0    {address}  serving", "demo:arith/arith"),
+        format!("{:<20}  0.1.0    {address}  serving", "demo:textkit/textkit"),
+    ];
+    assert_eq!(done.stdout.lines().collect::<Vec<_>>(), expected);
+    let done = wharf(&["services", "--json", "--registry", &on.registry]).await.unwrap();
+    let json: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(json["services"][0]["service"], "arith");
+}
+
+#[tokio::test]
+async fn inspect_shows_wit_with_docs_methods_fingerprints_and_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let arith = file("arith.wasm", &plugin("arith").unwrap());
+    let done = wharf(&["inspect", &arith]).await.unwrap();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    for shown in [
+        "service demo:arith/arith@0.1.0\n",
+        "/// The two operands.\n",
+        "8c5271fff12308832426464d37c999b3  multiply: func(args: record { a: s64, b: s64 }) -> s64\n",
+        "imports\n  none: it needs nothing\n",
+    ] {
+        assert!(done.stdout.contains(shown), "{shown} is not in\n{}", done.stdout);
+    }
+    let needy = wharf_tests::component(
+        "package a:b; interface i { f: func(); } world plugin { import wasi:cli/environment@0.2.6; export i; }
+         package wasi:cli@0.2.6 { interface environment { get-arguments: func() -> list<string>; } }",
+        r#"(module
+            (import "wasi:cli/environment@0.2.6" "get-arguments" (func (param i32)))
+            (memory (export "memory") 1)
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
+            (func (export "a:b/i#f")))"#,
+    )
+    .unwrap();
+    let done = wharf(&["inspect", &file("needy.wasm", &needy)]).await.unwrap();
+    assert!(
+        done.stdout.contains("wasi:cli/environment@0.2.6  environment: empty unless granted\n"),
+        "{}",
+        done.stdout
+    );
+
+    let core = file("core.wasm", &wat::parse_str("(module)").unwrap());
+    let done = wharf(&["inspect", &core]).await.unwrap();
+    assert_eq!(done.code, Some(1));
+    assert!(
+        done.stderr.contains("it is a core WebAssembly module, not a component"),
+        "{}",
+        done.stderr
+    );
+    let done = wharf(&["inspect", "/nowhere.wasm"]).await.unwrap();
+    assert_eq!(done.code, Some(4));
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named_with_the_flag_to_change_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let done = wharf(&["registry", "--listen", &address]).await.unwrap();
+    assert_eq!(done.code, Some(1));
+    let message = format!(
+        "cannot listen on {address}: is another wharf running? Choose another address with --listen"
+    );
+    assert!(done.stderr.contains(&message), "{}", done.stderr);
+    let done = wharf(&["host", "--listen", "127.0.0.1:0", "--plugins", "/nowhere"]).await.unwrap();
+    assert!(
+        done.stderr.contains(
+            "the plugins folder /nowhere cannot be read: create it, or name another with --plugins"
+        ),
+        "{}",
+        done.stderr
+    );
+}

@@ -1,0 +1,218 @@
+//! Hosts and the registry, as processes that come, go and die.
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+use wharf_client::{Client, Failure};
+use wharf_registry_api::{Endpoint, ListOptions, RegistryClient, State};
+use wharf_tests::{Args, Process, arith_that, eventually, hostile, plugin};
+
+struct Registry {
+    process: Process,
+    url: String,
+}
+
+async fn registry(arguments: &[&str]) -> Registry {
+    registry_at("127.0.0.1:0", arguments).await
+}
+
+async fn registry_at(address: &str, arguments: &[&str]) -> Registry {
+    let base = ["registry", "--listen", address];
+    let mut process = Process::start(&[&base, arguments].concat()).unwrap();
+    let url = process.announced("registry").await.unwrap();
+    Registry { process, url }
+}
+
+struct Host {
+    process: Process,
+    address: String,
+    _plugins: TempDir,
+}
+
+async fn host(registry: &str, name: &str, wasm: &[u8], arguments: &[&str]) -> Host {
+    let plugins = tempfile::tempdir().unwrap();
+    std::fs::write(plugins.path().join("plugin.wasm"), wasm).unwrap();
+    let folder = plugins.path().to_str().unwrap();
+    let base = ["host", "--plugins", folder, "--registry", registry, "--name", name];
+    let mut process =
+        Process::start(&[&base[..], &["--listen", "127.0.0.1:0"], arguments].concat()).unwrap();
+    let address = process.announced("host").await.unwrap();
+    Host { process, address, _plugins: plugins }
+}
+
+async fn endpoints(registry: &str, service: &str) -> Vec<Endpoint> {
+    let registry = RegistryClient::new(registry).unwrap();
+    let listed = registry.endpoints(service, &ListOptions::default()).await;
+    listed.ok().flatten().map(|list| list.endpoints).unwrap_or_default()
+}
+
+async fn number_of_endpoints(registry: &str, service: &str, count: usize) {
+    let what = format!("{count} endpoints of {service}");
+    eventually(&what, async || (endpoints(registry, service).await.len() == count).then_some(()))
+        .await
+        .unwrap();
+}
+
+async fn multiply(client: &Client) -> Result<i64, wharf_client::CallError> {
+    client.call("arith.multiply", &Args { a: 7, b: 8 }).await
+}
+
+#[tokio::test]
+async fn a_killed_host_is_evicted_after_its_ttl_and_calls_go_on_at_the_other() {
+    let registry = registry(&["--ttl", "1s"]).await;
+    let arith = plugin("arith").unwrap();
+    let one = host(&registry.url, "one", &arith, &[]).await;
+    let two = host(&registry.url, "two", &arith, &[]).await;
+    number_of_endpoints(&registry.url, "arith", 2).await;
+    let client = Client::connect(&registry.url).await.unwrap();
+    for _ in 0..4 {
+        assert_eq!(multiply(&client).await.unwrap(), 56);
+    }
+    one.process.kill().await.unwrap();
+    // From this moment on: a dead endpoint is passed over for the living one. Only a call that
+    // was in flight when the process died could be lost, and none was.
+    for _ in 0..20 {
+        assert_eq!(multiply(&client).await.unwrap(), 56);
+    }
+    number_of_endpoints(&registry.url, "arith", 1).await;
+    let left = endpoints(&registry.url, "arith").await;
+    assert_eq!(left[0].address, two.address);
+    assert_eq!(left[0].host, "two");
+    assert_eq!(multiply(&client).await.unwrap(), 56);
+    let (_, log) = registry.process.terminate().await.unwrap();
+    assert!(log.contains("dropped a host that fell silent"), "{log}");
+}
+
+#[tokio::test]
+async fn hosts_come_back_by_themselves_when_the_registry_is_restarted() {
+    let first = registry(&["--ttl", "5s"]).await;
+    let host = host(&first.url, "one", &plugin("arith").unwrap(), &[]).await;
+    number_of_endpoints(&first.url, "arith", 1).await;
+    let client = Client::connect(&first.url).await.unwrap();
+    assert_eq!(multiply(&client).await.unwrap(), 56);
+    let address = first.url.trim_start_matches("http://").to_owned();
+    first.process.kill().await.unwrap();
+    // The host serves meanwhile, and the client knows where.
+    assert_eq!(multiply(&client).await.unwrap(), 56);
+    let second = registry_at(&address, &["--ttl", "5s"]).await;
+    assert_eq!(second.url, first.url);
+    number_of_endpoints(&second.url, "arith", 1).await;
+    assert_eq!(endpoints(&second.url, "arith").await[0].address, host.address);
+    assert_eq!(multiply(&client).await.unwrap(), 56);
+}
+
+#[tokio::test]
+async fn a_host_that_starts_before_its_registry_serves_and_announces_later() {
+    // A port that is free now, and most likely still is when the registry is started on it.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let url = format!("http://{address}");
+    let host = host(&url, "early", &plugin("arith").unwrap(), &[]).await;
+    let direct = Client::builder().direct(&host.address);
+    eventually("the host serves alone", async || multiply(&direct).await.ok()).await.unwrap();
+    let registry = registry_at(&address, &[]).await;
+    number_of_endpoints(&registry.url, "arith", 1).await;
+}
+
+#[tokio::test]
+async fn sigterm_drains_calls_in_flight_finish_and_the_registry_forgets_the_host() {
+    let registry = registry(&[]).await;
+    let host = host(&registry.url, "one", &hostile().unwrap(), &["--call-timeout", "1500ms"]).await;
+    number_of_endpoints(&registry.url, "hostile", 1).await;
+    let client = Client::builder().direct(&host.address);
+    assert_eq!(client.call::<_, u32>("hostile.count", &()).await.unwrap(), 1);
+    let in_flight = tokio::spawn({
+        let client = client.clone();
+        async move { client.call::<_, ()>("hostile.spin", &()).await }
+    });
+    // Once a second call finds another instance, the first is in flight.
+    eventually("the call is in flight", async || {
+        let count = client.call::<_, u32>("hostile.count", &()).await.unwrap();
+        (count == 1).then_some(())
+    })
+    .await
+    .unwrap();
+    host.process.signal("TERM").await.unwrap();
+    eventually("the registry knows that it drains, or has forgotten it", async || {
+        let listed = endpoints(&registry.url, "hostile").await;
+        listed.iter().all(|endpoint| endpoint.state == State::Draining).then_some(())
+    })
+    .await
+    .unwrap();
+    // The call in flight came to its own end, which is its deadline, and was answered.
+    let error = in_flight.await.unwrap().unwrap_err();
+    assert!(matches!(&error.failure, Failure::Remote(_)), "{error:?}");
+    let (status, log) = host.process.ended().await.unwrap();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("withdrawn from the registry"), "{log}");
+    assert!(endpoints(&registry.url, "hostile").await.is_empty());
+    let refused = client.call::<_, u32>("hostile.count", &()).await.unwrap_err();
+    assert!(!refused.failure.may_have_executed(), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let registry = registry(&[]).await;
+    let host = host(
+        &registry.url,
+        "one",
+        &hostile().unwrap(),
+        &["--drain-timeout", "1h", "--call-timeout", "1h"],
+    )
+    .await;
+    number_of_endpoints(&registry.url, "hostile", 1).await;
+    let client = Client::builder().timeout(Duration::from_secs(3600)).direct(&host.address);
+    client.call::<_, u32>("hostile.count", &()).await.unwrap();
+    let _spinning = tokio::spawn(async move { client.call::<_, ()>("hostile.spin", &()).await });
+    host.process.signal("TERM").await.unwrap();
+    eventually("it drains", async || {
+        let listed = endpoints(&registry.url, "hostile").await;
+        listed.iter().all(|endpoint| endpoint.state == State::Draining).then_some(())
+    })
+    .await
+    .unwrap();
+    host.process.signal("TERM").await.unwrap();
+    host.process.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_newer_process_of_a_name_fences_the_older_one_out() {
+    let registry = registry(&["--ttl", "1s"]).await;
+    let old = host(&registry.url, "same", &plugin("arith").unwrap(), &[]).await;
+    number_of_endpoints(&registry.url, "arith", 1).await;
+    let new = host(&registry.url, "same", &arith_that("(i64.const 1)").unwrap(), &[]).await;
+    eventually("the new one is announced", async || {
+        let listed = endpoints(&registry.url, "arith").await;
+        (listed.len() == 1 && listed[0].address == new.address).then_some(())
+    })
+    .await
+    .unwrap();
+    // The old one's late withdrawal must not take the new one's endpoints away.
+    let (status, log) = old.process.terminate().await.unwrap();
+    assert!(status.success());
+    assert!(
+        log.contains("another process announces itself under this host's name")
+            || log.contains("not withdrawn"),
+        "{log}"
+    );
+    assert_eq!(endpoints(&registry.url, "arith").await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_address_that_is_named_is_announced_and_one_that_leads_nowhere_is_refused() {
+    let registry = registry(&[]).await;
+    let arguments = ["--advertise", "wharf.example:4321"];
+    let _host = host(&registry.url, "one", &plugin("arith").unwrap(), &arguments).await;
+    number_of_endpoints(&registry.url, "arith", 1).await;
+    assert_eq!(endpoints(&registry.url, "arith").await[0].address, "wharf.example:4321");
+    for arguments in [
+        &["host", "--listen", "0.0.0.0:0"][..],
+        &["up", "--listen", "0.0.0.0:0"],
+        &["host", "--listen", "127.0.0.1:0", "--advertise", "0.0.0.0:7400"],
+    ] {
+        let finished = wharf_tests::wharf(arguments).await.unwrap();
+        assert_eq!(finished.code, Some(1), "{arguments:?}");
+        assert!(finished.stderr.contains("with --advertise HOST:PORT"), "{}", finished.stderr);
+    }
+}

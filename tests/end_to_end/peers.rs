@@ -1,0 +1,273 @@
+//! Peers that do not behave: the host stays, and says what was wrong.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use wharf_tests::{Args, Wharf, eventually, hostile, plugin, within};
+use wharf_wire::{
+    Body, Frame, GoAwayCode, Header, Hello, Inbound, MAGIC, Metadata, Status, Timeout, encode,
+    limits,
+};
+
+/// A peer that speaks the protocol by hand.
+struct Peer {
+    stream: TcpStream,
+    inbound: Inbound,
+}
+
+impl Peer {
+    async fn connect(address: &str) -> Self {
+        Peer { stream: TcpStream::connect(address).await.unwrap(), inbound: Inbound::new() }
+    }
+
+    async fn greeted(address: &str) -> Self {
+        let mut peer = Self::connect(address).await;
+        peer.raw(&MAGIC).await;
+        peer.send(&Header::Hello(Hello::ours()), b"").await;
+        let hello = peer.next().await.unwrap();
+        assert!(matches!(hello.parse().unwrap().0, Header::Hello(_)));
+        peer.inbound.accept_frames(limits::MAX_FRAME);
+        peer
+    }
+
+    async fn raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    async fn send(&mut self, header: &Header<'_>, payload: &[u8]) {
+        let mut bytes = BytesMut::new();
+        encode(header, payload, &mut bytes);
+        self.raw(&bytes).await;
+    }
+
+    /// The next frame; `None` once the host closed the connection.
+    async fn next(&mut self) -> Option<Frame> {
+        let next = async {
+            loop {
+                if let Some(frame) = self.inbound.next_frame().unwrap() {
+                    return Some(frame);
+                }
+                if self.stream.read_buf(self.inbound.buffer()).await.unwrap_or(0) == 0 {
+                    return None;
+                }
+            }
+        };
+        within("a frame, or the end", next).await.unwrap()
+    }
+
+    /// Waits for the host's last words: why it closes the connection.
+    async fn go_away(&mut self) -> (GoAwayCode, String) {
+        while let Some(frame) = self.next().await {
+            if let Header::GoAway { code, message, .. } = frame.parse().unwrap().0 {
+                let said = (code, message.to_owned());
+                assert!(self.next().await.is_none(), "closed after its last words");
+                return said;
+            }
+        }
+        panic!("closed without a word");
+    }
+
+    async fn resolve(&mut self, id: u64, name: &str) -> u32 {
+        self.send(&Header::Resolve { id, name, fingerprint: None }, b"").await;
+        let frame = self.next().await.unwrap();
+        match frame.parse().unwrap().0 {
+            Header::Resolved { method, .. } => method,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn call(id: u64, method: u32, body: Body) -> Header<'static> {
+    let timeout = Timeout::after(Duration::from_secs(20));
+    Header::Call { id, method, timeout, metadata: Metadata::default(), body }
+}
+
+async fn up() -> Wharf {
+    Wharf::up(&[("arith.wasm", &plugin("arith").unwrap())], &[]).await.unwrap()
+}
+
+async fn still_serves(wharf: &Wharf) {
+    let product = wharf.direct().call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }).await;
+    assert_eq!(product.unwrap(), 56);
+}
+
+#[tokio::test]
+async fn a_client_by_hand_is_answered_byte_for_byte() {
+    let wharf = up().await;
+    let mut peer = Peer::greeted(&wharf.host).await;
+    let method = peer.resolve(1, "Arith.Multiply").await;
+    peer.send(&call(2, method, Body::Whole), &[14, 16]).await;
+    let frame = peer.next().await.unwrap();
+    let (header, payload) = frame.parse().unwrap();
+    assert_eq!(header, Header::Reply { id: 2, body: Body::Whole });
+    assert_eq!(&payload[..], [112], "56 as a zigzag varint");
+    peer.send(&Header::Ping { nonce: 77 }, b"").await;
+    assert_eq!(peer.next().await.unwrap().parse().unwrap().0, Header::Pong { nonce: 77 });
+}
+
+#[tokio::test]
+async fn garbage_is_closed_and_http_is_told_where_it_is() {
+    let wharf = up().await;
+    for garbage in
+        [&b"\x00\x01\x02\x03"[..], b"\x9eWharf\r\r", b"{\"method\":1}", b"\x16\x03\x01\x02\x00"]
+    {
+        let mut peer = Peer::connect(&wharf.host).await;
+        peer.raw(garbage).await;
+        assert!(peer.next().await.is_none(), "{garbage:?}");
+    }
+    let mut peer = Peer::connect(&wharf.host).await;
+    peer.raw(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut answer = String::new();
+    within("an answer", peer.stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("Try: wharf call --direct"), "{answer}");
+    still_serves(&wharf).await;
+}
+
+#[tokio::test]
+async fn an_oversized_frame_is_refused_by_its_length_alone() {
+    let wharf = up().await;
+    let mut peer = Peer::greeted(&wharf.host).await;
+    peer.raw(&(limits::MAX_FRAME + 1).to_le_bytes()).await;
+    let (code, message) = peer.go_away().await;
+    assert_eq!(code, GoAwayCode::Protocol);
+    assert_eq!(
+        message,
+        "a frame of 131073 bytes, at most 131072 are accepted: send larger payloads in chunks"
+    );
+    // Before the Hello the bound is tighter.
+    let mut peer = Peer::connect(&wharf.host).await;
+    peer.raw(&MAGIC).await;
+    peer.raw(&(limits::HELLO_FRAME + 1).to_le_bytes()).await;
+    assert_eq!(peer.next().await.map(|f| f.parse().is_ok()), Some(true), "the host's Hello");
+    still_serves(&wharf).await;
+}
+
+#[tokio::test]
+async fn no_version_in_common_is_answered_with_the_range() {
+    let wharf = up().await;
+    let mut peer = Peer::connect(&wharf.host).await;
+    peer.raw(&MAGIC).await;
+    let future = Hello { min_version: 7, max_version: 9, ..Hello::ours() };
+    peer.send(&Header::Hello(future), b"").await;
+    let frame = peer.next().await.unwrap();
+    let Header::Hello(hello) = frame.parse().unwrap().0 else { panic!("no Hello") };
+    assert_eq!((hello.min_version, hello.max_version), (1, 1));
+    let (code, message) = peer.go_away().await;
+    assert_eq!(code, GoAwayCode::Version);
+    assert!(message.contains("we speak 1 to 1, the peer 7 to 9"), "{message}");
+}
+
+#[tokio::test]
+async fn whoever_breaks_the_protocol_is_told_how() {
+    let wharf = up().await;
+    let unreadable = b"\x02\x00\x00\x00\xff\xff";
+    let mut peer = Peer::greeted(&wharf.host).await;
+    peer.raw(unreadable).await;
+    assert!(peer.go_away().await.1.starts_with("a frame whose header cannot be read"));
+
+    let mut peer = Peer::greeted(&wharf.host).await;
+    peer.resolve(5, "arith.multiply").await;
+    peer.send(&Header::Describe { id: 5, service: "arith" }, b"").await;
+    assert_eq!(peer.go_away().await.1, "id 5 after id 5: ids grow, and none is used twice");
+
+    let mut peer = Peer::greeted(&wharf.host).await;
+    peer.send(&Header::Hello(Hello::ours()), b"").await;
+    assert_eq!(peer.go_away().await.1, "a frame that only a host sends, or a second Hello");
+
+    let mut peer = Peer::greeted(&wharf.host).await;
+    peer.send(&call(1, 0, Body::Chunked(10)), &[0; 11]).await;
+    assert_eq!(peer.go_away().await.1, "a payload goes beyond the 10 bytes announced for it");
+
+    let mut peer = Peer::greeted(&wharf.host).await;
+    for id in 0..20_000 {
+        let mut bytes = BytesMut::new();
+        encode(&Header::Cancel { id }, b"", &mut bytes);
+        if peer.stream.write_all(&bytes).await.is_err() {
+            break;
+        }
+    }
+    // The host may have closed before it read everything, and then its words can be lost.
+    while let Some(frame) = peer.next().await {
+        if let Header::GoAway { message, .. } = frame.parse().unwrap().0 {
+            assert_eq!(message, "too many calls were cancelled: cancel more slowly");
+        }
+    }
+    still_serves(&wharf).await;
+}
+
+#[tokio::test]
+async fn calls_that_cannot_be_are_failed_and_the_connection_goes_on() {
+    let wharf = up().await;
+    let mut peer = Peer::greeted(&wharf.host).await;
+    let mut fails = async |header: Header<'_>, payload: &[u8]| {
+        peer.send(&header, payload).await;
+        let frame = peer.next().await.unwrap();
+        match frame.parse().unwrap().0 {
+            Header::Fail(fail) => (fail.status, fail.not_executed, fail.message.to_owned()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (status, not_executed, message) = fails(call(1, 9, Body::Whole), b"").await;
+    assert_eq!((status, not_executed), (Status::InvalidArgument, true));
+    assert!(message.contains("has resolved no method 9"), "{message}");
+    let huge = limits::MAX_MESSAGE + 1;
+    let (status, _, message) = fails(call(2, 0, Body::Chunked(huge)), b"").await;
+    assert_eq!(status, Status::ResourceExhausted);
+    assert!(message.contains("a payload of 16777217 bytes, at most 16777216"), "{message}");
+    let resolve = Header::Resolve { id: 3, name: "arith", fingerprint: None };
+    assert_eq!(fails(resolve, b"").await.0, Status::InvalidArgument);
+    let resolve = Header::Resolve { id: 4, name: "arith.multiply", fingerprint: Some([1; 16]) };
+    assert_eq!(fails(resolve, b"").await.0, Status::FailedPrecondition);
+    let describe = Header::Describe { id: 5, service: "nothing" };
+    assert_eq!(fails(describe, b"").await.0, Status::NotFound);
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_in_the_middle_of_a_call_leaves_nothing_running() {
+    let wharf = Wharf::up(&[("hostile.wasm", &hostile().unwrap())], &[]).await.unwrap();
+    // More vanishing callers than the plugin has instances: each must free its own.
+    for _ in 0..40 {
+        let mut peer = Peer::greeted(&wharf.host).await;
+        let method = peer.resolve(1, "hostile.spin").await;
+        peer.send(&call(2, method, Body::Whole), b"").await;
+        // Answered only after the call before it was read.
+        peer.send(&Header::Ping { nonce: 1 }, b"").await;
+        assert!(peer.next().await.is_some());
+        drop(peer);
+    }
+    let client = wharf.direct();
+    eventually("an instance is free", async || {
+        client.call::<_, u32>("hostile.count", &()).await.ok()
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn connections_beyond_the_bound_wait_and_silent_ones_do_not_hold_the_accept_loop() {
+    let arith = plugin("arith").unwrap();
+    let wharf = Wharf::up(&[("arith.wasm", &arith)], &["--max-connections", "2"]).await.unwrap();
+    // Two that never say hello take both places, until their time to do so is over.
+    let _silent = Peer::connect(&wharf.host).await;
+    let _silent_too = Peer::connect(&wharf.host).await;
+    let client =
+        wharf_client::Client::builder().timeout(Duration::from_secs(20)).direct(&wharf.host);
+    eventually("the third is served in the end", async || {
+        client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }).await.ok()
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_with_a_word() {
+    let arith = plugin("arith").unwrap();
+    let wharf = Wharf::up(&[("arith.wasm", &arith)], &["--idle-timeout", "200ms"]).await.unwrap();
+    let mut peer = Peer::greeted(&wharf.host).await;
+    let (code, _) = peer.go_away().await;
+    assert_eq!(code, GoAwayCode::Idle);
+    still_serves(&wharf).await;
+}
