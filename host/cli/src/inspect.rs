@@ -46,7 +46,7 @@ fn describe(inspection: &Inspection) -> String {
         for method in service.methods() {
             match &method.signature {
                 Ok(signature) => {
-                    line(&format!("  {}  {}", signature.fingerprint, service.notation(method)))
+                    line(&format!("  {}  {}", signature.fingerprint, service.notation(method)));
                 }
                 Err(reason) => line(&format!("  cannot be called: {}: {reason}", method.name)),
             }

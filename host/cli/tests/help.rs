@@ -1,5 +1,7 @@
 //! The binary as cargo builds it for its own tests: what somebody sees who knows nothing yet.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+
 use std::process::Command;
 
 fn wharf(arguments: &[&str]) -> (Option<i32>, String) {

@@ -3,7 +3,7 @@
 //! [`run`] serves the HTTP API of `wharf-registry-api` on a listener. It must not know of wasm,
 //! of the RPC protocol or of what a service's types look like.
 //!
-//! Inside, [`catalog`] and [`classic`] are plain state that is handed the time; [`registry`] owns
+//! Inside, `catalog` and `classic` are plain state that is handed the time; `registry` owns
 //! them, wakes whoever waits and sweeps; `http` translates.
 
 mod bounded_listener;

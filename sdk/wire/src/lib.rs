@@ -3,7 +3,7 @@
 //! This crate turns bytes into [`Header`]s and back, cuts large payloads into chunks and joins
 //! them again. It must not know of sockets, clocks, async runtimes or what a payload means:
 //! whoever owns a socket hands the bytes in ([`Inbound`]) and takes the bytes out ([`Outbound`]).
-//! `PROTOCOL.md`, beside this crate, describes the same for an implementor in another language.
+//! `PROTOCOL.md`, at the root of the repository, describes the same for implementors in any language.
 
 mod assembly;
 mod frame;

@@ -75,7 +75,7 @@ impl Methods {
             }
             None => {
                 self.entries.push(Entry {
-                    slot: slot.clone(),
+                    slot,
                     name: name.into(),
                     method: method.name.clone(),
                     fingerprint,
