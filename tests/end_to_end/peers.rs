@@ -247,6 +247,43 @@ async fn a_client_that_vanishes_in_the_middle_of_a_call_leaves_nothing_running()
 }
 
 #[tokio::test]
+async fn a_peer_that_reads_late_gets_every_answer() {
+    let textkit = plugin("textkit").unwrap();
+    let wharf = Wharf::up(&[("textkit.wasm", &textkit)], &[]).await.unwrap();
+    let mut peer = Peer::greeted(&wharf.host).await;
+    let method = peer.resolve(1, "textkit.echo").await;
+    // Far more than all buffers between the two hold, so the host has to pause and to go on.
+    const CALLS: u64 = 200;
+    let argument = postcard::to_stdvec(&vec![7u8; 60_000]).unwrap();
+    let (mut read, mut write) = peer.stream.into_split();
+    let sender = tokio::spawn({
+        let argument = argument.clone();
+        async move {
+            for id in 2..CALLS + 2 {
+                let mut bytes = BytesMut::new();
+                encode(&call(id, method, Body::Whole), &argument, &mut bytes);
+                write.write_all(&bytes).await.unwrap();
+            }
+            write
+        }
+    });
+    let mut inbound = peer.inbound;
+    let mut answered = std::collections::BTreeSet::new();
+    while answered.len() < usize::try_from(CALLS).unwrap() {
+        let Some(frame) = inbound.next_frame().unwrap() else {
+            let reading = read.read_buf(inbound.buffer());
+            assert_ne!(within("more answers", reading).await.unwrap().unwrap(), 0);
+            continue;
+        };
+        let (header, payload) = frame.parse().unwrap();
+        let Header::Reply { id, body: Body::Whole } = header else { panic!("{header:?}") };
+        assert_eq!(payload, argument);
+        answered.insert(id);
+    }
+    sender.await.unwrap();
+}
+
+#[tokio::test]
 async fn connections_beyond_the_bound_wait_and_silent_ones_do_not_hold_the_accept_loop() {
     let arith = plugin("arith").unwrap();
     let wharf = Wharf::up(&[("arith.wasm", &arith)], &["--max-connections", "2"]).await.unwrap();

@@ -39,13 +39,35 @@ struct Inner {
 
 enum Target {
     Registry(Discovery),
-    Direct(String),
+    Direct(Arc<str>),
 }
 
 /// A method's name, parsed once.
 struct Named {
     path: MethodPath,
     canonical: Arc<str>,
+}
+
+/// When all attempts of a call are over, and what the caller allowed.
+#[derive(Clone, Copy)]
+struct Deadline {
+    at: Instant,
+    timeout: Duration,
+}
+
+/// What an endpoint answered.
+struct Answer {
+    bytes: Bytes,
+    endpoint: Arc<str>,
+    attempts: u32,
+}
+
+impl Answer {
+    /// The error of an answer that came, and is of no use.
+    fn unusable(&self, method: &str, failure: Failure) -> CallError {
+        let endpoint = Some(self.endpoint.to_string());
+        CallError { method: method.to_owned(), endpoint, attempts: self.attempts, failure }
+    }
 }
 
 /// How a client is made.
@@ -90,7 +112,7 @@ impl ClientBuilder {
     /// A client that calls one host at `host:port`, without a registry.
     #[must_use]
     pub fn direct(self, address: &str) -> Client {
-        self.build(Target::Direct(address.to_owned()))
+        self.build(Target::Direct(address.into()))
     }
 
     fn build(self, target: Target) -> Client {
@@ -159,14 +181,16 @@ impl Client {
     {
         let arguments = postcard::to_stdvec(arguments)
             .map_err(|error| local(method, Failure::Encode(error)))?;
-        let reply = self.call_bytes(method, arguments.into(), options).await?;
-        match postcard::take_from_bytes(&reply) {
+        let named = self.named(method).map_err(|failure| local(method, failure))?;
+        let deadline = self.deadline(options);
+        let answer = self.ask_method(&named, arguments.into(), options, deadline).await?;
+        match postcard::take_from_bytes(&answer.bytes) {
             Ok((result, [])) => Ok(result),
             Ok(_) => {
                 let left_over = postcard::Error::DeserializeBadEncoding;
-                Err(local(method, Failure::Decode(left_over)))
+                Err(answer.unusable(method, Failure::Decode(left_over)))
             }
-            Err(error) => Err(local(method, Failure::Decode(error))),
+            Err(error) => Err(answer.unusable(method, Failure::Decode(error))),
         }
     }
 
@@ -184,9 +208,11 @@ impl Client {
         options: CallOptions,
     ) -> Result<Outcome, CallError> {
         let named = self.named(method).map_err(|failure| local(method, failure))?;
+        let deadline = self.deadline(options);
         let mut refreshed = false;
         loop {
-            let service = self.description(method, &named.path.service, options, refreshed).await?;
+            let service =
+                self.description(method, &named.path.service, deadline, refreshed).await?;
             let unknown = || {
                 let known: Vec<&str> = service.methods().iter().map(|m| &m.name[..]).collect();
                 let problem = format!(
@@ -206,12 +232,11 @@ impl Client {
             let encoded = arguments_from_json(service.types(), &signature.params, arguments)
                 .map_err(|error| local(method, Failure::Json(error)))?;
             let fingerprint = options.fingerprint.or(Some(signature.fingerprint));
-            let call =
-                self.call_bytes(method, encoded.into(), CallOptions { fingerprint, ..options });
-            match call.await {
-                Ok(reply) => {
-                    return result_to_json(service.types(), signature.result, &reply)
-                        .map_err(|error| local(method, Failure::Json(error)));
+            let options = CallOptions { fingerprint, ..options };
+            match self.ask_method(&named, encoded.into(), options, deadline).await {
+                Ok(answer) => {
+                    return result_to_json(service.types(), signature.result, &answer.bytes)
+                        .map_err(|error| answer.unusable(method, Failure::Result(error)));
                 }
                 // The plugin was replaced since its description was asked for. Nothing ran, so
                 // the arguments can be encoded anew.
@@ -235,10 +260,9 @@ impl Client {
         options: CallOptions,
     ) -> Result<Bytes, CallError> {
         let named = self.named(method).map_err(|failure| local(method, failure))?;
-        let fingerprint = options.fingerprint;
-        let method = Method { name: named.canonical.clone(), fingerprint };
-        let question = Question::Call { method, arguments };
-        self.ask(&named.canonical, &named.path.service, options, &question).await
+        let deadline = self.deadline(options);
+        let answer = self.ask_method(&named, arguments, options, deadline).await?;
+        Ok(answer.bytes)
     }
 
     /// A service's description, as one of its hosts has it at the moment.
@@ -247,7 +271,8 @@ impl Client {
     /// As of [`Client::call`].
     pub async fn describe(&self, service: &str) -> Result<Arc<Service>, CallError> {
         let name = ServiceName::parse(service).map_err(|error| local(service, error.into()))?;
-        self.description(service, &name, CallOptions::default(), true).await
+        let deadline = self.deadline(CallOptions::default());
+        self.description(service, &name, deadline, true).await
     }
 
     /// The registry that is asked, if one is.
@@ -263,7 +288,7 @@ impl Client {
         &self,
         what: &str,
         name: &ServiceName,
-        options: CallOptions,
+        deadline: Deadline,
         refresh: bool,
     ) -> Result<Arc<Service>, CallError> {
         let canonical = name.to_string();
@@ -271,9 +296,9 @@ impl Client {
             return Ok(known.clone());
         }
         let question = Question::Describe { service: canonical.as_str().into() };
-        let document = self.ask(what, name, options, &question).await?;
-        let service =
-            Service::from_document(&document).map_err(|error| local(what, error.into()))?;
+        let answer = self.ask(what, name, deadline, &question).await?;
+        let service = Service::from_document(&answer.bytes)
+            .map_err(|error| answer.unusable(what, error.into()))?;
         let service = Arc::new(service);
         let mut descriptions = lock(&self.0.descriptions);
         if descriptions.len() >= MAX_NAMES {
@@ -283,45 +308,46 @@ impl Client {
         Ok(service)
     }
 
+    async fn ask_method(
+        &self,
+        named: &Named,
+        arguments: Bytes,
+        options: CallOptions,
+        deadline: Deadline,
+    ) -> Result<Answer, CallError> {
+        let method = Method { name: named.canonical.clone(), fingerprint: options.fingerprint };
+        let question = Question::Call { method, arguments };
+        self.ask(&named.canonical, &named.path.service, deadline, &question).await
+    }
+
     /// Asks the endpoints of a service, one after the other, within one deadline.
     async fn ask(
         &self,
         what: &str,
         service: &ServiceName,
-        options: CallOptions,
+        deadline: Deadline,
         question: &Question,
-    ) -> Result<Bytes, CallError> {
-        let timeout = options.timeout.unwrap_or(self.0.timeout);
-        let now = Instant::now();
-        // A time beyond what the clock counts is as good as none.
-        let deadline =
-            now.checked_add(timeout).unwrap_or(now + Duration::from_secs(u32::MAX.into()));
+    ) -> Result<Answer, CallError> {
         let addresses = match &self.0.target {
             Target::Direct(address) => vec![address.clone()],
             Target::Registry(discovery) => discovery
-                .addresses(service, deadline)
+                .addresses(service, deadline.at)
                 .await
                 .map_err(|failure| local(what, failure))?,
         };
         let first = self.0.turn.fetch_add(1, Ordering::Relaxed) % addresses.len().max(1);
+        let in_turn = addresses.iter().cycle().skip(first).take(addresses.len());
         let mut last = None;
-        for (attempt, address) in
-            (1..).zip(addresses.iter().cycle().skip(first).take(addresses.len()))
-        {
-            let asked = async {
-                let connection = self.0.endpoints.connection(address, deadline).await?;
-                connection.ask(question.clone(), deadline).await
-            };
-            let failure = match tokio::time::timeout_at(deadline.into(), asked).await {
-                Ok(Ok(reply)) => return Ok(reply),
-                Ok(Err(failure)) => failure,
-                Err(_) => Failure::DeadlineExceeded { timeout, not_executed: false },
+        for (attempts, endpoint) in (1..).zip(in_turn) {
+            let failure = match self.ask_endpoint(endpoint, deadline, question).await {
+                Ok(bytes) => return Ok(Answer { bytes, endpoint: endpoint.clone(), attempts }),
+                Err(failure) => failure,
             };
             let go_on = failure.try_elsewhere();
             last = Some(CallError {
                 method: what.to_owned(),
-                endpoint: Some(address.clone()),
-                attempts: attempt,
+                endpoint: Some(endpoint.to_string()),
+                attempts,
                 failure,
             });
             if !go_on {
@@ -333,6 +359,33 @@ impl Client {
                 Failure::NoEndpoint { service: service.to_string(), reason: String::new() };
             local(what, failure)
         }))
+    }
+
+    async fn ask_endpoint(
+        &self,
+        address: &Arc<str>,
+        Deadline { at, timeout }: Deadline,
+        question: &Question,
+    ) -> Result<Bytes, Failure> {
+        let connection = match self.0.endpoints.connection(address, at).await {
+            Ok(connection) => connection,
+            Err(_) if Instant::now() >= at => {
+                return Err(Failure::DeadlineExceeded { timeout, not_executed: true });
+            }
+            Err(failure) => return Err(failure),
+        };
+        let asked = connection.ask(question.clone(), at);
+        tokio::time::timeout_at(at.into(), asked)
+            .await
+            .unwrap_or(Err(Failure::DeadlineExceeded { timeout, not_executed: false }))
+    }
+
+    fn deadline(&self, options: CallOptions) -> Deadline {
+        let timeout = options.timeout.unwrap_or(self.0.timeout);
+        let now = Instant::now();
+        // A time beyond what the clock counts is as good as none.
+        let none = Duration::from_secs(u32::MAX.into());
+        Deadline { at: now.checked_add(timeout).unwrap_or(now + none), timeout }
     }
 
     fn named(&self, method: &str) -> Result<Arc<Named>, Failure> {

@@ -45,7 +45,24 @@ enum News {
     /// The registry does not answer, and never has.
     Failed(Arc<RegistryError>),
     /// The last list.
-    List(Arc<Vec<Endpoint>>),
+    List(Arc<Vec<Known>>),
+}
+
+/// An endpoint, as calls choose among them; made once when the list arrives.
+struct Known {
+    name: ServiceName,
+    state: State,
+    address: Arc<str>,
+}
+
+impl Known {
+    fn new(endpoint: Endpoint) -> Self {
+        let spec = endpoint.spec;
+        // A version that is none can match only a name without one.
+        let version = spec.version.and_then(|text| text.parse().ok());
+        let name = ServiceName { package: spec.package, interface: spec.service, version };
+        Known { name, state: endpoint.state, address: endpoint.address.into() }
+    }
 }
 
 impl Discovery {
@@ -62,7 +79,7 @@ impl Discovery {
         &self,
         name: &ServiceName,
         deadline: Instant,
-    ) -> Result<Vec<String>, Failure> {
+    ) -> Result<Vec<Arc<str>>, Failure> {
         let mut news = self.follow(&name.interface)?;
         let known = tokio::time::timeout_at(
             deadline.into(),
@@ -136,7 +153,8 @@ async fn follow(registry: RegistryClient, service: String, tell: watch::Sender<N
             Ok(Some(EndpointList { index: newer, endpoints })) => {
                 index = Some(newer);
                 pauses = self::pauses();
-                tell.send_replace(News::List(Arc::new(endpoints)));
+                let known = endpoints.into_iter().map(Known::new).collect();
+                tell.send_replace(News::List(Arc::new(known)));
             }
             Ok(None) => pauses = self::pauses(),
             Err(error) if is_gone(&error) => index = None,
@@ -169,29 +187,16 @@ fn pauses() -> impl Iterator<Item = Duration> {
 }
 
 /// The endpoints of the newest version that is meant and takes calls.
-fn choose(name: &ServiceName, endpoints: &[Endpoint]) -> Result<Vec<String>, Failure> {
-    let named: Vec<(ServiceName, &Endpoint)> = endpoints
-        .iter()
-        .map(|endpoint| {
-            let spec = &endpoint.spec;
-            let version = spec.version.as_deref().and_then(|text| text.parse().ok());
-            let full = ServiceName {
-                package: spec.package.clone(),
-                interface: spec.service.clone(),
-                version,
-            };
-            (full, endpoint)
-        })
-        .filter(|(full, _)| name.matches(full))
-        .collect();
-    let serving = || named.iter().filter(|(_, endpoint)| endpoint.state == State::Serving);
-    let newest = serving().map(|(full, _)| &full.version).max();
-    let chosen: Vec<String> = serving()
-        .filter(|(full, _)| Some(&full.version) == newest)
-        .map(|(_, endpoint)| endpoint.address.clone())
+fn choose(name: &ServiceName, known: &[Known]) -> Result<Vec<Arc<str>>, Failure> {
+    let named = || known.iter().filter(|endpoint| name.matches(&endpoint.name));
+    let serving = || named().filter(|endpoint| endpoint.state == State::Serving);
+    let newest = serving().map(|endpoint| &endpoint.name.version).max();
+    let chosen: Vec<Arc<str>> = serving()
+        .filter(|endpoint| Some(&endpoint.name.version) == newest)
+        .map(|endpoint| endpoint.address.clone())
         .collect();
     if chosen.is_empty() {
-        let reason = match (named.len(), endpoints.len()) {
+        let reason = match (named().count(), known.len()) {
             (0, 0) => String::new(),
             (0, others) => format!(" (of {others} others by that short name, none matches)"),
             (draining, _) => format!(" that takes calls ({draining} are draining)"),
@@ -206,8 +211,8 @@ mod tests {
     use super::*;
     use wharf_registry_api::EndpointSpec;
 
-    fn endpoint(version: &str, address: &str, state: State) -> Endpoint {
-        Endpoint {
+    fn endpoint(version: &str, address: &str, state: State) -> Known {
+        Known::new(Endpoint {
             spec: EndpointSpec {
                 service: "arith".into(),
                 package: Some("demo:arith".into()),
@@ -217,7 +222,7 @@ mod tests {
             host: String::new(),
             address: address.into(),
             state,
-        }
+        })
     }
 
     #[test]
@@ -228,8 +233,8 @@ mod tests {
             endpoint("0.10.0", "c", State::Draining),
         ];
         let choose = |name| choose(&ServiceName::parse(name).unwrap(), &endpoints);
-        assert_eq!(choose("Arith").unwrap(), ["b"]);
-        assert_eq!(choose("arith@0.1.0").unwrap(), ["a"]);
+        assert_eq!(choose("Arith").unwrap(), [Arc::from("b")]);
+        assert_eq!(choose("arith@0.1.0").unwrap(), [Arc::from("a")]);
         assert_eq!(
             choose("arith@0.10.0").unwrap_err().to_string(),
             "no endpoint of the service 'arith@0.10.0' is registered that takes calls (1 are draining)"

@@ -56,6 +56,9 @@ pub enum Failure {
     /// The JSON does not fit the method's types.
     #[error(transparent)]
     Json(#[from] ValueError),
+    /// The result does not fit the description of its method.
+    #[error("the result does not fit the method's types: {0}")]
+    Result(ValueError),
     /// The service's description cannot be used.
     #[error("the service's description cannot be used")]
     Description(#[from] DocumentError),
@@ -160,7 +163,9 @@ impl Failure {
     pub fn status(&self) -> Status {
         match self {
             Failure::Name(_) | Failure::Encode(_) | Failure::Json(_) => Status::InvalidArgument,
-            Failure::Decode(_) | Failure::Description(_) => Status::FailedPrecondition,
+            Failure::Decode(_) | Failure::Result(_) | Failure::Description(_) => {
+                Status::FailedPrecondition
+            }
             Failure::Method(_) => Status::Unimplemented,
             Failure::Registry(_)
             | Failure::NoRegistry { .. }
@@ -180,7 +185,7 @@ impl Failure {
             Failure::ConnectionLost { not_executed, .. }
             | Failure::DeadlineExceeded { not_executed, .. } => !not_executed,
             Failure::Remote(remote) => !remote.not_executed,
-            Failure::Decode(_) => true,
+            Failure::Decode(_) | Failure::Result(_) => true,
             _ => false,
         }
     }

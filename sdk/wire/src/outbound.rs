@@ -51,11 +51,6 @@ impl Outbound {
         }
     }
 
-    /// Once the peer's Hello is known: what it accepts in one frame.
-    pub fn set_chunk(&mut self, chunk: usize) {
-        self.chunk = chunk;
-    }
-
     /// Bytes outside any frame: the magic.
     pub fn push_raw(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);

@@ -112,6 +112,16 @@ enum End {
     Failed(io::Error),
 }
 
+/// How far reading came.
+enum Read {
+    /// To the end of what there is; the socket wakes the task for more.
+    Drained,
+    /// To what has to be written first.
+    Paused,
+    /// To the end of its turn.
+    More,
+}
+
 struct Connection {
     stream: TcpStream,
     inbound: Inbound,
@@ -147,8 +157,7 @@ impl Connection {
         opened: &opening::Opened,
         shared: Arc<Shared>,
     ) -> Self {
-        let mut outbound = Outbound::new(opened.negotiated.chunk);
-        outbound.set_chunk(opened.negotiated.chunk);
+        let outbound = Outbound::new(opened.negotiated.chunk);
         let now = Instant::now();
         Connection {
             stream,
@@ -173,8 +182,8 @@ impl Connection {
             while let Poll::Ready((id, outcome)) = self.calls.poll_finished(cx) {
                 self.answer(id, outcome);
             }
-            let more_to_read = match self.poll_read(cx) {
-                Ok(more) => more,
+            let read = match self.poll_read(cx) {
+                Ok(read) => read,
                 Err(end) => return Poll::Ready(end),
             };
             if let Err(error) = self.poll_write(cx) {
@@ -185,22 +194,30 @@ impl Connection {
             if gone && !self.outbound.has_remaining() {
                 return Poll::Ready(End::Closed);
             }
-            if !more_to_read {
-                return Poll::Pending;
+            match read {
+                Read::Drained => return Poll::Pending,
+                // Nothing wakes this task for what it does not read, so if writing has made room
+                // by now, it must go on reading itself.
+                Read::Paused if self.is_paused() => return Poll::Pending,
+                Read::Paused | Read::More => {}
             }
         }
     }
 
-    /// Reads and dispatches; whether there may be more at once.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+    /// Whether the peer has to take what is queued before anything more is read.
+    fn is_paused(&self) -> bool {
+        self.closing.is_some() || self.outbound.queued() > OUTBOUND_PAUSE
+    }
+
+    /// Reads and dispatches, a bounded number of times.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<Read, End> {
         for _ in 0..READS {
-            if self.closing.is_some() || self.outbound.queued() > OUTBOUND_PAUSE {
-                // Writing wakes the task, and reading goes on then.
-                return Ok(false);
+            if self.is_paused() {
+                return Ok(Read::Paused);
             }
             self.inbound.buffer().reserve(READ);
             match poll_read_buf(Pin::new(&mut self.stream), cx, self.inbound.buffer()) {
-                Poll::Pending => return Ok(false),
+                Poll::Pending => return Ok(Read::Drained),
                 Poll::Ready(Ok(0)) => return Err(End::Closed),
                 Poll::Ready(Ok(_)) => {
                     self.last_heard = Instant::now();
@@ -211,7 +228,7 @@ impl Connection {
                 Poll::Ready(Err(error)) => return Err(End::Failed(error)),
             }
         }
-        Ok(true)
+        Ok(Read::More)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
