@@ -2,9 +2,10 @@
 
 WASM_TARGET := wasm32-wasip2
 PLUGINS     := arith textkit
-WHARF       := target/debug/wharf
+TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
+WHARF       := $(TARGET_DIR)/debug/wharf
 
-.PHONY: help run build plugins target test check bench clean
+.PHONY: help run build plugins toolchain test check bench clean
 
 help:
 	@echo 'make run      build everything, start wharf over plugins/, make a first call'
@@ -16,17 +17,18 @@ help:
 run: build plugins
 	@sh host/cli/first-call.sh $(WHARF)
 
-build:
+build: toolchain
 	cargo build
 
-# rust-toolchain.toml names the target; where toolchains are not installed by themselves it is added here.
-target:
+# rust-toolchain.toml names toolchain and target; where rustup does not install them by itself, this does.
+toolchain:
+	@rustup show active-toolchain >/dev/null 2>&1 || rustup toolchain install
 	@rustup target list --installed | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
 
-plugins: target
+plugins: toolchain
 	cargo build --profile plugin --target $(WASM_TARGET) $(addprefix -p ,$(PLUGINS))
 	@for plugin in $(PLUGINS); do \
-		cp target/$(WASM_TARGET)/plugin/$$plugin.wasm plugins/.$$plugin.wasm.new && \
+		cp $(TARGET_DIR)/$(WASM_TARGET)/plugin/$$plugin.wasm plugins/.$$plugin.wasm.new && \
 		mv plugins/.$$plugin.wasm.new plugins/$$plugin.wasm && echo "plugins/$$plugin.wasm"; \
 	done
 
@@ -34,7 +36,7 @@ plugins: target
 test: plugins
 	cargo test --workspace
 
-check:
+check: toolchain
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items

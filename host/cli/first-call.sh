@@ -2,6 +2,8 @@
 # Starts wharf over plugins/ and shows a first call. Ctrl-C ends both.
 set -eu
 wharf=$1
+# This one talks to the registry that it starts, whatever the environment says.
+unset WHARF_REGISTRY WHARF_TOKEN
 
 "$wharf" up &
 server=$!
@@ -19,6 +21,10 @@ until answer=$("$wharf" call Arith.Multiply '{"a":7,"b":8}' 2>/dev/null); do
     fi
     sleep 0.1
 done
+if ! kill -0 "$server" 2>/dev/null; then
+    echo "another wharf answered; the one started here did not come up, as is said above" >&2
+    exit 1
+fi
 
 cat <<TEXT
 
@@ -39,7 +45,5 @@ Change plugins/arith/src/lib.rs, run 'make plugins', and call again: no restart 
 
 TEXT
 
-wait "$server" || true
-# After a signal the first wait returns early; this one waits for the drain.
-wait "$server" 2>/dev/null || true
-trap - EXIT
+# After a signal the first wait returns early; the second one waits for the drain.
+wait "$server" || wait "$server"

@@ -260,6 +260,12 @@ async fn a_caller_of_a_replaced_signature_gets_a_mismatch_and_json_follows_it() 
     .await
     .unwrap();
     assert_eq!(json().await.unwrap(), Outcome::Ok("8".into()), "JSON is encoded anew");
+    // The typed caller still writes the old bytes, so it is refused for good, and not answered by
+    // whatever the new signature makes of them.
+    for _ in 0..3 {
+        let call = client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 });
+        assert!(call.await.unwrap_err().failure.is_schema_mismatch());
+    }
 }
 
 #[tokio::test]

@@ -96,6 +96,8 @@ async fn hosts_come_back_by_themselves_when_the_registry_is_restarted() {
     assert_eq!(multiply(&client).await.unwrap(), 56);
     let second = registry_at(&address, &["--ttl", "5s"]).await;
     assert_eq!(second.url, first.url);
+    // It knows nobody yet, and says so; the client does not believe that the service is gone.
+    assert_eq!(multiply(&client).await.unwrap(), 56);
     number_of_endpoints(&second.url, "arith", 1).await;
     assert_eq!(endpoints(&second.url, "arith").await[0].address, host.address);
     assert_eq!(multiply(&client).await.unwrap(), 56);

@@ -108,6 +108,50 @@ async fn a_client_by_hand_is_answered_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn frames_that_come_together_with_the_hello_are_answered() {
+    let wharf = up().await;
+    let mut peer = Peer::connect(&wharf.host).await;
+    let mut bytes = BytesMut::from(&MAGIC[..]);
+    encode(&Header::Hello(Hello::ours()), b"", &mut bytes);
+    encode(&Header::Resolve { id: 1, name: "arith.multiply", fingerprint: None }, b"", &mut bytes);
+    encode(&call(2, 0, Body::Whole), &[14, 16], &mut bytes);
+    peer.raw(&bytes).await;
+    assert!(matches!(peer.next().await.unwrap().parse().unwrap().0, Header::Hello(_)));
+    peer.inbound.accept_frames(limits::MAX_FRAME);
+    let resolved = peer.next().await.unwrap();
+    assert!(matches!(resolved.parse().unwrap().0, Header::Resolved { id: 1, .. }));
+    assert_eq!(&peer.next().await.unwrap().parse().unwrap().1[..], [112]);
+}
+
+#[tokio::test]
+async fn answers_that_are_made_reach_a_peer_that_has_closed_its_side() {
+    let wharf = up().await;
+    let mut peer = Peer::greeted(&wharf.host).await;
+    let method = peer.resolve(1, "arith.multiply").await;
+    peer.send(&call(2, method, Body::Whole), &[14, 16]).await;
+    peer.stream.shutdown().await.unwrap();
+    assert_eq!(&peer.next().await.unwrap().parse().unwrap().1[..], [112]);
+    assert!(peer.next().await.is_none());
+}
+
+#[tokio::test]
+async fn arguments_that_wait_are_bounded() {
+    let textkit = plugin("textkit").unwrap();
+    let wharf = Wharf::up(&[("textkit.wasm", &textkit)], &[]).await.unwrap();
+    let mut peer = Peer::greeted(&wharf.host).await;
+    let method = peer.resolve(1, "textkit.checksum").await;
+    // Five calls of 15 MiB each begin; their arguments would take more than one connection may hold.
+    let total = 15 * 1024 * 1024;
+    for id in 2..7 {
+        peer.send(&call(id, method, Body::Chunked(total)), b"").await;
+    }
+    let frame = peer.next().await.unwrap();
+    let Header::Fail(fail) = frame.parse().unwrap().0 else { panic!("no failure") };
+    assert_eq!((fail.id, fail.status), (6, Status::ResourceExhausted));
+    assert!(fail.not_executed && fail.retry_after_ms.is_some(), "{fail:?}");
+}
+
+#[tokio::test]
 async fn garbage_is_closed_and_http_is_told_where_it_is() {
     let wharf = up().await;
     for garbage in

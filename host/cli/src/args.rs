@@ -49,6 +49,15 @@ Examples:
   wharf call textkit.recase 'hello there' title
   wharf call --direct 127.0.0.1:7400 arith.multiply '{\"a\":7,\"b\":8}'";
 
+const SERVICES_EXAMPLES: &str = "\
+Examples:
+  wharf services
+  wharf services --registry http://10.0.0.2:8500 --json";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  wharf inspect plugins/arith.wasm";
+
 /// Drop a WebAssembly component into plugins/; call it by name from anywhere.
 #[derive(Debug, Parser)]
 #[command(name = "wharf", version, after_help = EXIT_CODES, max_term_width = 100)]
@@ -67,7 +76,7 @@ pub(crate) enum Command {
     Registry(Registry),
     /// Call a method
     Call(Call),
-    /// List what is registered
+    /// List the services that hosts have announced
     Services(Services),
     /// Show what a component offers and what it needs
     Inspect(Inspect),
@@ -114,7 +123,7 @@ pub(crate) struct Serving {
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) advertise: Option<String>,
     /// By which the registry knows this host; default: the machine's name and the port
-    #[arg(long)]
+    #[arg(long, value_parser = host_name)]
     pub(crate) name: Option<String>,
     /// The longest that a call may take
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
@@ -132,7 +141,7 @@ pub(crate) struct Serving {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     pub(crate) drain_timeout: Duration,
     /// What callers must show
-    #[arg(long, env = "WHARF_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "WHARF_TOKEN", hide_env_values = true, value_parser = token)]
     pub(crate) token: Option<String>,
 }
 
@@ -173,11 +182,12 @@ pub(crate) struct Call {
     )]
     pub(crate) registry: String,
     /// What the host asks callers to show
-    #[arg(long, env = "WHARF_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "WHARF_TOKEN", hide_env_values = true, value_parser = token)]
     pub(crate) token: Option<String>,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = SERVICES_EXAMPLES)]
 pub(crate) struct Services {
     /// The registry to ask
     #[arg(
@@ -193,9 +203,30 @@ pub(crate) struct Services {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = INSPECT_EXAMPLES)]
 pub(crate) struct Inspect {
     /// The component to look at
     pub(crate) file: PathBuf,
+}
+
+fn token(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("it is empty, which would let everybody in".to_owned()),
+        1..=1024 => Ok(text.to_owned()),
+        _ => Err("at most 1024 bytes are allowed".to_owned()),
+    }
+}
+
+fn host_name(text: &str) -> Result<String, String> {
+    let bad = |c: char| c.is_whitespace() || c.is_control();
+    match text.len() {
+        0 => Err("it is empty".to_owned()),
+        1..=wharf_registry_api::limits::NAME if !text.contains(bad) => Ok(text.to_owned()),
+        1..=wharf_registry_api::limits::NAME => {
+            Err("it has white space or control characters in it".to_owned())
+        }
+        _ => Err(format!("at most {} bytes are allowed", wharf_registry_api::limits::NAME)),
+    }
 }
 
 fn time(text: &str) -> Result<Duration, String> {

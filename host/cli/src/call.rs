@@ -1,6 +1,7 @@
 //! `wharf call`
 
 use std::io::Write;
+use std::time::Instant;
 
 use serde_json::Value;
 use wharf_client::{CallError, CallOptions, Client, Failure, Outcome};
@@ -38,6 +39,7 @@ pub(crate) async fn run(arguments: Call) -> anyhow::Result<()> {
 }
 
 async fn call(client: &Client, path: &MethodPath, arguments: &Call) -> anyhow::Result<Outcome> {
+    let start = Instant::now();
     let service = client.describe(&path.service.to_string()).await?;
     let signature = service.method(&path.method).and_then(|method| method.signature.as_ref().ok());
     let mut values = Vec::new();
@@ -47,7 +49,9 @@ async fn call(client: &Client, path: &MethodPath, arguments: &Call) -> anyhow::R
         let value = param.map(|param| argument_from_text(service.types(), param, text));
         values.push(value.transpose()?.unwrap_or(Value::Null));
     }
-    Ok(client.call_json(&arguments.method, &values, CallOptions::default()).await?)
+    let left = arguments.timeout.saturating_sub(start.elapsed());
+    let options = CallOptions { timeout: Some(left), ..CallOptions::default() };
+    Ok(client.call_json(&arguments.method, &values, options).await?)
 }
 
 /// Adds what was probably meant to an error about a name.
@@ -71,6 +75,10 @@ async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> an
         Some(Failure::Method(_)) => {
             let service = client.describe(&path.service.to_string()).await;
             let meant = service.ok().and_then(|service| {
+                if service.method(&path.method).is_some() {
+                    // It is there; what is wrong with it is in the error.
+                    return None;
+                }
                 let names = service.methods().iter().map(|method| &method.name[..]);
                 similar(&path.method, names).map(str::to_owned)
             });

@@ -31,6 +31,9 @@ fn code(error: &anyhow::Error) -> u8 {
         Some(Exit::NotFound(_)) => return 4,
         None => {}
     }
+    if let Some(RegistryError::BadAddress(_)) = error.downcast_ref() {
+        return 2;
+    }
     if error.downcast_ref::<RegistryError>().is_some_and(|e| e.problem().is_none()) {
         return 5;
     }

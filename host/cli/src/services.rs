@@ -20,7 +20,7 @@ pub(crate) async fn run(arguments: Services) -> anyhow::Result<()> {
     if list.services.is_empty() {
         writeln!(
             out,
-            "Nothing is registered at {}: drop a .wasm component into a host's plugins folder.",
+            "No host has announced a service at {}: drop a .wasm component into a host's plugins folder.",
             registry.address()
         )?;
         return Ok(());

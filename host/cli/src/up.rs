@@ -1,6 +1,7 @@
 //! `wharf up`: registry and host in one process.
 
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::Context;
 use wharf_host::{Advertise, FileState, Host};
@@ -9,6 +10,9 @@ use wharf_registry_api::RegistryClient;
 use crate::args::Up;
 use crate::listen::bind;
 use crate::shutdown::Shutdown;
+
+/// How long the registry in the same process may take to know the services.
+const ANNOUNCING: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
     Advertise::new(arguments.serving.advertise.as_deref(), arguments.serving.listen)?;
@@ -33,12 +37,20 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
     let mut config = crate::host::config(&arguments.serving, listener.local_addr()?)?;
     config.registry = Some(RegistryClient::new(&registry_url)?);
     let host = Host::start(listener, config)?;
-    host.ready().await;
-    // Whoever reads that it is up finds the services registered.
-    host.announced().await;
-    greet(&host, &registry_url, plugins)?;
-
-    shutdown.asked().await;
+    let up = async {
+        host.ready().await;
+        // Whoever reads that it is up finds the services registered.
+        if tokio::time::timeout(ANNOUNCING, host.announced()).await.is_err() {
+            tracing::error!("the services are not announced; what is wrong is said above");
+        }
+    };
+    tokio::select! {
+        () = up => {
+            greet(&host, &registry_url, plugins)?;
+            shutdown.asked().await;
+        }
+        () = shutdown.asked() => {}
+    }
     tracing::info!("shutting down: calls in flight finish first");
     let ending = async {
         host.drain().await;
@@ -66,7 +78,7 @@ fn greet(host: &Host, registry: &str, plugins: &std::path::Path) -> std::io::Res
     if files.is_empty() {
         writeln!(out, "  {} is empty: drop a .wasm component into it", plugins.display())?;
     }
-    let default = registry.ends_with(&format!(":{}", wharf_registry_api::DEFAULT_PORT));
+    let default = registry == format!("http://127.0.0.1:{}", wharf_registry_api::DEFAULT_PORT);
     let with_registry = if default { String::new() } else { format!(" --registry {registry}") };
     writeln!(out, "try: wharf services{with_registry}")?;
     if files.values().flat_map(|report| &report.services).any(|s| s.contains("/arith@")) {

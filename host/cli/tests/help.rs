@@ -18,7 +18,7 @@ fn every_command_explains_itself_with_examples() {
         assert!(help.contains(command), "{command} is not in\n{help}");
     }
     assert!(help.contains("Exit codes:"), "{help}");
-    for command in ["up", "host", "registry", "call"] {
+    for command in ["up", "host", "registry", "call", "services", "inspect"] {
         let (code, help) = wharf(&[command, "--help"]);
         assert_eq!(code, Some(0));
         assert!(help.contains("Examples:"), "{command}:\n{help}");
@@ -31,6 +31,9 @@ fn a_wrong_command_line_says_what_is_wrong() {
         (&["call"][..], "<METHOD>"),
         (&["call", "arith.multiply", "--timeout", "10"], "write a time like 500ms, 10s or 2m"),
         (&["host", "--memory", "0"], "1..=4096"),
+        (&["host", "--token", ""], "it is empty, which would let everybody in"),
+        (&["up", "--name", "my host"], "it has white space"),
+        (&["services", "--registry", "ftp://x"], "write it like http://127.0.0.1:8500"),
         (&["hots"], "a similar subcommand exists: 'host'"),
     ] {
         let (code, text) = wharf(arguments);

@@ -9,9 +9,24 @@ use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 use wharf_schema::{Signature, Types};
 
-use crate::output::Output;
+use crate::output::{Output, printable};
 use crate::val_path::{self, PathError};
 use crate::{CallError, Engine, Limits};
+
+/// Handles (streams, pollables) that an instance may hold: each takes memory of the host's.
+const MAX_HANDLES: usize = 1024;
+
+/// Random bytes that a guest may ask for at once: it waits for them where nothing interrupts it.
+const MAX_RANDOM: u64 = 64 * 1024;
+
+/// Core instances, memories and tables of one instance. Each memory reserves 4 GiB of addresses,
+/// however little it holds.
+const MAX_CORE_INSTANCES: usize = 256;
+const MAX_MEMORIES: usize = 16;
+const MAX_TABLES: usize = 256;
+
+/// Bytes of a backtrace that are logged.
+const BACKTRACE: usize = 4 * 1024;
 
 /// What all instances of a plugin are made from.
 pub(crate) struct Blueprint {
@@ -19,6 +34,8 @@ pub(crate) struct Blueprint {
     pub(crate) plugin: Arc<str>,
     pub(crate) limits: Limits,
     pre: InstancePre<State>,
+    /// Bytes of values that a guest may hand over in one call, as wasmtime counts them.
+    fuel: usize,
     stdout: Output,
     stderr: Output,
 }
@@ -62,10 +79,15 @@ impl Blueprint {
         plugin: Arc<str>,
         limits: Limits,
         component: &Component,
+        results_have_flags: bool,
     ) -> wasmtime::Result<Self> {
         let pre = engine.linker.instantiate_pre(component)?;
         let (stdout, stderr) = Output::pair(plugin.clone());
-        Ok(Blueprint { engine, plugin, limits, pre, stdout, stderr })
+        // wasmtime's values take some multiple of a result's encoding; it counts their bytes, but
+        // of flags only the names, which it makes a string each.
+        let fuel = limits.result_size.saturating_mul(8).max(1 << 20);
+        let fuel = if results_have_flags { fuel / 16 } else { fuel };
+        Ok(Blueprint { engine, plugin, limits, pre, fuel, stdout, stderr })
     }
 
     /// Makes an instance and runs its start functions.
@@ -79,9 +101,12 @@ impl Blueprint {
             .stderr(self.stderr.clone())
             .allow_tcp(false)
             .allow_udp(false)
+            .max_random_size(MAX_RANDOM)
             .build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
         let memory = Memory { used: 0, limit: self.limits.memory, refused: false };
-        let state = State { wasi, table: ResourceTable::new(), deadline, memory };
+        let state = State { wasi, table, deadline, memory };
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_callback(|context| {
@@ -91,8 +116,7 @@ impl Blueprint {
             Ok(UpdateDeadline::Yield(1))
         });
         store.set_epoch_deadline(1);
-        // Results pass through host memory twice, as wasmtime's values and encoded.
-        store.set_hostcall_fuel(self.limits.result_size.saturating_mul(8).max(1 << 20));
+        store.set_hostcall_fuel(self.fuel);
         let made = self.pre.instantiate_async(&mut store);
         match tokio::time::timeout_at(deadline.into(), made).await {
             Ok(Ok(instance)) => Ok(Instance { store, instance }),
@@ -114,10 +138,17 @@ impl Blueprint {
             None => error.root_cause().to_string(),
         };
         let cause = cause.trim_start_matches("wasm trap: ").to_owned();
-        let backtrace = error.downcast_ref::<WasmBacktrace>();
-        let frames = backtrace.map(ToString::to_string).unwrap_or_default();
+        if cause.contains("too much data is being copied") {
+            return CallError::ResultTooLarge { limit: self.fuel };
+        }
         let memory = &store.data().memory;
-        tracing::warn!(plugin = %self.plugin, cause, backtrace = %frames.trim_end(), memory = memory.used, "a guest trapped; its instance is dropped");
+        if self.stderr.permit() {
+            let backtrace = error.downcast_ref::<WasmBacktrace>();
+            let frames = backtrace.map(ToString::to_string).unwrap_or_default();
+            // Names in it are the guest's own.
+            let frames = printable(&frames[..frames.floor_char_boundary(BACKTRACE)]);
+            tracing::warn!(plugin = %self.plugin, cause, backtrace = %frames, memory = memory.used, "a guest trapped; its instance is dropped");
+        }
         if memory.refused {
             return CallError::MemoryLimit { limit: memory.limit, cause };
         }
@@ -142,7 +173,9 @@ impl Instance {
             .instance
             .get_func(&mut self.store, callee.export)
             .ok_or_else(|| CallError::Trapped { cause: "the function is not exported".into() })?;
-        self.store.data_mut().deadline = deadline;
+        let state = self.store.data_mut();
+        state.deadline = deadline;
+        state.memory.refused = false;
         self.store.set_epoch_deadline(1);
         let limit = blueprint.limits.result_size;
         let call = val_path::call(&mut self.store, function, callee, arguments, limit);
@@ -180,18 +213,32 @@ impl ResourceLimiter for Memory {
         &mut self,
         current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.grow(current, desired))
+        // What the guest's own maximum forbids is not to be counted.
+        Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.grow(current, desired))
+    }
+
+    fn instances(&self) -> usize {
+        MAX_CORE_INSTANCES
+    }
+
+    fn memories(&self) -> usize {
+        MAX_MEMORIES
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES
     }
 
     fn table_growing(
         &mut self,
         current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let bytes = |elements: usize| elements.saturating_mul(size_of::<usize>());
-        Ok(self.grow(bytes(current), bytes(desired)))
+        let allowed = maximum.is_none_or(|maximum| desired <= maximum);
+        Ok(allowed && self.grow(bytes(current), bytes(desired)))
     }
 }

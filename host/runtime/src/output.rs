@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 /// The longest line that is logged whole, in bytes.
 const LINE: usize = 4 * 1024;
@@ -42,33 +42,43 @@ impl Output {
         (stdout, stderr)
     }
 
-    fn log(&self, line: &[u8]) {
+    /// Whether one more line may be logged on behalf of this plugin.
+    pub(crate) fn permit(&self) -> bool {
         let now = Instant::now();
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(budget.since) >= PERIOD {
             if budget.dropped > 0 {
-                tracing::warn!(plugin = %self.plugin, lines = budget.dropped, "dropped output of a plugin that prints too much");
+                tracing::warn!(plugin = %self.plugin, lines = budget.dropped, "dropped output of a plugin that prints or traps too much");
             }
             *budget = Budget { since: now, lines: 0, dropped: 0 };
         }
         if budget.lines == LINES {
             budget.dropped += 1;
-            return;
+            return false;
         }
         budget.lines += 1;
-        drop(budget);
-        // Escaped, so that no guest can forge a line of the log or drive a terminal.
-        let text = String::from_utf8_lossy(line);
-        let text: String = text
-            .chars()
-            .flat_map(|c| {
-                let escape = c.is_control() && c != '\t';
-                let escaped = escape.then(|| c.escape_default());
-                escaped.into_iter().flatten().chain((!escape).then_some(c))
-            })
-            .collect();
-        tracing::info!(plugin = %self.plugin, stream = self.stream, "{text}");
+        true
     }
+
+    fn log(&self, line: &[u8]) {
+        if self.permit() {
+            let text = printable(&String::from_utf8_lossy(line));
+            tracing::info!(plugin = %self.plugin, stream = self.stream, "{text}");
+        }
+    }
+}
+
+/// A guest's text, escaped so that it cannot forge a line of the log or drive a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() && character != '\t' {
+            printable.extend(character.escape_default());
+        } else {
+            printable.push(character);
+        }
+    }
+    printable
 }
 
 impl IsTerminal for Output {
@@ -96,6 +106,10 @@ struct Lines {
 
 impl OutputStream for Lines {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        // wasmtime-wasi passes on whatever a guest writes, also beyond what it was permitted.
+        if bytes.len() > WRITE {
+            return Err(StreamError::trap("a write beyond what check-write permitted"));
+        }
         let mut parts = bytes.split(|byte| *byte == b'\n');
         let last = parts.next_back().unwrap_or_default();
         for part in parts {
@@ -142,4 +156,21 @@ impl Drop for Lines {
 #[wasmtime_wasi::async_trait]
 impl Pollable for Lines {
     async fn ready(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_cannot_forge_a_line_of_the_log() {
+        assert_eq!(printable("a\n\u{1b}[31mb\tc"), "a\\n\\u{1b}[31mb\tc");
+    }
+
+    #[test]
+    fn a_plugin_that_prints_too_much_is_cut_short() {
+        let (stdout, stderr) = Output::pair("test".into());
+        let permitted = (0..10 * LINES).filter(|_| stdout.permit() && stderr.permit()).count();
+        assert!(permitted <= LINES as usize, "{permitted} lines");
+    }
 }

@@ -1,11 +1,13 @@
 //! A loaded plugin: its services, and calls of their methods.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use wasmtime::component::{Component, ComponentExportIndex};
-use wharf_schema::{Service, ValueError};
+use wharf_schema::{Service, Type, TypeId, ValueError};
 
 use crate::inspect::{Inspection, Need, inspect};
 use crate::instance::{Blueprint, Callee};
@@ -87,6 +89,12 @@ pub enum CallError {
     /// Arguments or result beyond a bound.
     #[error("{0}")]
     TooLarge(String),
+    /// The result takes more memory than the data path has for it.
+    #[error("the result is too large: its values take more than the {} MiB that this plugin's data path has for them", limit / (1024 * 1024))]
+    ResultTooLarge {
+        /// The bound, in bytes of the guest's values.
+        limit: usize,
+    },
     /// The method's types cannot be transported.
     #[error("the method cannot be called from outside: {0}")]
     NotCallable(String),
@@ -135,6 +143,7 @@ impl CallError {
             | CallError::CannotStart(_) => true,
             CallError::DeadlineExceeded { executed } => !executed,
             CallError::TooLarge(_)
+            | CallError::ResultTooLarge { .. }
             | CallError::MemoryLimit { .. }
             | CallError::Trapped { .. }
             | CallError::Exited(_) => false,
@@ -145,7 +154,8 @@ impl CallError {
 impl Plugin {
     /// Compiles a plugin and starts its first instance. `name` is for the log.
     ///
-    /// Compiling takes up to seconds of processor time, on threads of its own.
+    /// Compiling takes up to seconds of processor time, on threads of its own. It must be called
+    /// within a tokio runtime, which then also makes the plugin's instances.
     ///
     /// # Errors
     /// Why the bytes cannot be a plugin.
@@ -156,7 +166,9 @@ impl Plugin {
         limits: Limits,
     ) -> Result<Self, LoadError> {
         let (engine, name) = (engine.clone(), Arc::from(name));
-        let compiled = tokio::task::spawn_blocking(move || compile(engine, name, &bytes, limits));
+        let runtime = Handle::current();
+        let compiled =
+            tokio::task::spawn_blocking(move || compile(engine, name, &bytes, limits, runtime));
         let plugin = compiled.await.map_err(|_| {
             LoadError::Invalid("reading it made the decoder fail: the file is malformed".into())
         })??;
@@ -231,6 +243,7 @@ fn compile(
     name: Arc<str>,
     bytes: &[u8],
     limits: Limits,
+    runtime: Handle,
 ) -> Result<Plugin, LoadError> {
     let Inspection { services, exports, stray_functions, imports } = inspect(bytes)?;
     if !services.iter().any(|s| s.methods().iter().any(|m| m.signature.is_ok())) {
@@ -253,10 +266,27 @@ fn compile(
             .collect()
     });
     let exports = exports.collect();
-    let blueprint = Blueprint::new(engine, name, limits, &component).map_err(invalid)?;
+    let has_flags = services.iter().any(results_have_flags);
+    let blueprint = Blueprint::new(engine, name, limits, &component, has_flags).map_err(invalid)?;
     Ok(Plugin(Arc::new(Inner {
         exports,
         services: services.into_iter().map(Arc::new).collect(),
-        pool: Pool::new(Arc::new(blueprint)),
+        pool: Pool::new(Arc::new(blueprint), runtime),
     })))
+}
+
+/// Whether flags may be part of some method's result.
+fn results_have_flags(service: &Service) -> bool {
+    let signatures = service.methods().iter().filter_map(|method| method.signature.as_ref().ok());
+    let mut to_visit: Vec<TypeId> = signatures.filter_map(|signature| signature.result).collect();
+    let mut visited = HashSet::new();
+    while let Some(ty) = to_visit.pop() {
+        if matches!(service.types()[ty], Type::Flags(_)) {
+            return true;
+        }
+        if visited.insert(ty) {
+            to_visit.extend(service.types()[ty].parts());
+        }
+    }
+    false
 }

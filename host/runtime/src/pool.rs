@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::CallError;
@@ -16,6 +17,8 @@ use crate::instance::{Blueprint, Instance};
 pub(crate) struct Pool {
     blueprint: Arc<Blueprint>,
     state: Mutex<State>,
+    /// Where instances are made; a lease may be dropped anywhere.
+    runtime: Handle,
 }
 
 #[derive(Default)]
@@ -35,8 +38,8 @@ pub(crate) struct Lease {
 }
 
 impl Pool {
-    pub(crate) fn new(blueprint: Arc<Blueprint>) -> Arc<Self> {
-        Arc::new(Pool { blueprint, state: Mutex::default() })
+    pub(crate) fn new(blueprint: Arc<Blueprint>, runtime: Handle) -> Arc<Self> {
+        Arc::new(Pool { blueprint, state: Mutex::default(), runtime })
     }
 
     pub(crate) fn blueprint(&self) -> &Blueprint {
@@ -46,9 +49,9 @@ impl Pool {
     /// Makes the first instance, so that calls find one.
     pub(crate) async fn warm(self: &Arc<Self>) -> Result<(), CallError> {
         self.state().live += 1;
-        // A lease counts itself out wherever it is dropped, this future included.
-        let mut lease = Lease { pool: self.clone(), instance: None, clean: false };
-        lease.fill(self.blueprint.instantiate().await?);
+        let making = Making(self.clone());
+        let instance = self.blueprint.instantiate().await?;
+        making.made(instance);
         Ok(())
     }
 
@@ -70,9 +73,9 @@ impl Pool {
             }
             let (give, place) = oneshot::channel();
             state.waiting.push_back(give);
-            self.grow(&mut state);
             place
         };
+        self.grow();
         match tokio::time::timeout_at(deadline.into(), place).await {
             Ok(Ok(leased)) => leased,
             Ok(Err(_)) => Err(CallError::CannotStart("the plugin was unloaded".into())),
@@ -90,29 +93,39 @@ impl Pool {
     }
 
     /// Makes another instance beside the calls, if one is waited for and there may be one more.
-    fn grow(self: &Arc<Self>, state: &mut State) {
-        if state.waiting.is_empty() || state.live >= self.blueprint.limits.instances {
-            return;
+    fn grow(self: &Arc<Self>) {
+        {
+            let mut state = self.state();
+            state.waiting.retain(|waiting| !waiting.is_closed());
+            if state.waiting.is_empty() || state.live >= self.blueprint.limits.instances {
+                return;
+            }
+            state.live += 1;
         }
-        state.live += 1;
-        let mut lease = Lease { pool: self.clone(), instance: None, clean: false };
-        tokio::spawn(async move {
-            match lease.pool.blueprint.instantiate().await {
-                Ok(instance) => lease.fill(instance),
+        // Not under the lock: a runtime that shuts down drops the future at once.
+        let making = Making(self.clone());
+        self.runtime.spawn(async move {
+            let pool = making.0.clone();
+            match pool.blueprint.instantiate().await {
+                Ok(instance) => making.made(instance),
                 Err(error) => {
-                    // One attempt answers one waiting call: a plugin that cannot start is tried
-                    // as often as it is called, and not in a loop.
-                    let mut state = lease.pool.state();
-                    let waiting = std::iter::from_fn(|| state.waiting.pop_front());
-                    for waiting in waiting {
-                        let error = CallError::CannotStart(error.to_string());
-                        if waiting.send(Err(error)).is_ok() {
-                            break;
-                        }
-                    }
+                    drop(making);
+                    pool.refuse_one(&error);
+                    pool.grow();
                 }
             }
         });
+    }
+
+    /// One failed attempt answers one waiting call: a plugin that cannot start is tried as often as
+    /// it is called, and not in a loop.
+    fn refuse_one(&self, error: &CallError) {
+        loop {
+            let Some(waiting) = self.state().waiting.pop_front() else { return };
+            if waiting.send(Err(CallError::CannotStart(error.to_string()))).is_ok() {
+                return;
+            }
+        }
     }
 
     /// Hands a usable instance to the next waiting call, or lays it aside.
@@ -138,13 +151,26 @@ impl Pool {
     }
 }
 
-impl Lease {
-    /// A new instance, for whoever is next once this lease is dropped.
-    fn fill(&mut self, instance: Instance) {
-        self.instance = Some(instance);
-        self.clean = true;
-    }
+/// An instance in the making, which counts as live until it turns out that it is none.
+struct Making(Arc<Pool>);
 
+impl Making {
+    fn made(self, instance: Instance) {
+        let pool = self.0.clone();
+        // It goes on being counted, now by whoever uses it.
+        pool.state().live += 1;
+        drop(self);
+        pool.give(instance);
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        self.0.state().live -= 1;
+    }
+}
+
+impl Lease {
     /// The instance. Until [`Lease::done`], it counts as interrupted.
     pub(crate) fn begin(&mut self) -> Option<&mut Instance> {
         self.clean = false;
@@ -165,9 +191,8 @@ impl Drop for Lease {
             None if self.clean => {}
             interrupted => {
                 drop(interrupted);
-                let mut state = self.pool.state();
-                state.live -= 1;
-                self.pool.grow(&mut state);
+                self.pool.state().live -= 1;
+                self.pool.grow();
             }
         }
     }

@@ -11,7 +11,8 @@ use wharf_schema::{Type, TypeId, Types, ValueError};
 
 use crate::instance::{Callee, State};
 
-/// The most values, nested ones included, that one call may take through this path: about 80 MiB.
+/// The most values, nested ones included, that one call may take through this path: 40 bytes each,
+/// about 80 MiB. A name that has to be copied counts by its length.
 const MAX_VALUES: usize = 2 * 1024 * 1024;
 
 /// Why a call through this path has no result.
@@ -65,11 +66,18 @@ struct Decoder<'a> {
 }
 
 impl Decoder<'_> {
+    fn charge(&mut self, values: usize) -> Result<(), ValueError> {
+        self.left = self.left.saturating_sub(values);
+        if self.left == 0 { Err(ValueError::new("too many values")) } else { Ok(()) }
+    }
+
+    fn name(&mut self, name: &str) -> Result<String, ValueError> {
+        self.charge(1 + name.len() / 40)?;
+        Ok(name.to_owned())
+    }
+
     fn value(&mut self, ty: TypeId) -> Result<Val, ValueError> {
-        self.left = self.left.saturating_sub(1);
-        if self.left == 0 {
-            return Err(ValueError::new("too many values"));
-        }
+        self.charge(1)?;
         Ok(match &self.types[ty] {
             Type::Bool => Val::Bool(self.reader.bool()?),
             Type::U8 => Val::U8(self.reader.u8()?),
@@ -86,10 +94,7 @@ impl Decoder<'_> {
             Type::String => Val::String(self.reader.str()?.to_owned()),
             Type::Bytes => {
                 let bytes = self.reader.bytes()?;
-                self.left = self.left.saturating_sub(bytes.len());
-                if self.left == 0 {
-                    return Err(ValueError::new("too many values"));
-                }
+                self.charge(bytes.len())?;
                 Val::List(bytes.iter().map(|byte| Val::U8(*byte)).collect())
             }
             Type::List(element) => {
@@ -104,16 +109,19 @@ impl Decoder<'_> {
                 let mut values = Vec::with_capacity(fields.len());
                 for field in fields {
                     let value = self.value(field.ty).map_err(|e| e.within(&field.name))?;
-                    values.push((field.name.clone(), value));
+                    values.push((self.name(&field.name)?, value));
                 }
                 Val::Record(values)
             }
             Type::Variant(cases) => {
                 let case = &cases[self.reader.discriminant(cases.len())?];
                 let payload = self.optional(case.ty).map_err(|e| e.within(&case.name))?;
-                Val::Variant(case.name.clone(), payload)
+                Val::Variant(self.name(&case.name)?, payload)
             }
-            Type::Enum(names) => Val::Enum(names[self.reader.discriminant(names.len())?].clone()),
+            Type::Enum(names) => {
+                let index = self.reader.discriminant(names.len())?;
+                Val::Enum(self.name(&names[index])?)
+            }
             Type::Option(some) => {
                 let some = self.reader.bool()?.then_some(*some);
                 Val::Option(self.optional(some)?)
@@ -125,7 +133,7 @@ impl Decoder<'_> {
             Type::Flags(names) => {
                 let set = self.reader.flags(names.len())?;
                 let named = names.iter().zip(set).filter(|(_, set)| *set);
-                Val::Flags(named.map(|(name, _)| name.clone()).collect())
+                Val::Flags(named.map(|(name, _)| self.name(name)).collect::<Result<_, _>>()?)
             }
         })
     }

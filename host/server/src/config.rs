@@ -28,6 +28,8 @@ pub struct Config {
     pub max_calls: u32,
     /// Bytes of arguments or result of one call.
     pub max_message: u64,
+    /// Bytes of arguments that all calls in flight may hold together.
+    pub max_held: u64,
     /// A connection without calls and frames is closed after this.
     pub idle_timeout: Duration,
     /// How long calls in flight may take to finish once the host is told to stop.
@@ -50,6 +52,7 @@ impl Config {
             max_connections: 1024,
             max_calls: wharf_wire::limits::MAX_CALLS,
             max_message: wharf_wire::limits::MAX_MESSAGE,
+            max_held: 1024 * 1024 * 1024,
             idle_timeout: Duration::from_secs(300),
             drain_timeout: Duration::from_secs(10),
             max_plugin_size: 256 * 1024 * 1024,
@@ -91,10 +94,15 @@ impl Advertise {
         let (host, port) = named.rsplit_once(':').ok_or_else(malformed)?;
         let port: u16 = port.parse().map_err(|_| malformed())?;
         let in_brackets = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        if host.is_empty() || (host.contains(':') && in_brackets.is_none()) {
+        let ip = in_brackets.unwrap_or(host).parse::<std::net::IpAddr>();
+        let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let valid = match in_brackets {
+            Some(_) => ip.as_ref().is_ok_and(std::net::IpAddr::is_ipv6),
+            None => !host.is_empty() && host.chars().all(plain),
+        };
+        if !valid {
             return Err(malformed());
         }
-        let ip = in_brackets.unwrap_or(host).parse::<std::net::IpAddr>();
         if ip.is_ok_and(|ip| ip.is_unspecified()) {
             return Err(AdvertiseError::Unspecified(named.to_owned()));
         }
@@ -132,7 +140,7 @@ mod tests {
             assert!(matches!(error, AdvertiseError::Unspecified(_)), "{named:?} {bound}");
             assert!(error.to_string().contains("--advertise HOST:PORT"));
         }
-        for bad in ["host", ":1", "host:x", "::1:80"] {
+        for bad in ["host", ":1", "host:x", "::1:80", "foo/bar:1"] {
             assert!(matches!(
                 advertise(Some(bad), "127.0.0.1:1"),
                 Err(AdvertiseError::Malformed(_))

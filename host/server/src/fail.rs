@@ -36,6 +36,7 @@ impl Failure {
         let status = match error {
             CallError::InvalidArgument(_) => Status::InvalidArgument,
             CallError::TooLarge(_)
+            | CallError::ResultTooLarge { .. }
             | CallError::QueueFull { .. }
             | CallError::MemoryLimit { .. } => Status::ResourceExhausted,
             CallError::NotCallable(_) => Status::Unimplemented,

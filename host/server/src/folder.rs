@@ -2,19 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use crate::settling::{Happened, Settling};
+use crate::settling::{self, Happened, Settling};
 
 /// How often the folder is looked through although nothing was heard: what no event told.
 const RESCAN: Duration = Duration::from_secs(30);
 
 /// The same, where the system tells no events at all.
 const POLL: Duration = Duration::from_millis(400);
+
+/// A file that was written within this time before the start may still be being written.
+const JUST_NOW: Duration = Duration::from_secs(1);
+
+/// How long the start waits for such files at most.
+const STARTING: Duration = Duration::from_secs(5);
 
 /// Events that may wait to be read; when there are more, the folder is looked through instead.
 const EVENTS: usize = 1024;
@@ -42,6 +50,9 @@ pub(crate) struct Folder {
     events: mpsc::Receiver<notify::Result<Event>>,
     /// Kept for as long as events are wanted.
     watcher: Option<RecommendedWatcher>,
+    /// Set when an event could not be told.
+    lost: Arc<AtomicBool>,
+    next_rescan: Instant,
     settling: Settling,
     known: BTreeMap<String, Stamp>,
 }
@@ -54,9 +65,14 @@ impl Folder {
     pub(crate) fn watch(path: &Path) -> std::io::Result<Self> {
         std::fs::read_dir(path)?;
         let (send, events) = mpsc::channel(EVENTS);
-        let handler = move |event| {
-            // A full channel loses the event; the next scan finds what it told.
-            let _ = send.try_send(event);
+        let lost = Arc::new(AtomicBool::new(false));
+        let handler = {
+            let lost = lost.clone();
+            move |event| {
+                if send.try_send(event).is_err() {
+                    lost.store(true, Ordering::Relaxed);
+                }
+            }
         };
         let watcher = notify::recommended_watcher(handler).and_then(|mut watcher| {
             watcher.watch(path, RecursiveMode::NonRecursive)?;
@@ -72,6 +88,8 @@ impl Folder {
             path: path.to_owned(),
             events,
             watcher,
+            lost,
+            next_rescan: Instant::now() + RESCAN,
             settling: Settling::new(closing_is_told),
             known: BTreeMap::new(),
         })
@@ -82,8 +100,29 @@ impl Folder {
         self.path.join(file)
     }
 
+    /// What is there at the start. Files that were written just now are waited for, as far as that
+    /// can be told from outside: whoever writes them began before anybody listened.
+    pub(crate) async fn first_scan(&mut self) -> Vec<Change> {
+        let give_up = Instant::now() + STARTING;
+        loop {
+            let before = self.known.clone();
+            self.scan();
+            let fresh = |stamp: &Stamp| {
+                let age = stamp.modified.and_then(|modified| modified.elapsed().ok());
+                age.is_none_or(|age| age < JUST_NOW)
+            };
+            let moving = self.known.iter().any(|(file, stamp)| {
+                fresh(stamp) && before.get(file).is_none_or(|before| before != stamp)
+            });
+            if !moving || Instant::now() >= give_up {
+                return self.known.keys().cloned().map(Change::Present).collect();
+            }
+            tokio::time::sleep(settling::QUIET).await;
+        }
+    }
+
     /// The files whose content is not the one that was seen last, settled or not.
-    pub(crate) fn scan(&mut self) -> Vec<Change> {
+    fn scan(&mut self) -> Vec<Change> {
         let listed = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
         let names = listed.filter_map(|entry| plugin_name(&entry.path()));
         let names: BTreeSet<String> = names.chain(self.known.keys().cloned()).collect();
@@ -99,20 +138,23 @@ impl Folder {
             if !changes.is_empty() {
                 return changes;
             }
-            let rescan = if self.watcher.is_some() { RESCAN } else { POLL };
-            let rescan = Instant::now() + rescan;
-            let wake = self.settling.next().map_or(rescan, |next| next.min(rescan));
+            if self.lost.swap(false, Ordering::Relaxed) {
+                self.settling.events_were_lost();
+                self.look_through();
+            }
+            let wake = self.settling.next().map_or(self.next_rescan, |n| n.min(self.next_rescan));
             tokio::select! {
                 event = self.events.recv(), if self.watcher.is_some() => match event {
                     Some(Ok(event)) => self.hear(&event),
                     Some(Err(error)) => {
                         tracing::warn!(%error, "watching the plugins folder failed for a moment");
+                        self.settling.events_were_lost();
                         self.look_through();
                     }
                     None => self.watcher = None,
                 },
                 () = tokio::time::sleep_until(wake.into()) => {
-                    if wake == rescan {
+                    if Instant::now() >= self.next_rescan {
                         self.look_through();
                     }
                 }
@@ -122,6 +164,7 @@ impl Folder {
 
     fn hear(&mut self, event: &Event) {
         if event.need_rescan() {
+            self.settling.events_were_lost();
             self.look_through();
         }
         let what = match event.kind {
@@ -135,9 +178,9 @@ impl Folder {
         }
     }
 
-    /// Lets everything settle anew that is not as it was seen last.
+    /// Lets everything settle that is not as it was seen last; what is being written stays so.
     fn look_through(&mut self) {
-        self.settling.events_were_lost();
+        self.next_rescan = Instant::now() + if self.watcher.is_some() { RESCAN } else { POLL };
         let known = self.known.clone();
         for change in self.scan() {
             let (Change::Present(file) | Change::Absent(file)) = change;

@@ -58,6 +58,8 @@ enum FileError {
     Load(#[from] LoadError),
     #[error("{0}")]
     Occupied(String),
+    #[error("loading it failed inside the host: {0}")]
+    Host(tokio::task::JoinError),
 }
 
 impl Loader {
@@ -66,7 +68,8 @@ impl Loader {
         let mut queue = Queue::default();
         let mut loads = JoinSet::<Loaded>::new();
         let mut withdrawals = JoinSet::<bool>::new();
-        let first = self.folder.scan();
+        let mut files = HashMap::<tokio::task::Id, String>::new();
+        let first = self.folder.first_scan().await;
         self.take(first, &mut queue, &mut withdrawals);
         loop {
             while queue.loading.len() < AT_ONCE
@@ -75,13 +78,9 @@ impl Loader {
                 queue.loading.insert(file.clone());
                 self.table.note(&file, FileState::Loading);
                 let path = self.folder.path_of(&file);
-                loads.spawn(load(
-                    self.engine.clone(),
-                    self.limits.clone(),
-                    self.max_size,
-                    file,
-                    path,
-                ));
+                let (engine, limits) = (self.engine.clone(), self.limits.clone());
+                let task = loads.spawn(load(engine, limits, self.max_size, file.clone(), path));
+                files.insert(task.id(), file);
             }
             if queue.loading.is_empty() {
                 self.ready.send_replace(true);
@@ -90,9 +89,16 @@ impl Loader {
                 changes = self.folder.changes() => {
                     self.take(changes, &mut queue, &mut withdrawals);
                 }
-                Some(loaded) = loads.join_next() => match loaded {
-                    Ok(loaded) => self.finish(loaded, &mut queue),
-                    Err(error) => tracing::error!(%error, "loading a plugin failed inside the host"),
+                Some(loaded) = loads.join_next_with_id() => match loaded {
+                    Ok((task, loaded)) => {
+                        files.remove(&task);
+                        self.finish(loaded, &mut queue);
+                    }
+                    Err(error) => {
+                        let Some(file) = files.remove(&error.id()) else { continue };
+                        let result = Err(FileError::Host(error));
+                        self.finish(Loaded { file, took: Duration::ZERO, result }, &mut queue);
+                    }
                 },
                 Some(ended) = withdrawals.join_next() => {
                     if ended.is_ok_and(|ended| ended) {
@@ -146,6 +152,11 @@ impl Loader {
             Ok(plugin) => {
                 let services: Vec<String> =
                     plugin.services().iter().map(|service| service.name().to_string()).collect();
+                let freed =
+                    |service: &Arc<Service>| !services.contains(&service.name().to_string());
+                if before.iter().any(freed) {
+                    queue.waiting.extend(self.table.refused_files());
+                }
                 let services = services.join(", ");
                 if before.is_empty() {
                     tracing::info!(file, services, ?took, "loaded a plugin");

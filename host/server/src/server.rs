@@ -1,6 +1,7 @@
 //! The accept loop: a bounded number of connections, each a task of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -18,11 +19,13 @@ const REST: Duration = Duration::from_millis(100);
 pub(crate) struct Shared {
     pub(crate) table: Arc<Table>,
     pub(crate) config: Config,
+    /// Bytes of arguments of all calls that did not finish where they arrived.
+    pub(crate) held: Arc<AtomicU64>,
 }
 
 impl Shared {
     pub(crate) fn new(table: Arc<Table>, config: Config) -> Arc<Self> {
-        Arc::new(Shared { table, config })
+        Arc::new(Shared { table, config, held: Arc::default() })
     }
 }
 

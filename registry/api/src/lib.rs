@@ -30,6 +30,12 @@ pub mod limits {
     /// The most endpoints that one host may declare.
     pub const ENDPOINTS: usize = 10_000;
 
+    /// The most hosts that one registry holds.
+    pub const HOSTS: usize = 50_000;
+
+    /// The most endpoints that one registry holds, of all hosts together.
+    pub const ALL_ENDPOINTS: usize = 1_000_000;
+
     /// The largest request body, in bytes.
     pub const BODY: usize = 4 * 1024 * 1024;
 

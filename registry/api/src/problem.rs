@@ -29,6 +29,8 @@ pub enum Code {
     IndexGone,
     /// 413: a body beyond the bound.
     TooLarge,
+    /// 503: the registry holds as much as it can.
+    Full,
     /// 503: the registry shuts down.
     ShuttingDown,
     /// A code of a later version.
@@ -65,7 +67,7 @@ impl Code {
             Code::Superseded | Code::Ambiguous => 409,
             Code::IndexGone => 410,
             Code::TooLarge => 413,
-            Code::ShuttingDown => 503,
+            Code::Full | Code::ShuttingDown => 503,
             Code::Other => 500,
         }
     }
@@ -82,6 +84,7 @@ impl Code {
             Code::Ambiguous => "The name is registered at several addresses",
             Code::IndexGone => "The index is not of this registry's life",
             Code::TooLarge => "The request is too large",
+            Code::Full => "The registry is full",
             Code::ShuttingDown => "The registry is shutting down",
             Code::Other => "Something went wrong",
         }

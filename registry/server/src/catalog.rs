@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;
 
-use wharf_registry_api::{Declaration, Endpoint, EndpointSpec, ServiceSummary, State};
+use wharf_registry_api::{Declaration, Endpoint, EndpointSpec, ServiceSummary, State, limits};
 
 /// Names of services whose lists changed.
 pub(crate) type Changed = BTreeSet<String>;
@@ -26,6 +26,8 @@ pub(crate) struct Catalog {
     /// When to look at each host next; a heartbeat leaves it as it is, the look puts it off.
     due: BinaryHeap<Reverse<(Duration, u64, String)>>,
     generation: u64,
+    /// Endpoints of all hosts together.
+    endpoints: usize,
 }
 
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub(crate) enum Refusal {
     Unknown,
     /// This newer session owns it.
     Superseded(u64),
+    /// There is no room for more hosts or endpoints.
+    Full,
 }
 
 /// What became of a declaration.
@@ -71,6 +75,7 @@ impl Catalog {
             floor: 1,
             due: BinaryHeap::new(),
             generation: 0,
+            endpoints: 0,
         }
     }
 
@@ -99,6 +104,11 @@ impl Catalog {
             return Err(Refusal::Superseded(host.declaration.session));
         }
         let created = known.is_none();
+        let before = known.map_or(0, |host| host.declaration.endpoints.len());
+        let endpoints = self.endpoints - before + declaration.endpoints.len();
+        if (created && self.hosts.len() >= limits::HOSTS) || endpoints > limits::ALL_ENDPOINTS {
+            return Err(Refusal::Full);
+        }
         let same_session = known.filter(|host| host.declaration.session == declaration.session);
         let state = same_session.map_or(State::Serving, |host| host.state);
         let unchanged = known.is_some_and(|host| {
@@ -129,6 +139,8 @@ impl Catalog {
         }
         let host = Host { declaration, digest, state, last_heard: now, generation };
         self.hosts.insert(name.to_owned(), host);
+        self.endpoints = endpoints;
+        self.forget_stale_looks();
         self.mark(&changed);
         Ok(Accepted { created, changed })
     }
@@ -256,9 +268,21 @@ impl Catalog {
 
     fn remove(&mut self, name: &str) -> Changed {
         let changed = self.detach(name);
-        self.hosts.remove(name);
+        if let Some(host) = self.hosts.remove(name) {
+            self.endpoints -= host.declaration.endpoints.len();
+        }
         self.mark(&changed);
         changed
+    }
+
+    /// Hosts that come and go leave looks behind; they never become more than the living ones.
+    fn forget_stale_looks(&mut self) {
+        if self.due.len() > 2 * self.hosts.len() + 64 {
+            let hosts = &self.hosts;
+            self.due.retain(|Reverse((_, generation, name))| {
+                hosts.get(name).is_some_and(|host| host.generation == *generation)
+            });
+        }
     }
 
     /// Takes a host out of the services that it has declared.
@@ -387,6 +411,17 @@ mod tests {
         assert!(catalog.sweep(at(24)).0.is_empty());
         assert_eq!(catalog.sweep(at(25)).0, ["h"]);
         assert!(catalog.due.is_empty());
+    }
+
+    #[test]
+    fn hosts_that_come_and_go_leave_nothing_behind() {
+        let mut catalog = Catalog::new(TTL);
+        for session in 1..10_000 {
+            declare(&mut catalog, 0, "h", session, &["a"]);
+            catalog.withdraw("h", session).unwrap();
+        }
+        assert!(catalog.due.len() < 100, "{} looks", catalog.due.len());
+        assert_eq!((catalog.endpoints, catalog.services.len()), (0, 0));
     }
 
     #[test]

@@ -20,6 +20,10 @@ use tokio::net::TcpListener;
 
 pub use crate::validate::kebab;
 
+/// How long connections may take to end at shutdown: a request that never comes to its end must not
+/// hold the process.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
+
 /// How a registry behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -62,13 +66,19 @@ pub async fn run(
     let registry = registry::Registry::new(&config, stopped);
     let sweeper = tokio::spawn(registry.clone().sweep());
     let listener = bounded_listener::BoundedListener::new(listener, config.max_connections);
-    let served = axum::serve(listener, http::routes(registry))
-        .with_graceful_shutdown(async move {
-            shutdown.await;
-            // Nobody is left to hear it only if serving has ended already.
-            let _ = stop.send(true);
-        })
-        .await;
+    let mut stopping = stop.subscribe();
+    let serve = axum::serve(listener, http::routes(registry)).with_graceful_shutdown(async move {
+        shutdown.await;
+        // Nobody is left to hear it only if serving has ended already.
+        let _ = stop.send(true);
+    });
+    let served = tokio::select! {
+        served = serve => served,
+        () = async {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+            tokio::time::sleep(LAST_ANSWERS).await;
+        } => Ok(()),
+    };
     sweeper.abort();
     served
 }

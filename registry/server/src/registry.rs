@@ -174,28 +174,13 @@ impl Registry {
         let deadline = tokio::time::Instant::now() + wait;
         let mut stopped = self.stopped.clone();
         loop {
-            // Subscribed before the look, so that no change falls in between.
-            let (mut changed, number, newest) = self.subscribe(service);
-            if index.epoch != self.epoch || index.number > newest {
-                let message = format!(
-                    "the index {index} is not of this registry's life: list again without an index"
-                );
-                return Err(Problem::new(Code::IndexGone, message));
-            }
-            if number > index.number {
-                return Ok(true);
-            }
-            let time_is_over = tokio::select! {
-                _ = changed.changed() => false,
-                () = tokio::time::sleep_until(deadline) => true,
+            let Some(mut waiting) = self.wait_for_newer(service, index)? else { return Ok(true) };
+            tokio::select! {
+                _ = waiting.changed() => {}
+                () = tokio::time::sleep_until(deadline) => return Ok(false),
                 _ = stopped.wait_for(|stopped| *stopped) => {
-                    self.unsubscribe(service, changed);
                     return Err(Problem::new(Code::ShuttingDown, "the registry shuts down: ask again"));
                 }
-            };
-            self.unsubscribe(service, changed);
-            if time_is_over {
-                return Ok(false);
             }
         }
     }
@@ -235,27 +220,61 @@ impl Registry {
         Index { epoch: self.epoch, number }
     }
 
-    fn subscribe(&self, service: Option<&str>) -> (watch::Receiver<()>, u64, u64) {
+    /// A place among those who wait for a change after `index`; `None` when there is one already.
+    fn wait_for_newer(
+        &self,
+        service: Option<&str>,
+        index: Index,
+    ) -> Result<Option<Waiting<'_>>, Problem> {
         let (_, mut inner) = self.lock();
         let newest = inner.catalog.number();
-        let number = service.map_or(newest, |service| inner.catalog.service_number(service));
-        let sender = inner.waiting.entry(service.map(str::to_owned));
-        (sender.or_insert_with(|| watch::channel(()).0).subscribe(), number, newest)
-    }
-
-    fn unsubscribe(&self, service: Option<&str>, changed: watch::Receiver<()>) {
-        let (_, mut inner) = self.lock();
-        drop(changed);
-        let key = service.map(str::to_owned);
-        if inner.waiting.get(&key).is_some_and(|sender| sender.receiver_count() == 0) {
-            inner.waiting.remove(&key);
+        if index.epoch != self.epoch || index.number > newest {
+            let message = format!(
+                "the index {index} is not of this registry's life: list again without an index"
+            );
+            return Err(Problem::new(Code::IndexGone, message));
         }
+        let number = service.map_or(newest, |service| inner.catalog.service_number(service));
+        if number > index.number {
+            return Ok(None);
+        }
+        let key = service.map(str::to_owned);
+        let sender = inner.waiting.entry(key.clone()).or_insert_with(|| watch::channel(()).0);
+        let changed = Some(sender.subscribe());
+        Ok(Some(Waiting { registry: self, key, changed }))
     }
 
     fn lock(&self) -> (Duration, MutexGuard<'_, Inner>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let now = inner.clock.read(Instant::now());
         (now, inner)
+    }
+}
+
+/// A place among those who wait for a list; given up when it is dropped, by whatever way.
+struct Waiting<'r> {
+    registry: &'r Registry,
+    key: Option<String>,
+    /// Taken only at the end, under the lock.
+    changed: Option<watch::Receiver<()>>,
+}
+
+impl Waiting<'_> {
+    async fn changed(&mut self) {
+        if let Some(changed) = &mut self.changed {
+            // The sender goes only when nobody waits, and this one does.
+            let _ = changed.changed().await;
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let (_, mut inner) = self.registry.lock();
+        drop(self.changed.take());
+        if inner.waiting.get(&self.key).is_some_and(|sender| sender.receiver_count() == 0) {
+            inner.waiting.remove(&self.key);
+        }
     }
 }
 
@@ -290,6 +309,10 @@ fn problem(host: &str, refusal: Refusal) -> Problem {
             Code::UnknownHost,
             format!("the host '{host}' is not registered: declare it with PUT /v1/hosts/{host}"),
         ),
+        Refusal::Full => Problem::new(
+            Code::Full,
+            "the registry holds as many hosts or endpoints as it can: withdraw some, or ask later",
+        ),
         Refusal::Superseded(session) => Problem {
             session: Some(session),
             ..Problem::new(
@@ -314,9 +337,8 @@ fn classic_problem(name: &str, refusal: classic::Refusal) -> Problem {
             Code::Ambiguous,
             format!("'{name}' is registered at several addresses: add &addr=HOST:PORT"),
         ),
-        classic::Refusal::Full => Problem::new(
-            Code::Invalid,
-            "the registry holds as many classic registrations as it can",
-        ),
+        classic::Refusal::Full => {
+            Problem::new(Code::Full, "the registry holds as many classic registrations as it can")
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What the registry takes for a name or an address.
 
+use std::net::IpAddr;
+
 use heck::ToKebabCase;
 use wharf_registry_api::{Code, Declaration, Problem, limits};
 
@@ -46,12 +48,17 @@ pub(crate) fn address(address: &str) -> Result<(), Problem> {
     if !port.parse::<u16>().is_ok_and(|port| port != 0) {
         return invalid("has no valid port".into());
     }
-    let brackets = host.starts_with('[') && host.ends_with(']');
+    let in_brackets = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let ip = in_brackets.unwrap_or(host).parse::<IpAddr>();
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
-    if host.is_empty() || !(brackets || host.chars().all(plain)) {
+    let valid = match in_brackets {
+        Some(_) => ip.as_ref().is_ok_and(IpAddr::is_ipv6),
+        None => !host.is_empty() && host.chars().all(plain),
+    };
+    if !valid {
         return invalid("has no valid host".into());
     }
-    if matches!(host, "0.0.0.0" | "[::]") {
+    if ip.is_ok_and(|ip| ip.is_unspecified()) {
         return invalid("is nowhere that others could connect to".into());
     }
     Ok(())
@@ -111,6 +118,9 @@ mod tests {
             "[::]:1",
             "a b:1",
             "a\n:1",
+            "[::0]:80",
+            "[x\u{1b}]:80",
+            "[127.0.0.1]:80",
         ] {
             assert!(address(bad).is_err(), "{bad}");
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,10 +10,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wharf_registry_api::{RegistryClient, RegistryError};
 use wharf_schema::{
-    Fingerprint, MethodPath, Outcome, Service, ServiceName, arguments_from_json, result_to_json,
+    Fingerprint, MethodPath, Outcome, Service, ServiceName, Signature, arguments_from_json,
+    result_to_json,
 };
 
-use crate::connection::{Method, Question};
+use crate::connection::{Deadline, Method, Question};
 use crate::discovery::Discovery;
 use crate::endpoints::Endpoints;
 use crate::error::{CallError, Failure};
@@ -46,13 +47,8 @@ enum Target {
 struct Named {
     path: MethodPath,
     canonical: Arc<str>,
-}
-
-/// When all attempts of a call are over, and what the caller allowed.
-#[derive(Clone, Copy)]
-struct Deadline {
-    at: Instant,
-    timeout: Duration,
+    /// The signature that this client's first call was answered for.
+    first_seen: Arc<OnceLock<Fingerprint>>,
 }
 
 /// What an endpoint answered.
@@ -137,7 +133,8 @@ impl Client {
     /// A client that asks the registry at this address, `http://127.0.0.1:8500`.
     ///
     /// # Errors
-    /// When that is no address. The registry itself need not be there yet: a call waits for it.
+    /// When that is no address. The registry itself need not be there yet: it is asked until it
+    /// answers, and calls fail as long as it has never done so.
     #[expect(
         clippy::unused_async,
         reason = "starting to follow the registry may have to wait one day"
@@ -209,39 +206,36 @@ impl Client {
     ) -> Result<Outcome, CallError> {
         let named = self.named(method).map_err(|failure| local(method, failure))?;
         let deadline = self.deadline(options);
-        let mut refreshed = false;
+        let mut fresh = false;
         loop {
-            let service =
-                self.description(method, &named.path.service, deadline, refreshed).await?;
-            let unknown = || {
-                let known: Vec<&str> = service.methods().iter().map(|m| &m.name[..]).collect();
-                let problem = format!(
-                    "the service '{}' has no such method; it has {}",
-                    service.name(),
-                    known.join(", ")
-                );
-                local(method, Failure::Method(problem))
-            };
-            let found = service.method(&named.path.method).ok_or_else(unknown)?;
-            let signature = found.signature.as_ref().map_err(|reason| {
-                local(
-                    method,
-                    Failure::Method(format!("it cannot be called from outside: {reason}")),
-                )
-            })?;
-            let encoded = arguments_from_json(service.types(), &signature.params, arguments)
-                .map_err(|error| local(method, Failure::Json(error)))?;
-            let fingerprint = options.fingerprint.or(Some(signature.fingerprint));
-            let options = CallOptions { fingerprint, ..options };
-            match self.ask_method(&named, encoded.into(), options, deadline).await {
-                Ok(answer) => {
-                    return result_to_json(service.types(), signature.result, &answer.bytes)
-                        .map_err(|error| answer.unusable(method, Failure::Result(error)));
+            let (service, cached) =
+                self.description(method, &named.path.service, deadline, fresh).await?;
+            fresh = true;
+            let failure = match encode_json(&service, &named.path.method, arguments) {
+                Ok((encoded, signature)) => {
+                    let fingerprint = Some(signature.fingerprint);
+                    let wanted = options.fingerprint;
+                    if wanted.is_none() || wanted == fingerprint {
+                        let options = CallOptions { fingerprint, ..options };
+                        match self.ask_method(&named, encoded.into(), options, deadline).await {
+                            Ok(answer) => {
+                                let result = signature.result;
+                                return result_to_json(service.types(), result, &answer.bytes)
+                                    .map_err(|e| answer.unusable(method, Failure::Result(e)));
+                            }
+                            // Nothing ran, so the arguments can be encoded anew.
+                            Err(error) if error.failure.is_schema_mismatch() && cached => continue,
+                            Err(error) => return Err(error),
+                        }
+                    }
+                    let message = "the description is of another signature than the caller's";
+                    Failure::Method(message.to_owned())
                 }
-                // The plugin was replaced since its description was asked for. Nothing ran, so
-                // the arguments can be encoded anew.
-                Err(error) if error.failure.is_schema_mismatch() && !refreshed => refreshed = true,
-                Err(error) => return Err(error),
+                Err(failure) => failure,
+            };
+            // The plugin may have been replaced since its description was asked for.
+            if !cached {
+                return Err(local(method, failure));
             }
         }
     }
@@ -272,7 +266,7 @@ impl Client {
     pub async fn describe(&self, service: &str) -> Result<Arc<Service>, CallError> {
         let name = ServiceName::parse(service).map_err(|error| local(service, error.into()))?;
         let deadline = self.deadline(CallOptions::default());
-        self.description(service, &name, deadline, true).await
+        Ok(self.description(service, &name, deadline, true).await?.0)
     }
 
     /// The registry that is asked, if one is.
@@ -284,16 +278,17 @@ impl Client {
         }
     }
 
+    /// A service's description, and whether it was known before.
     async fn description(
         &self,
         what: &str,
         name: &ServiceName,
         deadline: Deadline,
         refresh: bool,
-    ) -> Result<Arc<Service>, CallError> {
+    ) -> Result<(Arc<Service>, bool), CallError> {
         let canonical = name.to_string();
         if !refresh && let Some(known) = lock(&self.0.descriptions).get(&canonical) {
-            return Ok(known.clone());
+            return Ok((known.clone(), true));
         }
         let question = Question::Describe { service: canonical.as_str().into() };
         let answer = self.ask(what, name, deadline, &question).await?;
@@ -305,7 +300,7 @@ impl Client {
             descriptions.clear();
         }
         descriptions.insert(canonical, service.clone());
-        Ok(service)
+        Ok((service, false))
     }
 
     async fn ask_method(
@@ -315,7 +310,11 @@ impl Client {
         options: CallOptions,
         deadline: Deadline,
     ) -> Result<Answer, CallError> {
-        let method = Method { name: named.canonical.clone(), fingerprint: options.fingerprint };
+        let method = Method {
+            name: named.canonical.clone(),
+            fingerprint: options.fingerprint,
+            first_seen: named.first_seen.clone(),
+        };
         let question = Question::Call { method, arguments };
         self.ask(&named.canonical, &named.path.service, deadline, &question).await
     }
@@ -364,20 +363,28 @@ impl Client {
     async fn ask_endpoint(
         &self,
         address: &Arc<str>,
-        Deadline { at, timeout }: Deadline,
+        deadline: Deadline,
         question: &Question,
     ) -> Result<Bytes, Failure> {
-        let connection = match self.0.endpoints.connection(address, at).await {
-            Ok(connection) => connection,
-            Err(_) if Instant::now() >= at => {
-                return Err(Failure::DeadlineExceeded { timeout, not_executed: true });
+        let mut reconnected = false;
+        loop {
+            let connection = match self.0.endpoints.connection(address, deadline.at).await {
+                Ok(connection) => connection,
+                Err(_) if Instant::now() >= deadline.at => {
+                    let timeout = deadline.timeout;
+                    return Err(Failure::DeadlineExceeded { timeout, not_executed: true });
+                }
+                Err(failure) => return Err(failure),
+            };
+            match connection.ask(question.clone(), deadline).await {
+                // It went away before it took the call, for having been idle for example: that
+                // says nothing against the endpoint.
+                Err(Failure::ConnectionLost { not_executed: true, .. }) if !reconnected => {
+                    reconnected = true;
+                }
+                answer => return answer,
             }
-            Err(failure) => return Err(failure),
-        };
-        let asked = connection.ask(question.clone(), at);
-        tokio::time::timeout_at(at.into(), asked)
-            .await
-            .unwrap_or(Err(Failure::DeadlineExceeded { timeout, not_executed: false }))
+        }
     }
 
     fn deadline(&self, options: CallOptions) -> Deadline {
@@ -394,7 +401,8 @@ impl Client {
             return Ok(named.clone());
         }
         let path = MethodPath::parse(method)?;
-        let named = Arc::new(Named { canonical: path.to_string().into(), path });
+        let canonical = path.to_string().into();
+        let named = Arc::new(Named { canonical, path, first_seen: Arc::default() });
         if names.len() >= MAX_NAMES {
             names.clear();
         }
@@ -412,6 +420,25 @@ impl std::fmt::Debug for Client {
         };
         debug.finish()
     }
+}
+
+/// The arguments of a method, encoded by its description.
+fn encode_json<'s>(
+    service: &'s Service,
+    method: &str,
+    arguments: &[serde_json::Value],
+) -> Result<(Vec<u8>, &'s Signature), Failure> {
+    let found = service.method(method).ok_or_else(|| {
+        let known: Vec<&str> = service.methods().iter().map(|m| &m.name[..]).collect();
+        let (service, known) = (service.name(), known.join(", "));
+        Failure::Method(format!("the service '{service}' has no such method; it has {known}"))
+    })?;
+    let signature = found
+        .signature
+        .as_ref()
+        .map_err(|reason| Failure::Method(format!("it cannot be called from outside: {reason}")))?;
+    let encoded = arguments_from_json(service.types(), &signature.params, arguments)?;
+    Ok((encoded, signature))
 }
 
 /// A failure that no endpoint had a part in.

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -45,8 +45,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A peer that was silent for this long is asked whether it lives.
 const PING_AFTER: Duration = Duration::from_secs(10);
 
-/// A peer that is silent for this long is dead.
-const DEAD_AFTER: Duration = Duration::from_secs(20);
+/// A peer that has not answered for this long is dead.
+const DEAD_AFTER: Duration = Duration::from_secs(10);
+
+/// Cancels that may be sent in a row, and how many more each second: well below what hosts take for
+/// an attack. A call whose Cancel is not sent ends with its deadline.
+const CANCELS: u32 = 1024;
+const CANCELS_PER_LOOK: u32 = 512;
 
 /// The way to a connection's task. When the last one is gone, the connection closes.
 #[derive(Clone)]
@@ -63,6 +68,13 @@ struct Request {
     waiter: Waiter,
 }
 
+/// When a call is over, and what the caller allowed for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    pub(crate) at: Instant,
+    pub(crate) timeout: Duration,
+}
+
 /// What a caller wants to know; the same may be asked of several endpoints.
 #[derive(Clone, Debug)]
 pub(crate) enum Question {
@@ -73,10 +85,34 @@ pub(crate) enum Question {
 }
 
 /// A method as a caller means it: each is resolved once per connection.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub(crate) struct Method {
     pub(crate) name: Arc<str>,
+    /// What the caller says that it was built against.
     pub(crate) fingerprint: Option<Fingerprint>,
+    /// What the first answer was about, for callers that do not say: bytes made for one signature
+    /// are never sent to another, not even after a replacement or at another endpoint.
+    pub(crate) first_seen: Arc<OnceLock<Fingerprint>>,
+}
+
+impl Method {
+    fn wanted(&self) -> Option<Fingerprint> {
+        self.fingerprint.or_else(|| self.first_seen.get().copied())
+    }
+}
+
+impl PartialEq for Method {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, self.fingerprint) == (&other.name, other.fingerprint)
+    }
+}
+
+impl Eq for Method {}
+
+impl std::hash::Hash for Method {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (&self.name, self.fingerprint).hash(state);
+    }
 }
 
 impl Connection {
@@ -105,11 +141,11 @@ impl Connection {
         self.open.load(Ordering::Acquire) && !self.requests.is_closed()
     }
 
-    /// Asks the host. Dropping the future cancels the question there.
+    /// Asks the host, until the deadline. Dropping the future cancels the question there.
     pub(crate) async fn ask(
         &self,
         question: Question,
-        deadline: Instant,
+        Deadline { at, timeout }: Deadline,
     ) -> Result<Bytes, Failure> {
         if let Question::Call { arguments, .. } = &question {
             let len = arguments.len() as u64;
@@ -117,16 +153,34 @@ impl Connection {
                 return Err(Failure::TooLarge { len, max: self.max_message });
             }
         }
-        let (ticket, waiter) = ticket(self.cancels.clone());
-        if self.requests.send(Request { question, deadline, waiter }).await.is_err() {
-            return Err(not_sent("it was closed before the call was sent"));
-        }
-        ticket.answer().await
+        let harmless = matches!(question, Question::Describe { .. });
+        let (ticket, waiter) = ticket(self.cancels.clone(), harmless);
+        let sent = ticket.sent();
+        let asking = async {
+            if self.requests.send(Request { question, deadline: at, waiter }).await.is_err() {
+                return Err(not_sent("it was closed before the call was sent"));
+            }
+            ticket.answer().await
+        };
+        tokio::time::timeout_at(at.into(), asking).await.unwrap_or_else(|_| {
+            let not_executed = harmless || !sent.yet();
+            Err(Failure::DeadlineExceeded { timeout, not_executed })
+        })
     }
 }
 
 fn not_sent(reason: &str) -> Failure {
     Failure::ConnectionLost { reason: reason.to_owned(), not_executed: true }
+}
+
+/// How far taking requests came.
+enum Took {
+    /// To the last one; the next wakes the task.
+    All,
+    /// To the end of its turn.
+    Some,
+    /// To what the host or the socket takes at the moment.
+    NoRoom,
 }
 
 /// What is known of a method on this connection.
@@ -147,15 +201,19 @@ struct Task {
     pending: Pending,
     /// Resolutions that were asked for, by the id of the question.
     questions: HashMap<u64, Method>,
-    /// Which method a call is of, while its index may turn out to be stale.
     methods: HashMap<Method, Resolution>,
-    calls: HashMap<u64, Method>,
+    /// Requests that wait for a resolution.
+    unresolved: usize,
+    /// Which method a call is of, and under which index: it may turn out to be stale.
+    calls: HashMap<u64, (Method, u32)>,
     last_id: u64,
     max_calls: usize,
+    cancels_left: u32,
     last_heard: Instant,
-    last_asked: Instant,
-    /// The host takes no new calls.
-    going: bool,
+    /// When the peer was asked whether it lives, and has not been heard since.
+    ping_sent: Option<Instant>,
+    /// Set once the host takes no new calls: why.
+    going: Option<String>,
 }
 
 impl Task {
@@ -176,12 +234,14 @@ impl Task {
             pending: Pending::new(limits::MAX_MESSAGE, UNFINISHED_MAX),
             questions: HashMap::new(),
             methods: HashMap::new(),
+            unresolved: 0,
+            cancels_left: CANCELS,
+            ping_sent: None,
             calls: HashMap::new(),
             last_id: 0,
             max_calls: opened.negotiated.max_calls.max(1) as usize,
             last_heard: now,
-            last_asked: now,
-            going: false,
+            going: None,
         }
     }
 
@@ -190,31 +250,19 @@ impl Task {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let end = std::future::poll_fn(|cx| {
-            while looks.poll_tick(cx).is_ready() {
-                if let Err(end) = self.look_at_the_time() {
-                    return Poll::Ready(end);
-                }
+            // Read first, judge the silence after.
+            let mut progress = self.poll(cx);
+            while progress.is_ok() && looks.poll_tick(cx).is_ready() {
+                progress = self.look_at_the_time().and_then(|()| self.poll(cx));
             }
-            match self.poll(cx) {
-                Ok(()) => Poll::Pending,
-                Err(end) => Poll::Ready(end),
-            }
+            progress.map_or_else(Poll::Ready, |()| Poll::Pending)
         })
         .await;
         self.open.store(false, Ordering::Release);
-        let reason = end.to_string();
+        let reason = self.going.take().unwrap_or_else(|| end.to_string());
         self.requests.close();
-        self.pending.fail_beyond(0, || Failure::ConnectionLost {
-            reason: reason.clone(),
-            not_executed: false,
-        });
-        for (_, resolution) in self.methods.drain() {
-            if let Resolution::Asked(waiting) = resolution {
-                waiting
-                    .into_iter()
-                    .for_each(|request| request.waiter.answer(Err(not_sent(&reason))));
-            }
-        }
+        self.pending.lose(&reason);
+        self.fail_all_unresolved(|| not_sent(&reason));
         while let Some(request) = self.requests.recv().await {
             request.waiter.answer(Err(not_sent(&reason)));
         }
@@ -227,41 +275,56 @@ impl Task {
             let took = self.poll_requests(cx)?;
             let read = self.poll_read(cx)?;
             self.poll_write(cx)?;
-            if self.going && self.pending.is_empty() {
+            if self.going.is_some() && self.pending.is_empty() {
                 return Err(End::GoneAway);
             }
-            if !took && !read {
+            let goes_on = match took {
+                Took::All => false,
+                Took::Some => true,
+                // Nothing wakes this task for requests that it does not take, so if there is
+                // room by now, it must go on by itself.
+                Took::NoRoom => self.has_room(),
+            };
+            if !goes_on && !read {
                 return Ok(());
             }
         }
     }
 
-    /// Takes requests and cancels; whether there may be more at once.
-    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+    /// Whether the host takes more calls, and the socket more bytes.
+    fn has_room(&self) -> bool {
+        self.pending.len() + self.unresolved < self.max_calls
+            && self.outbound.queued() <= OUTBOUND_PAUSE
+    }
+
+    /// Takes requests and cancels, a bounded number of times.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<Took, End> {
         while let Poll::Ready(Some(id)) = self.cancels.poll_recv(cx) {
             if self.pending.cancel(id) {
                 self.calls.remove(&id);
                 self.outbound.abandon(id);
-                self.outbound.push(&Header::Cancel { id });
+                if let Some(left) = self.cancels_left.checked_sub(1) {
+                    self.cancels_left = left;
+                    self.outbound.push(&Header::Cancel { id });
+                }
             }
         }
         for _ in 0..BATCH {
-            if self.pending.len() >= self.max_calls || self.outbound.queued() > OUTBOUND_PAUSE {
-                // An answer, or room to write, wakes the task.
-                return Ok(false);
+            if !self.has_room() {
+                return Ok(Took::NoRoom);
             }
             match self.requests.poll_recv(cx) {
                 Poll::Ready(Some(request)) => self.take(request),
                 Poll::Ready(None) if self.pending.is_empty() => return Err(End::Unused),
-                Poll::Ready(None) | Poll::Pending => return Ok(false),
+                Poll::Ready(None) | Poll::Pending => return Ok(Took::All),
             }
         }
-        Ok(true)
+        Ok(Took::Some)
     }
 
     fn take(&mut self, request: Request) {
-        if self.going {
-            return request.waiter.answer(Err(not_sent("the host shuts down")));
+        if let Some(reason) = &self.going {
+            return request.waiter.answer(Err(not_sent(reason)));
         }
         if request.waiter.is_abandoned() {
             return;
@@ -272,11 +335,15 @@ impl Task {
                 let index = *index;
                 self.send(request, index);
             }
-            Some(Resolution::Asked(waiting)) => waiting.push(request),
+            Some(Resolution::Asked(waiting)) => {
+                waiting.push(request);
+                self.unresolved += 1;
+            }
             None => {
                 let method = method.clone();
                 let id = self.next_id();
-                let fingerprint = method.fingerprint.map(|fingerprint| fingerprint.0);
+                self.unresolved += 1;
+                let fingerprint = method.wanted().map(|fingerprint| fingerprint.0);
                 self.outbound.push(&Header::Resolve { id, name: &method.name, fingerprint });
                 self.questions.insert(id, method.clone());
                 self.methods.insert(method, Resolution::Asked(vec![request]));
@@ -302,7 +369,7 @@ impl Task {
                     metadata: Metadata::default(),
                     body,
                 });
-                self.calls.insert(id, method);
+                self.calls.insert(id, (method, index));
             }
         }
         self.pending.insert(id, waiter);
@@ -313,22 +380,30 @@ impl Task {
         self.last_id
     }
 
-    /// Reads and dispatches once; whether there may be more at once.
+    /// Dispatches and reads once; whether there may be more at once.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        // What came together with the Hello is here already.
+        self.dispatch_all()?;
         self.inbound.buffer().reserve(READ);
         match poll_read_buf(Pin::new(&mut self.stream), cx, self.inbound.buffer()) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0)) => Err(End::Closed),
             Poll::Ready(Ok(_)) => {
                 self.last_heard = Instant::now();
-                while let Some(frame) = self.inbound.next_frame()? {
-                    let (header, payload) = frame.parse()?;
-                    self.dispatch(header, payload)?;
-                }
+                self.ping_sent = None;
+                self.dispatch_all()?;
                 Ok(true)
             }
             Poll::Ready(Err(error)) => Err(End::Io(error)),
         }
+    }
+
+    fn dispatch_all(&mut self) -> Result<(), End> {
+        while let Some(frame) = self.inbound.next_frame()? {
+            let (header, payload) = frame.parse()?;
+            self.dispatch(header, payload)?;
+        }
+        Ok(())
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
@@ -354,29 +429,23 @@ impl Task {
                 self.pending.begin_reply(id, total, &payload);
             }
             Header::Chunk { id } => self.pending.continue_reply(id, &payload),
-            Header::Resolved { id, method, .. } => {
+            Header::Resolved { id, method, fingerprint } => {
                 if let Some(asked) = self.questions.remove(&id) {
-                    let known = Resolution::Known(method);
-                    if let Some(Resolution::Asked(waiting)) = self.methods.insert(asked, known) {
-                        waiting.into_iter().for_each(|request| self.send(request, method));
-                    }
+                    self.resolved(asked, method, Fingerprint(fingerprint));
                 }
             }
             Header::Fail(fail) => {
                 let remote = || remote(&fail, &payload);
                 if let Some(asked) = self.questions.remove(&fail.id) {
-                    if let Some(Resolution::Asked(waiting)) = self.methods.remove(&asked) {
-                        for request in waiting {
-                            request.waiter.answer(Err(Failure::Remote(Box::new(remote()))));
-                        }
-                    }
+                    self.fail_unresolved(&asked, || Failure::Remote(Box::new(remote())));
                     return Ok(());
                 }
                 // The method behind the index is gone or another: ask again for the next call.
                 let stale = fail.not_executed
                     && matches!(fail.status, Status::FailedPrecondition | Status::Unavailable);
-                if let Some(method) = self.calls.remove(&fail.id)
+                if let Some((method, index)) = self.calls.remove(&fail.id)
                     && stale
+                    && matches!(self.methods.get(&method), Some(Resolution::Known(i)) if *i == index)
                 {
                     self.methods.remove(&method);
                 }
@@ -385,17 +454,11 @@ impl Task {
                 self.pending.complete(fail.id, Err(Failure::Remote(Box::new(remote()))));
             }
             Header::GoAway { last_id, message, .. } => {
-                self.going = true;
                 self.open.store(false, Ordering::Release);
                 let reason = format!("the host goes away: {message}");
                 self.pending.fail_beyond(last_id, || not_sent(&reason));
-                for (_, resolution) in self.methods.drain() {
-                    if let Resolution::Asked(waiting) = resolution {
-                        let answer =
-                            |request: Request| request.waiter.answer(Err(not_sent(&reason)));
-                        waiting.into_iter().for_each(answer);
-                    }
-                }
+                self.fail_all_unresolved(|| not_sent(&reason));
+                self.going = Some(reason);
             }
             Header::Ping { nonce } => self.outbound.push(&Header::Pong { nonce }),
             Header::Pong { .. } => {}
@@ -408,14 +471,67 @@ impl Task {
         Ok(())
     }
 
-    fn look_at_the_time(&mut self) -> Result<(), End> {
-        let silent = self.last_heard.elapsed();
-        if silent >= DEAD_AFTER {
-            return Err(End::Silent(silent));
+    /// The host has given a method its index.
+    fn resolved(&mut self, asked: Method, index: u32, served: Fingerprint) {
+        let first_seen = *asked.first_seen.get_or_init(|| served);
+        if asked.fingerprint.is_none() && first_seen != served {
+            // Another endpoint was first, with another signature.
+            let message = format!(
+                "{}: the signature here is another than the first one that this client has met",
+                asked.name
+            );
+            return self.fail_unresolved(&asked, || {
+                Failure::Remote(Box::new(Remote {
+                    status: Status::FailedPrecondition,
+                    message: message.clone(),
+                    not_executed: true,
+                    retry_after: None,
+                    served_wit: Some(String::new()),
+                }))
+            });
         }
-        if silent >= PING_AFTER && self.last_asked < self.last_heard {
-            self.last_asked = Instant::now();
-            self.outbound.push(&Header::Ping { nonce: self.last_id });
+        if let Some(Resolution::Asked(waiting)) =
+            self.methods.insert(asked, Resolution::Known(index))
+        {
+            self.unresolved -= waiting.len();
+            for request in waiting.into_iter().filter(|request| !request.waiter.is_abandoned()) {
+                self.send(request, index);
+            }
+        }
+    }
+
+    fn fail_unresolved(&mut self, asked: &Method, failure: impl Fn() -> Failure) {
+        if let Some(Resolution::Asked(waiting)) = self.methods.remove(asked) {
+            self.unresolved -= waiting.len();
+            waiting.into_iter().for_each(|request| request.waiter.answer(Err(failure())));
+        }
+    }
+
+    fn fail_all_unresolved(&mut self, failure: impl Fn() -> Failure) {
+        let asked: Vec<Method> = self.questions.drain().map(|(_, method)| method).collect();
+        asked.iter().for_each(|method| self.fail_unresolved(method, &failure));
+    }
+
+    fn look_at_the_time(&mut self) -> Result<(), End> {
+        self.cancels_left = (self.cancels_left + CANCELS_PER_LOOK).min(CANCELS);
+        for resolution in self.methods.values_mut() {
+            if let Resolution::Asked(waiting) = resolution {
+                let before = waiting.len();
+                waiting.retain(|request| !request.waiter.is_abandoned());
+                self.unresolved -= before - waiting.len();
+            }
+        }
+        // Only a peer that was asked can be found dead: after a pause of our own process, what it
+        // sent meanwhile lies in the socket and is read before this looks again.
+        match self.ping_sent {
+            Some(sent) if sent.elapsed() >= DEAD_AFTER => {
+                return Err(End::Silent(self.last_heard.elapsed()));
+            }
+            None if self.last_heard.elapsed() >= PING_AFTER => {
+                self.ping_sent = Some(Instant::now());
+                self.outbound.push(&Header::Ping { nonce: self.last_id });
+            }
+            _ => {}
         }
         Ok(())
     }

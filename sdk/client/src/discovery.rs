@@ -23,6 +23,10 @@ const WAIT: Duration = Duration::from_secs(55);
 /// The first and the longest pause before the registry is asked again after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
+/// A registry that has just come up knows nobody yet. For this long, a list that is suddenly empty is
+/// not taken from it: about the time in which every host has declared itself again.
+const DISTRUST: Duration = Duration::from_secs(15);
+
 /// Services that one client follows at most.
 const MAX_SERVICES: usize = 4096;
 
@@ -93,13 +97,9 @@ impl Discovery {
         match known {
             News::List(endpoints) => choose(name, &endpoints),
             News::Failed(error) => Err(self.failed(&error)),
-            News::Nothing => Err(Failure::NoEndpoint {
-                service: name.to_string(),
-                reason: format!(
-                    " that is known: the registry at {} did not answer in time",
-                    self.registry.address()
-                ),
-            }),
+            News::Nothing => {
+                Err(Failure::RegistrySilent { url: self.registry.address().to_owned() })
+            }
         }
     }
 
@@ -121,6 +121,11 @@ impl Discovery {
         let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = followed.get(service) {
             return Ok(known.news.clone());
+        }
+        if followed.len() >= MAX_SERVICES {
+            // Names that stand for nothing, most likely; they can be asked for again.
+            followed
+                .retain(|_, f| matches!(&*f.news.borrow(), News::List(list) if !list.is_empty()));
         }
         if followed.len() >= MAX_SERVICES {
             return Err(Failure::NoEndpoint {
@@ -146,19 +151,41 @@ impl Drop for Followed {
 async fn follow(registry: RegistryClient, service: String, tell: watch::Sender<News>) {
     let mut pauses = pauses();
     let mut index = None;
+    let mut distrust_until: Option<Instant> = None;
     loop {
+        let distrusted =
+            distrust_until.map(|until| until.saturating_duration_since(Instant::now()));
+        let wait = distrusted.map_or(WAIT, |left| left.clamp(BACKOFF.0, WAIT));
         let options =
-            ListOptions { newer_than: index.map(|index| (index, WAIT)), ..Default::default() };
+            ListOptions { newer_than: index.map(|index| (index, wait)), ..Default::default() };
         match registry.endpoints(&service, &options).await {
             Ok(Some(EndpointList { index: newer, endpoints })) => {
                 index = Some(newer);
                 pauses = self::pauses();
-                let known = endpoints.into_iter().map(Known::new).collect();
+                let known: Vec<Known> = endpoints.into_iter().map(Known::new).collect();
+                let had_some = matches!(&*tell.borrow(), News::List(list) if !list.is_empty());
+                let too_early = distrusted.is_some_and(|left| !left.is_zero());
+                if known.is_empty() && had_some && too_early {
+                    continue;
+                }
+                distrust_until = None;
                 tell.send_replace(News::List(Arc::new(known)));
             }
-            Ok(None) => pauses = self::pauses(),
-            Err(error) if is_gone(&error) => index = None,
+            Ok(None) => {
+                pauses = self::pauses();
+                if distrusted.is_some_and(|left| left.is_zero()) {
+                    // It had its time: what it says now, it is believed.
+                    index = None;
+                }
+            }
             Err(error) => {
+                // Whatever answers next may be another life of the registry.
+                distrust_until.get_or_insert_with(|| Instant::now() + DISTRUST);
+                if is_gone(&error) {
+                    index = None;
+                    continue;
+                }
+                distrust_until = Some(Instant::now() + DISTRUST);
                 tracing::debug!(service, %error, "the registry does not answer; the last list stands");
                 tell.send_if_modified(|news| match news {
                     News::List(_) => false,

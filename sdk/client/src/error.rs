@@ -74,6 +74,12 @@ pub enum Failure {
         #[source]
         source: std::sync::Arc<RegistryError>,
     },
+    /// The registry has not answered within the call's time.
+    #[error("the registry at {url} did not answer in time")]
+    RegistrySilent {
+        /// Which registry.
+        url: String,
+    },
     /// The service has no such method, or none that can be called.
     #[error("{0}")]
     Method(String),
@@ -172,7 +178,9 @@ impl Failure {
             | Failure::Connect(_)
             | Failure::ConnectionLost { .. } => Status::Unavailable,
             Failure::NoEndpoint { .. } => Status::NotFound,
-            Failure::DeadlineExceeded { .. } => Status::DeadlineExceeded,
+            Failure::DeadlineExceeded { .. } | Failure::RegistrySilent { .. } => {
+                Status::DeadlineExceeded
+            }
             Failure::TooLarge { .. } => Status::ResourceExhausted,
             Failure::Remote(remote) => remote.status,
         }

@@ -25,17 +25,33 @@ pub(crate) struct Ticket {
 pub(crate) struct Waiter {
     answer: oneshot::Sender<Answer>,
     id: Arc<AtomicU64>,
+    /// Asking has no effect, so it may be asked again whatever became of it.
+    harmless: bool,
+}
+
+/// Whether a request was handed to the host.
+pub(crate) struct Sent(Arc<AtomicU64>);
+
+impl Sent {
+    pub(crate) fn yet(&self) -> bool {
+        self.0.load(Ordering::SeqCst) != 0
+    }
 }
 
 /// Both sides of a request that is not sent yet.
-pub(crate) fn ticket(cancels: mpsc::UnboundedSender<u64>) -> (Ticket, Waiter) {
+pub(crate) fn ticket(cancels: mpsc::UnboundedSender<u64>, harmless: bool) -> (Ticket, Waiter) {
     let (send, receive) = oneshot::channel();
     let id = Arc::new(AtomicU64::new(0));
     let ticket = Ticket { answer: receive, id: id.clone(), cancels, answered: false };
-    (ticket, Waiter { answer: send, id })
+    (ticket, Waiter { answer: send, id, harmless })
 }
 
 impl Ticket {
+    /// Tells whether the request was sent, also once the ticket is gone.
+    pub(crate) fn sent(&self) -> Sent {
+        Sent(self.id.clone())
+    }
+
     /// Waits for the answer.
     pub(crate) async fn answer(mut self) -> Answer {
         let answer = (&mut self.answer).await;
@@ -144,6 +160,14 @@ impl Pending {
     pub(crate) fn cancel(&mut self, id: u64) -> bool {
         self.replies.discard(id);
         self.waiting.remove(&id).is_some()
+    }
+
+    /// Fails all calls: the connection is gone, and nobody knows what became of them.
+    pub(crate) fn lose(&mut self, reason: &str) {
+        for (_, waiter) in self.waiting.drain() {
+            let not_executed = waiter.harmless;
+            waiter.answer(Err(Failure::ConnectionLost { reason: reason.to_owned(), not_executed }));
+        }
     }
 
     /// Fails all calls beyond an id.

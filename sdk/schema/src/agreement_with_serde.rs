@@ -242,13 +242,15 @@ fn json_input_is_read_in_any_spelling() {
     object.insert("few".into(), json!(["BC", "d"]));
     object.insert("small".into(), json!([255.0, -128]));
     let mut bytes = Vec::new();
-    let result = value_from_json(service.types(), ty, &json, &mut bytes);
-    // "BC" is one word in kebab-case: names match whole.
-    assert!(result.unwrap_err().to_string().starts_with("few: expected flags { a, b-c, d }"));
-    json["few"] = json!(["bC", "D"]);
-    let mut bytes = Vec::new();
     value_from_json(service.types(), ty, &json, &mut bytes).unwrap();
     assert_eq!(bytes, postcard::to_stdvec(&sample()).unwrap());
+    json["few"] = json!(["bCd"]);
+    let error = value_from_json(service.types(), ty, &json, &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().starts_with("few: expected flags { a, b-c, d }"), "{error}");
+    json["few"] = json!(["d"]);
+    json["Few"] = json!(["d"]);
+    let error = value_from_json(service.types(), ty, &json, &mut Vec::new()).unwrap_err();
+    assert_eq!(error.to_string(), "few: the field is given twice");
 }
 
 #[test]
@@ -314,6 +316,18 @@ fn a_bare_word_serves_where_the_type_is_a_string() {
     assert_eq!(text(0, "7"), Ok(json!(7)));
     let error = text(0, "seven").unwrap_err().to_string();
     assert!(error.starts_with("a: expected u8 as JSON: expected value"), "{error}");
+}
+
+#[test]
+fn json_that_names_make_endless_is_cut_off() {
+    let mut types = crate::Types::default();
+    let long = types.add(crate::Type::Enum(vec!["x".repeat(100_000)])).unwrap();
+    let list = types.add(crate::Type::List(long)).unwrap();
+    let mut bytes = Vec::new();
+    crate::encoding::put_unsigned(&mut bytes, 100_000);
+    bytes.extend([0; 100_000]);
+    let error = value_to_json(&types, list, &bytes).unwrap_err();
+    assert!(error.to_string().contains("as JSON it takes more than"), "{error}");
 }
 
 proptest! {

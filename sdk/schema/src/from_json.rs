@@ -6,7 +6,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
 use crate::encoding::{put_bytes, put_char, put_flags, put_signed, put_unsigned};
-use crate::name::same_name;
+use crate::name::find_name;
 use crate::{Param, Type, TypeId, Types, ValueError};
 
 /// The arguments of a call: one JSON value for each parameter.
@@ -47,7 +47,11 @@ pub fn argument_from_text(types: &Types, param: &Param, text: &str) -> Result<Va
         (Type::String | Type::Char, Ok(Value::String(_))) => false,
         (Type::String | Type::Char, Ok(Value::Null)) => !matches!(types[param.ty], Type::Option(_)),
         (Type::String | Type::Char, _) => true,
-        (Type::Enum(_) | Type::Variant(_) | Type::Bytes, Err(_)) => true,
+        // Base64 can look like a number, or like `true`.
+        (Type::Bytes, Ok(Value::String(_) | Value::Array(_))) => false,
+        (Type::Bytes, Ok(Value::Null)) => !matches!(types[param.ty], Type::Option(_)),
+        (Type::Bytes, _) => true,
+        (Type::Enum(_) | Type::Variant(_), Err(_)) => true,
         _ => false,
     };
     if word {
@@ -156,15 +160,16 @@ impl Encoder<'_> {
             (Type::Record(fields), Value::Object(object)) => self.record(id, fields, object)?,
             (Type::Variant(cases), _) => {
                 let (name, payload) = self.case(id, value)?;
-                let found = (0u64..).zip(cases).find(|(_, case)| same_name(&case.name, name));
-                let (index, case) = found.ok_or_else(|| self.mismatch(id, value))?;
-                put_unsigned(self.out, index);
+                let index = find_name(cases.iter().map(|case| &case.name[..]), name)
+                    .ok_or_else(|| self.mismatch(id, value))?;
+                let case = &cases[index];
+                put_unsigned(self.out, index as u64);
                 self.payload(id, value, &case.name, case.ty, payload)?;
             }
             (Type::Enum(names), Value::String(text)) => {
-                let found = (0u64..).zip(names).find(|(_, known)| same_name(known, text));
-                let (index, _) = found.ok_or_else(|| self.mismatch(id, value))?;
-                put_unsigned(self.out, index);
+                let index = find_name(names.iter().map(String::as_str), text)
+                    .ok_or_else(|| self.mismatch(id, value))?;
+                put_unsigned(self.out, index as u64);
             }
             (Type::Option(_), Value::Null) => self.out.push(0),
             (Type::Option(some), _) => {
@@ -181,10 +186,10 @@ impl Encoder<'_> {
             }
             (Type::Result { ok, err }, _) => {
                 let (name, payload) = self.case(id, value)?;
-                let (index, ty) = match name {
-                    _ if same_name("ok", name) => (0, ok),
-                    _ if same_name("err", name) => (1, err),
-                    _ => return Err(self.mismatch(id, value)),
+                let (index, ty) = match find_name(["ok", "err"].into_iter(), name) {
+                    Some(0) => (0, ok),
+                    Some(_) => (1, err),
+                    None => return Err(self.mismatch(id, value)),
                 };
                 self.out.push(index);
                 self.payload(id, value, name, *ty, payload)?;
@@ -194,7 +199,7 @@ impl Encoder<'_> {
                 for flag in values {
                     let index = flag
                         .as_str()
-                        .and_then(|flag| names.iter().position(|known| same_name(known, flag)));
+                        .and_then(|flag| find_name(names.iter().map(String::as_str), flag));
                     set[index.ok_or_else(|| self.mismatch(id, value))?] = true;
                 }
                 put_flags(self.out, &set);
@@ -210,35 +215,30 @@ impl Encoder<'_> {
         fields: &[crate::Field],
         object: &serde_json::Map<String, Value>,
     ) -> Result<(), ValueError> {
-        let mut taken = 0;
-        for field in fields {
-            let mut matching = object.iter().filter(|(name, _)| same_name(name, &field.name));
-            let value = match (matching.next(), matching.next()) {
-                (Some((_, value)), None) => {
-                    taken += 1;
-                    value
-                }
-                (Some(_), Some(_)) => {
-                    return Err(ValueError::new("the field is given twice").within(&field.name));
-                }
+        let mut given: Vec<Option<&Value>> = vec![None; fields.len()];
+        for (name, value) in object {
+            let Some(index) = find_name(fields.iter().map(|field| &field.name[..]), name) else {
+                let notation = self.types.notation(id);
+                let problem = format!("there is no such field in {notation}");
+                return Err(ValueError::new(problem).within(name));
+            };
+            if given[index].replace(value).is_some() {
+                let name = &fields[index].name;
+                return Err(ValueError::new("the field is given twice").within(name));
+            }
+        }
+        for (field, given) in fields.iter().zip(given) {
+            let value = match given {
+                Some(value) => value,
                 // What is left out is none, where the type has a none.
-                (None, _) if matches!(self.types[field.ty], Type::Option(_)) => &Value::Null,
-                (None, _) => {
-                    let missing =
-                        format!("the field is missing ({})", self.types.notation(field.ty));
-                    return Err(ValueError::new(missing).within(&field.name));
+                None if matches!(self.types[field.ty], Type::Option(_)) => &Value::Null,
+                None => {
+                    let notation = self.types.notation(field.ty);
+                    let problem = format!("the field is missing ({notation})");
+                    return Err(ValueError::new(problem).within(&field.name));
                 }
             };
             self.value(field.ty, value).map_err(|e| e.within(&field.name))?;
-        }
-        if taken < object.len() {
-            let known = |name: &str| fields.iter().any(|field| same_name(&field.name, name));
-            let name = object.keys().find(|name| !known(name)).map_or("", |name| name);
-            return Err(ValueError::new(format!(
-                "there is no such field in {}",
-                self.types.notation(id)
-            ))
-            .within(name));
         }
         Ok(())
     }

@@ -12,9 +12,24 @@ pub fn kebab(name: &str) -> String {
     name.to_kebab_case()
 }
 
-/// Whether two spellings mean the same name. WIT itself allows words in capitals (`get-HTTP`).
-pub(crate) fn same_name(one: &str, other: &str) -> bool {
-    one == other || kebab(one) == kebab(other)
+/// Which of `names` a spelling means: the same one, or else the one that is the same in kebab-case
+/// (WIT allows words in capitals, `get-HTTP`), or else the only one of the same letters and digits:
+/// how `pos-x-y` is divided cannot be told from `posXY`.
+pub(crate) fn find_name<'n>(
+    names: impl Iterator<Item = &'n str> + Clone,
+    wanted: &str,
+) -> Option<usize> {
+    if let Some(exact) = names.clone().position(|name| name == wanted) {
+        return Some(exact);
+    }
+    let wanted_kebab = kebab(wanted);
+    if let Some(same) = names.clone().position(|name| kebab(name) == wanted_kebab) {
+        return Some(same);
+    }
+    let letters = |name: &str| name.replace(['-', '_'], "").to_lowercase();
+    let wanted = letters(wanted);
+    let mut alike = names.enumerate().filter(|(_, name)| letters(name) == wanted);
+    alike.next().map(|(index, _)| index).filter(|_| alike.next().is_none())
 }
 
 /// A WIT name as a field of a JSON object: `word-counts` is `wordCounts`.
@@ -29,6 +44,9 @@ pub fn net_rpc(name: &str) -> String {
     name.to_upper_camel_case()
 }
 
+/// The longest name of a service or method, in bytes: what the wire protocol carries.
+const MAX_NAME: usize = 512;
+
 /// A name that names nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -41,6 +59,9 @@ pub enum NameError {
     /// Nothing there.
     #[error("a service's name is empty")]
     Empty,
+    /// Longer than any name may be.
+    #[error("a name of {0} bytes; at most {MAX_NAME} are allowed")]
+    TooLong(usize),
 }
 
 /// A service's name, whole or in part: what is left out matches anything.
@@ -60,6 +81,9 @@ impl ServiceName {
     /// # Errors
     /// On an empty name or a version that is none.
     pub fn parse(name: &str) -> Result<Self, NameError> {
+        if name.len() > MAX_NAME {
+            return Err(NameError::TooLong(name.len()));
+        }
         let (path, version) = match name.split_once('@') {
             Some((path, version)) => {
                 let version =
@@ -120,6 +144,9 @@ impl MethodPath {
     /// # Errors
     /// When there is no dot, a side is empty or the version is none.
     pub fn parse(name: &str) -> Result<Self, NameError> {
+        if name.len() > MAX_NAME {
+            return Err(NameError::TooLong(name.len()));
+        }
         let not_a_method = || NameError::NotAMethod(name.to_owned());
         let (service, method) = name.rsplit_once('.').ok_or_else(not_a_method)?;
         let method = kebab(method);
@@ -178,6 +205,19 @@ mod tests {
             MethodPath::parse("arith").unwrap_err().to_string(),
             "'arith' is not a method: write SERVICE.METHOD, for example arith.multiply"
         );
+    }
+
+    #[test]
+    fn a_spelling_finds_the_name_that_it_came_from() {
+        let names = ["a-bc", "ab-c", "pos-x-y", "dim-2", "get-HTTP"];
+        let find = |wanted: &str| find_name(names.into_iter(), wanted);
+        for (index, name) in names.iter().enumerate() {
+            assert_eq!(find(name), Some(index), "{name}");
+            assert_eq!(find(&lower_camel(name)), Some(index), "{name}");
+            assert_eq!(find(&net_rpc(name)), Some(index), "{name}");
+        }
+        assert_eq!(find("ABC"), None, "it could be either of two");
+        assert!(MethodPath::parse(&format!("a.{}", "b".repeat(600))).is_err());
     }
 
     #[test]

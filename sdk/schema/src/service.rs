@@ -1,7 +1,7 @@
 //! A service: what can be called, and with what.
 
 use crate::fingerprint::Digests;
-use crate::name::same_name;
+use crate::name::find_name;
 use crate::{Fingerprint, ServiceName, Type, TypeId, Types};
 
 /// One WIT interface that a plugin exports.
@@ -111,7 +111,8 @@ impl Service {
     /// The method of this name, in any spelling.
     #[must_use]
     pub fn method(&self, name: &str) -> Option<&Method> {
-        self.methods.iter().find(|method| same_name(&method.name, name))
+        let index = find_name(self.methods.iter().map(|method| &method.name[..]), name)?;
+        self.methods.get(index)
     }
 
     /// Of all callable methods: two services with the same one can stand in for each other.

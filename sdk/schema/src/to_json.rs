@@ -6,6 +6,10 @@ use base64::prelude::BASE64_STANDARD;
 use crate::encoding::Reader;
 use crate::{Type, TypeId, Types, ValueError, lower_camel};
 
+/// The longest JSON that is written, in bytes. Names of cases and fields are written out, so a few
+/// bytes of postcard can stand for any number of them.
+const MAX_JSON: usize = 128 * 1024 * 1024;
+
 /// How a call ended, as far as the application is concerned; both sides hold JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -60,6 +64,9 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn value(&mut self, ty: TypeId) -> Result<(), ValueError> {
+        if self.out.len() > MAX_JSON {
+            return Err(ValueError::new(format!("as JSON it takes more than {MAX_JSON} bytes")));
+        }
         match &self.types[ty] {
             Type::Bool => {
                 let text = if self.reader.bool()? { "true" } else { "false" };

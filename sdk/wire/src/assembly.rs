@@ -121,6 +121,12 @@ impl<T> Assembler<T> {
         ids
     }
 
+    /// Bytes that all unfinished payloads were announced with.
+    #[must_use]
+    pub fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
     /// Payloads that are not complete.
     #[must_use]
     pub fn len(&self) -> usize {

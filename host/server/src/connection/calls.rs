@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -22,16 +23,41 @@ type Outcome = Result<Bytes, Failure>;
 
 /// Calls that did not finish where they arrived. Dropped, it ends them all.
 pub(super) struct Calls {
-    running: HashMap<u64, AbortHandle>,
+    running: HashMap<u64, Running>,
+    /// Bytes of their arguments.
+    held: u64,
+    held_by_all: Arc<AtomicU64>,
     /// Never more messages than calls: each sends one.
     finished: mpsc::UnboundedReceiver<(u64, Outcome)>,
     finish: mpsc::UnboundedSender<(u64, Outcome)>,
 }
 
+struct Running {
+    task: AbortHandle,
+    held: u64,
+}
+
+/// The share of one call in what all calls hold; given back when its task ends, by whatever way.
+struct Share {
+    bytes: u64,
+    of: Arc<AtomicU64>,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 impl Calls {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(held_by_all: Arc<AtomicU64>) -> Self {
         let (finish, finished) = mpsc::unbounded_channel();
-        Calls { running: HashMap::new(), finished, finish }
+        Calls { running: HashMap::new(), held: 0, held_by_all, finished, finish }
+    }
+
+    /// Bytes of arguments of the calls that are running.
+    pub(super) fn held(&self) -> u64 {
+        self.held
     }
 
     pub(super) fn len(&self) -> usize {
@@ -52,18 +78,23 @@ impl Calls {
         deadline: Instant,
     ) -> Option<Outcome> {
         let Callee { plugin, method, name } = callee;
+        let held = arguments.len() as u64;
         let mut call = Box::pin(plugin.call(method, arguments, deadline));
         // A guest that computes for longer than a tick yields, so this is bounded.
         if let Poll::Ready(result) = call.as_mut().poll(cx) {
             return Some(outcome(&name, result));
         }
         let finish = self.finish.clone();
+        self.held += held;
+        self.held_by_all.fetch_add(held, Ordering::Relaxed);
+        let share = Share { bytes: held, of: self.held_by_all.clone() };
         let task = tokio::spawn(async move {
+            let _share = share;
             let outcome = outcome(&name, call.await);
             // The connection may be gone.
             let _ = finish.send((id, outcome));
         });
-        self.running.insert(id, task.abort_handle());
+        self.running.insert(id, Running { task: task.abort_handle(), held });
         None
     }
 
@@ -73,7 +104,7 @@ impl Calls {
             match self.finished.poll_recv(cx) {
                 Poll::Ready(Some((id, outcome))) => {
                     // One that was cancelled while it finished is not answered.
-                    if self.running.remove(&id).is_some() {
+                    if self.forget(id).is_some() {
                         return Poll::Ready((id, outcome));
                     }
                 }
@@ -85,15 +116,21 @@ impl Calls {
 
     /// Ends a call; its guest is stopped and its instance dropped.
     pub(super) fn cancel(&mut self, id: u64) {
-        if let Some(task) = self.running.remove(&id) {
+        if let Some(task) = self.forget(id) {
             task.abort();
         }
+    }
+
+    fn forget(&mut self, id: u64) -> Option<AbortHandle> {
+        let Running { task, held } = self.running.remove(&id)?;
+        self.held -= held;
+        Some(task)
     }
 }
 
 impl Drop for Calls {
     fn drop(&mut self) {
-        self.running.values().for_each(AbortHandle::abort);
+        self.running.values().for_each(|running| running.task.abort());
     }
 }
 

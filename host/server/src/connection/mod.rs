@@ -12,10 +12,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
@@ -35,6 +37,9 @@ const READ: usize = 64 * 1024;
 /// Reads in a row before what they caused is written.
 const READS: usize = 4;
 
+/// How long calls may run on the connection's own task before others have their turn.
+const TURN: Duration = Duration::from_millis(2);
+
 /// While more than this waits to be written, nothing is read: a peer that does not listen is not
 /// listened to.
 const OUTBOUND_PAUSE: usize = 1024 * 1024;
@@ -43,7 +48,10 @@ const OUTBOUND_PAUSE: usize = 1024 * 1024;
 const OUTBOUND_MAX: usize = 64 * 1024 * 1024;
 
 /// Arguments that arrive in chunks, all unfinished ones of a connection together.
-const UNFINISHED_MAX: u64 = 64 * 1024 * 1024;
+const UNFINISHED_MAX: u64 = HELD_MAX;
+
+/// Arguments of one connection's calls that are not answered yet, arriving ones included.
+const HELD_MAX: u64 = 64 * 1024 * 1024;
 
 /// How often time is looked at: idle connections, stalled writes, arguments that never end.
 const LOOK: Duration = Duration::from_millis(500);
@@ -98,10 +106,24 @@ pub(crate) async fn serve(
         })
         .await
     };
+    if connection.said_why {
+        // With input left unread, closing would reset the connection, and the peer might lose the
+        // last words: it is let finish.
+        let discard = tokio::time::timeout(LAST_WORDS, discard(&mut connection.stream));
+        let _ = discard.await;
+    }
     match end {
         End::Closed => tracing::debug!(%peer, "a connection ended"),
         End::Failed(error) => tracing::debug!(%peer, %error, "a connection broke"),
     }
+}
+
+/// Closes our side and reads the other to its end.
+async fn discard(stream: &mut TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut discarded = [0; 4096];
+    while stream.read(&mut discarded).await? > 0 {}
+    Ok(())
 }
 
 /// How a connection came to its end.
@@ -119,7 +141,7 @@ enum Read {
     /// To what has to be written first.
     Paused,
     /// To the end of its turn.
-    More,
+    TurnOver,
 }
 
 struct Connection {
@@ -140,7 +162,9 @@ struct Connection {
     going: Option<u64>,
     /// Set once nothing more is read: what is queued is written, and that is the end.
     closing: Option<Instant>,
-    last_heard: Instant,
+    /// Whether a GoAway says why it closes.
+    said_why: bool,
+    last_used: Instant,
     last_written: Instant,
 }
 
@@ -165,13 +189,14 @@ impl Connection {
             outbound,
             assembler: Assembler::new(shared.config.max_message, UNFINISHED_MAX),
             methods: Methods::default(),
-            calls: Calls::new(),
+            calls: Calls::new(shared.held.clone()),
             last_id: 0,
             max_reply: opened.negotiated.max_message,
             cancels_left: calls::CANCELS,
             going: None,
             closing: None,
-            last_heard: now,
+            said_why: false,
+            last_used: now,
             last_written: now,
             shared,
         }
@@ -199,7 +224,12 @@ impl Connection {
                 // Nothing wakes this task for what it does not read, so if writing has made room
                 // by now, it must go on reading itself.
                 Read::Paused if self.is_paused() => return Poll::Pending,
-                Read::Paused | Read::More => {}
+                Read::Paused => {}
+                Read::TurnOver => {
+                    // Others run first.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -209,26 +239,35 @@ impl Connection {
         self.closing.is_some() || self.outbound.queued() > OUTBOUND_PAUSE
     }
 
-    /// Reads and dispatches, a bounded number of times.
+    /// Dispatches and reads, for a bounded time.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<Read, End> {
+        let turn_ends = Instant::now() + TURN;
         for _ in 0..READS {
+            // What was read before, with the Hello or in an earlier turn, comes first.
+            match self.dispatch_all(cx, turn_ends) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Read::TurnOver),
+                Err(error) => self.close(error.code(), &error.to_string()),
+            }
             if self.is_paused() {
                 return Ok(Read::Paused);
             }
             self.inbound.buffer().reserve(READ);
             match poll_read_buf(Pin::new(&mut self.stream), cx, self.inbound.buffer()) {
                 Poll::Pending => return Ok(Read::Drained),
-                Poll::Ready(Ok(0)) => return Err(End::Closed),
-                Poll::Ready(Ok(_)) => {
-                    self.last_heard = Instant::now();
-                    if let Err(error) = self.dispatch_all(cx) {
-                        self.close(GoAwayCode::Protocol, &error.to_string());
-                    }
-                }
+                Poll::Ready(Ok(0)) => self.end_of_input(),
+                Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Err(End::Failed(error)),
             }
         }
-        Ok(Read::More)
+        Ok(Read::TurnOver)
+    }
+
+    /// The peer has closed its side, and most likely all of it. What runs for it is stopped; what is
+    /// answered already is still sent.
+    fn end_of_input(&mut self) {
+        self.calls = Calls::new(self.shared.held.clone());
+        self.closing.get_or_insert_with(Instant::now);
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -244,14 +283,28 @@ impl Connection {
         Ok(())
     }
 
-    fn dispatch_all(&mut self, cx: &mut Context<'_>) -> Result<(), Violation> {
-        while self.closing.is_none()
+    /// Dispatches the frames that were read; whether it came to the last one.
+    fn dispatch_all(
+        &mut self,
+        cx: &mut Context<'_>,
+        turn_ends: Instant,
+    ) -> Result<bool, Violation> {
+        while !self.is_paused()
             && let Some(frame) = self.inbound.next_frame()?
         {
             let (header, payload) = frame.parse()?;
+            let now = Instant::now();
+            if !matches!(header, Header::Ping { .. } | Header::Pong { .. }) {
+                // Keeping alive is not using.
+                self.last_used = now;
+            }
             self.dispatch(cx, header, payload)?;
+            // A quick call runs to its end in here; many of them must not hold up everyone else.
+            if now >= turn_ends {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn dispatch(
@@ -268,7 +321,11 @@ impl Connection {
                 // Checked: what a peer says can be any number.
                 let timeout = timeout.duration().map_or(cap, |timeout| timeout.min(cap));
                 let deadline = now.checked_add(timeout).unwrap_or(now);
-                if let Some(failure) = self.refusal(id) {
+                let len = match body {
+                    Body::Whole => payload.len() as u64,
+                    Body::Chunked(total) => total,
+                };
+                if let Some(failure) = self.refusal(id, len) {
                     self.fail(id, &failure);
                     return Ok(());
                 }
@@ -327,10 +384,23 @@ impl Connection {
     }
 
     /// Why a new call cannot be taken, if it cannot.
-    fn refusal(&self, id: u64) -> Option<Failure> {
+    fn refusal(&self, id: u64, len: u64) -> Option<Failure> {
         if self.going.is_some_and(|last| id > last) {
             let message = "the host shuts down: call another";
             return Some(Failure::refused(Status::Unavailable, message));
+        }
+        let held = self.calls.held().saturating_add(self.assembler.reserved());
+        // One call of any size that is allowed at all always has room.
+        if held > 0 && held.saturating_add(len) > HELD_MAX {
+            let message = format!(
+                "the arguments of this connection's calls in flight would take more than {HELD_MAX} bytes"
+            );
+            return Some(Failure::refused(Status::ResourceExhausted, message).retry_after(50));
+        }
+        let all = self.shared.held.load(Ordering::Relaxed);
+        if all > 0 && all.saturating_add(len) > self.shared.config.max_held {
+            let message = "the arguments of all calls in flight take as much memory as this host has for them";
+            return Some(Failure::refused(Status::ResourceExhausted, message).retry_after(100));
         }
         let max = self.shared.config.max_calls as usize;
         if self.calls.len() + self.assembler.len() >= max {
@@ -435,6 +505,7 @@ impl Connection {
     fn close(&mut self, code: GoAwayCode, message: &str) {
         if self.closing.is_none() {
             self.closing = Some(Instant::now());
+            self.said_why = true;
             let message = &message[..message.floor_char_boundary(wharf_wire::limits::MESSAGE)];
             self.outbound.push(&Header::GoAway { last_id: self.last_id, code, message });
         }
@@ -450,7 +521,7 @@ impl Connection {
         }
         let idle =
             self.calls.is_empty() && self.assembler.is_empty() && !self.outbound.has_remaining();
-        if idle && now.duration_since(self.last_heard) >= self.shared.config.idle_timeout {
+        if idle && now.duration_since(self.last_used) >= self.shared.config.idle_timeout {
             self.close(GoAwayCode::Idle, "the connection was idle for too long: connect again");
         }
         let stalled =
@@ -460,6 +531,15 @@ impl Connection {
             // Nobody listens: what is queued will not be heard.
             self.closing = Some(now);
             self.outbound = Outbound::new(wharf_wire::limits::CHUNK);
+        }
+    }
+}
+
+impl Violation {
+    fn code(&self) -> GoAwayCode {
+        match self {
+            Violation::Cancels => GoAwayCode::Overload,
+            _ => GoAwayCode::Protocol,
         }
     }
 }

@@ -10,8 +10,9 @@ use super::Refused;
 
 /// Refuses changes that a browser sends on behalf of another origin.
 ///
-/// Browsers say so themselves, in `Sec-Fetch-Site` or `Origin`; programs send neither. The classic
-/// calls are changes even as a GET.
+/// Browsers say so themselves, in `Sec-Fetch-Site`, `Origin` or `Referer`; programs send none of
+/// them. The classic calls are changes even as a GET. (A page may keep all three back for a plain
+/// GET to an address that is not loopback; who may write at all is for tokens to say.)
 pub(super) async fn refuse(request: Request, next: Next) -> Response {
     let reads = request.method() == Method::GET
         && !matches!(request.uri().path(), "/register" | "/heartbeat");
@@ -27,11 +28,10 @@ fn from_elsewhere(headers: &HeaderMap) -> bool {
     if site.is_some_and(|site| site != b"same-origin" && site != b"none") {
         return true;
     }
-    let Some(origin) = headers.get(header::ORIGIN) else { return false };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let of_origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    match (of_origin, host) {
-        (Some((_, of_origin)), Some(host)) => of_origin != host,
-        _ => true,
-    }
+    [header::ORIGIN, header::REFERER].iter().filter_map(|name| headers.get(name)).any(|from| {
+        let from = from.to_str().ok().and_then(|from| from.split_once("://"));
+        let from = from.map(|(_, rest)| rest.split('/').next().unwrap_or_default());
+        from.is_none() || from != host
+    })
 }

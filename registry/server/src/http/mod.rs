@@ -46,11 +46,11 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let Refused(problem) = self;
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
-        let shutting_down = problem.code == Code::ShuttingDown;
+        let later = matches!(problem.code, Code::Full | Code::ShuttingDown);
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if shutting_down {
+        if later {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
