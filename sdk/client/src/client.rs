@@ -14,10 +14,11 @@ use wharf_schema::{
     result_to_json,
 };
 
-use crate::connection::{Deadline, Method, Question};
+use crate::connection::{Deadline, Question};
 use crate::discovery::Discovery;
 use crate::endpoints::Endpoints;
 use crate::error::{CallError, Failure};
+use crate::methods::Method;
 
 /// How long a call may take unless told otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use wharf_wire::{
 };
 
 use crate::error::{ConnectError, Failure, Remote};
+use crate::methods::{Method, Methods, Resolved};
 use crate::opening::{self, Opened};
 use crate::pending::{Pending, Waiter, ticket};
 
@@ -82,37 +83,6 @@ pub(crate) enum Question {
     Call { method: Method, arguments: Bytes },
     /// A service's description.
     Describe { service: Arc<str> },
-}
-
-/// A method as a caller means it: each is resolved once per connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Method {
-    pub(crate) name: Arc<str>,
-    /// What the caller says that it was built against.
-    pub(crate) fingerprint: Option<Fingerprint>,
-    /// What the first answer was about, for callers that do not say: bytes made for one signature
-    /// are never sent to another, not even after a replacement or at another endpoint.
-    pub(crate) first_seen: Arc<OnceLock<Fingerprint>>,
-}
-
-impl Method {
-    fn wanted(&self) -> Option<Fingerprint> {
-        self.fingerprint.or_else(|| self.first_seen.get().copied())
-    }
-}
-
-impl PartialEq for Method {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.name, self.fingerprint) == (&other.name, other.fingerprint)
-    }
-}
-
-impl Eq for Method {}
-
-impl std::hash::Hash for Method {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        (&self.name, self.fingerprint).hash(state);
-    }
 }
 
 impl Connection {
@@ -183,14 +153,6 @@ enum Took {
     NoRoom,
 }
 
-/// What is known of a method on this connection.
-enum Resolution {
-    /// Calls use this index.
-    Known(u32),
-    /// It is asked for; these wait for the answer.
-    Asked(Vec<Request>),
-}
-
 struct Task {
     stream: TcpStream,
     inbound: Inbound,
@@ -199,11 +161,7 @@ struct Task {
     cancels: mpsc::UnboundedReceiver<u64>,
     open: Arc<AtomicBool>,
     pending: Pending,
-    /// Resolutions that were asked for, by the id of the question.
-    questions: HashMap<u64, Method>,
-    methods: HashMap<Method, Resolution>,
-    /// Requests that wait for a resolution.
-    unresolved: usize,
+    methods: Methods<Request>,
     /// Which method a call is of, and under which index: it may turn out to be stale.
     calls: HashMap<u64, (Method, u32)>,
     last_id: u64,
@@ -232,9 +190,7 @@ impl Task {
             cancels,
             open,
             pending: Pending::new(limits::MAX_MESSAGE, UNFINISHED_MAX),
-            questions: HashMap::new(),
-            methods: HashMap::new(),
-            unresolved: 0,
+            methods: Methods::new(),
             cancels_left: CANCELS,
             ping_sent: None,
             calls: HashMap::new(),
@@ -262,7 +218,7 @@ impl Task {
         let reason = self.going.take().unwrap_or_else(|| end.to_string());
         self.requests.close();
         self.pending.lose(&reason);
-        self.fail_all_unresolved(|| not_sent(&reason));
+        answer_all(self.methods.give_up_all(), || not_sent(&reason));
         while let Some(request) = self.requests.recv().await {
             request.waiter.answer(Err(not_sent(&reason)));
         }
@@ -293,7 +249,7 @@ impl Task {
 
     /// Whether the host takes more calls, and the socket more bytes.
     fn has_room(&self) -> bool {
-        self.pending.len() + self.unresolved < self.max_calls
+        self.pending.len() + self.methods.waiting() < self.max_calls
             && self.outbound.queued() <= OUTBOUND_PAUSE
     }
 
@@ -329,25 +285,18 @@ impl Task {
         if request.waiter.is_abandoned() {
             return;
         }
-        let Question::Call { method, .. } = &request.question else { return self.send(request, 0) };
-        match self.methods.get_mut(method) {
-            Some(Resolution::Known(index)) => {
-                let index = *index;
-                self.send(request, index);
-            }
-            Some(Resolution::Asked(waiting)) => {
-                waiting.push(request);
-                self.unresolved += 1;
-            }
-            None => {
-                let method = method.clone();
-                let id = self.next_id();
-                self.unresolved += 1;
-                let fingerprint = method.wanted().map(|fingerprint| fingerprint.0);
-                self.outbound.push(&Header::Resolve { id, name: &method.name, fingerprint });
-                self.questions.insert(id, method.clone());
-                self.methods.insert(method, Resolution::Asked(vec![request]));
-            }
+        let Question::Call { method, .. } = &request.question else {
+            return self.send(request, 0);
+        };
+        if let Some(index) = self.methods.index(method) {
+            return self.send(request, index);
+        }
+        let method = method.clone();
+        if self.methods.wait(method.clone(), request) {
+            let id = self.next_id();
+            let fingerprint = method.wanted().map(|fingerprint| fingerprint.0);
+            self.outbound.push(&Header::Resolve { id, name: &method.name, fingerprint });
+            self.methods.asked(id, method);
         }
     }
 
@@ -430,14 +379,24 @@ impl Task {
             }
             Header::Chunk { id } => self.pending.continue_reply(id, &payload),
             Header::Resolved { id, method, fingerprint } => {
-                if let Some(asked) = self.questions.remove(&id) {
-                    self.resolved(asked, method, Fingerprint(fingerprint));
+                match self.methods.resolved(id, method, Fingerprint(fingerprint)) {
+                    Some(Resolved::Send(requests)) => {
+                        for request in requests {
+                            if !request.waiter.is_abandoned() {
+                                self.send(request, method);
+                            }
+                        }
+                    }
+                    Some(Resolved::Mismatch(requests, method)) => {
+                        answer_all(requests, || mismatch(&method));
+                    }
+                    None => {}
                 }
             }
             Header::Fail(fail) => {
                 let remote = || remote(&fail, &payload);
-                if let Some(asked) = self.questions.remove(&fail.id) {
-                    self.fail_unresolved(&asked, || Failure::Remote(Box::new(remote())));
+                if let Some(requests) = self.methods.refused(fail.id) {
+                    answer_all(requests, || Failure::Remote(Box::new(remote())));
                     return Ok(());
                 }
                 // The method behind the index is gone or another: ask again for the next call.
@@ -445,9 +404,8 @@ impl Task {
                     && matches!(fail.status, Status::FailedPrecondition | Status::Unavailable);
                 if let Some((method, index)) = self.calls.remove(&fail.id)
                     && stale
-                    && matches!(self.methods.get(&method), Some(Resolution::Known(i)) if *i == index)
                 {
-                    self.methods.remove(&method);
+                    self.methods.stale(&method, index);
                 }
                 // What is left of its arguments need not be sent.
                 self.outbound.abandon(fail.id);
@@ -457,7 +415,7 @@ impl Task {
                 self.open.store(false, Ordering::Release);
                 let reason = format!("the host goes away: {message}");
                 self.pending.fail_beyond(last_id, || not_sent(&reason));
-                self.fail_all_unresolved(|| not_sent(&reason));
+                answer_all(self.methods.give_up_all(), || not_sent(&reason));
                 self.going = Some(reason);
             }
             Header::Ping { nonce } => self.outbound.push(&Header::Pong { nonce }),
@@ -471,56 +429,9 @@ impl Task {
         Ok(())
     }
 
-    /// The host has given a method its index.
-    fn resolved(&mut self, asked: Method, index: u32, served: Fingerprint) {
-        let first_seen = *asked.first_seen.get_or_init(|| served);
-        if asked.fingerprint.is_none() && first_seen != served {
-            // Another endpoint was first, with another signature.
-            let message = format!(
-                "{}: the signature here is another than the first one that this client has met",
-                asked.name
-            );
-            return self.fail_unresolved(&asked, || {
-                Failure::Remote(Box::new(Remote {
-                    status: Status::FailedPrecondition,
-                    message: message.clone(),
-                    not_executed: true,
-                    retry_after: None,
-                    served_wit: Some(String::new()),
-                }))
-            });
-        }
-        if let Some(Resolution::Asked(waiting)) =
-            self.methods.insert(asked, Resolution::Known(index))
-        {
-            self.unresolved -= waiting.len();
-            for request in waiting.into_iter().filter(|request| !request.waiter.is_abandoned()) {
-                self.send(request, index);
-            }
-        }
-    }
-
-    fn fail_unresolved(&mut self, asked: &Method, failure: impl Fn() -> Failure) {
-        if let Some(Resolution::Asked(waiting)) = self.methods.remove(asked) {
-            self.unresolved -= waiting.len();
-            waiting.into_iter().for_each(|request| request.waiter.answer(Err(failure())));
-        }
-    }
-
-    fn fail_all_unresolved(&mut self, failure: impl Fn() -> Failure) {
-        let asked: Vec<Method> = self.questions.drain().map(|(_, method)| method).collect();
-        asked.iter().for_each(|method| self.fail_unresolved(method, &failure));
-    }
-
     fn look_at_the_time(&mut self) -> Result<(), End> {
         self.cancels_left = (self.cancels_left + CANCELS_PER_LOOK).min(CANCELS);
-        for resolution in self.methods.values_mut() {
-            if let Resolution::Asked(waiting) = resolution {
-                let before = waiting.len();
-                waiting.retain(|request| !request.waiter.is_abandoned());
-                self.unresolved -= before - waiting.len();
-            }
-        }
+        self.methods.retain(|request| !request.waiter.is_abandoned());
         // Only a peer that was asked can be found dead: after a pause of our own process, what it
         // sent meanwhile lies in the socket and is read before this looks again.
         match self.ping_sent {
@@ -535,6 +446,24 @@ impl Task {
         }
         Ok(())
     }
+}
+
+fn answer_all(requests: Vec<Request>, failure: impl Fn() -> Failure) {
+    requests.into_iter().for_each(|request| request.waiter.answer(Err(failure())));
+}
+
+/// Two endpoints serve the same name with different signatures.
+fn mismatch(method: &Method) -> Failure {
+    Failure::Remote(Box::new(Remote {
+        status: Status::FailedPrecondition,
+        message: format!(
+            "{}: the signature here is another than the first one that this client has met",
+            method.name
+        ),
+        not_executed: true,
+        retry_after: None,
+        served_wit: Some(String::new()),
+    }))
 }
 
 fn remote(fail: &wharf_wire::Fail<'_>, detail: &[u8]) -> Remote {

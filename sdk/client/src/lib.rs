@@ -20,6 +20,7 @@ mod connection;
 mod discovery;
 mod endpoints;
 mod error;
+mod methods;
 mod opening;
 mod pending;
 

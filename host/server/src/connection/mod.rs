@@ -5,6 +5,7 @@
 //! does not finish at once goes to a task, which ends with the connection.
 
 mod calls;
+mod dispatch;
 mod methods;
 mod opening;
 
@@ -12,19 +13,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
-use wharf_wire::{
-    Assembler, AssemblyError, Body, DetailKind, Fail, FrameError, GoAwayCode, Header, Inbound,
-    Outbound, Status,
-};
+use wharf_wire::{Assembler, GoAwayCode, Header, Inbound, Outbound, Status};
 
 use self::calls::Calls;
 use self::methods::Methods;
@@ -44,14 +41,8 @@ const TURN: Duration = Duration::from_millis(2);
 /// listened to.
 const OUTBOUND_PAUSE: usize = 1024 * 1024;
 
-/// Replies beyond this are dropped in favour of a failure: what one connection may hold of memory.
-const OUTBOUND_MAX: usize = 64 * 1024 * 1024;
-
 /// Arguments that arrive in chunks, all unfinished ones of a connection together.
-const UNFINISHED_MAX: u64 = HELD_MAX;
-
-/// Arguments of one connection's calls that are not answered yet, arriving ones included.
-const HELD_MAX: u64 = 64 * 1024 * 1024;
+const UNFINISHED_MAX: u64 = dispatch::HELD_MAX;
 
 /// How often time is looked at: idle connections, stalled writes, arguments that never end.
 const LOOK: Duration = Duration::from_millis(500);
@@ -283,216 +274,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Dispatches the frames that were read; whether it came to the last one.
-    fn dispatch_all(
-        &mut self,
-        cx: &mut Context<'_>,
-        turn_ends: Instant,
-    ) -> Result<bool, Violation> {
-        while !self.is_paused()
-            && let Some(frame) = self.inbound.next_frame()?
-        {
-            let (header, payload) = frame.parse()?;
-            let now = Instant::now();
-            if !matches!(header, Header::Ping { .. } | Header::Pong { .. }) {
-                // Keeping alive is not using.
-                self.last_used = now;
-            }
-            self.dispatch(cx, header, payload)?;
-            // A quick call runs to its end in here; many of them must not hold up everyone else.
-            if now >= turn_ends {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    fn dispatch(
-        &mut self,
-        cx: &mut Context<'_>,
-        header: Header<'_>,
-        payload: Bytes,
-    ) -> Result<(), Violation> {
-        match header {
-            Header::Call { id, method, timeout, body, .. } => {
-                self.take_id(id)?;
-                let now = Instant::now();
-                let cap = self.shared.config.limits.call_timeout;
-                // Checked: what a peer says can be any number.
-                let timeout = timeout.duration().map_or(cap, |timeout| timeout.min(cap));
-                let deadline = now.checked_add(timeout).unwrap_or(now);
-                let len = match body {
-                    Body::Whole => payload.len() as u64,
-                    Body::Chunked(total) => total,
-                };
-                if let Some(failure) = self.refusal(id, len) {
-                    self.fail(id, &failure);
-                    return Ok(());
-                }
-                match body {
-                    Body::Whole => self.start(cx, id, method, deadline, payload),
-                    Body::Chunked(total) => {
-                        let arriving = Arriving { method, deadline };
-                        let begun = self.assembler.begin(id, arriving, total, &payload);
-                        self.assembled(cx, id, begun)?;
-                    }
-                }
-            }
-            Header::Chunk { id } => {
-                let pushed = self.assembler.push(id, &payload);
-                self.assembled(cx, id, pushed)?;
-            }
-            Header::Resolve { id, name, fingerprint } => {
-                self.take_id(id)?;
-                match self.methods.resolve(&self.shared.table, name, fingerprint) {
-                    Ok((method, fingerprint)) => {
-                        self.outbound.push(&Header::Resolved { id, method, fingerprint });
-                    }
-                    Err(failure) => self.fail(id, &failure),
-                }
-            }
-            Header::Describe { id, service } => {
-                self.take_id(id)?;
-                match methods::describe(&self.shared.table, service) {
-                    Ok(document) => self.reply(id, document),
-                    Err(failure) => self.fail(id, &failure),
-                }
-            }
-            Header::Cancel { id } => {
-                self.cancels_left = self.cancels_left.checked_sub(1).ok_or(Violation::Cancels)?;
-                self.assembler.discard(id);
-                self.calls.cancel(id);
-                self.outbound.abandon(id);
-            }
-            Header::Ping { nonce } => self.outbound.push(&Header::Pong { nonce }),
-            // The peer takes no new calls, and a host makes none.
-            Header::Pong { .. } | Header::GoAway { .. } => {}
-            Header::Hello(_) | Header::Resolved { .. } | Header::Reply { .. } | Header::Fail(_) => {
-                return Err(Violation::OutOfPlace);
-            }
-        }
-        Ok(())
-    }
-
-    /// Ids grow, so that none is ever used twice.
-    fn take_id(&mut self, id: u64) -> Result<(), Violation> {
-        if id <= self.last_id {
-            return Err(Violation::Id { id, last: self.last_id });
-        }
-        self.last_id = id;
-        Ok(())
-    }
-
-    /// Why a new call cannot be taken, if it cannot.
-    fn refusal(&self, id: u64, len: u64) -> Option<Failure> {
-        if self.going.is_some_and(|last| id > last) {
-            let message = "the host shuts down: call another";
-            return Some(Failure::refused(Status::Unavailable, message));
-        }
-        let held = self.calls.held().saturating_add(self.assembler.reserved());
-        // One call of any size that is allowed at all always has room.
-        if held > 0 && held.saturating_add(len) > HELD_MAX {
-            let message = format!(
-                "the arguments of this connection's calls in flight would take more than {HELD_MAX} bytes"
-            );
-            return Some(Failure::refused(Status::ResourceExhausted, message).retry_after(50));
-        }
-        let all = self.shared.held.load(Ordering::Relaxed);
-        if all > 0 && all.saturating_add(len) > self.shared.config.max_held {
-            let message = "the arguments of all calls in flight take as much memory as this host has for them";
-            return Some(Failure::refused(Status::ResourceExhausted, message).retry_after(100));
-        }
-        let max = self.shared.config.max_calls as usize;
-        if self.calls.len() + self.assembler.len() >= max {
-            let message =
-                format!("{max} calls are in flight on this connection, and no more are taken");
-            return Some(Failure::refused(Status::ResourceExhausted, message).retry_after(10));
-        }
-        None
-    }
-
-    fn assembled(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: u64,
-        assembled: Result<Option<(Arriving, Bytes)>, AssemblyError>,
-    ) -> Result<(), Violation> {
-        match assembled {
-            Ok(None) => {}
-            Ok(Some((arriving, payload))) => {
-                self.start(cx, id, arriving.method, arriving.deadline, payload);
-            }
-            Err(error @ (AssemblyError::TooLarge { .. } | AssemblyError::TooMuch(_))) => {
-                let failure =
-                    Failure::refused(Status::ResourceExhausted, format!("the arguments: {error}"));
-                self.fail(id, &failure);
-            }
-            Err(error @ (AssemblyError::Overrun(_) | AssemblyError::Duplicate(_))) => {
-                return Err(Violation::Chunks(error));
-            }
-        }
-        Ok(())
-    }
-
-    fn start(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: u64,
-        method: u32,
-        deadline: Instant,
-        payload: Bytes,
-    ) {
-        match self.methods.callee(method) {
-            Ok(callee) => {
-                if let Some(outcome) = self.calls.start(cx, id, callee, payload, deadline) {
-                    self.answer(id, outcome);
-                }
-            }
-            Err(failure) => self.fail(id, &failure),
-        }
-    }
-
-    fn answer(&mut self, id: u64, outcome: Result<Bytes, Failure>) {
-        self.cancels_left = (self.cancels_left + 1).min(calls::CANCELS);
-        match outcome {
-            Ok(payload) => self.reply(id, payload),
-            Err(failure) => self.fail(id, &failure),
-        }
-    }
-
-    fn reply(&mut self, id: u64, payload: Bytes) {
-        let len = payload.len();
-        let too_large = |what: String| Failure {
-            not_executed: false,
-            ..Failure::refused(Status::ResourceExhausted, what)
-        };
-        if len as u64 > self.max_reply {
-            let message = format!(
-                "the result has {len} bytes, and this caller takes at most {}",
-                self.max_reply
-            );
-            return self.fail(id, &too_large(message));
-        }
-        if self.outbound.queued().saturating_add(len) > OUTBOUND_MAX {
-            let message = format!(
-                "more than {OUTBOUND_MAX} bytes of replies wait for this caller to read them"
-            );
-            return self.fail(id, &too_large(message));
-        }
-        self.outbound.push_message(id, payload, |body| Header::Reply { id, body });
-    }
-
-    fn fail(&mut self, id: u64, failure: &Failure) {
-        let (detail, text): &(DetailKind, String) = &failure.detail;
-        let fail = Fail {
-            not_executed: failure.not_executed,
-            retry_after_ms: failure.retry_after_ms,
-            detail: *detail,
-            ..Fail::new(id, failure.status, &failure.message)
-        };
-        self.outbound.push_fail(&fail, text.as_bytes());
-    }
-
     /// Takes no new calls; those in flight are still answered.
     fn go_away(&mut self, code: GoAwayCode, message: &str) {
         if self.going.is_none() {
@@ -533,28 +314,4 @@ impl Connection {
             self.outbound = Outbound::new(wharf_wire::limits::CHUNK);
         }
     }
-}
-
-impl Violation {
-    fn code(&self) -> GoAwayCode {
-        match self {
-            Violation::Cancels => GoAwayCode::Overload,
-            _ => GoAwayCode::Protocol,
-        }
-    }
-}
-
-/// How a peer broke the protocol.
-#[derive(Debug, thiserror::Error)]
-enum Violation {
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    #[error("id {id} after id {last}: ids grow, and none is used twice")]
-    Id { id: u64, last: u64 },
-    #[error(transparent)]
-    Chunks(AssemblyError),
-    #[error("a frame that only a host sends, or a second Hello")]
-    OutOfPlace,
-    #[error("too many calls were cancelled: cancel more slowly")]
-    Cancels,
 }

@@ -1,0 +1,213 @@
+//! The methods of one connection: what their calls use for an index, and who waits to know it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use wharf_schema::Fingerprint;
+
+/// A method as a caller means it: each is resolved once per connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Method {
+    pub(crate) name: Arc<str>,
+    /// What the caller says that it was built against.
+    pub(crate) fingerprint: Option<Fingerprint>,
+    /// What the first answer was about, for callers that do not say: bytes made for one signature
+    /// are never sent to another, not even after a replacement or at another endpoint.
+    pub(crate) first_seen: Arc<OnceLock<Fingerprint>>,
+}
+
+impl Method {
+    /// The signature that an answer must be about, if it is known yet.
+    pub(crate) fn wanted(&self) -> Option<Fingerprint> {
+        self.fingerprint.or_else(|| self.first_seen.get().copied())
+    }
+}
+
+impl PartialEq for Method {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, self.fingerprint) == (&other.name, other.fingerprint)
+    }
+}
+
+impl Eq for Method {}
+
+impl std::hash::Hash for Method {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (&self.name, self.fingerprint).hash(state);
+    }
+}
+
+/// What is known of a method on this connection.
+enum Resolution<R> {
+    /// Calls use this index.
+    Known(u32),
+    /// It is asked for; these wait for the answer.
+    Asked(Vec<R>),
+}
+
+/// All methods that were called on a connection. `R` is a request that can wait.
+pub(crate) struct Methods<R> {
+    resolutions: HashMap<Method, Resolution<R>>,
+    /// Resolutions that were asked for, by the id of the question.
+    questions: HashMap<u64, Method>,
+    /// Requests that wait, of all methods.
+    waiting: usize,
+}
+
+/// What an answer to a question leads to.
+pub(crate) enum Resolved<R> {
+    /// These may be sent.
+    Send(Vec<R>),
+    /// These were made for another signature.
+    Mismatch(Vec<R>, Method),
+}
+
+impl<R> Methods<R> {
+    pub(crate) fn new() -> Self {
+        Methods { resolutions: HashMap::new(), questions: HashMap::new(), waiting: 0 }
+    }
+
+    /// Requests that wait for a resolution.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// The index of a method, once it is known.
+    pub(crate) fn index(&self, method: &Method) -> Option<u32> {
+        match self.resolutions.get(method)? {
+            Resolution::Known(index) => Some(*index),
+            Resolution::Asked(_) => None,
+        }
+    }
+
+    /// Lets a request wait for its method's index; whether that has to be asked for.
+    pub(crate) fn wait(&mut self, method: Method, request: R) -> bool {
+        self.waiting += 1;
+        if let Some(Resolution::Asked(waiting)) = self.resolutions.get_mut(&method) {
+            waiting.push(request);
+            return false;
+        }
+        self.resolutions.insert(method, Resolution::Asked(vec![request]));
+        true
+    }
+
+    /// Notes under which id the index was asked for.
+    pub(crate) fn asked(&mut self, id: u64, method: Method) {
+        self.questions.insert(id, method);
+    }
+
+    /// The host has given a method its index, for the signature that it serves.
+    pub(crate) fn resolved(
+        &mut self,
+        id: u64,
+        index: u32,
+        served: Fingerprint,
+    ) -> Option<Resolved<R>> {
+        let method = self.questions.remove(&id)?;
+        let first_seen = *method.first_seen.get_or_init(|| served);
+        if method.fingerprint.is_none() && first_seen != served {
+            // Another endpoint was asked at the same time, and answered first.
+            let waiting = self.give_up(&method);
+            return Some(Resolved::Mismatch(waiting, method));
+        }
+        let before = self.resolutions.insert(method, Resolution::Known(index));
+        Some(Resolved::Send(self.no_longer_waiting(before)))
+    }
+
+    /// The host has refused to give an index: those who waited, if `id` was such a question.
+    pub(crate) fn refused(&mut self, id: u64) -> Option<Vec<R>> {
+        let method = self.questions.remove(&id)?;
+        Some(self.give_up(&method))
+    }
+
+    /// An index turned out to stand for nothing, or for something else: the next call asks again.
+    pub(crate) fn stale(&mut self, method: &Method, index: u32) {
+        if self.index(method) == Some(index) {
+            self.resolutions.remove(method);
+        }
+    }
+
+    /// All who wait, since there will be no answer.
+    pub(crate) fn give_up_all(&mut self) -> Vec<R> {
+        let methods: Vec<Method> = self.questions.drain().map(|(_, method)| method).collect();
+        methods.iter().flat_map(|method| self.give_up(method)).collect()
+    }
+
+    /// Forgets requests that nobody waits for.
+    pub(crate) fn retain(&mut self, mut wanted: impl FnMut(&R) -> bool) {
+        for resolution in self.resolutions.values_mut() {
+            if let Resolution::Asked(waiting) = resolution {
+                let before = waiting.len();
+                waiting.retain(&mut wanted);
+                self.waiting -= before - waiting.len();
+            }
+        }
+    }
+
+    fn give_up(&mut self, method: &Method) -> Vec<R> {
+        let resolution = self.resolutions.remove(method);
+        self.no_longer_waiting(resolution)
+    }
+
+    fn no_longer_waiting(&mut self, resolution: Option<Resolution<R>>) -> Vec<R> {
+        let Some(Resolution::Asked(waiting)) = resolution else { return Vec::new() };
+        self.waiting -= waiting.len();
+        waiting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn method(name: &str) -> Method {
+        Method { name: name.into(), fingerprint: None, first_seen: Arc::default() }
+    }
+
+    #[test]
+    fn a_late_failure_on_a_stale_index_leaves_those_alone_who_wait_for_the_next() {
+        let mut methods = Methods::new();
+        let multiply = method("multiply");
+        assert!(methods.wait(multiply.clone(), "first"));
+        methods.asked(1, multiply.clone());
+        assert!(matches!(methods.resolved(1, 0, Fingerprint([1; 16])), Some(Resolved::Send(_))));
+        methods.stale(&multiply, 0);
+        assert!(methods.wait(multiply.clone(), "second"));
+        methods.stale(&multiply, 0);
+        assert_eq!(methods.waiting(), 1);
+        methods.asked(2, multiply.clone());
+        let Some(Resolved::Send(ready)) = methods.resolved(2, 1, Fingerprint([1; 16])) else {
+            panic!("the same signature is resolved again")
+        };
+        assert_eq!((ready, methods.waiting()), (vec!["second"], 0));
+    }
+
+    #[test]
+    fn bytes_for_one_signature_are_not_sent_to_another() {
+        let mut methods = Methods::new();
+        let multiply = method("multiply");
+        methods.wait(multiply.clone(), "first");
+        methods.asked(1, multiply.clone());
+        methods.resolved(1, 0, Fingerprint([1; 16]));
+        assert_eq!(multiply.wanted(), Some(Fingerprint([1; 16])));
+        methods.stale(&multiply, 0);
+        methods.wait(multiply.clone(), "second");
+        methods.asked(2, multiply.clone());
+        let resolved = methods.resolved(2, 0, Fingerprint([2; 16]));
+        assert!(matches!(resolved, Some(Resolved::Mismatch(waiting, _)) if waiting == ["second"]));
+        assert_eq!(methods.waiting(), 0);
+    }
+
+    #[test]
+    fn nobody_waits_for_an_answer_that_will_not_come() {
+        let mut methods = Methods::new();
+        for (id, name) in [(1, "a"), (2, "b")] {
+            methods.wait(method(name), name);
+            methods.asked(id, method(name));
+        }
+        assert_eq!(methods.refused(1), Some(vec!["a"]));
+        assert_eq!(methods.refused(7), None);
+        assert_eq!(methods.give_up_all(), ["b"]);
+        assert_eq!(methods.waiting(), 0);
+    }
+}
