@@ -110,6 +110,19 @@ pub(crate) struct Host {
     pub(crate) registry: String,
 }
 
+/// Which registry a command asks.
+#[derive(Debug, Args)]
+pub(crate) struct Asked {
+    /// The registry to ask
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8500",
+        env = "WHARF_REGISTRY"
+    )]
+    pub(crate) registry: String,
+}
+
 /// What `up` and `host` have in common.
 #[derive(Debug, Args)]
 pub(crate) struct Serving {
@@ -173,14 +186,8 @@ pub(crate) struct Call {
     /// Call this host, without asking a registry
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) direct: Option<String>,
-    /// The registry to ask
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8500",
-        env = "WHARF_REGISTRY"
-    )]
-    pub(crate) registry: String,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
     /// What the host asks callers to show
     #[arg(long, env = "WHARF_TOKEN", hide_env_values = true, value_parser = token)]
     pub(crate) token: Option<String>,
@@ -189,14 +196,8 @@ pub(crate) struct Call {
 #[derive(Debug, Args)]
 #[command(after_help = SERVICES_EXAMPLES)]
 pub(crate) struct Services {
-    /// The registry to ask
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8500",
-        env = "WHARF_REGISTRY"
-    )]
-    pub(crate) registry: String,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -10,7 +10,7 @@ use crate::args::Services;
 const ADDRESSES: usize = 3;
 
 pub(crate) async fn run(arguments: Services) -> anyhow::Result<()> {
-    let registry = RegistryClient::new(&arguments.registry)?;
+    let registry = RegistryClient::new(&arguments.asked.registry)?;
     let list = registry.services().await?;
     let mut out = std::io::stdout().lock();
     if arguments.json {

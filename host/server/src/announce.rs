@@ -6,15 +6,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
-use wharf_registry_api::{Code, Declaration, Heartbeat, RegistryClient, RegistryError, State};
+use wharf_registry_api::{
+    Code, Declaration, Heartbeat, RegistryClient, RegistryError, State, retry_pauses,
+};
 
 use crate::table::Table;
-
-/// The first and the longest pause before the registry is tried again.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// The shortest time between heartbeats, whatever the registry asks for.
 const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(20);
@@ -80,7 +78,7 @@ impl Announcer {
 
     /// Announces, and starts over after failures; ends only when there is nothing left to announce.
     async fn announce(&mut self) {
-        let mut pauses = pauses();
+        let mut pauses = retry_pauses();
         let mut known_failure = None;
         loop {
             let before = *self.announced.borrow();
@@ -88,7 +86,7 @@ impl Announcer {
                 Interrupted::Failed(error) => {
                     if *self.announced.borrow() != before {
                         // It went well for a while, so this is a new failure.
-                        (pauses, known_failure) = (self::pauses(), None);
+                        (pauses, known_failure) = (retry_pauses(), None);
                     }
                     let failure = crate::loader::chain(&error);
                     if known_failure.as_ref() != Some(&failure) {
@@ -97,7 +95,9 @@ impl Announcer {
                         );
                         known_failure = Some(failure);
                     }
-                    tokio::time::sleep(pauses.next().unwrap_or(BACKOFF.1)).await;
+                    if let Some(pause) = pauses.next() {
+                        tokio::time::sleep(pause).await;
+                    }
                 }
                 Interrupted::Superseded => {
                     tracing::error!(
@@ -230,13 +230,4 @@ fn is(error: &RegistryError, code: Code) -> bool {
 
 fn heartbeat_pause(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds).max(SHORTEST_HEARTBEAT)
-}
-
-fn pauses() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::default()
-        .with_min_delay(BACKOFF.0)
-        .with_max_delay(BACKOFF.1)
-        .without_max_times()
-        .with_jitter()
-        .build()
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
@@ -18,6 +19,20 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The largest answer that is read, in bytes.
 const MAX_BODY: usize = 64 * 1024 * 1024;
+
+/// The first and the longest pause before a registry that did not answer is asked again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// How long to pause before each further attempt to reach a registry: exponentially longer up to 5
+/// seconds, each with jitter, so that those who lost it together do not come back together.
+pub fn retry_pauses() -> impl Iterator<Item = Duration> + Send {
+    ExponentialBuilder::default()
+        .with_min_delay(PAUSES.0)
+        .with_max_delay(PAUSES.1)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
 
 /// Talks to one registry. Clones share its connections.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ mod client;
 mod problem;
 mod types;
 
-pub use client::{ListOptions, RegistryClient, RegistryError};
+pub use client::{ListOptions, RegistryClient, RegistryError, retry_pauses};
 pub use problem::{Code, PROBLEM_JSON, Problem};
 pub use types::{
     Declaration, Declared, Endpoint, EndpointList, EndpointSpec, Heartbeat, HeartbeatReply, Index,

@@ -7,11 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use wharf_registry_api::{
-    Code, Endpoint, EndpointList, ListOptions, RegistryClient, RegistryError, State,
+    Code, Endpoint, EndpointList, ListOptions, RegistryClient, RegistryError, State, retry_pauses,
 };
 use wharf_schema::ServiceName;
 
@@ -20,8 +19,8 @@ use crate::error::Failure;
 /// How long one question to the registry waits for a change.
 const WAIT: Duration = Duration::from_secs(55);
 
-/// The first and the longest pause before the registry is asked again after a failure.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// The shortest question, at the end of a time of distrust.
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 
 /// A registry that has just come up knows nobody yet. For this long, a list that is suddenly empty is
 /// not taken from it: about the time in which every host has declared itself again.
@@ -149,19 +148,19 @@ impl Drop for Followed {
 }
 
 async fn follow(registry: RegistryClient, service: String, tell: watch::Sender<News>) {
-    let mut pauses = pauses();
+    let mut pauses = retry_pauses();
     let mut index = None;
     let mut distrust_until: Option<Instant> = None;
     loop {
         let distrusted =
             distrust_until.map(|until| until.saturating_duration_since(Instant::now()));
-        let wait = distrusted.map_or(WAIT, |left| left.clamp(BACKOFF.0, WAIT));
+        let wait = distrusted.map_or(WAIT, |left| left.clamp(SHORTEST_WAIT, WAIT));
         let options =
             ListOptions { newer_than: index.map(|index| (index, wait)), ..Default::default() };
         match registry.endpoints(&service, &options).await {
             Ok(Some(EndpointList { index: newer, endpoints })) => {
                 index = Some(newer);
-                pauses = self::pauses();
+                pauses = retry_pauses();
                 let known: Vec<Known> = endpoints.into_iter().map(Known::new).collect();
                 let had_some = matches!(&*tell.borrow(), News::List(list) if !list.is_empty());
                 let too_early = distrusted.is_some_and(|left| !left.is_zero());
@@ -172,7 +171,7 @@ async fn follow(registry: RegistryClient, service: String, tell: watch::Sender<N
                 tell.send_replace(News::List(Arc::new(known)));
             }
             Ok(None) => {
-                pauses = self::pauses();
+                pauses = retry_pauses();
                 if distrusted.is_some_and(|left| left.is_zero()) {
                     // It had its time: what it says now, it is believed.
                     index = None;
@@ -194,7 +193,9 @@ async fn follow(registry: RegistryClient, service: String, tell: watch::Sender<N
                         true
                     }
                 });
-                tokio::time::sleep(pauses.next().unwrap_or(BACKOFF.1)).await;
+                if let Some(pause) = pauses.next() {
+                    tokio::time::sleep(pause).await;
+                }
             }
         }
     }
@@ -202,15 +203,6 @@ async fn follow(registry: RegistryClient, service: String, tell: watch::Sender<N
 
 fn is_gone(error: &RegistryError) -> bool {
     error.problem().is_some_and(|problem| problem.code == Code::IndexGone)
-}
-
-fn pauses() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::default()
-        .with_min_delay(BACKOFF.0)
-        .with_max_delay(BACKOFF.1)
-        .without_max_times()
-        .with_jitter()
-        .build()
 }
 
 /// The endpoints of the newest version that is meant and takes calls.

@@ -19,7 +19,7 @@ mod value_error;
 mod wit;
 
 #[cfg(all(test, feature = "wit"))]
-mod agreement_with_serde;
+mod agreement_tests;
 
 pub use document::{DocumentError, MAX_DOCUMENT};
 pub use fingerprint::Fingerprint;
