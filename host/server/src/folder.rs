@@ -47,6 +47,8 @@ pub(crate) enum Change {
 /// Watches a folder.
 pub(crate) struct Folder {
     path: PathBuf,
+    /// Of the folder itself.
+    inode: u64,
     events: mpsc::Receiver<notify::Result<Event>>,
     /// Kept for as long as events are wanted.
     watcher: Option<RecommendedWatcher>,
@@ -86,6 +88,7 @@ impl Folder {
         let closing_is_told = cfg!(target_os = "linux") && watcher.is_some();
         Ok(Folder {
             path: path.to_owned(),
+            inode: inode(&std::fs::metadata(path)?),
             events,
             watcher,
             lost,
@@ -151,7 +154,7 @@ impl Folder {
                         self.settling.events_were_lost();
                         self.look_through();
                     }
-                    None => self.watcher = None,
+                    None => self.stop_watching(),
                 },
                 () = tokio::time::sleep_until(wake.into()) => {
                     if Instant::now() >= self.next_rescan {
@@ -171,6 +174,7 @@ impl Folder {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => Happened::Closed,
             EventKind::Access(_) => return,
             EventKind::Modify(ModifyKind::Data(_)) => Happened::Written,
+            EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => Happened::Moved,
             _ => Happened::Placed,
         };
         for file in event.paths.iter().filter_map(|path| plugin_name(path)) {
@@ -180,6 +184,7 @@ impl Folder {
 
     /// Lets everything settle that is not as it was seen last; what is being written stays so.
     fn look_through(&mut self) {
+        self.watch_anew_if_replaced();
         self.next_rescan = Instant::now() + if self.watcher.is_some() { RESCAN } else { POLL };
         let known = self.known.clone();
         for change in self.scan() {
@@ -187,6 +192,26 @@ impl Folder {
             self.settling.happened(&file, Happened::Placed, Instant::now());
         }
         self.known = known;
+    }
+
+    /// A folder that was removed and made anew is another one, and nobody watches it.
+    fn watch_anew_if_replaced(&mut self) {
+        let Some(inode) = std::fs::metadata(&self.path).ok().as_ref().map(inode) else { return };
+        if std::mem::replace(&mut self.inode, inode) == inode {
+            return;
+        }
+        self.settling.events_were_lost();
+        let watching =
+            self.watcher.as_mut().map(|w| w.watch(&self.path, RecursiveMode::NonRecursive));
+        if let Some(Err(error)) = watching {
+            tracing::warn!(folder = %self.path.display(), %error, "the new plugins folder cannot be watched; it is looked through every {POLL:?} instead");
+            self.stop_watching();
+        }
+    }
+
+    fn stop_watching(&mut self) {
+        self.watcher = None;
+        self.settling.closing_is_not_told();
     }
 
     /// Whether a file's content is another than the one that was seen last; remembers it.

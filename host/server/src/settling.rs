@@ -16,8 +16,10 @@ pub(crate) const QUIET_WITHOUT_CLOSE: Duration = Duration::from_millis(600);
 /// Something that happened to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Happened {
-    /// It appeared, was renamed here, removed, or had its metadata changed.
+    /// It appeared, or had its metadata changed.
     Placed,
+    /// It was renamed or removed: whoever writes to it still, no longer writes to this name.
+    Moved,
     /// Bytes were written to it.
     Written,
     /// Whoever had it open for writing closed it.
@@ -50,7 +52,7 @@ impl Settling {
         pending.last = now;
         match what {
             Happened::Written => pending.open = true,
-            Happened::Closed => pending.open = false,
+            Happened::Closed | Happened::Moved => pending.open = false,
             Happened::Placed => {}
         }
     }
@@ -58,6 +60,12 @@ impl Settling {
     /// Events were lost: whatever was open may have been closed unheard.
     pub(crate) fn events_were_lost(&mut self) {
         self.files.values_mut().for_each(|pending| pending.open = false);
+    }
+
+    /// From now on, nobody tells when a writer closes a file.
+    pub(crate) fn closing_is_not_told(&mut self) {
+        self.closing_is_told = false;
+        self.events_were_lost();
     }
 
     /// Takes the files that are settled at `now`.
@@ -109,6 +117,15 @@ mod tests {
         let start = Instant::now();
         let mut settling = Settling::new(true);
         settling.happened("a", Happened::Placed, start);
+        assert_eq!(settling.settled(start + QUIET), ["a"]);
+    }
+
+    #[test]
+    fn a_file_that_is_moved_away_while_it_is_written_is_not_waited_for() {
+        let start = Instant::now();
+        let mut settling = Settling::new(true);
+        settling.happened("a", Happened::Written, start);
+        settling.happened("a", Happened::Moved, start);
         assert_eq!(settling.settled(start + QUIET), ["a"]);
     }
 

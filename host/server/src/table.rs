@@ -158,8 +158,17 @@ impl Table {
     /// Notes how a file does that keeps serving what it served before.
     pub(crate) fn note(&self, file: &str, state: FileState) {
         let mut files = self.files();
-        let services = files.get(file).map(|report| report.services.clone()).unwrap_or_default();
+        let before = files.remove(file);
+        let came_back = before.as_ref().is_some_and(|report| {
+            report.state == FileState::Withdrawing && !report.services.is_empty()
+        });
+        let services = before.map(|report| report.services).unwrap_or_default();
         files.insert(file.to_owned(), FileReport { services, state });
+        drop(files);
+        if came_back {
+            // What was to end goes on until the new file takes over.
+            self.announce_change();
+        }
     }
 
     /// Stops announcing what a file serves; the revision that says so, if it served anything.

@@ -288,8 +288,8 @@ impl Task {
         let Question::Call { method, .. } = &request.question else {
             return self.send(request, 0);
         };
-        if let Some(index) = self.methods.index(method) {
-            return self.send(request, index);
+        if let Some((index, served)) = self.methods.index(method) {
+            return self.send_if_accepted(request, index, served);
         }
         let method = method.clone();
         if self.methods.wait(method.clone(), request) {
@@ -297,6 +297,17 @@ impl Task {
             let fingerprint = method.wanted().map(|fingerprint| fingerprint.0);
             self.outbound.push(&Header::Resolve { id, name: &method.name, fingerprint });
             self.methods.asked(id, method);
+        }
+    }
+
+    /// Sends a call, unless it was made for another signature than the one behind the index.
+    fn send_if_accepted(&mut self, request: Request, index: u32, served: Fingerprint) {
+        match &request.question {
+            Question::Call { method, .. } if !method.accepts(served) => {
+                let failure = mismatch(method);
+                request.waiter.answer(Err(failure));
+            }
+            _ => self.send(request, index),
         }
     }
 
@@ -379,12 +390,11 @@ impl Task {
             }
             Header::Chunk { id } => self.pending.continue_reply(id, &payload),
             Header::Resolved { id, method, fingerprint } => {
-                match self.methods.resolved(id, method, Fingerprint(fingerprint)) {
+                let served = Fingerprint(fingerprint);
+                match self.methods.resolved(id, method, served) {
                     Some(Resolved::Send(requests)) => {
                         for request in requests {
-                            if !request.waiter.is_abandoned() {
-                                self.send(request, method);
-                            }
+                            self.send_if_accepted(request, method, served);
                         }
                     }
                     Some(Resolved::Mismatch(requests, method)) => {

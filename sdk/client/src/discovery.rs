@@ -151,6 +151,7 @@ async fn follow(registry: RegistryClient, service: String, tell: watch::Sender<N
     let mut pauses = retry_pauses();
     let mut index = None;
     let mut distrust_until: Option<Instant> = None;
+    let mut listed_anew = false;
     loop {
         let distrusted =
             distrust_until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -159,8 +160,10 @@ async fn follow(registry: RegistryClient, service: String, tell: watch::Sender<N
             ListOptions { newer_than: index.map(|index| (index, wait)), ..Default::default() };
         match registry.endpoints(&service, &options).await {
             Ok(Some(EndpointList { index: newer, endpoints })) => {
-                index = Some(newer);
-                pauses = retry_pauses();
+                if index.replace(newer).is_some() {
+                    // A change that was waited for: all is well.
+                    (pauses, listed_anew) = (retry_pauses(), false);
+                }
                 let known: Vec<Known> = endpoints.into_iter().map(Known::new).collect();
                 let had_some = matches!(&*tell.borrow(), News::List(list) if !list.is_empty());
                 let too_early = distrusted.is_some_and(|left| !left.is_zero());
@@ -172,6 +175,7 @@ async fn follow(registry: RegistryClient, service: String, tell: watch::Sender<N
             }
             Ok(None) => {
                 pauses = retry_pauses();
+                listed_anew = false;
                 if distrusted.is_some_and(|left| left.is_zero()) {
                     // It had its time: what it says now, it is believed.
                     index = None;
@@ -180,8 +184,9 @@ async fn follow(registry: RegistryClient, service: String, tell: watch::Sender<N
             Err(error) => {
                 // Whatever answers next may be another life of the registry.
                 distrust_until.get_or_insert_with(|| Instant::now() + DISTRUST);
-                if is_gone(&error) {
-                    index = None;
+                if is_gone(&error) && index.take().is_some() && !listed_anew {
+                    // Once at once; a registry that goes on saying so is not asked in a loop.
+                    listed_anew = true;
                     continue;
                 }
                 distrust_until = Some(Instant::now() + DISTRUST);

@@ -21,6 +21,12 @@ impl Method {
     pub(crate) fn wanted(&self) -> Option<Fingerprint> {
         self.fingerprint.or_else(|| self.first_seen.get().copied())
     }
+
+    /// Whether bytes made for this method may be sent to one that is `served`. The first one that
+    /// is met decides; where the caller says what it was built against, the host compares.
+    pub(crate) fn accepts(&self, served: Fingerprint) -> bool {
+        self.fingerprint.is_some() || *self.first_seen.get_or_init(|| served) == served
+    }
 }
 
 impl PartialEq for Method {
@@ -39,8 +45,8 @@ impl std::hash::Hash for Method {
 
 /// What is known of a method on this connection.
 enum Resolution<R> {
-    /// Calls use this index.
-    Known(u32),
+    /// Calls use this index, for this signature.
+    Known(u32, Fingerprint),
     /// It is asked for; these wait for the answer.
     Asked(Vec<R>),
 }
@@ -56,7 +62,7 @@ pub(crate) struct Methods<R> {
 
 /// What an answer to a question leads to.
 pub(crate) enum Resolved<R> {
-    /// These may be sent.
+    /// These may be sent, each if its own method accepts what is served.
     Send(Vec<R>),
     /// These were made for another signature.
     Mismatch(Vec<R>, Method),
@@ -72,10 +78,10 @@ impl<R> Methods<R> {
         self.waiting
     }
 
-    /// The index of a method, once it is known.
-    pub(crate) fn index(&self, method: &Method) -> Option<u32> {
+    /// The index of a method and the signature behind it, once they are known.
+    pub(crate) fn index(&self, method: &Method) -> Option<(u32, Fingerprint)> {
         match self.resolutions.get(method)? {
-            Resolution::Known(index) => Some(*index),
+            Resolution::Known(index, served) => Some((*index, *served)),
             Resolution::Asked(_) => None,
         }
     }
@@ -104,13 +110,12 @@ impl<R> Methods<R> {
         served: Fingerprint,
     ) -> Option<Resolved<R>> {
         let method = self.questions.remove(&id)?;
-        let first_seen = *method.first_seen.get_or_init(|| served);
-        if method.fingerprint.is_none() && first_seen != served {
+        if !method.accepts(served) {
             // Another endpoint was asked at the same time, and answered first.
             let waiting = self.give_up(&method);
             return Some(Resolved::Mismatch(waiting, method));
         }
-        let before = self.resolutions.insert(method, Resolution::Known(index));
+        let before = self.resolutions.insert(method, Resolution::Known(index, served));
         Some(Resolved::Send(self.no_longer_waiting(before)))
     }
 
@@ -122,7 +127,7 @@ impl<R> Methods<R> {
 
     /// An index turned out to stand for nothing, or for something else: the next call asks again.
     pub(crate) fn stale(&mut self, method: &Method, index: u32) {
-        if self.index(method) == Some(index) {
+        if self.index(method).is_some_and(|(known, _)| known == index) {
             self.resolutions.remove(method);
         }
     }

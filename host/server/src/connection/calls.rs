@@ -37,10 +37,20 @@ struct Running {
     held: u64,
 }
 
-/// The share of one call in what all calls hold; given back when its task ends, by whatever way.
-struct Share {
+/// The share of one call in what all calls of the host hold; given back when it is dropped.
+pub(super) struct Share {
     bytes: u64,
     of: Arc<AtomicU64>,
+}
+
+impl Share {
+    /// A share of `bytes`, unless all together would then be more than `max`.
+    pub(super) fn of(all: &Arc<AtomicU64>, bytes: u64, max: u64) -> Option<Self> {
+        let before = all.fetch_add(bytes, Ordering::Relaxed);
+        let share = Share { bytes, of: all.clone() };
+        // One call of any size that is allowed at all always has room.
+        (before == 0 || before.saturating_add(bytes) <= max).then_some(share)
+    }
 }
 
 impl Drop for Share {
@@ -76,6 +86,7 @@ impl Calls {
         callee: Callee,
         arguments: Bytes,
         deadline: Instant,
+        share: Option<Share>,
     ) -> Option<Outcome> {
         let Callee { plugin, method, name } = callee;
         let held = arguments.len() as u64;
@@ -86,8 +97,8 @@ impl Calls {
         }
         let finish = self.finish.clone();
         self.held += held;
-        self.held_by_all.fetch_add(held, Ordering::Relaxed);
-        let share = Share { bytes: held, of: self.held_by_all.clone() };
+        // What came in one frame was judged when it came, and is counted from now on.
+        let share = share.or_else(|| Share::of(&self.held_by_all, held, u64::MAX));
         let task = tokio::spawn(async move {
             let _share = share;
             let outcome = outcome(&name, call.await);

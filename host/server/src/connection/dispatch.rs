@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use wharf_wire::{AssemblyError, Body, DetailKind, Fail, FrameError, GoAwayCode, Header, Status};
 
+use super::calls::Share;
 use super::{Arriving, Connection, calls, methods};
 use crate::fail::Failure;
 
@@ -64,9 +65,14 @@ impl Connection {
                     return Ok(());
                 }
                 match body {
-                    Body::Whole => self.start(cx, id, method, deadline, payload),
+                    Body::Whole => self.start(cx, id, method, deadline, payload, None),
                     Body::Chunked(total) => {
-                        let arriving = Arriving { method, deadline };
+                        let max = self.shared.config.max_held;
+                        let Some(share) = Share::of(&self.shared.held, total, max) else {
+                            self.fail(id, &host_is_full());
+                            return Ok(());
+                        };
+                        let arriving = Arriving { method, deadline, share };
                         let begun = self.assembler.begin(id, arriving, total, &payload);
                         self.assembled(cx, id, begun)?;
                     }
@@ -133,8 +139,7 @@ impl Connection {
         }
         let all = self.shared.held.load(Ordering::Relaxed);
         if all > 0 && all.saturating_add(len) > self.shared.config.max_held {
-            let message = "the arguments of all calls in flight take as much memory as this host has for them";
-            return Some(Failure::refused(Status::ResourceExhausted, message).retry_after(100));
+            return Some(host_is_full());
         }
         let max = self.shared.config.max_calls as usize;
         if self.calls.len() + self.assembler.len() >= max {
@@ -153,8 +158,8 @@ impl Connection {
     ) -> Result<(), Violation> {
         match assembled {
             Ok(None) => {}
-            Ok(Some((arriving, payload))) => {
-                self.start(cx, id, arriving.method, arriving.deadline, payload);
+            Ok(Some((Arriving { method, deadline, share }, payload))) => {
+                self.start(cx, id, method, deadline, payload, Some(share));
             }
             Err(error @ (AssemblyError::TooLarge { .. } | AssemblyError::TooMuch(_))) => {
                 let failure =
@@ -175,10 +180,11 @@ impl Connection {
         method: u32,
         deadline: Instant,
         payload: Bytes,
+        share: Option<Share>,
     ) {
         match self.methods.callee(method) {
             Ok(callee) => {
-                if let Some(outcome) = self.calls.start(cx, id, callee, payload, deadline) {
+                if let Some(outcome) = self.calls.start(cx, id, callee, payload, deadline, share) {
                     self.answer(id, outcome);
                 }
             }
@@ -226,6 +232,12 @@ impl Connection {
         };
         self.outbound.push_fail(&fail, text.as_bytes());
     }
+}
+
+fn host_is_full() -> Failure {
+    let message =
+        "the arguments of all calls in flight take as much memory as this host has for them";
+    Failure::refused(Status::ResourceExhausted, message).retry_after(100)
 }
 
 impl Violation {

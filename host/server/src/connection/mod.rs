@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 use wharf_wire::{Assembler, GoAwayCode, Header, Inbound, Outbound, Status};
 
-use self::calls::Calls;
+use self::calls::{Calls, Share};
 use self::methods::Methods;
 use crate::fail::Failure;
 use crate::server::Shared;
@@ -97,7 +97,7 @@ pub(crate) async fn serve(
         })
         .await
     };
-    if connection.said_why {
+    if connection.said_why || connection.going.is_some() {
         // With input left unread, closing would reset the connection, and the peer might lose the
         // last words: it is let finish.
         let discard = tokio::time::timeout(LAST_WORDS, discard(&mut connection.stream));
@@ -163,6 +163,8 @@ struct Connection {
 struct Arriving {
     method: u32,
     deadline: Instant,
+    /// They count from the moment they are announced.
+    share: Share,
 }
 
 impl Connection {
@@ -309,7 +311,8 @@ impl Connection {
             self.outbound.has_remaining() && now.duration_since(self.last_written) >= STALL;
         let overdue = self.closing.is_some_and(|since| now.duration_since(since) >= LAST_WORDS);
         if stalled || overdue {
-            // Nobody listens: what is queued will not be heard.
+            // Nobody listens: what is queued will not be heard, and nothing may follow half a frame.
+            self.calls = Calls::new(self.shared.held.clone());
             self.closing = Some(now);
             self.outbound = Outbound::new(wharf_wire::limits::CHUNK);
         }
