@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use wharf_runtime::{CallError, Engine, Limits, LoadError, MethodIndex, Plugin};
-use wharf_tests::{component, hostile, plugin};
+use wharf_tests::{component, eventually, hostile, plugin};
 
 async fn refusal(bytes: Vec<u8>) -> LoadError {
     let engine = Engine::new().unwrap();
@@ -61,13 +61,14 @@ async fn cut_or_mutated_components_are_refused_without_a_panic() {
 
 struct Guest {
     plugin: Plugin,
+    engine: Engine,
 }
 
 impl Guest {
     async fn hostile(limits: Limits) -> Self {
         let engine = Engine::new().unwrap();
         let plugin = Plugin::load(&engine, "hostile", hostile().unwrap(), limits).await.unwrap();
-        Guest { plugin }
+        Guest { plugin, engine }
     }
 
     async fn call(
@@ -99,6 +100,18 @@ async fn a_guest_that_loops_ends_with_its_deadline_and_the_next_call_gets_a_fres
     assert!(matches!(spun, Err(CallError::DeadlineExceeded { executed: true })), "{spun:?}");
     assert_eq!(guest.count().await, 1);
     assert_eq!(guest.count().await, 2, "an instance that ended well is used again");
+}
+
+#[tokio::test]
+async fn a_clock_that_rests_wakes_for_the_next_guest_and_stays_awake_while_it_runs() {
+    let guest = Guest::hostile(Limits::default()).await;
+    for _ in 0..2 {
+        let resting = async || guest.engine.is_resting().then_some(());
+        eventually("the clock rests", resting).await.unwrap();
+        // Longer than it takes to fall asleep: a clock that slept on would never stop this guest.
+        let spun = guest.call("spin", &[], Duration::from_millis(1500)).await;
+        assert!(matches!(spun, Err(CallError::DeadlineExceeded { executed: true })), "{spun:?}");
+    }
 }
 
 #[tokio::test]

@@ -109,7 +109,9 @@ impl Blueprint {
         let state = State { wasi, table, deadline, memory };
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
-        store.epoch_deadline_callback(|context| {
+        let clock = self.engine.clock.clone();
+        store.epoch_deadline_callback(move |context| {
+            clock.guest_runs();
             if Instant::now() >= context.data().deadline {
                 return Err(DeadlinePassed.into());
             }
@@ -118,7 +120,8 @@ impl Blueprint {
         store.set_epoch_deadline(1);
         store.set_hostcall_fuel(self.fuel);
         let made = self.pre.instantiate_async(&mut store);
-        match tokio::time::timeout_at(deadline.into(), made).await {
+        let made = tokio::time::timeout_at(deadline.into(), made);
+        match self.engine.clock.during(made).await {
             Ok(Ok(instance)) => Ok(Instance { store, instance }),
             Ok(Err(error)) => Err(self.explain(&error, &store)),
             Err(_) => Err(CallError::DeadlineExceeded { executed: true }),
@@ -180,7 +183,8 @@ impl Instance {
         let limit = blueprint.limits.result_size;
         let call = val_path::call(&mut self.store, function, callee, arguments, limit);
         // The epoch stops a guest that computes, the timer one that is parked in a host call.
-        match tokio::time::timeout_at(deadline.into(), call).await {
+        let call = tokio::time::timeout_at(deadline.into(), call);
+        match blueprint.engine.clock.during(call).await {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(PathError::Arguments(error))) => Err(CallError::InvalidArgument(error)),
             Ok(Err(PathError::TooLarge(what))) => Err(CallError::TooLarge(what)),
