@@ -1,0 +1,413 @@
+//! The task that owns a connection: its socket and all of its state, without a lock.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+use wharf_schema::Fingerprint;
+use wharf_wire::{
+    Body, DetailKind, FrameError, Header, Inbound, Metadata, Outbound, Status, Timeout, limits,
+};
+
+use super::{Question, Request, not_sent};
+use crate::error::{Failure, Remote};
+use crate::methods::{Method, Methods, Resolved};
+use crate::opening::Opened;
+use crate::pending::Pending;
+
+/// Bytes read from the socket at once.
+const READ: usize = 64 * 1024;
+
+/// Requests taken in a row before they are written.
+const BATCH: usize = 256;
+
+/// While more than this waits to be written, no requests are taken.
+const OUTBOUND_PAUSE: usize = 1024 * 1024;
+
+/// Replies that arrive in chunks, all unfinished ones of a connection together.
+const UNFINISHED_MAX: u64 = 256 * 1024 * 1024;
+
+/// How often time is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A peer that was silent for this long is asked whether it lives.
+const PING_AFTER: Duration = Duration::from_secs(10);
+
+/// A peer that has not answered for this long is dead.
+const DEAD_AFTER: Duration = Duration::from_secs(10);
+
+/// Cancels that may be sent in a row, and how many more each second: well below what hosts take for
+/// an attack. A call whose Cancel is not sent ends with its deadline.
+const CANCELS: u32 = 1024;
+const CANCELS_PER_LOOK: u32 = 512;
+
+/// How far taking requests came.
+enum Took {
+    /// To the last one; the next wakes the task.
+    All,
+    /// To the end of its turn.
+    Some,
+    /// To what the host or the socket takes at the moment.
+    NoRoom,
+}
+
+pub(super) struct Task {
+    stream: TcpStream,
+    inbound: Inbound,
+    outbound: Outbound,
+    requests: mpsc::Receiver<Request>,
+    cancels: mpsc::UnboundedReceiver<u64>,
+    open: Arc<AtomicBool>,
+    pending: Pending,
+    methods: Methods<Request>,
+    /// Which method a call is of, and under which index: it may turn out to be stale.
+    calls: HashMap<u64, (Method, u32)>,
+    last_id: u64,
+    max_calls: usize,
+    cancels_left: u32,
+    last_heard: Instant,
+    /// When the peer was asked whether it lives, and has not been heard since.
+    ping_sent: Option<Instant>,
+    /// Set once the host takes no new calls: why.
+    going: Option<String>,
+}
+
+impl Task {
+    pub(super) fn new(
+        opened: Opened,
+        requests: mpsc::Receiver<Request>,
+        cancels: mpsc::UnboundedReceiver<u64>,
+        open: Arc<AtomicBool>,
+    ) -> Self {
+        let now = Instant::now();
+        Task {
+            stream: opened.stream,
+            inbound: opened.inbound,
+            outbound: Outbound::new(opened.negotiated.chunk),
+            requests,
+            cancels,
+            open,
+            pending: Pending::new(limits::MAX_MESSAGE, UNFINISHED_MAX),
+            methods: Methods::new(),
+            cancels_left: CANCELS,
+            ping_sent: None,
+            calls: HashMap::new(),
+            last_id: 0,
+            max_calls: opened.negotiated.max_calls.max(1) as usize,
+            last_heard: now,
+            going: None,
+        }
+    }
+
+    /// Runs to the connection's end; says why it ended.
+    pub(super) async fn run(mut self) -> String {
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let end = std::future::poll_fn(|cx| {
+            // Read first, judge the silence after.
+            let mut progress = self.poll(cx);
+            while progress.is_ok() && looks.poll_tick(cx).is_ready() {
+                progress = self.look_at_the_time().and_then(|()| self.poll(cx));
+            }
+            progress.map_or_else(Poll::Ready, |()| Poll::Pending)
+        })
+        .await;
+        self.open.store(false, Ordering::Release);
+        let reason = self.going.take().unwrap_or_else(|| end.to_string());
+        self.requests.close();
+        self.pending.lose(&reason);
+        answer_all(self.methods.give_up_all(), || not_sent(&reason));
+        while let Some(request) = self.requests.recv().await {
+            request.waiter.answer(Err(not_sent(&reason)));
+        }
+        reason
+    }
+
+    /// Does what can be done, until nothing can.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        loop {
+            let took = self.poll_requests(cx)?;
+            let read = self.poll_read(cx)?;
+            self.poll_write(cx)?;
+            if self.going.is_some() && self.pending.is_empty() {
+                return Err(End::GoneAway);
+            }
+            let goes_on = match took {
+                Took::All => false,
+                Took::Some => true,
+                // Nothing wakes this task for requests that it does not take, so if there is
+                // room by now, it must go on by itself.
+                Took::NoRoom => self.has_room(),
+            };
+            if !goes_on && !read {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the host takes more calls, and the socket more bytes.
+    fn has_room(&self) -> bool {
+        self.pending.len() + self.methods.waiting() < self.max_calls
+            && self.outbound.queued() <= OUTBOUND_PAUSE
+    }
+
+    /// Takes requests and cancels, a bounded number of times.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<Took, End> {
+        while let Poll::Ready(Some(id)) = self.cancels.poll_recv(cx) {
+            if self.pending.cancel(id) {
+                self.calls.remove(&id);
+                self.outbound.abandon(id);
+                if let Some(left) = self.cancels_left.checked_sub(1) {
+                    self.cancels_left = left;
+                    self.outbound.push(&Header::Cancel { id });
+                }
+            }
+        }
+        for _ in 0..BATCH {
+            if !self.has_room() {
+                return Ok(Took::NoRoom);
+            }
+            match self.requests.poll_recv(cx) {
+                Poll::Ready(Some(request)) => self.take(request),
+                Poll::Ready(None) if self.pending.is_empty() => return Err(End::Unused),
+                Poll::Ready(None) | Poll::Pending => return Ok(Took::All),
+            }
+        }
+        Ok(Took::Some)
+    }
+
+    fn take(&mut self, request: Request) {
+        if let Some(reason) = &self.going {
+            return request.waiter.answer(Err(not_sent(reason)));
+        }
+        if request.waiter.is_abandoned() {
+            return;
+        }
+        let Question::Call { method, .. } = &request.question else {
+            return self.send(request, 0);
+        };
+        if let Some((index, served)) = self.methods.index(method) {
+            return self.send_if_accepted(request, index, served);
+        }
+        let method = method.clone();
+        if self.methods.wait(method.clone(), request) {
+            let id = self.next_id();
+            let fingerprint = method.wanted().map(|fingerprint| fingerprint.0);
+            self.outbound.push(&Header::Resolve { id, name: &method.name, fingerprint });
+            self.methods.asked(id, method);
+        }
+    }
+
+    /// Sends a call, unless it was made for another signature than the one behind the index.
+    fn send_if_accepted(&mut self, request: Request, index: u32, served: Fingerprint) {
+        match &request.question {
+            Question::Call { method, .. } if !method.accepts(served) => {
+                let failure = mismatch(method);
+                request.waiter.answer(Err(failure));
+            }
+            _ => self.send(request, index),
+        }
+    }
+
+    fn send(&mut self, Request { question, deadline, waiter }: Request, index: u32) {
+        let id = self.next_id();
+        if !waiter.begin(id) {
+            return;
+        }
+        match question {
+            Question::Describe { service } => {
+                self.outbound.push(&Header::Describe { id, service: &service });
+            }
+            Question::Call { method, arguments } => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.outbound.push_message(id, arguments, |body| Header::Call {
+                    id,
+                    method: index,
+                    timeout: Timeout::after(left),
+                    metadata: Metadata::default(),
+                    body,
+                });
+                self.calls.insert(id, (method, index));
+            }
+        }
+        self.pending.insert(id, waiter);
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// Dispatches and reads once; whether there may be more at once.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        // What came together with the Hello is here already.
+        self.dispatch_all()?;
+        self.inbound.buffer().reserve(READ);
+        match poll_read_buf(Pin::new(&mut self.stream), cx, self.inbound.buffer()) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0)) => Err(End::Closed),
+            Poll::Ready(Ok(_)) => {
+                self.last_heard = Instant::now();
+                self.ping_sent = None;
+                self.dispatch_all()?;
+                Ok(true)
+            }
+            Poll::Ready(Err(error)) => Err(End::Io(error)),
+        }
+    }
+
+    fn dispatch_all(&mut self) -> Result<(), End> {
+        while let Some(frame) = self.inbound.next_frame()? {
+            let (header, payload) = frame.parse()?;
+            self.dispatch(header, payload)?;
+        }
+        Ok(())
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        while self.outbound.has_remaining() {
+            match poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.outbound) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => return Err(End::Closed),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Err(End::Io(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn dispatch(&mut self, header: Header<'_>, payload: Bytes) -> Result<(), End> {
+        match header {
+            Header::Reply { id, body: Body::Whole } => {
+                self.calls.remove(&id);
+                self.pending.complete(id, Ok(payload));
+            }
+            Header::Reply { id, body: Body::Chunked(total) } => {
+                self.calls.remove(&id);
+                self.pending.begin_reply(id, total, &payload);
+            }
+            Header::Chunk { id } => self.pending.continue_reply(id, &payload),
+            Header::Resolved { id, method, fingerprint } => {
+                let served = Fingerprint(fingerprint);
+                match self.methods.resolved(id, method, served) {
+                    Some(Resolved::Send(requests)) => {
+                        for request in requests {
+                            self.send_if_accepted(request, method, served);
+                        }
+                    }
+                    Some(Resolved::Mismatch(requests, method)) => {
+                        answer_all(requests, || mismatch(&method));
+                    }
+                    None => {}
+                }
+            }
+            Header::Fail(fail) => {
+                let remote = || remote(&fail, &payload);
+                if let Some(requests) = self.methods.refused(fail.id) {
+                    answer_all(requests, || Failure::Remote(Box::new(remote())));
+                    return Ok(());
+                }
+                // The method behind the index is gone or another: ask again for the next call.
+                let stale = fail.not_executed
+                    && matches!(fail.status, Status::FailedPrecondition | Status::Unavailable);
+                if let Some((method, index)) = self.calls.remove(&fail.id)
+                    && stale
+                {
+                    self.methods.stale(&method, index);
+                }
+                // What is left of its arguments need not be sent.
+                self.outbound.abandon(fail.id);
+                self.pending.complete(fail.id, Err(Failure::Remote(Box::new(remote()))));
+            }
+            Header::GoAway { last_id, message, .. } => {
+                self.open.store(false, Ordering::Release);
+                let reason = format!("the host goes away: {message}");
+                self.pending.fail_beyond(last_id, || not_sent(&reason));
+                answer_all(self.methods.give_up_all(), || not_sent(&reason));
+                self.going = Some(reason);
+            }
+            Header::Ping { nonce } => self.outbound.push(&Header::Pong { nonce }),
+            Header::Pong { .. } => {}
+            Header::Hello(_)
+            | Header::Resolve { .. }
+            | Header::Describe { .. }
+            | Header::Call { .. }
+            | Header::Cancel { .. } => return Err(End::OutOfPlace),
+        }
+        Ok(())
+    }
+
+    fn look_at_the_time(&mut self) -> Result<(), End> {
+        self.cancels_left = (self.cancels_left + CANCELS_PER_LOOK).min(CANCELS);
+        self.methods.retain(|request| !request.waiter.is_abandoned());
+        // Only a peer that was asked can be found dead: after a pause of our own process, what it
+        // sent meanwhile lies in the socket and is read before this looks again.
+        match self.ping_sent {
+            Some(sent) if sent.elapsed() >= DEAD_AFTER => {
+                return Err(End::Silent(self.last_heard.elapsed()));
+            }
+            None if self.last_heard.elapsed() >= PING_AFTER => {
+                self.ping_sent = Some(Instant::now());
+                self.outbound.push(&Header::Ping { nonce: self.last_id });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn answer_all(requests: Vec<Request>, failure: impl Fn() -> Failure) {
+    requests.into_iter().for_each(|request| request.waiter.answer(Err(failure())));
+}
+
+/// Two endpoints serve the same name with different signatures.
+fn mismatch(method: &Method) -> Failure {
+    Failure::Remote(Box::new(Remote {
+        status: Status::FailedPrecondition,
+        message: format!(
+            "{}: the signature here is another than the first one that this client has met",
+            method.name
+        ),
+        not_executed: true,
+        retry_after: None,
+        served_wit: Some(String::new()),
+    }))
+}
+
+fn remote(fail: &wharf_wire::Fail<'_>, detail: &[u8]) -> Remote {
+    Remote {
+        status: fail.status,
+        message: fail.message.to_owned(),
+        not_executed: fail.not_executed,
+        retry_after: fail.retry_after_ms.map(|ms| Duration::from_millis(ms.into())),
+        served_wit: (fail.detail == DetailKind::SchemaMismatch)
+            .then(|| String::from_utf8_lossy(detail).into_owned()),
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("nobody uses it")]
+    Unused,
+    #[error("the host closed it")]
+    Closed,
+    #[error("the host went away in good order")]
+    GoneAway,
+    #[error("the host was silent for {0:?}")]
+    Silent(Duration),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("the host broke the protocol: {0}")]
+    Frame(#[from] FrameError),
+    #[error("the host broke the protocol: a frame that only callers send")]
+    OutOfPlace,
+}
