@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+/// Where a registry is unless told otherwise: where `up` and `registry` listen.
+const REGISTRY: &str = "http://127.0.0.1:8500";
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  success
@@ -104,7 +107,7 @@ pub(crate) struct Host {
     #[arg(
         long,
         value_name = "URL",
-        default_value = "http://127.0.0.1:8500",
+        default_value = REGISTRY,
         env = "WHARF_REGISTRY"
     )]
     pub(crate) registry: String,
@@ -117,7 +120,7 @@ pub(crate) struct Asked {
     #[arg(
         long,
         value_name = "URL",
-        default_value = "http://127.0.0.1:8500",
+        default_value = REGISTRY,
         env = "WHARF_REGISTRY"
     )]
     pub(crate) registry: String,

@@ -16,6 +16,10 @@ const MAX_METHODS: usize = 10_000;
 /// Names closer to the one asked for than this are suggested.
 const SIMILAR: f64 = 0.7;
 
+/// Names longer than this get no suggestion: nobody mistyped them, and comparing takes their length
+/// times that of every name there is.
+const SUGGESTED_FOR: usize = 64;
+
 /// Resolved methods. Entries are never removed, so an index stays valid.
 #[derive(Default)]
 pub(super) struct Methods {
@@ -170,6 +174,9 @@ fn find_method<'s>(service: &'s Service, name: &str) -> Result<(usize, &'s Metho
 }
 
 fn suggestion<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
+    if name.len() > SUGGESTED_FOR {
+        return String::new();
+    }
     let scored = known.map(|known| (strsim::jaro_winkler(name, known), known));
     let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b));
     best.filter(|(score, _)| *score >= SIMILAR)
@@ -197,5 +204,6 @@ mod tests {
         let known = || ["arith", "textkit"].into_iter();
         assert_eq!(suggestion("arih", known()), "; did you mean 'arith'?");
         assert_eq!(suggestion("zzz", known()), "");
+        assert_eq!(suggestion(&"arith".repeat(20), known()), "");
     }
 }
