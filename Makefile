@@ -2,10 +2,11 @@
 
 WASM_TARGET := wasm32-wasip2
 PLUGINS     := arith textkit
+GUESTS      := wharf-guest-reach wharf-guest-rogue
 TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
 WHARF       := $(TARGET_DIR)/debug/wharf
 
-.PHONY: help run build plugins toolchain test check bench clean
+.PHONY: help run build plugins guests toolchain test check bench clean
 
 help:
 	@echo 'make run      build everything, start wharf over plugins/, make a first call'
@@ -32,8 +33,12 @@ plugins: toolchain
 		mv plugins/.$$plugin.wasm.new plugins/$$plugin.wasm && echo "plugins/$$plugin.wasm"; \
 	done
 
+# Services that only the tests run; they stay in the target directory.
+guests: toolchain
+	cargo build --profile plugin --target $(WASM_TARGET) $(addprefix -p ,$(GUESTS))
+
 # The tests run the plugins and the binary; cargo builds the latter for its own test.
-test: plugins
+test: plugins guests
 	cargo test --workspace
 
 check: toolchain
@@ -43,7 +48,7 @@ check: toolchain
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
 	else echo 'skipped: cargo-deny is not installed (cargo install cargo-deny), so licenses are not checked; the arrows between crates are, by make test'; fi
 
-bench: plugins
+bench: plugins guests
 	cargo bench -p wharf-tests
 
 clean:

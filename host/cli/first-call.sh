@@ -40,6 +40,7 @@ In another terminal, try:
   $wharf services
   $wharf inspect plugins/arith.wasm
   curl localhost:8500/services
+  curl localhost:7401/metrics
 
 Change plugins/arith/src/lib.rs, run 'make plugins', and call again: no restart is needed.
 

@@ -32,7 +32,8 @@ async fn main() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let advertise = Advertise::new(None, address).unwrap();
-    let host = Host::start(listener, Config::new("bench", plugins.path(), advertise)).unwrap();
+    let config = Config::new("bench", plugins.path(), advertise);
+    let host = Host::start(listener, None, config).unwrap();
     host.ready().await;
     let client = Client::builder().direct(&address.to_string());
     let raw = Raw::start().await;

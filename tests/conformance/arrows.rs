@@ -27,12 +27,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("arith", &["wharf-guest"]),
     ("textkit", &["wharf-guest"]),
+    ("wharf-guest-reach", &[]),
+    ("wharf-guest-rogue", &[]),
 ];
 
 /// Libraries that shape whoever uses them, and the crates that may.
 const CONFINED: &[(&str, &[&str])] = &[
     ("wasmtime", &["wharf-runtime"]),
     ("wasmtime-wasi", &["wharf-runtime"]),
+    ("wasmtime-wasi-http", &["wharf-runtime"]),
     ("axum", &["wharf-registry", "wharf-host"]),
     ("reqwest", &["wharf-registry-api"]),
     ("anyhow", &["wharf"]),

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use wharf_runtime::{CallError, Engine, Limits, LoadError, MethodIndex, Plugin};
+use wharf_runtime::{CallError, Engine, Limits, LoadError, MethodIndex, Plugin, Settings};
 use wharf_tests::{component, eventually, hostile, plugin};
 
 async fn refusal(bytes: Vec<u8>) -> LoadError {
-    let engine = Engine::new().unwrap();
-    Plugin::load(&engine, "test", bytes, Limits::default()).await.unwrap_err()
+    let engine = Engine::new(None).unwrap();
+    Plugin::load(&engine, "test", bytes, Settings::default()).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -66,8 +66,9 @@ struct Guest {
 
 impl Guest {
     async fn hostile(limits: Limits) -> Self {
-        let engine = Engine::new().unwrap();
-        let plugin = Plugin::load(&engine, "hostile", hostile().unwrap(), limits).await.unwrap();
+        let engine = Engine::new(None).unwrap();
+        let settings = Settings { limits, ..Settings::default() };
+        let plugin = Plugin::load(&engine, "hostile", hostile().unwrap(), settings).await.unwrap();
         Guest { plugin, engine }
     }
 

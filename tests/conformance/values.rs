@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use wharf_runtime::{Engine, Limits, MethodIndex, Plugin};
+use wharf_runtime::{Engine, MethodIndex, Plugin, Settings};
 use wharf_tests::{Args, ArithError, Quotient, plugin};
 
 async fn load(name: &str) -> Plugin {
-    let engine = Engine::new().unwrap();
-    Plugin::load(&engine, name, plugin(name).unwrap(), Limits::default()).await.unwrap()
+    let engine = Engine::new(None).unwrap();
+    Plugin::load(&engine, name, plugin(name).unwrap(), Settings::default()).await.unwrap()
 }
 
 async fn call<R: DeserializeOwned>(plugin: &Plugin, method: &str, arguments: &impl Serialize) -> R {

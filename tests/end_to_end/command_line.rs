@@ -148,10 +148,22 @@ async fn inspect_shows_wit_with_docs_methods_fingerprints_and_needs() {
     .unwrap();
     let done = wharf(&["inspect", &file("needy.wasm", &needy)]).await.unwrap();
     assert!(
-        done.stdout.contains("wasi:cli/environment@0.2.6  environment: empty unless granted\n"),
+        done.stdout.contains(
+            "wasi:cli/environment@0.2.6  environment: needs no grant; empty unless 'env' fills it\n"
+        ),
         "{}",
         done.stdout
     );
+    assert!(!done.stdout.contains("grants that it needs"), "{}", done.stdout);
+    let reach = file("reach.wasm", &wharf_tests::guest("reach").unwrap());
+    let done = wharf(&["inspect", &reach]).await.unwrap();
+    for shown in [
+        "  wasi:http/outgoing-handler@0.2.12  outgoing HTTP: needs the grant 'http'\n",
+        "grants that it needs, in a .toml file beside it, for example\n  [grants]\n  dirs = [",
+        "\n  http = [\"api.example.com\"]  # or http = []\n  tcp = [\"10.0.0.7:5432\"]  # or tcp = []\n",
+    ] {
+        assert!(done.stdout.contains(shown), "{shown} is not in\n{}", done.stdout);
+    }
 
     let core = file("core.wasm", &wat::parse_str("(module)").unwrap());
     let done = wharf(&["inspect", &core]).await.unwrap();

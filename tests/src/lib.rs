@@ -5,7 +5,7 @@ mod process;
 mod waiting;
 
 pub use guests::{arith_that, component, hostile};
-pub use process::{Finished, Process, Wharf, plugin, wharf};
+pub use process::{Finished, Process, Wharf, guest, plugin, wharf};
 pub use waiting::{eventually, within};
 
 use serde::{Deserialize, Serialize};

@@ -34,6 +34,18 @@ pub fn plugin(name: &str) -> anyhow::Result<Vec<u8>> {
         .with_context(|| format!("{} is not built: run 'make test'", path.display()))
 }
 
+/// A service of `tests/guests` that `make guests` built.
+///
+/// # Errors
+/// When it is not built.
+pub fn guest(name: &str) -> anyhow::Result<Vec<u8>> {
+    let own = std::env::current_exe()?;
+    let target = own.ancestors().nth(3).context("no target directory")?;
+    let path = target.join("wasm32-wasip2/plugin").join(format!("{name}.wasm"));
+    std::fs::read(&path)
+        .with_context(|| format!("{} is not built: run 'make test'", path.display()))
+}
+
 /// A command that has ended.
 #[derive(Debug)]
 pub struct Finished {
@@ -74,10 +86,27 @@ impl Process {
     /// # Errors
     /// When it cannot be started.
     pub fn start(arguments: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with(arguments, &[])
+    }
+
+    /// As [`Process::start`], with these variables in its environment.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Self> {
         let mut command = Command::new(binary()?);
         command.args(arguments).kill_on_drop(true).stdin(Stdio::null());
+        let serves = matches!(arguments.first(), Some(&"up" | &"host"));
+        if serves && !arguments.contains(&"--http-listen") {
+            command.args(["--http-listen", "127.0.0.1:0"]);
+        }
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env_remove("WHARF_REGISTRY").env_remove("WHARF_TOKEN").env("WHARF_LOG", "info");
+        // A test that wants a cache names one.
+        command.env("WHARF_CACHE", "none").env_remove("TRACEPARENT");
+        for (name, value) in environment {
+            command.env(name, value);
+        }
         let mut child = command.spawn()?;
         let out = child.stdout.take().context("no output")?;
         Ok(Process { child, out: BufReader::new(out).lines() })
@@ -159,6 +188,8 @@ pub struct Wharf {
     pub registry: String,
     /// Where calls are taken.
     pub host: String,
+    /// The URL of the host's HTTP side.
+    pub http: String,
     plugins: TempDir,
 }
 
@@ -172,6 +203,18 @@ impl Wharf {
         for (name, bytes) in plugins {
             std::fs::write(folder.path().join(name), bytes)?;
         }
+        Self::up_over(folder, arguments, &[]).await
+    }
+
+    /// Starts it over this folder, with these variables in its environment.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn up_over(
+        folder: TempDir,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let path = folder.path().to_str().context("the folder's path is not UTF-8")?;
         let base = [
             "up",
@@ -182,10 +225,11 @@ impl Wharf {
             "--registry-listen",
             "127.0.0.1:0",
         ];
-        let mut process = Process::start(&[&base, arguments].concat())?;
+        let mut process = Process::start_with(&[&base, arguments].concat(), environment)?;
         let registry = process.announced("registry").await?;
         let host = process.announced("host").await?;
-        Ok(Wharf { process, registry, host, plugins: folder })
+        let http = process.announced("http").await?;
+        Ok(Wharf { process, registry, host, http, plugins: folder })
     }
 
     /// Where a plugin's file is, or would be.

@@ -22,7 +22,10 @@ Exit codes:
 Environment:
   WHARF_REGISTRY  address of the registry, as --registry
   WHARF_TOKEN     token that hosts ask for, as --token
-  WHARF_LOG       what is logged, for example info or wharf_host=debug";
+  WHARF_LOG       what is logged, for example info or wharf_host=debug
+  TRACEPARENT     the trace that a call belongs to (W3C Trace Context)
+  OTEL_EXPORTER_OTLP_ENDPOINT
+                  where servers send the spans of calls, by OTLP over HTTP; nowhere by default";
 
 const UP_EXAMPLES: &str = "\
 Examples:
@@ -34,7 +37,9 @@ const HOST_EXAMPLES: &str = "\
 Examples:
   wharf host                            over plugins/, announced on this machine
   wharf host --registry http://10.0.0.2:8500 --listen 0.0.0.0:7400 --advertise 10.0.0.7:7400
-  wharf host --registry none            announced nowhere; call it with --direct";
+  wharf host --registry none            announced nowhere; call it with --direct
+
+A plugin's limits and what it may reach are in a file beside it: plugins/arith.toml. See README.";
 
 const REGISTRY_EXAMPLES: &str = "\
 Examples:
@@ -135,16 +140,22 @@ pub(crate) struct Serving {
     /// Where calls are taken
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
     pub(crate) listen: SocketAddr,
+    /// Where /healthz, /readyz, /metrics and /services are served, or `none`
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7401", value_parser = http_listen)]
+    pub(crate) http_listen: HttpListen,
     /// The address that is announced; needed when --listen names no single one
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) advertise: Option<String>,
     /// By which the registry knows this host; default: the machine's name and the port
     #[arg(long, value_parser = host_name)]
     pub(crate) name: Option<String>,
-    /// The longest that a call may take
+    /// Where compiled plugins are kept, or `none`; default: wharf in the user's cache directory
+    #[arg(long, value_name = "DIR", env = "WHARF_CACHE")]
+    pub(crate) cache: Option<PathBuf>,
+    /// The longest that a call may take; a plugin's own .toml file goes first
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     pub(crate) call_timeout: Duration,
-    /// Memory that one instance of a plugin may take, in MiB
+    /// Memory that one instance of a plugin may take, in MiB; a plugin's own .toml file goes first
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) memory: u32,
     /// Connections that may be open at once
@@ -160,6 +171,10 @@ pub(crate) struct Serving {
     #[arg(long, env = "WHARF_TOKEN", hide_env_values = true, value_parser = token)]
     pub(crate) token: Option<String>,
 }
+
+/// An address to listen on, or none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HttpListen(pub(crate) Option<SocketAddr>);
 
 #[derive(Debug, Args)]
 #[command(after_help = REGISTRY_EXAMPLES)]
@@ -211,6 +226,15 @@ pub(crate) struct Services {
 pub(crate) struct Inspect {
     /// The component to look at
     pub(crate) file: PathBuf,
+}
+
+fn http_listen(text: &str) -> Result<HttpListen, String> {
+    if text == "none" {
+        return Ok(HttpListen(None));
+    }
+    text.parse()
+        .map(|address| HttpListen(Some(address)))
+        .map_err(|_| "write an address like 127.0.0.1:7401, or none".to_owned())
 }
 
 fn token(text: &str) -> Result<String, String> {

@@ -50,7 +50,9 @@ async fn call(client: &Client, path: &MethodPath, arguments: &Call) -> anyhow::R
         values.push(value.transpose()?.unwrap_or(Value::Null));
     }
     let left = arguments.timeout.saturating_sub(start.elapsed());
-    let options = CallOptions { timeout: Some(left), ..CallOptions::default() };
+    // As whoever started us handed it down; one that cannot be read is as good as none.
+    let trace_parent = std::env::var("TRACEPARENT").ok().and_then(|text| text.parse().ok());
+    let options = CallOptions { timeout: Some(left), trace_parent, ..CallOptions::default() };
     Ok(client.call_json(&arguments.method, &values, options).await?)
 }
 

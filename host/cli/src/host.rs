@@ -2,10 +2,13 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use tokio::net::TcpListener;
 
 use wharf_host::{Advertise, Config, Host as RunningHost};
 use wharf_registry_api::RegistryClient;
-use wharf_runtime::Limits;
+use wharf_runtime::{Limits, Settings};
 
 use crate::args::{Host, Serving};
 use crate::listen::bind;
@@ -22,9 +25,14 @@ pub(crate) async fn run(arguments: Host) -> anyhow::Result<()> {
     let listener = bind(arguments.serving.listen, "--listen").await?;
     let mut config = config(&arguments.serving, listener.local_addr()?)?;
     config.registry = registry;
-    let host = RunningHost::start(listener, config)?;
+    let http = http_listener(&arguments.serving).await?;
+    let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?;
+    let host = RunningHost::start(listener, http, config)?;
     let mut out = std::io::stdout();
     writeln!(out, "host: {}", host.address())?;
+    if let Some(address) = http_address {
+        writeln!(out, "http: http://{address}")?;
+    }
     out.flush()?;
     shutdown.asked().await;
     tracing::info!("shutting down: calls in flight finish first");
@@ -40,14 +48,45 @@ pub(crate) fn config(serving: &Serving, bound: SocketAddr) -> anyhow::Result<Con
         format!("{}:{}", machine.to_string_lossy(), bound.port())
     });
     let mut config = Config::new(name, &serving.plugins, advertise);
-    config.limits = Limits {
+    let limits = Limits {
         memory: serving.memory as usize * 1024 * 1024,
         call_timeout: serving.call_timeout,
         ..Limits::default()
     };
+    config.settings = Settings { limits, ..Settings::default() };
+    config.cache = cache(serving.cache.as_deref())?;
     config.max_connections = serving.max_connections as usize;
     config.idle_timeout = serving.idle_timeout;
     config.drain_timeout = serving.drain_timeout;
     config.token.clone_from(&serving.token);
     Ok(config)
+}
+
+/// The listener of the HTTP side, unless there is to be none.
+pub(crate) async fn http_listener(serving: &Serving) -> anyhow::Result<Option<TcpListener>> {
+    match serving.http_listen.0 {
+        Some(address) => Ok(Some(bind(address, "--http-listen").await?)),
+        None => Ok(None),
+    }
+}
+
+/// Where compiled code is kept: as told, or where users' caches are (XDG Base Directory
+/// Specification).
+fn cache(told: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+    match told {
+        Some(none) if none == Path::new("none") => Ok(None),
+        Some(path) => Ok(Some(path.to_owned())),
+        None => {
+            let absolute =
+                |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+            let base =
+                absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+            if base.is_none() {
+                tracing::warn!(
+                    "there is no HOME to keep compiled plugins in, so each start compiles them: name a directory with --cache"
+                );
+            }
+            Ok(base.map(|base| base.join("wharf")))
+        }
+    }
 }

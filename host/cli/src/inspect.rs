@@ -65,7 +65,18 @@ fn describe(inspection: &Inspection) -> String {
     if inspection.imports.is_empty() {
         line("  none: it needs nothing");
     }
-    if inspection.imports.iter().any(|import| import.need == Need::Unknown) {
+    let has = |need: Need| inspection.imports.iter().any(|import| import.need == need);
+    let grants = Need::GRANTED.into_iter().filter(|need| has(*need)).filter_map(Need::grant);
+    let grants: Vec<_> = grants.collect();
+    if !grants.is_empty() {
+        line("");
+        line("grants that it needs, in a .toml file beside it, for example");
+        line("  [grants]");
+        for (example, nothing) in grants {
+            line(&format!("  {example}  # or {nothing}"));
+        }
+    }
+    if has(Need::Unknown) {
         line("");
         line("A host refuses this component: it imports what wharf does not provide.");
     }

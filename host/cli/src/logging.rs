@@ -1,17 +1,67 @@
-//! Logs: for people on a terminal, as JSON elsewhere; always on stderr.
+//! Logs, for people on a terminal, as JSON elsewhere, always on stderr; and spans, for a collector.
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// Where the standard for OpenTelemetry's environment names a collector.
+const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+
+/// The spans that are exported: one for each call.
+const CALLS: &str = "wharf_host::call";
+
+/// What logging has to do at the end.
+pub(crate) struct Logging(Option<SdkTracerProvider>);
 
 /// Starts logging. Servers say what they do; other commands only what goes wrong.
-pub(crate) fn start(is_server: bool) {
+///
+/// Call it outside of an async runtime: the exporter has a thread of its own.
+pub(crate) fn start(is_server: bool) -> Logging {
     let default = if is_server { "info" } else { "error" };
     let filter = EnvFilter::try_from_env("WHARF_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
-        logs.compact().with_target(false).init();
+    let logs = fmt::layer().with_writer(std::io::stderr);
+    let logs = if std::io::stderr().is_terminal() {
+        logs.compact().with_target(false).boxed()
     } else {
-        logs.json().flatten_event(true).init();
+        logs.json().flatten_event(true).boxed()
+    };
+    let exporting = is_server && ENDPOINTS.iter().any(|name| std::env::var_os(name).is_some());
+    let provider = exporting.then(exporter).transpose();
+    let provider = provider.as_ref().map(Option::as_ref);
+    let spans = provider.as_ref().ok().copied().flatten().map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("wharf"))
+            .with_filter(Targets::new().with_target(CALLS, LevelFilter::DEBUG))
+    });
+    tracing_subscriber::registry().with(logs.with_filter(filter)).with(spans).init();
+    if let Err(error) = provider {
+        tracing::error!("the spans of calls are not exported: {error}");
+    }
+    Logging(provider.ok().flatten().cloned())
+}
+
+fn exporter() -> Result<SdkTracerProvider, opentelemetry_otlp::ExporterBuildError> {
+    let exporter =
+        SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).build()?;
+    let name = std::env::var("OTEL_SERVICE_NAME").unwrap_or_else(|_| "wharf".to_owned());
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(Resource::builder().with_service_name(name).build())
+        .build())
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.as_ref().map(SdkTracerProvider::shutdown) {
+            tracing::warn!("the last spans are not exported: {error}");
+        }
     }
 }

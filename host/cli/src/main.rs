@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let is_server =
         matches!(arguments.command, Command::Up(_) | Command::Host(_) | Command::Registry(_));
-    logging::start(is_server);
+    let _logging = logging::start(is_server);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&anyhow::Error::new(error).context("no async runtime")),

@@ -1,8 +1,9 @@
 //! `wharf services`
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
-use wharf_registry_api::{ListOptions, RegistryClient, ServiceSummary, State};
+use wharf_registry_api::{Endpoint, ListOptions, RegistryClient, ServiceSummary, State};
 
 use crate::args::Services;
 
@@ -35,13 +36,15 @@ pub(crate) async fn run(arguments: Services) -> anyhow::Result<()> {
 
 async fn row(registry: &RegistryClient, service: &ServiceSummary) -> anyhow::Result<[String; 4]> {
     let listed = registry.endpoints(&service.service, &ListOptions::default()).await?;
-    let mut addresses: Vec<String> = listed
-        .into_iter()
-        .flat_map(|list| list.endpoints)
+    let listed = listed.into_iter().flat_map(|list| list.endpoints);
+    let endpoints: Vec<Endpoint> = listed
         .filter(|e| e.spec.package == service.package && e.spec.version == service.version)
+        .collect();
+    let mut addresses: Vec<String> = endpoints
+        .iter()
         .map(|endpoint| match endpoint.state {
-            State::Serving => endpoint.address,
-            State::Draining => format!("{} (draining)", endpoint.address),
+            State::Serving => endpoint.address.clone(),
+            state => format!("{} ({state})", endpoint.address),
         })
         .collect();
     let more = addresses.len().saturating_sub(ADDRESSES);
@@ -50,11 +53,21 @@ async fn row(registry: &RegistryClient, service: &ServiceSummary) -> anyhow::Res
     if more > 0 {
         addresses.push_str(&format!(", and {more} more"));
     }
-    let state = match (service.serving, service.endpoints) {
-        (0, _) => "draining".to_owned(),
+    let mut state = match (service.serving, service.endpoints) {
+        (0, _) => {
+            let states: BTreeSet<String> = endpoints.iter().map(|e| e.state.to_string()).collect();
+            states.into_iter().collect::<Vec<_>>().join(", ")
+        }
         (serving, all) if serving == all => "serving".to_owned(),
         (serving, all) => format!("{serving} of {all} serving"),
     };
+    for endpoint in &endpoints {
+        if let Some(reason) = &endpoint.spec.reason {
+            let whose =
+                if endpoints.len() > 1 { format!("{}: ", endpoint.host) } else { String::new() };
+            state.push_str(&format!("; {whose}{reason}"));
+        }
+    }
     let name = match &service.package {
         Some(package) => format!("{package}/{}", service.service),
         None => service.service.clone(),

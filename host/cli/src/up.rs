@@ -1,6 +1,7 @@
 //! `wharf up`: registry and host in one process.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -36,7 +37,9 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
     let registry_url = format!("http://{registry_address}");
     let mut config = crate::host::config(&arguments.serving, listener.local_addr()?)?;
     config.registry = Some(RegistryClient::new(&registry_url)?);
-    let host = Host::start(listener, config)?;
+    let http = crate::host::http_listener(&arguments.serving).await?;
+    let http_address = http.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;
+    let host = Host::start(listener, http, config)?;
     let up = async {
         host.ready().await;
         // Whoever reads that it is up finds the services registered.
@@ -46,7 +49,7 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
     };
     tokio::select! {
         () = up => {
-            greet(&host, &registry_url, plugins)?;
+            greet(&host, &registry_url, http_address, plugins)?;
             shutdown.asked().await;
         }
         () = shutdown.asked() => {}
@@ -63,11 +66,19 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says where everything is and what to try; scripts may read the first two lines.
-fn greet(host: &Host, registry: &str, plugins: &std::path::Path) -> std::io::Result<()> {
+/// Says where everything is and what to try; scripts may read the first three lines.
+fn greet(
+    host: &Host,
+    registry: &str,
+    http: Option<SocketAddr>,
+    plugins: &std::path::Path,
+) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "registry: {registry}")?;
     writeln!(out, "host: {}", host.address())?;
+    if let Some(http) = http {
+        writeln!(out, "http: http://{http}")?;
+    }
     let files = host.files();
     for (file, report) in &files {
         match &report.state {

@@ -1,27 +1,24 @@
-//! The one wasmtime engine of a process, and the clock that interrupts its guests.
+//! The one wasmtime engine of a process, with the threads, the clock and the cache around it.
 
-use std::pin::pin;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::Thread;
-use std::time::Duration;
 
+use wasmtime::Config;
 use wasmtime::component::Linker;
-use wasmtime::{Config, EngineWeak};
 
+use crate::cache::{Cache, CacheError};
+use crate::capacity::Capacity;
+use crate::clock::Clock;
+use crate::compile::Compiler;
 use crate::instance::State;
-
-/// How often running guests are interrupted, to look at their deadline and to let others run.
-pub(crate) const TICK: Duration = Duration::from_millis(5);
+use crate::outgoing;
+use crate::threads::Threads;
 
 /// Native stack that a guest may use before it is told that its stack overflowed.
 const GUEST_STACK: usize = 512 * 1024;
 
-/// How long the clock rests at most before it looks whether its engine still exists.
-const REST: Duration = Duration::from_secs(10);
-
-/// Ticks without any guest running after which the clock rests.
-const REST_AFTER: u32 = 200;
+/// Native stack of a call: the guest's, and what the host's functions need beyond.
+const CALL_STACK: usize = 1024 * 1024;
 
 /// Compiles and runs plugins. One serves a whole process; clones share it.
 #[derive(Clone)]
@@ -29,86 +26,9 @@ pub struct Engine {
     pub(crate) wasmtime: wasmtime::Engine,
     pub(crate) linker: Linker<State>,
     pub(crate) clock: Clock,
-}
-
-/// The clock as its users see it: guests keep it going, and it rests when none runs.
-///
-/// A quick call only looks at one flag, which is nearly always set already: such calls share no cache
-/// line that any of them writes.
-#[derive(Clone)]
-pub(crate) struct Clock {
-    hands: Arc<Hands>,
-    thread: Thread,
-}
-
-/// A guest that did not come to its end at once.
-struct Waiting(Arc<Hands>);
-
-impl Waiting {
-    fn new(clock: &Clock) -> Self {
-        clock.hands.waiting.fetch_add(1, Ordering::SeqCst);
-        clock.wake();
-        Waiting(clock.hands.clone())
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// What the clock's thread and its users tell each other.
-#[derive(Default)]
-struct Hands {
-    /// A guest began, or was seen running at a tick, since the thread looked last.
-    active: AtomicBool,
-    /// Guests that did not come to their end at once.
-    waiting: AtomicUsize,
-    /// The thread has stopped ticking, or is about to.
-    resting: AtomicBool,
-}
-
-impl Clock {
-    /// Runs a guest: the clock ticks until the future ends, or is dropped.
-    pub(crate) async fn during<F: Future>(&self, guest: F) -> F::Output {
-        let mut guest = pin!(guest);
-        let mut waiting = None;
-        self.guest_begins();
-        std::future::poll_fn(|cx| {
-            let polled = guest.as_mut().poll(cx);
-            if polled.is_pending() {
-                // In a host call it may wait for longer than the clock goes on by itself, and
-                // compute again after that. A quick call never comes here.
-                waiting.get_or_insert_with(|| Waiting::new(self));
-            }
-            polled
-        })
-        .await
-    }
-
-    fn guest_begins(&self) {
-        if self.hands.active.load(Ordering::Relaxed) {
-            // The thread ticks on for many ticks before it rests, and at the next one this guest
-            // is seen running.
-            return;
-        }
-        self.hands.active.store(true, Ordering::SeqCst);
-        self.wake();
-    }
-
-    /// What keeps the clock going is written before this looks whether it rests; the thread does it
-    /// the other way round. So either it sees the one, or we see the other.
-    fn wake(&self) {
-        if self.hands.resting.load(Ordering::SeqCst) {
-            self.thread.unpark();
-        }
-    }
-
-    /// A guest was interrupted by a tick: it runs still.
-    pub(crate) fn guest_runs(&self) {
-        self.hands.active.store(true, Ordering::Relaxed);
-    }
+    pub(crate) capacity: Capacity,
+    pub(crate) threads: Arc<Threads>,
+    pub(crate) compiler: Compiler,
 }
 
 /// An engine that cannot be made on this machine.
@@ -117,67 +37,60 @@ pub enum EngineError {
     /// wasmtime does not support this machine, or a setting of ours.
     #[error("the WebAssembly engine cannot start: {0}")]
     Wasmtime(String),
-    /// No thread for the clock.
-    #[error("no thread for the engine's clock")]
-    Thread(#[from] std::io::Error),
+    /// No threads for guests, compiler or clock.
+    #[error("the engine's threads cannot be started")]
+    Threads(#[source] std::io::Error),
+    /// The cache is of no use.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
 }
 
 impl Engine {
-    /// An engine, with the thread that ticks for it as long as a clone of it lives.
+    /// An engine that keeps compiled code in the directory `cache`, if one is given.
     ///
     /// # Errors
-    /// When the machine supports no engine.
-    pub fn new() -> Result<Self, EngineError> {
+    /// When the machine supports no engine, or the directory is not safe.
+    pub fn new(cache: Option<&Path>) -> Result<Self, EngineError> {
         let mut config = Config::new();
         config
             // Five times as fast a call, for plugins without async exports: all of ours.
             .concurrency_support(false)
             .epoch_interruption(true)
             .wasm_component_model_fixed_length_lists(true)
-            .max_wasm_stack(GUEST_STACK);
+            .max_wasm_stack(GUEST_STACK)
+            .async_stack_size(CALL_STACK);
         let failed = |error: wasmtime::Error| EngineError::Wasmtime(format!("{error:#}"));
-        let wasmtime = wasmtime::Engine::new(&config).map_err(failed)?;
+        let (wasmtime, capacity) =
+            Capacity::provide(&mut config, wasmtime::Engine::new).map_err(failed)?;
         let mut linker = Linker::new(&wasmtime);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(failed)?;
-        let (weak, hands) = (wasmtime.weak(), Arc::<Hands>::default());
-        let ticking = hands.clone();
-        let thread = std::thread::Builder::new()
-            .name("wharf-epoch".into())
-            .spawn(move || tick(&weak, &ticking))?;
-        let clock = Clock { hands, thread: thread.thread().clone() };
-        Ok(Engine { wasmtime, linker, clock })
+        outgoing::add_to_linker(&mut linker).map_err(failed)?;
+        let cache = cache.map(|path| Cache::open(path, &wasmtime)).transpose()?;
+        let threads = |error| EngineError::Threads(std::io::Error::other(error));
+        Ok(Engine {
+            clock: Clock::start(wasmtime.weak()).map_err(EngineError::Threads)?,
+            threads: Arc::new(Threads::start().map_err(EngineError::Threads)?),
+            compiler: Compiler::start(cache).map_err(threads)?,
+            capacity,
+            linker,
+            wasmtime,
+        })
+    }
+
+    /// Removes the entries of the cache that were unused for longest, where it is over its bound.
+    pub fn prune_cache(&self) {
+        self.compiler.prune_cache();
     }
 
     /// Whether the clock rests since no guest has run for a while; for tests of just that.
     #[must_use]
     pub fn is_resting(&self) -> bool {
-        self.clock.hands.resting.load(Ordering::SeqCst)
+        self.clock.is_resting()
     }
 }
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Engine")
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a thread of its own, which does nothing but this")]
-fn tick(engine: &EngineWeak, hands: &Hands) {
-    let mut idle = 0;
-    while let Some(engine) = engine.upgrade() {
-        engine.increment_epoch();
-        drop(engine);
-        std::thread::sleep(TICK);
-        let waiting = || hands.waiting.load(Ordering::SeqCst) > 0;
-        let busy = hands.active.swap(false, Ordering::SeqCst) || waiting();
-        idle = if busy { 0 } else { idle + 1 };
-        if idle >= REST_AFTER {
-            hands.resting.store(true, Ordering::SeqCst);
-            if !hands.active.load(Ordering::SeqCst) && !waiting() {
-                // Not for ever: an engine that is gone unparks nobody.
-                std::thread::park_timeout(REST);
-            }
-            hands.resting.store(false, Ordering::SeqCst);
-        }
     }
 }

@@ -4,7 +4,7 @@ use wharf_schema::{Service, service_from_wit};
 use wit_component::{DecodedWasm, WitPrinter};
 use wit_parser::{Interface, InterfaceId, Resolve, WorldId, WorldItem};
 
-use crate::plugin::LoadError;
+use crate::error::LoadError;
 
 /// What a component offers and asks for.
 #[derive(Clone, Debug)]
@@ -35,21 +35,44 @@ pub enum Need {
     Nothing,
     /// Environment variables or arguments; without a grant there are none.
     Environment,
-    /// Directories; without a grant there are none.
+    /// Directories; they have to be granted.
     Directories,
-    /// The network; without a grant every connection is refused.
+    /// HTTP requests to others; it has to be granted.
+    Http,
+    /// The network; it has to be granted.
     Network,
     /// Something that Wharf does not provide: the component cannot be loaded.
     Unknown,
+}
+
+impl Need {
+    /// The needs that have to be granted.
+    pub const GRANTED: [Need; 3] = [Need::Directories, Need::Http, Need::Network];
+
+    /// How a plugin's `.toml` file grants it, under `[grants]`, and how it says that there is to be
+    /// nothing; none for what needs no grant.
+    #[must_use]
+    pub fn grant(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Need::Directories => Some((
+                r#"dirs = [{ host = "/srv/data", guest = "/data", access = "read-only" }]"#,
+                "dirs = []",
+            )),
+            Need::Http => Some((r#"http = ["api.example.com"]"#, "http = []")),
+            Need::Network => Some((r#"tcp = ["10.0.0.7:5432"]"#, "tcp = []")),
+            Need::Nothing | Need::Environment | Need::Unknown => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Need {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Need::Nothing => "needs no grant",
-            Need::Environment => "environment: empty unless granted",
-            Need::Directories => "directories: none unless granted",
-            Need::Network => "network: refused unless granted",
+            Need::Environment => "environment: needs no grant; empty unless 'env' fills it",
+            Need::Directories => "directories: needs the grant 'dirs'",
+            Need::Http => "outgoing HTTP: needs the grant 'http'",
+            Need::Network => "outgoing TCP: needs the grant 'tcp'",
             Need::Unknown => "not provided by wharf",
         })
     }
@@ -136,6 +159,10 @@ fn need(name: &str) -> Need {
     match interface {
         "wasi:cli/environment" => Need::Environment,
         _ if interface.starts_with("wasi:filesystem/") => Need::Directories,
+        "wasi:http/outgoing-handler" => Need::Http,
+        "wasi:http/types" => Need::Nothing,
+        // A name for types, and a handle that leads nowhere by itself.
+        "wasi:sockets/network" | "wasi:sockets/instance-network" => Need::Nothing,
         _ if interface.starts_with("wasi:sockets/") => Need::Network,
         _ if ["wasi:cli/", "wasi:clocks/", "wasi:io/", "wasi:random/"]
             .iter()

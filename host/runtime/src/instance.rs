@@ -6,24 +6,23 @@ use std::time::Instant;
 use bytes::Bytes;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, ResourceTable};
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use wharf_schema::{Signature, Types};
 
+use crate::capacity::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES, Needs, Room};
+use crate::outgoing::Outgoing;
 use crate::output::{Output, printable};
+use crate::turns::Flow;
 use crate::val_path::{self, PathError};
-use crate::{CallError, Engine, Limits};
+use crate::{CallError, Engine, Grants, Isolation, Limits, Settings};
 
 /// Handles (streams, pollables) that an instance may hold: each takes memory of the host's.
 const MAX_HANDLES: usize = 1024;
 
 /// Random bytes that a guest may ask for at once: it waits for them where nothing interrupts it.
 const MAX_RANDOM: u64 = 64 * 1024;
-
-/// Core instances, memories and tables of one instance. Each memory reserves 4 GiB of addresses,
-/// however little it holds.
-const MAX_CORE_INSTANCES: usize = 256;
-const MAX_MEMORIES: usize = 16;
-const MAX_TABLES: usize = 256;
 
 /// Bytes of a backtrace that are logged.
 const BACKTRACE: usize = 4 * 1024;
@@ -33,6 +32,11 @@ pub(crate) struct Blueprint {
     pub(crate) engine: Engine,
     pub(crate) plugin: Arc<str>,
     pub(crate) limits: Limits,
+    pub(crate) isolation: Isolation,
+    /// Among which the plugin's guests take turns.
+    pub(crate) flow: Flow,
+    grants: Arc<Grants>,
+    needs: Needs,
     pre: InstancePre<State>,
     /// Bytes of values that a guest may hand over in one call, as wasmtime counts them.
     fuel: usize,
@@ -43,8 +47,13 @@ pub(crate) struct Blueprint {
 /// What a store holds beside the guest.
 pub(crate) struct State {
     wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
+    pub(crate) grants: Arc<Grants>,
     table: ResourceTable,
     deadline: Instant,
+    /// Whether the guest computed for longer than a tick since this was reset.
+    interrupted: bool,
     memory: Memory,
 }
 
@@ -59,6 +68,12 @@ struct Memory {
 pub(crate) struct Instance {
     store: Store<State>,
     instance: wasmtime::component::Instance,
+    /// Calls that it has served.
+    served: u32,
+    /// Bytes of memory above which it serves no more.
+    high_water: usize,
+    /// Given back after the store is gone: fields are dropped in this order.
+    _room: Room,
 }
 
 /// A guest that was stopped since its call's time is over.
@@ -74,45 +89,71 @@ pub(crate) struct Callee<'a> {
 }
 
 impl Blueprint {
+    /// # Errors
+    /// When the component's imports do not fit what there is, or it needs more than there can be.
     pub(crate) fn new(
         engine: Engine,
         plugin: Arc<str>,
-        limits: Limits,
+        settings: Settings,
         component: &Component,
         results_have_flags: bool,
     ) -> wasmtime::Result<Self> {
+        let Settings { limits, isolation, grants } = settings;
         let pre = engine.linker.instantiate_pre(component)?;
         let (stdout, stderr) = Output::pair(plugin.clone());
         // wasmtime's values take some multiple of a result's encoding; it counts their bytes, but
         // of flags only the names, which it makes a string each.
         let fuel = limits.result_size.saturating_mul(8).max(1 << 20);
         let fuel = if results_have_flags { fuel / 16 } else { fuel };
-        Ok(Blueprint { engine, plugin, limits, pre, fuel, stdout, stderr })
+        Ok(Blueprint {
+            flow: engine.threads.turns.flow(),
+            grants: Arc::new(grants),
+            needs: Needs::of(component),
+            engine,
+            plugin,
+            limits,
+            isolation,
+            pre,
+            fuel,
+            stdout,
+            stderr,
+        })
+    }
+
+    /// Room for one more instance, if the host has any left.
+    pub(crate) fn room(&self) -> Option<Room> {
+        self.engine.capacity.take(self.needs)
     }
 
     /// Makes an instance and runs its start functions.
     ///
     /// # Errors
     /// Why it does not start. Cancel-safe: dropping the future drops the instance.
-    pub(crate) async fn instantiate(&self) -> Result<Instance, CallError> {
+    pub(crate) async fn instantiate(&self, room: Room) -> Result<Instance, CallError> {
         let deadline = Instant::now() + self.limits.start_timeout;
-        let wasi = WasiCtx::builder()
-            .stdout(self.stdout.clone())
-            .stderr(self.stderr.clone())
-            .allow_tcp(false)
-            .allow_udp(false)
-            .max_random_size(MAX_RANDOM)
-            .build();
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(self.stdout.clone()).stderr(self.stderr.clone()).max_random_size(MAX_RANDOM);
+        self.grants.apply(&mut wasi).map_err(CallError::CannotStart)?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
-        let memory = Memory { used: 0, limit: self.limits.memory, refused: false };
-        let state = State { wasi, table, deadline, memory };
+        let state = State {
+            wasi: wasi.build(),
+            http: WasiHttpCtx::new(),
+            outgoing: Outgoing(self.grants.clone()),
+            grants: self.grants.clone(),
+            table,
+            deadline,
+            interrupted: false,
+            memory: Memory { used: 0, limit: self.limits.memory, refused: false },
+        };
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
         let clock = self.engine.clock.clone();
-        store.epoch_deadline_callback(move |context| {
+        store.epoch_deadline_callback(move |mut context| {
             clock.guest_runs();
-            if Instant::now() >= context.data().deadline {
+            let state = context.data_mut();
+            state.interrupted = true;
+            if Instant::now() >= state.deadline {
                 return Err(DeadlinePassed.into());
             }
             Ok(UpdateDeadline::Yield(1))
@@ -120,12 +161,20 @@ impl Blueprint {
         store.set_epoch_deadline(1);
         store.set_hostcall_fuel(self.fuel);
         let made = self.pre.instantiate_async(&mut store);
-        let made = tokio::time::timeout_at(deadline.into(), made);
-        match self.engine.clock.during(made).await {
-            Ok(Ok(instance)) => Ok(Instance { store, instance }),
+        match tokio::time::timeout_at(deadline.into(), self.run(made)).await {
+            Ok(Ok(instance)) => {
+                let started_with = store.data().memory.used;
+                let high_water = self.isolation.high_water.max(started_with.saturating_mul(2));
+                Ok(Instance { store, instance, served: 0, high_water, _room: room })
+            }
             Ok(Err(error)) => Err(self.explain(&error, &store)),
             Err(_) => Err(CallError::DeadlineExceeded { executed: true }),
         }
+    }
+
+    /// Runs a guest, interrupted by the clock and in turn with other plugins.
+    async fn run<F: Future>(&self, guest: F) -> F::Output {
+        self.engine.clock.during(self.engine.threads.turns.run(self.flow, guest)).await
     }
 
     /// What went wrong inside a guest, for its caller; the whole story goes to the log.
@@ -176,21 +225,45 @@ impl Instance {
             .instance
             .get_func(&mut self.store, callee.export)
             .ok_or_else(|| CallError::Trapped { cause: "the function is not exported".into() })?;
+        self.served = self.served.saturating_add(1);
         let state = self.store.data_mut();
         state.deadline = deadline;
+        state.interrupted = false;
         state.memory.refused = false;
         self.store.set_epoch_deadline(1);
         let limit = blueprint.limits.result_size;
         let call = val_path::call(&mut self.store, function, callee, arguments, limit);
         // The epoch stops a guest that computes, the timer one that is parked in a host call.
-        let call = tokio::time::timeout_at(deadline.into(), call);
-        match blueprint.engine.clock.during(call).await {
+        match tokio::time::timeout_at(deadline.into(), blueprint.run(call)).await {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(PathError::Arguments(error))) => Err(CallError::InvalidArgument(error)),
             Ok(Err(PathError::TooLarge(what))) => Err(CallError::TooLarge(what)),
             Ok(Err(PathError::Guest(error))) => Err(blueprint.explain(&error, &self.store)),
             Err(_) => Err(CallError::DeadlineExceeded { executed: true }),
         }
+    }
+
+    /// Whether its last call computed for longer than a tick.
+    pub(crate) fn was_interrupted(&self) -> bool {
+        self.store.data().interrupted
+    }
+
+    /// Whether it may serve another call after one that came to its end in good order.
+    pub(crate) fn may_go_on(&self, isolation: &Isolation) -> bool {
+        let fresh_enough = isolation.reuse.is_none_or(|reuse| self.served < reuse.get());
+        fresh_enough && self.store.data().memory.used <= self.high_water
+    }
+}
+
+impl State {
+    pub(crate) fn ctx_sockets(&mut self) -> WasiSocketsCtxView<'_> {
+        WasiSocketsCtxView { ctx: self.wasi.sockets(), table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outgoing }
     }
 }
 

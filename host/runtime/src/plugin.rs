@@ -1,18 +1,30 @@
-//! A loaded plugin: its services, and calls of their methods.
+//! A plugin, from its file's bytes to the calls of its methods.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::runtime::Handle;
-use wasmtime::component::{Component, ComponentExportIndex};
-use wharf_schema::{Service, Type, TypeId, ValueError};
+use wasmtime::component::ComponentExportIndex;
+use wharf_schema::{Service, Type, TypeId};
 
-use crate::inspect::{Inspection, Need, inspect};
+use crate::compile::Origin;
+use crate::error::{CallError, LoadError};
+use crate::inspect::{Import, Inspection, Need, inspect};
 use crate::instance::{Blueprint, Callee};
-use crate::pool::Pool;
-use crate::{Engine, Limits};
+use crate::pace::Pace;
+use crate::pool::{Pool, PoolReport};
+use crate::threads::Running;
+use crate::{Engine, Grants, Settings};
+
+/// A file that is a component and offers services; it is not compiled yet.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    bytes: Arc<Vec<u8>>,
+    services: Vec<Arc<Service>>,
+    exports: Vec<String>,
+    imports: Vec<Import>,
+}
 
 /// A plugin that is compiled and has shown that it starts. Clones share it.
 #[derive(Clone)]
@@ -21,8 +33,15 @@ pub struct Plugin(Arc<Inner>);
 struct Inner {
     services: Vec<Arc<Service>>,
     /// Of each service's methods; `None` for those that cannot be called.
-    exports: Vec<Vec<Option<ComponentExportIndex>>>,
+    methods: Vec<Vec<Option<Callable>>>,
     pool: Arc<Pool>,
+    origin: Origin,
+}
+
+/// A method that can be called.
+struct Callable {
+    export: ComponentExportIndex,
+    pace: Pace,
 }
 
 /// A method of a plugin, by its place.
@@ -34,128 +53,76 @@ pub struct MethodIndex {
     pub method: usize,
 }
 
-/// Why a file cannot be a plugin.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// Something else altogether.
-    #[error(
-        "it is not WebAssembly: build a component, with 'cargo build --target wasm32-wasip2' for example"
-    )]
-    NotWebAssembly,
-    /// A module of the time before components.
-    #[error(
-        "it is a core WebAssembly module, not a component: build it for wasm32-wasip2, or wrap it with 'wasm-tools component new'"
-    )]
-    CoreModule,
-    /// Types only.
-    #[error("it is a WIT package, types without code: build a component that implements them")]
-    WitPackage,
-    /// Cut off.
-    #[error("it ends in the middle, after {len} bytes: the copy is not complete; copy it again")]
-    Truncated {
-        /// How long the file is, in bytes.
-        len: usize,
-    },
-    /// Damaged, or beyond what the engine takes.
-    #[error("it is not a valid component: {0}")]
-    Invalid(String),
-    /// Nothing that could be called.
-    #[error("it exports no interface with a method that can be called{}", stray(.0))]
-    NothingToCall(Vec<String>),
-    /// Imports that nobody provides.
-    #[error("it imports what wharf does not provide: {}", .0.join(", "))]
-    UnknownImports(Vec<String>),
-    /// The first instance did not come up.
-    #[error("its first instance does not start: {0}")]
-    DoesNotStart(CallError),
-}
-
-fn stray(functions: &[String]) -> String {
-    if functions.is_empty() {
-        return ": a service is an exported WIT interface".to_owned();
+impl Candidate {
+    /// Reads what a file offers and asks for. It takes milliseconds of processor time, on a thread
+    /// of its own.
+    ///
+    /// # Errors
+    /// Why the bytes cannot be a plugin.
+    pub async fn read(bytes: Vec<u8>) -> Result<Self, LoadError> {
+        let read = tokio::task::spawn_blocking(move || {
+            let Inspection { services, exports, stray_functions, imports } = inspect(&bytes)?;
+            if !services.iter().any(|s| s.methods().iter().any(|m| m.signature.is_ok())) {
+                return Err(LoadError::NothingToCall(stray_functions));
+            }
+            let services = services.into_iter().map(Arc::new).collect();
+            Ok(Candidate { bytes: Arc::new(bytes), services, exports, imports })
+        });
+        read.await.map_err(|_| {
+            LoadError::Invalid("reading it made the decoder fail: the file is malformed".into())
+        })?
     }
-    format!(
-        ": it exports functions outside any interface ({}); move them into an interface and export that",
-        functions.join(", ")
-    )
-}
 
-/// Why a call has no result.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    /// The arguments do not fit the method's types.
-    #[error("the arguments do not fit: {0}")]
-    InvalidArgument(ValueError),
-    /// Arguments or result beyond a bound.
-    #[error("{0}")]
-    TooLarge(String),
-    /// The result takes more memory than the data path has for it.
-    #[error("the result is too large: its values take more than the {} MiB that this plugin's data path has for them", limit / (1024 * 1024))]
-    ResultTooLarge {
-        /// The bound, in bytes of the guest's values.
-        limit: usize,
-    },
-    /// The method's types cannot be transported.
-    #[error("the method cannot be called from outside: {0}")]
-    NotCallable(String),
-    /// Too many calls wait for an instance.
-    #[error("{queue} calls wait for this plugin already")]
-    QueueFull {
-        /// The bound.
-        queue: usize,
-    },
-    /// Out of time.
-    #[error("{}", if *executed { "the deadline passed while the guest ran" } else { "the deadline passed while the call waited for an instance" })]
-    DeadlineExceeded {
-        /// Whether the guest ran for this call.
-        executed: bool,
-    },
-    /// The guest asked for more memory than it may have, and did not cope with the refusal.
-    #[error("the guest reached its memory limit of {} MiB, and then trapped: {cause}", limit / (1024 * 1024))]
-    MemoryLimit {
-        /// The bound in bytes.
-        limit: usize,
-        /// The trap that followed.
-        cause: String,
-    },
-    /// The guest broke.
-    #[error("the guest trapped: {cause}")]
-    Trapped {
-        /// wasmtime's word for it.
-        cause: String,
-    },
-    /// The guest ended itself.
-    #[error("the guest called exit({0})")]
-    Exited(i32),
-    /// No instance for the call.
-    #[error("no instance of the plugin can be started: {0}")]
-    CannotStart(String),
-}
-
-impl CallError {
-    /// Whether no code of the guest ran for the call, so that it may be tried again.
+    /// What it would serve.
     #[must_use]
-    pub fn not_executed(&self) -> bool {
-        match self {
-            CallError::InvalidArgument(_)
-            | CallError::NotCallable(_)
-            | CallError::QueueFull { .. }
-            | CallError::CannotStart(_) => true,
-            CallError::DeadlineExceeded { executed } => !executed,
-            CallError::TooLarge(_)
-            | CallError::ResultTooLarge { .. }
-            | CallError::MemoryLimit { .. }
-            | CallError::Trapped { .. }
-            | CallError::Exited(_) => false,
-        }
+    pub fn services(&self) -> &[Arc<Service>] {
+        &self.services
+    }
+
+    /// The length of its file, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Compiles it, unless that was done before, and starts its first instance. `name` is for the
+    /// log.
+    ///
+    /// Compiling takes up to minutes of processor time, on a few threads of low priority.
+    ///
+    /// # Errors
+    /// Why it cannot serve. Cancel-safe, but a compilation that has begun goes on.
+    pub async fn load(
+        self,
+        engine: &Engine,
+        name: &str,
+        settings: Settings,
+    ) -> Result<Plugin, LoadError> {
+        let Candidate { bytes, services, exports, imports } = self;
+        check(&settings.grants, &imports)?;
+        let (component, origin) = engine.compiler.compile(&engine.wasmtime, name, bytes).await?;
+        let methods = services.iter().zip(exports).map(|(service, export)| {
+            let instance = component.get_export_index(None, &export);
+            let callable = |name: &str| {
+                let export = component.get_export_index(instance.as_ref(), name)?;
+                Some(Callable { export, pace: Pace::default() })
+            };
+            let methods = service.methods().iter();
+            methods.map(|m| m.signature.as_ref().ok().and_then(|_| callable(&m.name))).collect()
+        });
+        let methods = methods.collect();
+        let has_flags = services.iter().any(|service| results_have_flags(service));
+        let blueprint =
+            Blueprint::new(engine.clone(), name.into(), settings, &component, has_flags)
+                .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
+        let pool = Pool::new(blueprint);
+        pool.warm().await.map_err(LoadError::DoesNotStart)?;
+        Ok(Plugin(Arc::new(Inner { services, methods, pool, origin })))
     }
 }
 
 impl Plugin {
-    /// Compiles a plugin and starts its first instance. `name` is for the log.
-    ///
-    /// Compiling takes up to seconds of processor time, on threads of its own. It must be called
-    /// within a tokio runtime, which then also makes the plugin's instances.
+    /// Reads, compiles and starts a plugin: [`Candidate::read`] and [`Candidate::load`] in one.
     ///
     /// # Errors
     /// Why the bytes cannot be a plugin.
@@ -163,17 +130,9 @@ impl Plugin {
         engine: &Engine,
         name: &str,
         bytes: Vec<u8>,
-        limits: Limits,
+        settings: Settings,
     ) -> Result<Self, LoadError> {
-        let (engine, name) = (engine.clone(), Arc::from(name));
-        let runtime = Handle::current();
-        let compiled =
-            tokio::task::spawn_blocking(move || compile(engine, name, &bytes, limits, runtime));
-        let plugin = compiled.await.map_err(|_| {
-            LoadError::Invalid("reading it made the decoder fail: the file is malformed".into())
-        })??;
-        plugin.0.pool.warm().await.map_err(LoadError::DoesNotStart)?;
-        Ok(plugin)
+        Candidate::read(bytes).await?.load(engine, name, settings).await
     }
 
     /// What it serves.
@@ -182,22 +141,40 @@ impl Plugin {
         &self.0.services
     }
 
-    /// The bounds it was loaded with.
+    /// Whether it was compiled, or came out of the cache.
     #[must_use]
-    pub fn limits(&self) -> &Limits {
-        &self.0.pool.blueprint().limits
+    pub fn origin(&self) -> Origin {
+        self.0.origin
     }
 
-    /// Instances that exist at the moment.
+    /// How full its pool is at the moment.
     #[must_use]
-    pub fn instances(&self) -> usize {
-        self.0.pool.live()
+    pub fn pool(&self) -> PoolReport {
+        self.0.pool.report()
+    }
+
+    /// Whether a call of this method is likely to end within a tick of the clock, so that it may
+    /// be polled once where sockets are served. One that is not belongs to [`Plugin::spawn`].
+    #[must_use]
+    pub fn is_quick(&self, method: MethodIndex) -> bool {
+        self.callable(method).is_none_or(|callable| callable.pace.is_quick())
+    }
+
+    /// Runs a call, and whatever follows it, on the guests' threads, where plugins take turns. It
+    /// ends when what is returned is dropped.
+    #[must_use]
+    pub fn spawn(&self, call: impl Future<Output = ()> + Send + 'static) -> Running {
+        Running::new(&self.0.pool.blueprint().engine.threads.spawn(call))
+    }
+
+    fn callable(&self, method: MethodIndex) -> Option<&Callable> {
+        self.0.methods.get(method.service)?.get(method.method)?.as_ref()
     }
 
     /// Calls a method with encoded arguments; the answer is the encoded result.
     ///
     /// `deadline` is capped by the plugin's own. Dropping the future stops the guest at its next
-    /// tick and drops its instance.
+    /// tick and drops its instance. Each poll lasts a tick at most.
     ///
     /// # Errors
     /// Why there is no result, and whether the guest ran ([`CallError::not_executed`]).
@@ -214,7 +191,7 @@ impl Plugin {
             Ok(signature) => signature,
             Err(reason) => return Err(CallError::NotCallable(reason.clone())),
         };
-        let export = inner.exports[method.service][method.method].as_ref().ok_or_else(unknown)?;
+        let Callable { export, pace } = self.callable(method).ok_or_else(unknown)?;
         let callee = Callee { export, types: service.types(), signature };
         let blueprint = inner.pool.blueprint();
         let deadline = Instant::now()
@@ -223,11 +200,25 @@ impl Plugin {
         let mut lease = inner.pool.lease(deadline).await?;
         let instance =
             lease.begin().ok_or_else(|| CallError::CannotStart("the instance is gone".into()))?;
+        let mut unfinished = Unfinished(Some(pace));
         let result = instance.call(blueprint, &callee, &arguments, deadline).await;
+        unfinished.0 = None;
+        pace.note(instance.was_interrupted());
         if matches!(result, Ok(_) | Err(CallError::InvalidArgument(_) | CallError::TooLarge(_))) {
             lease.done();
         }
         result
+    }
+}
+
+/// A call that is dropped before its end was not quick.
+struct Unfinished<'p>(Option<&'p Pace>);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(pace) = self.0 {
+            pace.note(true);
+        }
     }
 }
 
@@ -238,41 +229,19 @@ impl std::fmt::Debug for Plugin {
     }
 }
 
-fn compile(
-    engine: Engine,
-    name: Arc<str>,
-    bytes: &[u8],
-    limits: Limits,
-    runtime: Handle,
-) -> Result<Plugin, LoadError> {
-    let Inspection { services, exports, stray_functions, imports } = inspect(bytes)?;
-    if !services.iter().any(|s| s.methods().iter().any(|m| m.signature.is_ok())) {
-        return Err(LoadError::NothingToCall(stray_functions));
-    }
-    let unknown: Vec<String> =
-        imports.into_iter().filter(|i| i.need == Need::Unknown).map(|i| i.name).collect();
+/// Whether a component may have all that it imports.
+fn check(grants: &Grants, imports: &[Import]) -> Result<(), LoadError> {
+    let missing = grants.missing(imports);
+    let (unknown, not_granted): (Vec<&Import>, Vec<&Import>) =
+        missing.into_iter().partition(|import| import.need == Need::Unknown);
     if !unknown.is_empty() {
-        return Err(LoadError::UnknownImports(unknown));
+        let names = unknown.into_iter().map(|import| import.name.clone()).collect();
+        return Err(LoadError::UnknownImports(names));
     }
-    let invalid = |error: wasmtime::Error| LoadError::Invalid(format!("{error:#}"));
-    let component = Component::from_binary(&engine.wasmtime, bytes).map_err(invalid)?;
-    let exports = services.iter().zip(exports).map(|(service, export)| {
-        let instance = component.get_export_index(None, &export);
-        let function = |name: &str| component.get_export_index(instance.as_ref(), name);
-        service
-            .methods()
-            .iter()
-            .map(|m| m.signature.as_ref().ok().and_then(|_| function(&m.name)))
-            .collect()
-    });
-    let exports = exports.collect();
-    let has_flags = services.iter().any(results_have_flags);
-    let blueprint = Blueprint::new(engine, name, limits, &component, has_flags).map_err(invalid)?;
-    Ok(Plugin(Arc::new(Inner {
-        exports,
-        services: services.into_iter().map(Arc::new).collect(),
-        pool: Pool::new(Arc::new(blueprint), runtime),
-    })))
+    if !not_granted.is_empty() {
+        return Err(LoadError::NotGranted(not_granted.into_iter().cloned().collect()));
+    }
+    Ok(())
 }
 
 /// Whether flags may be part of some method's result.

@@ -1,32 +1,44 @@
 //! The instances of one plugin: who uses them, who waits for them, and when more are made.
 //!
-//! Calls never make an instance: they take an idle one or wait, and instances are made beside
-//! them. The lock is the plugin's own and held for a few instructions.
+//! Calls never make an instance: they take an idle one or wait, and instances are made and ended
+//! beside them. The lock is the plugin's own and held for a few instructions.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::CallError;
+use crate::capacity::Room;
 use crate::instance::{Blueprint, Instance};
 
 /// The pool of one plugin.
 pub(crate) struct Pool {
-    blueprint: Arc<Blueprint>,
+    blueprint: Blueprint,
     state: Mutex<State>,
-    /// Where instances are made; a lease may be dropped anywhere.
-    runtime: Handle,
 }
 
 #[derive(Default)]
 struct State {
+    /// The one used last is used first: the others' memory may go cold.
     idle: Vec<Instance>,
     waiting: VecDeque<oneshot::Sender<Result<Lease, CallError>>>,
     /// Instances that exist or are being made.
     live: usize,
+    /// Of these, those that are being made.
+    making: usize,
+}
+
+/// How full a pool is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolReport {
+    /// Instances that exist or are being made.
+    pub instances: usize,
+    /// Of these, those that wait for a call.
+    pub idle: usize,
+    /// Calls that wait for an instance.
+    pub waiting: usize,
 }
 
 /// The use of an instance. Dropped before [`Lease::done`], it takes the instance with it: whatever
@@ -38,8 +50,8 @@ pub(crate) struct Lease {
 }
 
 impl Pool {
-    pub(crate) fn new(blueprint: Arc<Blueprint>, runtime: Handle) -> Arc<Self> {
-        Arc::new(Pool { blueprint, state: Mutex::default(), runtime })
+    pub(crate) fn new(blueprint: Blueprint) -> Arc<Self> {
+        Arc::new(Pool { blueprint, state: Mutex::default() })
     }
 
     pub(crate) fn blueprint(&self) -> &Blueprint {
@@ -48,10 +60,12 @@ impl Pool {
 
     /// Makes the first instance, so that calls find one.
     pub(crate) async fn warm(self: &Arc<Self>) -> Result<(), CallError> {
-        self.state().live += 1;
+        let room = self.blueprint.room().ok_or(CallError::HostFull)?;
+        self.begin_making(&mut self.state());
         let making = Making(self.clone());
-        let instance = self.blueprint.instantiate().await?;
+        let instance = self.blueprint.instantiate(room).await?;
         making.made(instance);
+        self.grow();
         Ok(())
     }
 
@@ -61,10 +75,16 @@ impl Pool {
     /// When too many calls wait already, the deadline passes, or no instance can be made.
     /// Cancel-safe: a place in the queue that is given up is passed on.
     pub(crate) async fn lease(self: &Arc<Self>, deadline: Instant) -> Result<Lease, CallError> {
-        let place = {
+        let (place, grow) = {
             let mut state = self.state();
             if let Some(instance) = state.idle.pop() {
-                return Ok(Lease { pool: self.clone(), instance: Some(instance), clean: true });
+                let grow = self.wants_another(&state);
+                let lease = Lease { pool: self.clone(), instance: Some(instance), clean: true };
+                drop(state);
+                if grow {
+                    self.grow();
+                }
+                return Ok(lease);
             }
             state.waiting.retain(|waiting| !waiting.is_closed());
             let queue = self.blueprint.limits.queue;
@@ -73,9 +93,11 @@ impl Pool {
             }
             let (give, place) = oneshot::channel();
             state.waiting.push_back(give);
-            place
+            (place, self.wants_another(&state))
         };
-        self.grow();
+        if grow {
+            self.grow();
+        }
         match tokio::time::timeout_at(deadline.into(), place).await {
             Ok(Ok(leased)) => leased,
             Ok(Err(_)) => Err(CallError::CannotStart("the plugin was unloaded".into())),
@@ -83,47 +105,85 @@ impl Pool {
         }
     }
 
-    /// Instances that exist, or are being made.
-    pub(crate) fn live(&self) -> usize {
-        self.state().live
+    pub(crate) fn report(&self) -> PoolReport {
+        let state = self.state();
+        let waiting = state.waiting.iter().filter(|waiting| !waiting.is_closed()).count();
+        PoolReport { instances: state.live, idle: state.idle.len(), waiting }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes another instance beside the calls, if one is waited for and there may be one more.
+    /// Whether another instance should be made: for each call that waits, and to have some ready.
+    fn wants_another(&self, state: &State) -> bool {
+        let ready = match self.blueprint.isolation.reuse {
+            // Each is soon used up: as many as there may be.
+            Some(_) => self.blueprint.limits.instances,
+            None => 1,
+        };
+        let wanted = state.waiting.len().max(ready);
+        state.live < self.blueprint.limits.instances && state.idle.len() + state.making < wanted
+    }
+
+    fn begin_making(&self, state: &mut State) {
+        state.live += 1;
+        state.making += 1;
+    }
+
+    /// Makes instances beside the calls, as many as are wanted.
     fn grow(self: &Arc<Self>) {
-        {
-            let mut state = self.state();
-            state.waiting.retain(|waiting| !waiting.is_closed());
-            if state.waiting.is_empty() || state.live >= self.blueprint.limits.instances {
-                return;
-            }
-            state.live += 1;
+        loop {
+            let room = {
+                let mut state = self.state();
+                state.waiting.retain(|waiting| !waiting.is_closed());
+                if !self.wants_another(&state) {
+                    return;
+                }
+                let Some(room) = self.blueprint.room() else {
+                    let alone = state.live == 0;
+                    let waiting =
+                        if alone { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
+                    drop(state);
+                    // With no instance to wait for, nothing would ever answer these.
+                    for waiting in waiting {
+                        // Nobody may be waiting there any more.
+                        let _ = waiting.send(Err(CallError::HostFull));
+                    }
+                    return;
+                };
+                self.begin_making(&mut state);
+                room
+            };
+            // Not under the lock: a runtime that shuts down drops the future at once.
+            self.make(room);
         }
-        // Not under the lock: a runtime that shuts down drops the future at once.
+    }
+
+    fn make(self: &Arc<Self>, room: Room) {
         let making = Making(self.clone());
-        self.runtime.spawn(async move {
+        self.blueprint.engine.threads.spawn(async move {
             let pool = making.0.clone();
-            match pool.blueprint.instantiate().await {
+            match pool.blueprint.instantiate(room).await {
                 Ok(instance) => making.made(instance),
                 Err(error) => {
                     drop(making);
-                    pool.refuse_one(&error);
-                    pool.grow();
+                    // One failed attempt answers one waiting call: a plugin that cannot start is
+                    // tried as often as it is called, and not in a loop.
+                    if pool.refuse_one(&error) {
+                        pool.grow();
+                    }
                 }
             }
         });
     }
 
-    /// One failed attempt answers one waiting call: a plugin that cannot start is tried as often as
-    /// it is called, and not in a loop.
-    fn refuse_one(&self, error: &CallError) {
+    /// Answers one waiting call, if there is any.
+    fn refuse_one(&self, error: &CallError) -> bool {
         loop {
-            let Some(waiting) = self.state().waiting.pop_front() else { return };
+            let Some(waiting) = self.state().waiting.pop_front() else { return false };
             if waiting.send(Err(CallError::CannotStart(error.to_string()))).is_ok() {
-                return;
+                return true;
             }
         }
     }
@@ -149,6 +209,16 @@ impl Pool {
             }
         }
     }
+
+    /// Ends an instance beside the calls, and sees to it that another takes its place.
+    fn retire(self: &Arc<Self>, instance: Option<Instance>) {
+        let pool = self.clone();
+        self.blueprint.engine.threads.spawn(async move {
+            drop(instance);
+            pool.state().live -= 1;
+            pool.grow();
+        });
+    }
 }
 
 /// An instance in the making, which counts as live until it turns out that it is none.
@@ -166,7 +236,9 @@ impl Making {
 
 impl Drop for Making {
     fn drop(&mut self) {
-        self.0.state().live -= 1;
+        let mut state = self.0.state();
+        state.live -= 1;
+        state.making -= 1;
     }
 }
 
@@ -186,14 +258,12 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         match self.instance.take() {
-            Some(instance) if self.clean => self.pool.give(instance),
+            Some(instance) if self.clean && instance.may_go_on(&self.pool.blueprint.isolation) => {
+                self.pool.give(instance);
+            }
             // A lease that was emptied by `give` is clean and has no instance to count out.
             None if self.clean => {}
-            interrupted => {
-                drop(interrupted);
-                self.pool.state().live -= 1;
-                self.pool.grow();
-            }
+            used => self.pool.retire(used),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use wharf_registry_api::{
-    Code, Declaration, Heartbeat, RegistryClient, RegistryError, State, retry_pauses,
+    Code, Declaration, EndpointSpec, Heartbeat, RegistryClient, RegistryError, State, retry_pauses,
 };
 
 use crate::table::Table;
@@ -29,6 +29,8 @@ pub(crate) struct Announcer {
     session: u64,
     /// Whether the registry has taken a declaration of this session.
     established: bool,
+    /// What the registry has taken last.
+    declared: Vec<EndpointSpec>,
     /// The revision of the table that the registry has taken.
     announced: watch::Sender<u64>,
 }
@@ -61,7 +63,16 @@ impl Announcer {
     ) -> Self {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let session = since_1970.map_or(1, |time| u64::try_from(time.as_micros()).unwrap_or(1));
-        Announcer { registry, host, address, table, session, established: false, announced }
+        Announcer {
+            registry,
+            host,
+            address,
+            table,
+            session,
+            established: false,
+            declared: Vec::new(),
+            announced,
+        }
     }
 
     /// Announces until the farewell; a farewell that is dropped ends it without a word.
@@ -129,7 +140,12 @@ impl Announcer {
                         if changed.is_err() {
                             return Interrupted::Dropped;
                         }
-                        break;
+                        let (revision, endpoints) = self.table.endpoints();
+                        if endpoints != self.declared {
+                            break;
+                        }
+                        self.announced.send_replace(revision);
+                        continue;
                     }
                     () = tokio::time::sleep_until(next) => {}
                 }
@@ -157,6 +173,7 @@ impl Announcer {
                     let count = declaration.endpoints.len();
                     tracing::debug!(host = self.host, endpoints = count, "announced");
                     self.established = true;
+                    self.declared = declaration.endpoints;
                     self.announced.send_replace(revision);
                     return Ok((declared.digest, heartbeat_pause(declared.heartbeat_ms)));
                 }

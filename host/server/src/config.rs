@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use wharf_registry_api::RegistryClient;
-use wharf_runtime::Limits;
+use wharf_runtime::Settings;
 
 /// How a host behaves. Every bound that its listener has is here.
 #[derive(Clone, Debug)]
@@ -18,14 +18,18 @@ pub struct Config {
     pub advertise: Advertise,
     /// Where to announce what is served; `None` announces nowhere.
     pub registry: Option<RegistryClient>,
-    /// The bounds of each plugin.
-    pub limits: Limits,
+    /// How a plugin is run whose sidecar says nothing else.
+    pub settings: Settings,
+    /// Where compiled code is kept between runs: a directory that only its owner can write.
+    pub cache: Option<PathBuf>,
     /// What a caller must show in its Hello; `None` asks for nothing.
     pub token: Option<String>,
     /// Connections that may be open at once.
     pub max_connections: usize,
     /// Calls in flight on one connection.
     pub max_calls: u32,
+    /// The longest that a call may take, whatever caller and plugin allow.
+    pub max_call_timeout: Duration,
     /// Bytes of arguments or result of one call.
     pub max_message: u64,
     /// Bytes of arguments that all calls in flight may hold together.
@@ -47,10 +51,12 @@ impl Config {
             plugins: plugins.into(),
             advertise,
             registry: None,
-            limits: Limits::default(),
+            settings: Settings::default(),
+            cache: None,
             token: None,
             max_connections: 1024,
             max_calls: wharf_wire::limits::MAX_CALLS,
+            max_call_timeout: Duration::from_secs(24 * 3600),
             max_message: wharf_wire::limits::MAX_MESSAGE,
             max_held: 1024 * 1024 * 1024,
             idle_timeout: Duration::from_secs(300),

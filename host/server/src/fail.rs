@@ -38,6 +38,7 @@ impl Failure {
             CallError::TooLarge(_)
             | CallError::ResultTooLarge { .. }
             | CallError::QueueFull { .. }
+            | CallError::HostFull
             | CallError::MemoryLimit { .. } => Status::ResourceExhausted,
             CallError::NotCallable(_) => Status::Unimplemented,
             CallError::DeadlineExceeded { .. } => Status::DeadlineExceeded,
@@ -49,7 +50,7 @@ impl Failure {
             ..Failure::refused(status, format!("{method}: {error}"))
         };
         match error {
-            CallError::QueueFull { .. } => failure.retry_after(50),
+            CallError::QueueFull { .. } | CallError::HostFull => failure.retry_after(50),
             _ => failure,
         }
     }

@@ -1,4 +1,6 @@
-//! The plugins folder: which `.wasm` files are in it, and when one of them changed for good.
+//! The plugins folder: which plugins are in it, and when one of them changed for good.
+//!
+//! A plugin is a `.wasm` file and the `.toml` file of the same name, if there is one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -27,7 +29,14 @@ const STARTING: Duration = Duration::from_secs(5);
 /// Events that may wait to be read; when there are more, the folder is looked through instead.
 const EVENTS: usize = 1024;
 
-/// What tells one version of a file from another without reading it.
+/// What tells one version of a plugin from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    component: Stamp,
+    sidecar: Option<Stamp>,
+}
+
+/// The same, of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     len: u64,
@@ -35,10 +44,10 @@ struct Stamp {
     inode: u64,
 }
 
-/// A file of the folder changed for good.
+/// A plugin changed for good; it is named by its `.wasm` file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// It is new, or has new content.
+    /// It is new, or has new content or another sidecar.
     Present(String),
     /// It is gone.
     Absent(String),
@@ -56,7 +65,7 @@ pub(crate) struct Folder {
     lost: Arc<AtomicBool>,
     next_rescan: Instant,
     settling: Settling,
-    known: BTreeMap<String, Stamp>,
+    known: BTreeMap<String, Version>,
 }
 
 impl Folder {
@@ -103,6 +112,22 @@ impl Folder {
         self.path.join(file)
     }
 
+    /// Sidecars at the start that no plugin has: somebody may have mistyped a name.
+    fn warn_of_strays(&self) {
+        let listed = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
+        for file in listed.filter_map(|entry| name_with(&entry.path(), ".toml")) {
+            self.warn_if_stray(&file);
+        }
+    }
+
+    fn warn_if_stray(&self, file: &str) {
+        let plugin = plugin_of(file);
+        let is_stray = plugin != file && stamp(&self.path_of(file)).is_some();
+        if is_stray && stamp(&self.path_of(&plugin)).is_none() {
+            tracing::warn!(file, "there is no {plugin}, so that this file has no effect");
+        }
+    }
+
     /// What is there at the start. Files that were written just now are waited for, as far as that
     /// can be told from outside: whoever writes them began before anybody listened.
     pub(crate) async fn first_scan(&mut self) -> Vec<Change> {
@@ -110,14 +135,16 @@ impl Folder {
         loop {
             let before = self.known.clone();
             self.scan();
-            let fresh = |stamp: &Stamp| {
+            let fresh = |stamp: Stamp| {
                 let age = stamp.modified.and_then(|modified| modified.elapsed().ok());
                 age.is_none_or(|age| age < JUST_NOW)
             };
-            let moving = self.known.iter().any(|(file, stamp)| {
-                fresh(stamp) && before.get(file).is_none_or(|before| before != stamp)
+            let moving = self.known.iter().any(|(file, version)| {
+                (fresh(version.component) || version.sidecar.is_some_and(fresh))
+                    && before.get(file).is_none_or(|before| before != version)
             });
             if !moving || Instant::now() >= give_up {
+                self.warn_of_strays();
                 return self.known.keys().cloned().map(Change::Present).collect();
             }
             tokio::time::sleep(settling::QUIET).await;
@@ -127,7 +154,7 @@ impl Folder {
     /// The files whose content is not the one that was seen last, settled or not.
     fn scan(&mut self) -> Vec<Change> {
         let listed = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
-        let names = listed.filter_map(|entry| plugin_name(&entry.path()));
+        let names = listed.filter_map(|entry| name_with(&entry.path(), ".wasm"));
         let names: BTreeSet<String> = names.chain(self.known.keys().cloned()).collect();
         names.into_iter().filter_map(|file| self.look(file)).collect()
     }
@@ -136,8 +163,16 @@ impl Folder {
     pub(crate) async fn changes(&mut self) -> Vec<Change> {
         loop {
             let settled = self.settling.settled(Instant::now());
+            settled.iter().for_each(|file| self.warn_if_stray(file));
+            let plugins: BTreeSet<String> = settled.iter().map(|file| plugin_of(file)).collect();
+            // While one of its two files is not complete, a plugin is not looked at; once it is, both
+            // are.
+            let complete = plugins.into_iter().filter(|plugin| {
+                !self.settling.is_pending(plugin) && !self.settling.is_pending(&sidecar_of(plugin))
+            });
+            let complete: Vec<String> = complete.collect();
             let changes: Vec<Change> =
-                settled.into_iter().filter_map(|file| self.look(file)).collect();
+                complete.into_iter().filter_map(|file| self.look(file)).collect();
             if !changes.is_empty() {
                 return changes;
             }
@@ -177,7 +212,11 @@ impl Folder {
             EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => Happened::Moved,
             _ => Happened::Placed,
         };
-        for file in event.paths.iter().filter_map(|path| plugin_name(path)) {
+        for file in event
+            .paths
+            .iter()
+            .filter_map(|path| name_with(path, ".wasm").or_else(|| name_with(path, ".toml")))
+        {
             self.settling.happened(&file, what, Instant::now());
         }
     }
@@ -216,8 +255,10 @@ impl Folder {
 
     /// Whether a file's content is another than the one that was seen last; remembers it.
     fn look(&mut self, file: String) -> Option<Change> {
-        match stamp(&self.path_of(&file)) {
-            Some(stamp) if self.known.insert(file.clone(), stamp) != Some(stamp) => {
+        let component = stamp(&self.path_of(&file));
+        let sidecar = stamp(&self.path_of(&sidecar_of(&file)));
+        match component.map(|component| Version { component, sidecar }) {
+            Some(version) if self.known.insert(file.clone(), version) != Some(version) => {
                 Some(Change::Present(file))
             }
             Some(_) => None,
@@ -227,9 +268,20 @@ impl Folder {
 }
 
 /// `arith.wasm`, if a path is a plugin's; hidden files are somebody's temporary ones.
-fn plugin_name(path: &Path) -> Option<String> {
+fn name_with(path: &Path, ending: &str) -> Option<String> {
     let name = path.file_name()?.to_str()?;
-    (name.ends_with(".wasm") && !name.starts_with('.')).then(|| name.to_owned())
+    (name.ends_with(ending) && !name.starts_with('.')).then(|| name.to_owned())
+}
+
+/// `arith.wasm`, for itself and for `arith.toml`.
+fn plugin_of(file: &str) -> String {
+    let stem = file.strip_suffix(".toml");
+    stem.map_or_else(|| file.to_owned(), |stem| format!("{stem}.wasm"))
+}
+
+/// `arith.toml`, for `arith.wasm`.
+pub(crate) fn sidecar_of(plugin: &str) -> String {
+    format!("{}.toml", plugin.strip_suffix(".wasm").unwrap_or(plugin))
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {

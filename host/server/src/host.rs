@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -13,9 +14,14 @@ use wharf_runtime::{Engine, EngineError};
 use crate::Config;
 use crate::announce::{Announcer, Farewell};
 use crate::folder::Folder;
+use crate::http;
 use crate::loader::Loader;
+use crate::metrics::Metrics;
 use crate::server::{Server, Shared};
 use crate::table::{FileReport, Table};
+
+/// How long the first declaration waits for plugins that are still on their way.
+const GATHERING: Duration = Duration::from_secs(1);
 
 /// A host that runs. Dropped, it ends at once; [`Host::drain`] ends it in good order.
 pub struct Host {
@@ -26,6 +32,7 @@ pub struct Host {
     announced: watch::Receiver<u64>,
     loader: JoinHandle<()>,
     server: JoinHandle<()>,
+    http: Option<JoinHandle<()>>,
     /// Says to the server that it is time to go.
     draining: watch::Sender<bool>,
     announcer: Option<(JoinHandle<()>, oneshot::Sender<Farewell>)>,
@@ -49,28 +56,39 @@ pub enum StartError {
     /// No WebAssembly here.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A mistake in the names of metrics.
+    #[error("the metrics cannot be set up: {0}")]
+    Metrics(String),
 }
 
 impl Host {
-    /// Starts a host on a listener.
+    /// Starts a host on a listener, with its HTTP side on another, if it is to have one.
     ///
     /// # Errors
-    /// When the folder cannot be read or there is no engine. Plugins that do not load are no error.
-    pub fn start(listener: TcpListener, config: Config) -> Result<Self, StartError> {
+    /// When the folder cannot be read, the cache is not safe or there is no engine. Plugins that do
+    /// not load are no error.
+    pub fn start(
+        listener: TcpListener,
+        http: Option<TcpListener>,
+        config: Config,
+    ) -> Result<Self, StartError> {
         let address = listener.local_addr().map_err(StartError::Listener)?;
         let folder = Folder::watch(&config.plugins)
             .map_err(|source| StartError::Folder { path: config.plugins.clone(), source })?;
-        let engine = Engine::new()?;
+        let engine = Engine::new(config.cache.as_deref())?;
+        let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
+        let metrics = Arc::new(metrics);
         let table = Arc::new(Table::new());
         let (announced, taken) =
             watch::channel(if config.registry.is_some() { 0 } else { u64::MAX });
         let (ready_sender, ready) = watch::channel(false);
         let loader = Loader {
             engine,
-            limits: config.limits.clone(),
+            settings: config.settings.clone(),
             max_size: config.max_plugin_size,
             folder,
             table: table.clone(),
+            metrics: metrics.clone(),
             announced: taken.clone(),
             ready: ready_sender,
         };
@@ -82,14 +100,21 @@ impl Host {
             let (farewell, heard) = oneshot::channel();
             let ready = ready.clone();
             let announce = async move {
-                // One declaration of everything, and not one for each plugin that comes up.
+                // One declaration of everything, and not one for each plugin that comes up; but what
+                // takes long to compile is announced as that.
                 let mut ready = ready;
-                let _ = ready.wait_for(|ready| *ready).await;
+                let _ = tokio::time::timeout(GATHERING, ready.wait_for(|ready| *ready)).await;
                 announcer.run(heard).await;
             };
             (tokio::spawn(announce), farewell)
         });
-        let server = Server::new(listener, Shared::new(table.clone(), config), drain);
+        let shared = Shared::new(table.clone(), metrics, config);
+        let source = http::Source {
+            shared: shared.clone(),
+            ready: ready.clone(),
+            draining: draining.subscribe(),
+        };
+        let server = Server::new(listener, shared, drain);
         Ok(Host {
             address,
             table,
@@ -97,6 +122,7 @@ impl Host {
             announced: taken,
             loader: tokio::spawn(loader.run()),
             server: tokio::spawn(server.run()),
+            http: http.map(|listener| tokio::spawn(http::serve(listener, source))),
             draining,
             announcer,
         })
@@ -158,6 +184,9 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.loader.abort();
         self.server.abort();
+        if let Some(http) = &self.http {
+            http.abort();
+        }
         if let Some((announcer, _)) = &self.announcer {
             announcer.abort();
         }

@@ -9,9 +9,12 @@ mod connection;
 mod fail;
 mod folder;
 mod host;
+mod http;
 mod loader;
+mod metrics;
 mod server;
 mod settling;
+mod sidecar;
 mod table;
 
 pub use config::{Advertise, AdvertiseError, Config};
@@ -20,3 +23,6 @@ pub use table::{FileReport, FileState};
 
 /// The port that a host listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 7400;
+
+/// The port of a host's HTTP side unless told otherwise.
+pub const DEFAULT_HTTP_PORT: u16 = 7401;

@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use wharf_runtime::{Engine, Limits, LoadError, Plugin};
+use wharf_runtime::{Candidate, Engine, LoadError, Origin, Plugin, Settings};
 use wharf_schema::Service;
 
-use crate::folder::{Change, Folder};
+use crate::folder::{Change, Folder, sidecar_of};
+use crate::metrics::Metrics;
+use crate::sidecar::{self, SidecarError};
 use crate::table::{FileState, Table};
 
-/// Files that are compiled at once; each compiles on all cores by itself.
-const AT_ONCE: usize = 2;
+/// Files that are on their way at once. The engine compiles on fewer threads; the others are read
+/// and started meanwhile.
+const AT_ONCE: usize = 4;
 
 /// How long a removed plugin serves on while the registry does not take its withdrawal.
 const WITHDRAWAL: Duration = Duration::from_secs(2);
@@ -22,10 +25,12 @@ const WITHDRAWAL: Duration = Duration::from_secs(2);
 /// Loads, replaces and removes plugins as their files come and go.
 pub(crate) struct Loader {
     pub(crate) engine: Engine,
-    pub(crate) limits: Limits,
+    /// Of plugins without a sidecar.
+    pub(crate) settings: Settings,
     pub(crate) max_size: u64,
     pub(crate) folder: Folder,
     pub(crate) table: Arc<Table>,
+    pub(crate) metrics: Arc<Metrics>,
     /// The revision of the table that the registry has taken.
     pub(crate) announced: watch::Receiver<u64>,
     /// Set once the files that were there at the start are loaded or refused.
@@ -52,8 +57,12 @@ struct Loaded {
 enum FileError {
     #[error("it cannot be read: {0}")]
     Read(#[from] std::io::Error),
-    #[error("it has {len} bytes, and at most {max} are taken for a plugin")]
+    #[error("it has {len} bytes, and at most {max} are taken")]
     TooLarge { len: u64, max: u64 },
+    #[error(transparent)]
+    Sidecar(#[from] SidecarError),
+    #[error("its sidecar {file} cannot be read: {source}")]
+    SidecarUnread { file: String, source: std::io::Error },
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error("{0}")]
@@ -76,14 +85,21 @@ impl Loader {
                 && let Some(file) = queue.waiting.pop_first()
             {
                 queue.loading.insert(file.clone());
-                self.table.note(&file, FileState::Loading);
-                let path = self.folder.path_of(&file);
-                let (engine, limits) = (self.engine.clone(), self.limits.clone());
-                let task = loads.spawn(load(engine, limits, self.max_size, file.clone(), path));
+                self.table.note(&file, FileState::Compiling);
+                let load = Load {
+                    engine: self.engine.clone(),
+                    settings: self.settings.clone(),
+                    max_size: self.max_size,
+                    path: self.folder.path_of(&file),
+                    sidecar: self.folder.path_of(&sidecar_of(&file)),
+                    table: self.table.clone(),
+                    file: file.clone(),
+                };
+                let task = loads.spawn(load.run());
                 files.insert(task.id(), file);
             }
-            if queue.loading.is_empty() {
-                self.ready.send_replace(true);
+            if queue.loading.is_empty() && !self.ready.send_replace(true) {
+                self.engine.prune_cache();
             }
             tokio::select! {
                 changes = self.folder.changes() => {
@@ -127,7 +143,8 @@ impl Loader {
                     let Some(revision) = self.table.begin_withdrawal(&file) else { continue };
                     tracing::info!(file, "a plugin was removed: withdrawing it");
                     let (table, announced) = (self.table.clone(), self.announced.clone());
-                    withdrawals.spawn(withdraw(table, announced, revision, file));
+                    let metrics = self.metrics.clone();
+                    withdrawals.spawn(withdraw(table, metrics, announced, revision, file));
                 }
             }
         }
@@ -150,26 +167,34 @@ impl Loader {
         });
         match result {
             Ok(plugin) => {
+                self.metrics.loaded(plugin.origin());
                 let services: Vec<String> =
                     plugin.services().iter().map(|service| service.name().to_string()).collect();
-                let freed =
-                    |service: &Arc<Service>| !services.contains(&service.name().to_string());
-                if before.iter().any(freed) {
+                let freed: Vec<String> = before
+                    .iter()
+                    .map(|service| service.name().to_string())
+                    .filter(|name| !services.contains(name))
+                    .collect();
+                if !freed.is_empty() {
+                    self.metrics.forget(&freed);
                     queue.waiting.extend(self.table.refused_files());
                 }
                 let services = services.join(", ");
+                let compiled = matches!(plugin.origin(), Origin::Compiled(_));
                 if before.is_empty() {
-                    tracing::info!(file, services, ?took, "loaded a plugin");
+                    tracing::info!(file, services, ?took, compiled, "loaded a plugin");
                 } else {
+                    self.metrics.swapped();
                     let changes = changes(&before, plugin.services());
-                    tracing::info!(file, services, ?took, changes, "replaced a plugin");
+                    tracing::info!(file, services, ?took, compiled, changes, "replaced a plugin");
                 }
             }
             Err(error) => {
                 let reason = chain(&error);
                 let goes_on = !before.is_empty();
                 tracing::error!(file, goes_on, "a plugin does not load: {reason}");
-                self.table.note(&file, FileState::Refused(reason));
+                self.metrics.refused();
+                self.table.refuse(&file, reason);
             }
         }
     }
@@ -177,6 +202,7 @@ impl Loader {
 
 async fn withdraw(
     table: Arc<Table>,
+    metrics: Arc<Metrics>,
     mut announced: watch::Receiver<u64>,
     revision: u64,
     file: String,
@@ -185,27 +211,64 @@ async fn withdraw(
     // Whether the registry took it, went away or does not answer: the file is gone, and so its
     // service ends. Calls in flight finish all the same.
     let _ = tokio::time::timeout(WITHDRAWAL, taken).await;
+    let served = table.services_of(&file);
     let ended = table.end_withdrawal(&file);
     if ended {
+        let names: Vec<String> = served.iter().map(|service| service.name().to_string()).collect();
+        metrics.forget(&names);
         tracing::info!(file, "a removed plugin has ended");
     }
     ended
 }
 
-async fn load(
+/// One file on its way into the table.
+struct Load {
     engine: Engine,
-    limits: Limits,
+    settings: Settings,
     max_size: u64,
     file: String,
     path: PathBuf,
-) -> Loaded {
-    let start = Instant::now();
-    let result = async {
-        let bytes = read(&path, max_size).await?;
-        Ok(Plugin::load(&engine, &file, bytes, limits).await?)
-    };
-    let result = result.await;
-    Loaded { took: start.elapsed(), result, file }
+    sidecar: PathBuf,
+    table: Arc<Table>,
+}
+
+impl Load {
+    async fn run(self) -> Loaded {
+        let start = Instant::now();
+        let result = self.load().await;
+        Loaded { took: start.elapsed(), result, file: self.file }
+    }
+
+    async fn load(&self) -> Result<Plugin, FileError> {
+        let bytes = read(&self.path, self.max_size).await?;
+        let settings = self.settings().await;
+        let candidate = Candidate::read(bytes).await?;
+        // Known before anything can be wrong with it, so that the reason has services to stand by.
+        self.table.note_offers(&self.file, candidate.services().to_vec());
+        tracing::debug!(file = self.file, bytes = candidate.size(), "loading a plugin");
+        Ok(candidate.load(&self.engine, &self.file, settings?).await?)
+    }
+
+    /// What the sidecar says; without one, what holds for all.
+    async fn settings(&self) -> Result<Settings, FileError> {
+        let file = name(&self.sidecar);
+        let unread = |source| FileError::SidecarUnread { file: file.clone(), source };
+        let bytes = match read(&self.sidecar, sidecar::MAX_SIZE).await {
+            Ok(bytes) => bytes,
+            Err(FileError::Read(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(self.settings.clone());
+            }
+            Err(error) => return Err(unread(std::io::Error::other(error))),
+        };
+        let text =
+            String::from_utf8(bytes).map_err(|error| unread(std::io::Error::other(error)))?;
+        let folder = self.sidecar.parent().unwrap_or(Path::new("."));
+        Ok(sidecar::parse(&text, &file, folder, &self.settings)?)
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 async fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::Config;
 use crate::connection;
+use crate::metrics::Metrics;
 use crate::table::Table;
 
 /// How long accepting rests when the system has no file descriptors left.
@@ -18,14 +19,31 @@ const REST: Duration = Duration::from_millis(100);
 /// What all connections share; nothing in it is locked on the way of a call.
 pub(crate) struct Shared {
     pub(crate) table: Arc<Table>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) config: Config,
     /// Bytes of arguments of all calls that did not finish where they arrived.
     pub(crate) held: Arc<AtomicU64>,
 }
 
 impl Shared {
-    pub(crate) fn new(table: Arc<Table>, config: Config) -> Arc<Self> {
-        Arc::new(Shared { table, config, held: Arc::default() })
+    pub(crate) fn new(table: Arc<Table>, metrics: Arc<Metrics>, config: Config) -> Arc<Self> {
+        Arc::new(Shared { table, metrics, config, held: Arc::default() })
+    }
+}
+
+/// A connection among those that are counted.
+struct Open(Arc<Shared>);
+
+impl Open {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.metrics.connections.inc();
+        Open(shared.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.metrics.connections.dec();
     }
 }
 
@@ -63,9 +81,10 @@ impl Server {
                 Ok((stream, peer)) => {
                     let serve =
                         connection::serve(stream, peer, self.shared.clone(), self.drain.clone());
+                    let open = Open::new(&self.shared);
                     connections.spawn(async move {
                         serve.await;
-                        drop(place);
+                        drop((place, open));
                     });
                 }
                 Err(error) => {

@@ -75,6 +75,11 @@ impl Settling {
         self.files.extract_if(|_, pending| is_settled(pending)).map(|(file, _)| file).collect()
     }
 
+    /// Whether something happened to a file that is not settled yet.
+    pub(crate) fn is_pending(&self, file: &str) -> bool {
+        self.files.contains_key(file)
+    }
+
     /// When to ask again, if nothing happens before.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.files.values().filter_map(|pending| pending.due(self.closing_is_told)).min()

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use tokio::sync::watch;
-use wharf_registry_api::EndpointSpec;
+use wharf_registry_api::{Condition, EndpointSpec};
 use wharf_runtime::Plugin;
 use wharf_schema::{Service, ServiceName};
 
@@ -19,7 +19,7 @@ pub(crate) struct Table {
     /// Replaced as a whole; read without a lock.
     services: ArcSwap<BTreeMap<String, Arc<Slot>>>,
     /// Serialises changes, and holds what only they need.
-    files: Mutex<BTreeMap<String, FileReport>>,
+    files: Mutex<BTreeMap<String, PluginFile>>,
     generations: AtomicU64,
     /// Counts the changes of what is to be announced.
     revision: watch::Sender<u64>,
@@ -41,7 +41,15 @@ pub(crate) struct Served {
     pub(crate) document: Bytes,
     /// Different for every load of every plugin.
     pub(crate) generation: u64,
-    file: String,
+    pub(crate) file: String,
+}
+
+/// What is known of a file of the plugins folder.
+#[derive(Clone, Debug)]
+struct PluginFile {
+    report: FileReport,
+    /// What it would serve, once that is known.
+    offers: Vec<Arc<Service>>,
 }
 
 /// What became of a file of the plugins folder.
@@ -57,7 +65,7 @@ pub struct FileReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileState {
     /// It is being read and compiled; what it served before goes on.
-    Loading,
+    Compiling,
     /// It serves.
     Serving,
     /// It does not load, for this reason; what it served before goes on.
@@ -141,7 +149,7 @@ impl Table {
             })));
             names.push(name);
         }
-        let before = files.get(file).map(|report| report.services.clone()).unwrap_or_default();
+        let before = files.get(file).map(|file| file.report.services.clone()).unwrap_or_default();
         for gone in before.iter().filter(|name| !names.contains(name)) {
             if let Some(slot) = services.remove(gone) {
                 slot.served.store(None);
@@ -149,7 +157,7 @@ impl Table {
         }
         self.services.store(Arc::new(services));
         let report = FileReport { services: names, state: FileState::Serving };
-        files.insert(file.to_owned(), report);
+        files.insert(file.to_owned(), PluginFile { report, offers: plugin.services().to_vec() });
         drop(files);
         self.announce_change();
         Ok(())
@@ -159,24 +167,46 @@ impl Table {
     pub(crate) fn note(&self, file: &str, state: FileState) {
         let mut files = self.files();
         let before = files.remove(file);
-        let came_back = before.as_ref().is_some_and(|report| {
-            report.state == FileState::Withdrawing && !report.services.is_empty()
-        });
-        let services = before.map(|report| report.services).unwrap_or_default();
-        files.insert(file.to_owned(), FileReport { services, state });
+        let services = before.map(|file| file.report.services).unwrap_or_default();
+        // What it served goes on, and what it would serve is about to be known.
+        let offers = Vec::new();
+        files
+            .insert(file.to_owned(), PluginFile { report: FileReport { services, state }, offers });
         drop(files);
-        if came_back {
-            // What was to end goes on until the new file takes over.
-            self.announce_change();
-        }
+        self.announce_change();
+    }
+
+    /// Notes what a file would serve that is being compiled.
+    pub(crate) fn note_offers(&self, file: &str, offers: Vec<Arc<Service>>) {
+        let mut files = self.files();
+        let Some(file) = files.get_mut(file) else { return };
+        file.offers = offers;
+        drop(files);
+        self.announce_change();
+    }
+
+    /// Notes why a file does not load; what it served before goes on.
+    pub(crate) fn refuse(&self, file: &str, reason: String) {
+        let mut files = self.files();
+        let (services, offers) = match files.remove(file) {
+            Some(file) => (file.report.services, file.offers),
+            None => (Vec::new(), Vec::new()),
+        };
+        let report = FileReport { services, state: FileState::Refused(reason) };
+        files.insert(file.to_owned(), PluginFile { report, offers });
+        drop(files);
+        self.announce_change();
     }
 
     /// Stops announcing what a file serves; the revision that says so, if it served anything.
     pub(crate) fn begin_withdrawal(&self, file: &str) -> Option<u64> {
         let mut files = self.files();
-        let report = files.get_mut(file)?;
+        let report = &mut files.get_mut(file)?.report;
         if report.services.is_empty() {
             files.remove(file);
+            drop(files);
+            // It may have been announced as one that does not load.
+            self.announce_change();
             return None;
         }
         report.state = FileState::Withdrawing;
@@ -187,10 +217,10 @@ impl Table {
     /// Ends what a file served, unless it came back in the meantime. Calls in flight finish.
     pub(crate) fn end_withdrawal(&self, file: &str) -> bool {
         let mut files = self.files();
-        if files.get(file).is_none_or(|report| report.state != FileState::Withdrawing) {
+        if files.get(file).is_none_or(|file| file.report.state != FileState::Withdrawing) {
             return false;
         }
-        let Some(report) = files.remove(file) else { return false };
+        let Some(PluginFile { report, .. }) = files.remove(file) else { return false };
         let mut services = BTreeMap::clone(&self.services.load());
         for name in &report.services {
             if let Some(slot) = services.remove(name) {
@@ -203,41 +233,63 @@ impl Table {
 
     /// What became of each file.
     pub(crate) fn files_report(&self) -> BTreeMap<String, FileReport> {
-        self.files().clone()
+        self.files().iter().map(|(name, file)| (name.clone(), file.report.clone())).collect()
     }
 
     /// The files that do not load.
     pub(crate) fn refused_files(&self) -> Vec<String> {
         let files = self.files();
-        let refused = files.iter().filter(|(_, r)| matches!(r.state, FileState::Refused(_)));
+        let refused =
+            files.iter().filter(|(_, file)| matches!(file.report.state, FileState::Refused(_)));
         refused.map(|(file, _)| file.clone()).collect()
     }
 
     /// What serves for a file, by the names of its services.
     pub(crate) fn services_of(&self, file: &str) -> Vec<Arc<Service>> {
-        let names = self.files().get(file).map(|r| r.services.clone()).unwrap_or_default();
+        let names = self.files().get(file).map(|f| f.report.services.clone()).unwrap_or_default();
         let services = self.services.load();
         let slots = names.iter().filter_map(|name| services.get(name));
         slots.filter_map(|slot| slot.served.load().as_ref().map(|s| s.service.clone())).collect()
     }
 
-    /// What is to be announced, and the revision that it belongs to.
+    /// All that serves at this moment, in the order of names.
+    pub(crate) fn all_served(&self) -> Vec<Arc<Served>> {
+        self.services.load().values().filter_map(|slot| slot.served.load_full()).collect()
+    }
+
+    /// What is to be announced, and the revision that it belongs to: what is served, and what would
+    /// be, if its file were compiled already or did load.
     pub(crate) fn endpoints(&self) -> (u64, Vec<EndpointSpec>) {
         let files = self.files();
         let revision = *self.revision.borrow();
         let services = self.services.load();
-        let announced = services.values().filter_map(|slot| {
-            let served = slot.served.load_full()?;
-            let withdrawing =
-                files.get(&served.file).is_some_and(|r| r.state == FileState::Withdrawing);
-            (!withdrawing).then(|| EndpointSpec {
-                service: slot.name.interface.clone(),
-                package: slot.name.package.clone(),
-                version: slot.name.version.as_ref().map(ToString::to_string),
-                fingerprint: served.service.fingerprint().to_string(),
-            })
-        });
-        (revision, announced.collect())
+        let mut announced = BTreeMap::<String, EndpointSpec>::new();
+        for (name, slot) in &**services {
+            let Some(served) = slot.served.load_full() else { continue };
+            let state = files.get(&served.file).map(|file| &file.report.state);
+            let reason = match state {
+                Some(FileState::Withdrawing) => continue,
+                Some(FileState::Refused(reason)) => {
+                    Some(format!("its replacement does not load: {reason}"))
+                }
+                _ => None,
+            };
+            let spec = endpoint(&served.service, Condition::Serving, reason.as_deref());
+            announced.insert(name.clone(), spec);
+        }
+        for file in files.values() {
+            let (condition, reason) = match &file.report.state {
+                FileState::Compiling => (Condition::Compiling, None),
+                FileState::Refused(reason) => (Condition::Refused, Some(reason.as_str())),
+                FileState::Serving | FileState::Withdrawing => continue,
+            };
+            for service in &file.offers {
+                announced
+                    .entry(service.name().to_string())
+                    .or_insert_with(|| endpoint(service, condition, reason));
+            }
+        }
+        (revision, announced.into_values().collect())
     }
 
     /// Changes whenever [`Table::endpoints`] may have.
@@ -254,9 +306,27 @@ impl Table {
         now
     }
 
-    fn files(&self) -> MutexGuard<'_, BTreeMap<String, FileReport>> {
+    fn files(&self) -> MutexGuard<'_, BTreeMap<String, PluginFile>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn endpoint(service: &Service, condition: Condition, reason: Option<&str>) -> EndpointSpec {
+    let name = service.name();
+    EndpointSpec {
+        service: name.interface.clone(),
+        package: name.package.clone(),
+        version: name.version.as_ref().map(ToString::to_string),
+        fingerprint: service.fingerprint().to_string(),
+        condition,
+        reason: reason.map(one_line),
+    }
+}
+
+/// A reason as the registry takes it: one line, cut to its bound.
+fn one_line(reason: &str) -> String {
+    let reason = &reason[..reason.floor_char_boundary(wharf_registry_api::limits::REASON)];
+    reason.replace(char::is_control, " ")
 }
 
 /// What a name means.

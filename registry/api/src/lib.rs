@@ -10,8 +10,8 @@ mod types;
 pub use client::{ListOptions, RegistryClient, RegistryError, retry_pauses};
 pub use problem::{Code, PROBLEM_JSON, Problem};
 pub use types::{
-    Declaration, Declared, Endpoint, EndpointList, EndpointSpec, Heartbeat, HeartbeatReply, Index,
-    ServiceList, ServiceSummary, State, StateChange,
+    Condition, Declaration, Declared, Endpoint, EndpointList, EndpointSpec, Heartbeat,
+    HeartbeatReply, Index, ServiceList, ServiceSummary, State, StateChange,
 };
 
 /// The port that a registry listens on unless told otherwise.
@@ -26,6 +26,9 @@ pub mod limits {
 
     /// The longest address, in bytes.
     pub const ADDRESS: usize = 300;
+
+    /// The longest reason of an endpoint's condition, in bytes.
+    pub const REASON: usize = 1024;
 
     /// The most endpoints that one host may declare.
     pub const ENDPOINTS: usize = 10_000;

@@ -30,6 +30,33 @@ pub struct EndpointSpec {
     pub version: Option<String>,
     /// Of the service's methods: 32 hexadecimal digits.
     pub fingerprint: String,
+    /// Whether the host could take calls for it; serving where nothing is said.
+    #[serde(default, skip_serializing_if = "Condition::is_serving")]
+    pub condition: Condition,
+    /// For a person: why it does not serve, or what became of a replacement that it was to get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// How far one service at a host is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// It serves.
+    #[default]
+    Serving,
+    /// Its plugin is being compiled, and it will serve then.
+    Compiling,
+    /// Its plugin does not load; the reason says why.
+    Refused,
+}
+
+impl Condition {
+    /// Whether there is nothing to say.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        *self == Condition::Serving
+    }
 }
 
 /// A declaration was taken.
@@ -66,14 +93,30 @@ pub struct HeartbeatReply {
     pub resync: bool,
 }
 
-/// Whether a host takes new calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether a host, or a service at it, takes new calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// It does.
     Serving,
     /// It finishes those that it has.
     Draining,
+    /// Not yet: its plugin is being compiled. Only of a service.
+    Compiling,
+    /// No: its plugin does not load. Only of a service.
+    Refused,
+}
+
+impl State {
+    /// The state of a service at a host that is in this one.
+    #[must_use]
+    pub fn of_service(self, condition: Condition) -> State {
+        match condition {
+            Condition::Serving => self,
+            Condition::Compiling => State::Compiling,
+            Condition::Refused => State::Refused,
+        }
+    }
 }
 
 impl std::fmt::Display for State {
@@ -81,6 +124,8 @@ impl std::fmt::Display for State {
         f.write_str(match self {
             State::Serving => "serving",
             State::Draining => "draining",
+            State::Compiling => "compiling",
+            State::Refused => "refused",
         })
     }
 }
@@ -91,7 +136,7 @@ impl std::fmt::Display for State {
 pub struct StateChange {
     /// As declared.
     pub session: u64,
-    /// The new state.
+    /// The new state: serving or draining.
     pub state: State,
 }
 
@@ -99,7 +144,7 @@ pub struct StateChange {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
-    /// What is served.
+    /// What is served. Its condition is part of `state`, and left out here.
     #[serde(flatten)]
     pub spec: EndpointSpec,
     /// By which host.

@@ -7,7 +7,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;
 
-use wharf_registry_api::{Declaration, Endpoint, EndpointSpec, ServiceSummary, State, limits};
+use wharf_registry_api::{
+    Condition, Declaration, Endpoint, EndpointSpec, ServiceSummary, State, limits,
+};
 
 /// Names of services whose lists changed.
 pub(crate) type Changed = BTreeSet<String>;
@@ -38,6 +40,12 @@ struct Host {
     last_heard: Duration,
     /// Tells this host from an earlier one of its name in `due`.
     generation: u64,
+}
+
+impl Host {
+    fn state_of(&self, spec: &EndpointSpec) -> State {
+        self.state.of_service(spec.condition)
+    }
 }
 
 #[derive(Debug)]
@@ -217,12 +225,12 @@ impl Catalog {
         let hosts = hosts.filter_map(|name| Some((name, self.hosts.get(name)?)));
         hosts.flat_map(move |(name, host)| {
             let own = host.declaration.endpoints.iter().filter(|spec| spec.service == service);
-            let matching: Vec<_> = own.filter(|spec| matches(spec, host.state)).collect();
+            let matching: Vec<_> = own.filter(|spec| matches(spec, host.state_of(spec))).collect();
             matching.into_iter().map(move |spec| Endpoint {
-                spec: spec.clone(),
+                state: host.state_of(spec),
+                spec: EndpointSpec { condition: Condition::Serving, ..spec.clone() },
                 host: name.clone(),
                 address: host.declaration.address.clone(),
-                state: host.state,
             })
         })
     }
@@ -235,7 +243,7 @@ impl Catalog {
                 let key = (&spec.service, &spec.package, &spec.version);
                 let (endpoints, serving) = versions.entry(key).or_default();
                 *endpoints += 1;
-                *serving += usize::from(host.state == State::Serving);
+                *serving += usize::from(host.state_of(spec) == State::Serving);
             }
         }
         let summary = |((service, package, version), (endpoints, serving))| ServiceSummary {
@@ -252,7 +260,10 @@ impl Catalog {
     pub(crate) fn addresses(&self) -> impl Iterator<Item = (&str, &str, Duration)> {
         self.services.iter().filter_map(|(service, entry)| {
             let hosts = entry.hosts.iter().filter_map(|name| self.hosts.get(name));
-            let serving = hosts.filter(|host| host.state == State::Serving);
+            let serving = hosts.filter(|host| {
+                let mut own = host.declaration.endpoints.iter().filter(|e| e.service == *service);
+                own.any(|spec| host.state_of(spec) == State::Serving)
+            });
             let newest = serving.max_by_key(|host| host.last_heard)?;
             Some((&service[..], &newest.declaration.address[..], newest.last_heard))
         })
@@ -333,6 +344,8 @@ mod tests {
             package: None,
             version: Some("0.1.0".to_owned()),
             fingerprint: "0".repeat(32),
+            condition: Condition::Serving,
+            reason: None,
         };
         Declaration {
             session,
@@ -463,5 +476,25 @@ mod tests {
         assert_eq!(catalog.endpoints("a", |_, state| state == State::Serving).count(), 0);
         assert_eq!(catalog.services()[0].serving, 0);
         assert_eq!(catalog.addresses().count(), 0);
+    }
+
+    #[test]
+    fn a_service_that_is_compiled_or_refused_takes_no_calls_and_says_so() {
+        let mut catalog = Catalog::new(TTL);
+        let mut declared = declaration(1, &["a", "b", "c"]);
+        declared.endpoints[1].condition = Condition::Compiling;
+        declared.endpoints[2].condition = Condition::Refused;
+        declared.endpoints[2].reason = Some("it is not WebAssembly".to_owned());
+        catalog.declare(at(0), "h", declared, String::new()).unwrap();
+        let state = |service| {
+            let listed: Vec<_> = catalog.endpoints(service, |_, _| true).collect();
+            (listed[0].state, listed[0].spec.reason.clone())
+        };
+        assert_eq!(state("a"), (State::Serving, None));
+        assert_eq!(state("b"), (State::Compiling, None));
+        assert_eq!(state("c"), (State::Refused, Some("it is not WebAssembly".to_owned())));
+        let serving: Vec<usize> = catalog.services().iter().map(|s| s.serving).collect();
+        assert_eq!(serving, [1, 0, 0]);
+        assert_eq!(catalog.addresses().map(|(service, ..)| service).collect::<Vec<_>>(), ["a"]);
     }
 }

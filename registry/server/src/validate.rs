@@ -89,6 +89,14 @@ pub(crate) fn declaration(declaration: &Declaration) -> Result<(), Problem> {
                 Problem::new(Code::Invalid, format!("the version '{version}' is none: {error}"))
             })?;
         }
+        let reason = endpoint.reason.as_deref().unwrap_or_default();
+        if reason.len() > limits::REASON || reason.chars().any(char::is_control) {
+            let message = format!(
+                "a reason is one line of at most {} bytes, without control characters",
+                limits::REASON
+            );
+            return Err(Problem::new(Code::Invalid, message));
+        }
         let hex = endpoint.fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit());
         if endpoint.fingerprint.len() != 32 || !hex {
             let message = "a fingerprint is 32 hexadecimal digits";

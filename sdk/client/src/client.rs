@@ -14,6 +14,8 @@ use wharf_schema::{
     result_to_json,
 };
 
+use wharf_wire::TraceParent;
+
 use crate::connection::{Deadline, Question};
 use crate::discovery::Discovery;
 use crate::endpoints::Endpoints;
@@ -82,6 +84,8 @@ pub struct CallOptions {
     /// The signature that the caller was built against: another one is refused by the host, and
     /// not guessed at.
     pub fingerprint: Option<Fingerprint>,
+    /// The trace that the call belongs to.
+    pub trace_parent: Option<TraceParent>,
 }
 
 impl ClientBuilder {
@@ -316,7 +320,8 @@ impl Client {
             fingerprint: options.fingerprint,
             first_seen: named.first_seen.clone(),
         };
-        let question = Question::Call { method, arguments };
+        let trace_parent = options.trace_parent;
+        let question = Question::Call { method, arguments, trace_parent };
         self.ask(&named.canonical, &named.path.service, deadline, &question).await
     }
 

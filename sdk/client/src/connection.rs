@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use wharf_wire::TraceParent;
 
 use self::task::Task;
 use crate::error::{ConnectError, Failure};
@@ -47,7 +48,7 @@ pub(crate) struct Deadline {
 #[derive(Clone, Debug)]
 pub(crate) enum Question {
     /// The result of a method.
-    Call { method: Method, arguments: Bytes },
+    Call { method: Method, arguments: Bytes, trace_parent: Option<TraceParent> },
     /// A service's description.
     Describe { service: Arc<str> },
 }

@@ -3,7 +3,7 @@
 //! One task a service asks for the list and then waits for its next change, so a call never
 //! asks the registry. While the registry is away, the last list stands.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -223,17 +223,27 @@ fn choose(name: &ServiceName, known: &[Known]) -> Result<Vec<Arc<str>>, Failure>
         let reason = match (named().count(), known.len()) {
             (0, 0) => String::new(),
             (0, others) => format!(" (of {others} others by that short name, none matches)"),
-            (draining, _) => format!(" that takes calls ({draining} are draining)"),
+            _ => format!(" that takes calls ({})", states(named())),
         };
         return Err(Failure::NoEndpoint { service: name.to_string(), reason });
     }
     Ok(chosen)
 }
 
+/// How many endpoints are in which state: `1 draining, 2 compiling`.
+fn states<'k>(known: impl Iterator<Item = &'k Known>) -> String {
+    let mut counts = BTreeMap::<State, usize>::new();
+    for endpoint in known {
+        *counts.entry(endpoint.state).or_default() += 1;
+    }
+    let texts: Vec<String> = counts.iter().map(|(state, n)| format!("{n} {state}")).collect();
+    texts.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wharf_registry_api::EndpointSpec;
+    use wharf_registry_api::{Condition, EndpointSpec};
 
     fn endpoint(version: &str, address: &str, state: State) -> Known {
         Known::new(Endpoint {
@@ -242,6 +252,8 @@ mod tests {
                 package: Some("demo:arith".into()),
                 version: Some(version.into()),
                 fingerprint: String::new(),
+                condition: Condition::Serving,
+                reason: None,
             },
             host: String::new(),
             address: address.into(),
@@ -261,7 +273,7 @@ mod tests {
         assert_eq!(choose("arith@0.1.0").unwrap(), [Arc::from("a")]);
         assert_eq!(
             choose("arith@0.10.0").unwrap_err().to_string(),
-            "no endpoint of the service 'arith@0.10.0' is registered that takes calls (1 are draining)"
+            "no endpoint of the service 'arith@0.10.0' is registered that takes calls (1 draining)"
         );
         assert_eq!(
             choose("acme:x/arith").unwrap_err().to_string(),

@@ -28,4 +28,4 @@ pub use client::{CallOptions, Client, ClientBuilder};
 pub use error::{CallError, ConnectError, Failure, Remote};
 pub use wharf_registry_api::RegistryError;
 pub use wharf_schema::{Fingerprint, Outcome, Service};
-pub use wharf_wire::Status;
+pub use wharf_wire::{Status, TraceParent};

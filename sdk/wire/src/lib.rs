@@ -14,6 +14,7 @@ pub mod limits;
 mod metadata;
 mod outbound;
 mod status;
+mod trace_parent;
 
 pub use assembly::{Assembler, AssemblyError};
 pub use frame::encode;
@@ -23,6 +24,7 @@ pub use inbound::{Frame, FrameError, Inbound};
 pub use metadata::{Metadata, MetadataError};
 pub use outbound::Outbound;
 pub use status::Status;
+pub use trace_parent::{TraceParent, TraceParentError};
 
 /// The first bytes of every connection, sent by both sides before their [`Hello`].
 ///

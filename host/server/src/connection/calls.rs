@@ -8,9 +8,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tracing::{Instrument, Span};
+use wharf_runtime::{CallError, Running};
+use wharf_wire::Status;
 
-use super::methods::Callee;
+use super::methods::{Callee, Target};
 use crate::fail::Failure;
 
 /// Cancels that a connection may send in a row.
@@ -23,7 +25,7 @@ type Outcome = Result<Bytes, Failure>;
 
 /// Calls that did not finish where they arrived. Dropped, it ends them all.
 pub(super) struct Calls {
-    running: HashMap<u64, Running>,
+    running: HashMap<u64, InFlight>,
     /// Bytes of their arguments.
     held: u64,
     held_by_all: Arc<AtomicU64>,
@@ -32,9 +34,20 @@ pub(super) struct Calls {
     finish: mpsc::UnboundedSender<(u64, Outcome)>,
 }
 
-struct Running {
-    task: AbortHandle,
+struct InFlight {
+    /// Dropped, it ends the call.
+    running: Running,
     held: u64,
+}
+
+/// What a call comes with.
+pub(super) struct Arrived {
+    pub(super) arguments: Bytes,
+    /// Of its arguments, or of the last of them.
+    pub(super) at: Instant,
+    pub(super) deadline: Instant,
+    pub(super) share: Option<Share>,
+    pub(super) span: Span,
 }
 
 /// The share of one call in what all calls of the host hold; given back when it is dropped.
@@ -84,28 +97,30 @@ impl Calls {
         cx: &mut Context<'_>,
         id: u64,
         callee: Callee,
-        arguments: Bytes,
-        deadline: Instant,
-        share: Option<Share>,
+        arrived: Arrived,
     ) -> Option<Outcome> {
-        let Callee { plugin, method, name } = callee;
+        let Callee { plugin, method, target } = callee;
+        let Arrived { arguments, at, deadline, share, span } = arrived;
         let held = arguments.len() as u64;
-        let mut call = Box::pin(plugin.call(method, arguments, deadline));
-        // A guest that computes for longer than a tick yields, so this is bounded.
-        if let Poll::Ready(result) = call.as_mut().poll(cx) {
-            return Some(outcome(&name, result));
+        let quick = plugin.is_quick(method);
+        let call = plugin.clone().call(method, arguments, deadline).instrument(span);
+        let mut call = Box::pin(call);
+        // A guest that computes for longer than a tick yields, so this is bounded; and if its calls
+        // tend to do that, they do not begin here.
+        if quick && let Poll::Ready(result) = call.as_mut().poll(cx) {
+            return Some(outcome(&target, at, result));
         }
         let finish = self.finish.clone();
         self.held += held;
         // What came in one frame was judged when it came, and is counted from now on.
         let share = share.or_else(|| Share::of(&self.held_by_all, held, u64::MAX));
-        let task = tokio::spawn(async move {
+        let running = plugin.spawn(async move {
             let _share = share;
-            let outcome = outcome(&name, call.await);
+            let outcome = outcome(&target, at, call.await);
             // The connection may be gone.
             let _ = finish.send((id, outcome));
         });
-        self.running.insert(id, Running { task: task.abort_handle(), held });
+        self.running.insert(id, InFlight { running, held });
         None
     }
 
@@ -127,24 +142,34 @@ impl Calls {
 
     /// Ends a call; its guest is stopped and its instance dropped.
     pub(super) fn cancel(&mut self, id: u64) {
-        if let Some(task) = self.forget(id) {
-            task.abort();
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: u64) -> Option<Running> {
+        let InFlight { running, held } = self.running.remove(&id)?;
+        self.held -= held;
+        Some(running)
+    }
+}
+
+/// The outcome of a call, counted.
+fn outcome(target: &Target, arrived: Instant, result: Result<Bytes, CallError>) -> Outcome {
+    let took = arrived.elapsed();
+    match result {
+        Ok(bytes) => {
+            target.metrics.answered(Status::Ok, took);
+            Ok(bytes)
+        }
+        Err(error) => {
+            if matches!(
+                error,
+                CallError::Trapped { .. } | CallError::MemoryLimit { .. } | CallError::Exited(_)
+            ) {
+                target.metrics.trapped();
+            }
+            let failure = Failure::of_call(&target.name, &error);
+            target.metrics.answered(failure.status, took);
+            Err(failure)
         }
     }
-
-    fn forget(&mut self, id: u64) -> Option<AbortHandle> {
-        let Running { task, held } = self.running.remove(&id)?;
-        self.held -= held;
-        Some(task)
-    }
-}
-
-impl Drop for Calls {
-    fn drop(&mut self) {
-        self.running.values().for_each(|running| running.task.abort());
-    }
-}
-
-fn outcome(name: &Arc<str>, result: Result<Bytes, wharf_runtime::CallError>) -> Outcome {
-    result.map_err(|error| Failure::of_call(name, &error))
 }

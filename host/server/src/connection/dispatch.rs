@@ -2,14 +2,19 @@
 
 use std::sync::atomic::Ordering;
 use std::task::Context;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use wharf_wire::{AssemblyError, Body, DetailKind, Fail, FrameError, GoAwayCode, Header, Status};
+use tracing::Span;
+use wharf_wire::{
+    AssemblyError, Body, DetailKind, Fail, FrameError, GoAwayCode, Header, Metadata, MetadataError,
+    Status,
+};
 
-use super::calls::Share;
-use super::{Arriving, Connection, calls, methods};
+use super::calls::{Arrived, Share};
+use super::{ARRIVAL, Arriving, Connection, calls, methods, trace};
 use crate::fail::Failure;
+use crate::server::Shared;
 
 /// Arguments of one connection's calls that are not answered yet, arriving ones included.
 pub(super) const HELD_MAX: u64 = 64 * 1024 * 1024;
@@ -49,10 +54,11 @@ impl Connection {
         payload: Bytes,
     ) -> Result<(), Violation> {
         match header {
-            Header::Call { id, method, timeout, body, .. } => {
+            Header::Call { id, method, timeout, metadata, body } => {
                 self.take_id(id)?;
+                metadata.check().map_err(Violation::Metadata)?;
                 let now = Instant::now();
-                let cap = self.shared.config.limits.call_timeout;
+                let cap = self.shared.config.max_call_timeout;
                 // Checked: what a peer says can be any number.
                 let timeout = timeout.duration().map_or(cap, |timeout| timeout.min(cap));
                 let deadline = now.checked_add(timeout).unwrap_or(now);
@@ -61,18 +67,25 @@ impl Connection {
                     Body::Chunked(total) => total,
                 };
                 if let Some(failure) = self.refusal(id, len) {
-                    self.fail(id, &failure);
+                    self.refuse(id, method, &failure);
                     return Ok(());
                 }
+                let span = self.span(method, metadata);
                 match body {
-                    Body::Whole => self.start(cx, id, method, deadline, payload, None),
+                    Body::Whole => {
+                        let share = None;
+                        let arrived =
+                            Arrived { arguments: payload, at: now, deadline, share, span };
+                        self.start(cx, id, method, arrived);
+                    }
                     Body::Chunked(total) => {
                         let max = self.shared.config.max_held;
                         let Some(share) = Share::of(&self.shared.held, total, max) else {
-                            self.fail(id, &host_is_full());
+                            self.refuse(id, method, &host_is_full());
                             return Ok(());
                         };
-                        let arriving = Arriving { method, deadline, share };
+                        let complete_by = deadline.min(now + ARRIVAL);
+                        let arriving = Arriving { method, deadline, complete_by, share, span };
                         let begun = self.assembler.begin(id, arriving, total, &payload);
                         self.assembled(cx, id, begun)?;
                     }
@@ -84,7 +97,8 @@ impl Connection {
             }
             Header::Resolve { id, name, fingerprint } => {
                 self.take_id(id)?;
-                match self.methods.resolve(&self.shared.table, name, fingerprint) {
+                let Shared { table, metrics, .. } = &*self.shared;
+                match self.methods.resolve(table, metrics, name, fingerprint) {
                     Ok((method, fingerprint)) => {
                         self.outbound.push(&Header::Resolved { id, method, fingerprint });
                     }
@@ -158,8 +172,10 @@ impl Connection {
     ) -> Result<(), Violation> {
         match assembled {
             Ok(None) => {}
-            Ok(Some((Arriving { method, deadline, share }, payload))) => {
-                self.start(cx, id, method, deadline, payload, Some(share));
+            Ok(Some((Arriving { method, deadline, share, span, .. }, arguments))) => {
+                let (share, at) = (Some(share), Instant::now());
+                let arrived = Arrived { arguments, at, deadline, share, span };
+                self.start(cx, id, method, arrived);
             }
             Err(error @ (AssemblyError::TooLarge { .. } | AssemblyError::TooMuch(_))) => {
                 let failure =
@@ -173,23 +189,29 @@ impl Connection {
         Ok(())
     }
 
-    fn start(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: u64,
-        method: u32,
-        deadline: Instant,
-        payload: Bytes,
-        share: Option<Share>,
-    ) {
+    fn start(&mut self, cx: &mut Context<'_>, id: u64, method: u32, arrived: Arrived) {
         match self.methods.callee(method) {
             Ok(callee) => {
-                if let Some(outcome) = self.calls.start(cx, id, callee, payload, deadline, share) {
+                if let Some(outcome) = self.calls.start(cx, id, callee, arrived) {
                     self.answer(id, outcome);
                 }
             }
-            Err(failure) => self.fail(id, &failure),
+            Err(failure) => self.refuse(id, method, &failure),
         }
+    }
+
+    /// Fails a call that was not begun.
+    fn refuse(&mut self, id: u64, method: u32, failure: &Failure) {
+        if let Some(target) = self.methods.target(method) {
+            target.metrics.answered(failure.status, Duration::ZERO);
+        }
+        self.fail(id, failure);
+    }
+
+    /// The span of a call, below the caller's if it sent one.
+    fn span(&self, method: u32, metadata: Metadata<'_>) -> Span {
+        let name = || self.methods.target(method).map_or("unknown", |target| &target.name);
+        trace::span(metadata, name)
     }
 
     pub(super) fn answer(&mut self, id: u64, outcome: Result<Bytes, Failure>) {
@@ -258,6 +280,8 @@ pub(super) enum Violation {
     Id { id: u64, last: u64 },
     #[error(transparent)]
     Chunks(AssemblyError),
+    #[error(transparent)]
+    Metadata(MetadataError),
     #[error("a frame that only a host sends, or a second Hello")]
     OutOfPlace,
     #[error("too many calls were cancelled: cancel more slowly")]

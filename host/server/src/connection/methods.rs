@@ -8,6 +8,7 @@ use wharf_schema::{Fingerprint, Method, MethodPath, Service, ServiceName};
 use wharf_wire::{DetailKind, Status};
 
 use crate::fail::Failure;
+use crate::metrics::{MethodMetrics, Metrics};
 use crate::table::{Found, Served, Slot, Table};
 
 /// The most methods that one connection may have resolved.
@@ -28,8 +29,7 @@ pub(super) struct Methods {
 
 struct Entry {
     slot: Arc<Slot>,
-    /// As in a message: `arith.multiply`.
-    name: Arc<str>,
+    target: Arc<Target>,
     method: String,
     fingerprint: Fingerprint,
     /// Where the method is in the plugin of this generation.
@@ -37,11 +37,18 @@ struct Entry {
     index: MethodIndex,
 }
 
+/// What does not change from call to call.
+pub(super) struct Target {
+    /// As in a message: `arith.multiply`.
+    pub(super) name: String,
+    pub(super) metrics: Arc<MethodMetrics>,
+}
+
 /// What a call needs.
 pub(super) struct Callee {
     pub(super) plugin: Plugin,
     pub(super) method: MethodIndex,
-    pub(super) name: Arc<str>,
+    pub(super) target: Arc<Target>,
 }
 
 impl Methods {
@@ -49,6 +56,7 @@ impl Methods {
     pub(super) fn resolve(
         &mut self,
         table: &Table,
+        metrics: &Metrics,
         name: &str,
         wanted: Option<[u8; 16]>,
     ) -> Result<(u32, [u8; 16]), Failure> {
@@ -78,9 +86,10 @@ impl Methods {
                 return Err(Failure::refused(Status::ResourceExhausted, message));
             }
             None => {
+                let metrics = metrics.method(&slot.name.to_string(), &method.name);
                 self.entries.push(Entry {
                     slot,
-                    name: name.into(),
+                    target: Arc::new(Target { name, metrics }),
                     method: method.name.clone(),
                     fingerprint,
                     generation: served.generation,
@@ -91,6 +100,11 @@ impl Methods {
         };
         // Bounded by MAX_METHODS.
         Ok((u32::try_from(place).unwrap_or(u32::MAX), fingerprint.0))
+    }
+
+    /// A resolved method, whether or not it is served at this moment.
+    pub(super) fn target(&self, method: u32) -> Option<&Arc<Target>> {
+        self.entries.get(method as usize).map(|entry| &entry.target)
     }
 
     /// What serves a resolved method at this moment.
@@ -107,7 +121,7 @@ impl Methods {
         let Some(served) = &*served else {
             let message = format!(
                 "{}: the plugin was removed from this host: resolve again, or call another",
-                entry.name
+                entry.target.name
             );
             return Err(Failure::refused(Status::Unavailable, message));
         };
@@ -116,13 +130,13 @@ impl Methods {
             let (index, method) = find_method(&served.service, &entry.method)?;
             let same = method.signature.as_ref().is_ok_and(|s| s.fingerprint == entry.fingerprint);
             if !same {
-                return Err(mismatch(&entry.name, &served.service, method));
+                return Err(mismatch(&entry.target.name, &served.service, method));
             }
             entry.generation = served.generation;
             entry.index = MethodIndex { service: served.service_index, method: index };
         }
-        let (plugin, name) = (served.plugin.clone(), entry.name.clone());
-        Ok(Callee { plugin, method: entry.index, name })
+        let (plugin, target) = (served.plugin.clone(), entry.target.clone());
+        Ok(Callee { plugin, method: entry.index, target })
     }
 }
 

@@ -8,6 +8,7 @@ mod calls;
 mod dispatch;
 mod methods;
 mod opening;
+mod trace;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tracing::Span;
 use wharf_wire::{Assembler, GoAwayCode, Header, Inbound, Outbound, Status};
 
 use self::calls::{Calls, Share};
@@ -46,6 +48,9 @@ const UNFINISHED_MAX: u64 = dispatch::HELD_MAX;
 
 /// How often time is looked at: idle connections, stalled writes, arguments that never end.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How long the arguments of one call may take to arrive, whatever its deadline.
+const ARRIVAL: Duration = Duration::from_secs(30);
 
 /// A peer that takes nothing for this long is gone.
 const STALL: Duration = Duration::from_secs(30);
@@ -163,8 +168,11 @@ struct Connection {
 struct Arriving {
     method: u32,
     deadline: Instant,
+    /// When the last of them must have come.
+    complete_by: Instant,
     /// They count from the moment they are announced.
     share: Share,
+    span: Span,
 }
 
 impl Connection {
@@ -298,8 +306,8 @@ impl Connection {
         let now = Instant::now();
         self.cancels_left =
             self.cancels_left.saturating_add(calls::CANCELS_PER_LOOK).min(calls::CANCELS);
-        for id in self.assembler.discard_where(|arriving| arriving.deadline <= now) {
-            let message = "the deadline passed before the arguments had arrived";
+        for id in self.assembler.discard_where(|arriving| arriving.complete_by <= now) {
+            let message = "the time was over before the arguments had arrived";
             self.fail(id, &Failure::refused(Status::DeadlineExceeded, message));
         }
         let idle =

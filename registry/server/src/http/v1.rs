@@ -51,6 +51,10 @@ pub(super) async fn set_state(
     body: Body,
 ) -> Result<Json<StateChange>, Refused> {
     let change: StateChange = json(body)?;
+    if !matches!(change.state, HostState::Serving | HostState::Draining) {
+        let message = format!("a host is serving or draining, and not {}", change.state);
+        return Err(invalid(message).into());
+    }
     registry.set_state(&path(host)?, change.session, change.state)?;
     Ok(Json(change))
 }

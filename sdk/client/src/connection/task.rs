@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 use wharf_schema::Fingerprint;
 use wharf_wire::{
-    Body, DetailKind, FrameError, Header, Inbound, Metadata, Outbound, Status, Timeout, limits,
+    Body, DetailKind, FrameError, Header, Inbound, Metadata, Outbound, Status, Timeout,
+    TraceParent, limits,
 };
 
 use super::{Question, Request, not_sent};
@@ -226,13 +227,22 @@ impl Task {
             Question::Describe { service } => {
                 self.outbound.push(&Header::Describe { id, service: &service });
             }
-            Question::Call { method, arguments } => {
+            Question::Call { method, arguments, trace_parent } => {
+                let mut metadata = Vec::new();
+                if let Some(trace_parent) = trace_parent {
+                    // One entry is far within the bounds.
+                    let _ = Metadata::append(
+                        &mut metadata,
+                        TraceParent::KEY,
+                        &trace_parent.to_string(),
+                    );
+                }
                 let left = deadline.saturating_duration_since(Instant::now());
                 self.outbound.push_message(id, arguments, |body| Header::Call {
                     id,
                     method: index,
                     timeout: Timeout::after(left),
-                    metadata: Metadata::default(),
+                    metadata: Metadata::over(&metadata),
                     body,
                 });
                 self.calls.insert(id, (method, index));

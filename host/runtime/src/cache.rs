@@ -1,0 +1,305 @@
+//! Compiled code, kept between runs so that a restart compiles nothing.
+//!
+//! Compiled code is machine code that will be executed, so it is only taken from a directory that
+//! nobody else could have written to, and only if it is, byte for byte, what was put there. An entry
+//! is named by the component's content and the engine's settings; what does not fit is compiled
+//! again.
+
+use std::fs::{DirBuilder, File, Metadata};
+use std::hash::{Hash, Hasher};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// Begins an entry; another format gets another.
+const MAGIC: &[u8; 8] = b"wharfA\0\x01";
+
+/// The largest entry that is read, in bytes.
+const MAX_ENTRY: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Bytes that all entries may take together; beyond that the ones unused for longest go.
+const MAX_TOTAL: u64 = 4 * 1024 * 1024 * 1024;
+
+/// A directory of compiled components.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache {
+    path: PathBuf,
+    /// Of wasmtime's version and our settings of it.
+    engine: [u8; 32],
+}
+
+/// A directory that compiled code cannot be kept in.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// It cannot be made or looked at.
+    #[error("the cache directory {} cannot be used", path.display())]
+    Unusable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Somebody else could put code into it.
+    #[error(
+        "the cache directory {} is not safe: {} {what}, and what is in the cache gets executed; {hint}",
+        path.display(), culprit.display()
+    )]
+    Unsafe {
+        /// The directory.
+        path: PathBuf,
+        /// It, or one above it.
+        culprit: PathBuf,
+        /// What is wrong with that.
+        what: &'static str,
+        /// How to mend it.
+        hint: String,
+    },
+}
+
+/// The name of a component's entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key(blake3::Hash);
+
+impl Cache {
+    /// Opens a directory, or makes it, for its owner only.
+    pub(crate) fn open(path: &Path, engine: &Engine) -> Result<Self, CacheError> {
+        let unusable = |source| CacheError::Unusable { path: path.to_owned(), source };
+        make(path).map_err(unusable)?;
+        let path = path.canonicalize().map_err(unusable)?;
+        check(&path)?;
+        let mut hasher = Blake(blake3::Hasher::new());
+        hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        Ok(Cache { path, engine: *hasher.0.finalize().as_bytes() })
+    }
+
+    /// By which name a component is kept.
+    pub(crate) fn key(&self, component: &[u8]) -> Key {
+        Key(blake3::keyed_hash(&self.engine, component))
+    }
+
+    /// What was compiled before, if it is there and as it was.
+    pub(crate) fn load(&self, key: Key, engine: &Engine) -> Option<Component> {
+        let path = self.entry(key);
+        let code = match read(&path, key) {
+            Ok(code) => code?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::warn!(entry = %path.display(), %error, "an entry of the cache cannot be read; its component is compiled again");
+                return None;
+            }
+        };
+        match deserialize(engine, &code) {
+            Ok(component) => Some(component),
+            Err(error) => {
+                tracing::warn!(entry = %path.display(), "an entry of the cache does not fit this engine; its component is compiled again: {error:#}");
+                None
+            }
+        }
+    }
+
+    /// Keeps what was compiled; that it cannot be kept is no more than logged.
+    pub(crate) fn store(&self, key: Key, component: &Component) {
+        let path = self.entry(key);
+        let stored = component.serialize().map_err(std::io::Error::other).and_then(|code| {
+            let digest = blake3::keyed_hash(key.0.as_bytes(), &code);
+            // Whole or not at all, also for another host that reads it at this moment.
+            let temporary = self.path.join(format!(".{}.{}", key.0.to_hex(), std::process::id()));
+            let mut file = create(&temporary)?;
+            let written = [MAGIC, &digest.as_bytes()[..], &code]
+                .iter()
+                .try_for_each(|part| file.write_all(part));
+            written.and_then(|()| std::fs::rename(&temporary, &path)).inspect_err(|_| {
+                // The first error is the one to tell.
+                let _ = std::fs::remove_file(&temporary);
+            })
+        });
+        if let Err(error) = stored {
+            tracing::warn!(entry = %path.display(), %error, "compiled code is not kept; the next start compiles it again");
+        }
+    }
+
+    /// Removes what was used longest ago, until the rest is within its bound.
+    pub(crate) fn prune(&self) {
+        self.prune_to(MAX_TOTAL);
+    }
+
+    fn prune_to(&self, max: u64) {
+        let mut entries: Vec<(SystemTime, u64, PathBuf)> = std::fs::read_dir(&self.path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                let metadata = entry.metadata().ok().filter(Metadata::is_file)?;
+                Some((metadata.modified().ok()?, metadata.len(), entry.path()))
+            })
+            .collect();
+        entries.sort_unstable_by(|a, b| b.cmp(a));
+        let mut total = 0u64;
+        for (_, len, path) in entries {
+            total = total.saturating_add(len);
+            if total > max && std::fs::remove_file(&path).is_ok() {
+                tracing::debug!(entry = %path.display(), "removed an entry of a full cache");
+            }
+        }
+    }
+
+    fn entry(&self, key: Key) -> PathBuf {
+        self.path.join(format!("{}.wharfc", key.0.to_hex()))
+    }
+}
+
+/// An entry's code, if the entry is whole.
+fn read(path: &Path, key: Key) -> std::io::Result<Option<Vec<u8>>> {
+    let file = File::open(path)?;
+    // The time of its last use, for `prune`; that it cannot be set does no harm.
+    let _ = file.set_modified(SystemTime::now());
+    let mut bytes = Vec::new();
+    let len = file.take(MAX_ENTRY).read_to_end(&mut bytes)?;
+    let start = MAGIC.len() + blake3::OUT_LEN;
+    let whole = len >= start && {
+        let (head, code) = bytes.split_at(start);
+        let digest = blake3::keyed_hash(key.0.as_bytes(), code);
+        &head[..MAGIC.len()] == MAGIC && &head[MAGIC.len()..] == digest.as_bytes()
+    };
+    if !whole {
+        tracing::warn!(entry = %path.display(), "an entry of the cache is damaged; its component is compiled again");
+        return Ok(None);
+    }
+    bytes.drain(..start);
+    Ok(Some(bytes))
+}
+
+#[expect(unsafe_code, reason = "the one place where compiled code is taken from outside")]
+fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes are what `Component::serialize` returned to this program: their digest was
+    // stored with them, in a directory that was checked to be writable by its owner only. wasmtime
+    // compares its own version and settings before it takes them.
+    unsafe { Component::deserialize(engine, code) }
+}
+
+#[cfg(unix)]
+fn make(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(not(unix))]
+fn make(path: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).create(path)
+}
+
+#[cfg(unix)]
+fn create(path: &Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+#[cfg(not(unix))]
+fn create(path: &Path) -> std::io::Result<File> {
+    File::create(path)
+}
+
+/// Whether nobody but us (and root) can change what is at `path`: the directory itself, and each
+/// above it, since whoever can rename one of those can put another in its place.
+#[cfg(unix)]
+fn check(path: &Path) -> Result<(), CacheError> {
+    use std::os::unix::fs::MetadataExt;
+
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    const STICKY: u32 = 0o1000;
+    let ours = rustix::process::geteuid().as_raw();
+    for directory in path.ancestors() {
+        let metadata = std::fs::metadata(directory)
+            .map_err(|source| CacheError::Unusable { path: path.to_owned(), source })?;
+        let is_cache = directory == path;
+        let refuse = |what, hint| {
+            let (path, culprit) = (path.to_owned(), directory.to_owned());
+            Err(CacheError::Unsafe { path, culprit, what, hint })
+        };
+        if metadata.uid() != ours && (is_cache || metadata.uid() != 0) {
+            return refuse("belongs to another user", "name another with --cache".to_owned());
+        }
+        // In a sticky one, like /tmp, only owners can rename.
+        let sticky = metadata.mode() & STICKY != 0 && !is_cache;
+        if metadata.mode() & WRITABLE_BY_OTHERS != 0 && !sticky {
+            let hint = format!("run 'chmod go-w {}'", directory.display());
+            return refuse("can be written by others", hint);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn check(_: &Path) -> Result<(), CacheError> {
+    Ok(())
+}
+
+/// Lets wasmtime's settings be hashed so that the result depends on nothing else.
+struct Blake(blake3::Hasher);
+
+impl Hasher for Blake {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let digest = self.0.finalize();
+        digest.as_bytes().first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_entries_unused_for_longest_go_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&folder.path().join("cache"), &Engine::default()).unwrap();
+        let now = SystemTime::now();
+        for age in 0..4 {
+            let path = cache.path.join(format!("{age}.wharfc"));
+            std::fs::write(&path, [0; 10]).unwrap();
+            let used = now - std::time::Duration::from_secs(age);
+            File::options().write(true).open(&path).unwrap().set_modified(used).unwrap();
+        }
+        cache.prune_to(25);
+        let left = |age: u64| cache.path.join(format!("{age}.wharfc")).exists();
+        assert_eq!([0, 1, 2, 3].map(left), [true, true, false, false]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_that_others_can_change_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        };
+        let path = folder.path().join("above/cache");
+        let open = || Cache::open(&path, &Engine::default());
+        open().unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        for (culprit, mode, allowed) in [
+            (&*path, 0o720, false),
+            (&*path, 0o702, false),
+            (&*path, 0o1777, false),
+            (&*path, 0o755, true),
+            (path.parent().unwrap(), 0o777, false),
+            (path.parent().unwrap(), 0o1777, true),
+        ] {
+            set(culprit, mode);
+            let opened = open();
+            assert_eq!(opened.is_ok(), allowed, "{} {mode:o}", culprit.display());
+            if let Err(error) = opened {
+                assert!(error.to_string().contains("run 'chmod go-w "), "{error}");
+            }
+            set(culprit, 0o700);
+        }
+    }
+}

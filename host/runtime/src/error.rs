@@ -1,0 +1,141 @@
+//! Why a plugin does not load, and why a call has no result.
+
+use wharf_schema::ValueError;
+
+use crate::{Import, Need};
+
+/// Why a file cannot be a plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Something else altogether.
+    #[error(
+        "it is not WebAssembly: build a component, with 'cargo build --target wasm32-wasip2' for example"
+    )]
+    NotWebAssembly,
+    /// A module of the time before components.
+    #[error(
+        "it is a core WebAssembly module, not a component: build it for wasm32-wasip2, or wrap it with 'wasm-tools component new'"
+    )]
+    CoreModule,
+    /// Types only.
+    #[error("it is a WIT package, types without code: build a component that implements them")]
+    WitPackage,
+    /// Cut off.
+    #[error("it ends in the middle, after {len} bytes: the copy is not complete; copy it again")]
+    Truncated {
+        /// How long the file is, in bytes.
+        len: usize,
+    },
+    /// Damaged, or beyond what the engine takes.
+    #[error("it is not a valid component: {0}")]
+    Invalid(String),
+    /// Nothing that could be called.
+    #[error("it exports no interface with a method that can be called{}", stray(.0))]
+    NothingToCall(Vec<String>),
+    /// Imports that nobody provides.
+    #[error("it imports what wharf does not provide: {}", .0.join(", "))]
+    UnknownImports(Vec<String>),
+    /// Imports that its operator has to grant.
+    #[error("it imports what is not granted: {}", ungranted(.0))]
+    NotGranted(Vec<Import>),
+    /// The first instance did not come up.
+    #[error("its first instance does not start: {0}")]
+    DoesNotStart(CallError),
+}
+
+/// Which imports need which grant, and how to write it.
+fn ungranted(imports: &[Import]) -> String {
+    let mut texts = Vec::new();
+    for need in Need::GRANTED {
+        let of_need = imports.iter().filter(|import| import.need == need);
+        let names: Vec<&str> = of_need.map(|import| import.name.as_str()).collect();
+        let (false, Some((example, nothing))) = (names.is_empty(), need.grant()) else { continue };
+        texts.push(format!("{} (grant '{example}', or '{nothing}' for none)", names.join(", ")));
+    }
+    format!("{}; write it under [grants] in the plugin's .toml file", texts.join("; "))
+}
+
+fn stray(functions: &[String]) -> String {
+    if functions.is_empty() {
+        return ": a service is an exported WIT interface".to_owned();
+    }
+    format!(
+        ": it exports functions outside any interface ({}); move them into an interface and export that",
+        functions.join(", ")
+    )
+}
+
+/// Why a call has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The arguments do not fit the method's types.
+    #[error("the arguments do not fit: {0}")]
+    InvalidArgument(ValueError),
+    /// Arguments or result beyond a bound.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The result takes more memory than the data path has for it.
+    #[error("the result is too large: its values take more than the {} MiB that this plugin's data path has for them", limit / (1024 * 1024))]
+    ResultTooLarge {
+        /// The bound, in bytes of the guest's values.
+        limit: usize,
+    },
+    /// The method's types cannot be transported.
+    #[error("the method cannot be called from outside: {0}")]
+    NotCallable(String),
+    /// Too many calls wait for an instance.
+    #[error("{queue} calls wait for this plugin already")]
+    QueueFull {
+        /// The bound.
+        queue: usize,
+    },
+    /// The host has no room for an instance of the plugin.
+    #[error("the host has no room for another instance of any plugin")]
+    HostFull,
+    /// Out of time.
+    #[error("{}", if *executed { "the deadline passed while the guest ran" } else { "the deadline passed while the call waited for an instance" })]
+    DeadlineExceeded {
+        /// Whether the guest ran for this call.
+        executed: bool,
+    },
+    /// The guest asked for more memory than it may have, and did not cope with the refusal.
+    #[error("the guest reached its memory limit of {} MiB, and then trapped: {cause}", limit / (1024 * 1024))]
+    MemoryLimit {
+        /// The bound in bytes.
+        limit: usize,
+        /// The trap that followed.
+        cause: String,
+    },
+    /// The guest broke.
+    #[error("the guest trapped: {cause}")]
+    Trapped {
+        /// wasmtime's word for it.
+        cause: String,
+    },
+    /// The guest ended itself.
+    #[error("the guest called exit({0})")]
+    Exited(i32),
+    /// No instance for the call.
+    #[error("no instance of the plugin can be started: {0}")]
+    CannotStart(String),
+}
+
+impl CallError {
+    /// Whether no code of the guest ran for the call, so that it may be tried again.
+    #[must_use]
+    pub fn not_executed(&self) -> bool {
+        match self {
+            CallError::InvalidArgument(_)
+            | CallError::NotCallable(_)
+            | CallError::QueueFull { .. }
+            | CallError::HostFull
+            | CallError::CannotStart(_) => true,
+            CallError::DeadlineExceeded { executed } => !executed,
+            CallError::TooLarge(_)
+            | CallError::ResultTooLarge { .. }
+            | CallError::MemoryLimit { .. }
+            | CallError::Trapped { .. }
+            | CallError::Exited(_) => false,
+        }
+    }
+}

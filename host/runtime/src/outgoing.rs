@@ -1,0 +1,125 @@
+//! The ways out that a guest may be granted: HTTP to named hosts, names of granted addresses.
+
+use std::sync::Arc;
+
+use http::uri::Scheme;
+use wasmtime::component::{HasData, Linker, Resource};
+use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::{
+    self, Host, HostResolveAddressStream, ResolveAddressStream,
+};
+use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddress, Network};
+use wasmtime_wasi::p2::{DynPollable, SocketError};
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+use crate::Grants;
+use crate::instance::State;
+
+/// Adds the interfaces of this module to what guests can import.
+pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    // In the place of wasmtime's, which looks up all names or none.
+    linker.allow_shadowing(true);
+    ip_name_lookup::add_to_linker::<State, Names>(linker, |state| GrantedNames {
+        grants: state.grants.clone(),
+        sockets: state.ctx_sockets(),
+    })?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// Decides which HTTP requests leave.
+pub(crate) struct Outgoing(pub(crate) Arc<Grants>);
+
+type Body = http::Response<WasiBody>;
+type Transfer = Box<dyn Future<Output = Result<(), Error>> + Send>;
+
+impl WasiHttpHooks for Outgoing {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Transfer,
+    ) -> Box<dyn Future<Output = Result<(Body, Transfer), Error>> + Send> {
+        let uri = request.uri();
+        let default = if uri.scheme() == Some(&Scheme::HTTP) { 80 } else { 443 };
+        let hosts = self.0.http.as_deref().unwrap_or_default();
+        let granted = uri.host().is_some_and(|host| {
+            hosts.iter().any(|granted| granted.allows(host, uri.port_u16(), default))
+        });
+        Box::new(async move {
+            if !granted {
+                return Err(Error::HttpRequestDenied);
+            }
+            let sent = wasmtime_wasi_http::default_send_request(request, options).await?;
+            let (response, transfer) = sent;
+            let response = response.map(http_body_util::BodyExt::boxed_unsync);
+            Ok((response, Box::new(transfer) as Transfer))
+        })
+    }
+}
+
+/// `wasi:sockets/ip-name-lookup`, for granted names only: looking a name up tells it to whoever
+/// serves its domain, which is a way out too.
+struct Names;
+
+impl HasData for Names {
+    type Data<'a> = GrantedNames<'a>;
+}
+
+struct GrantedNames<'a> {
+    grants: Arc<Grants>,
+    sockets: WasiSocketsCtxView<'a>,
+}
+
+impl Host for GrantedNames<'_> {
+    fn resolve_addresses(
+        &mut self,
+        network: Resource<Network>,
+        name: String,
+    ) -> Result<Resource<ResolveAddressStream>, SocketError> {
+        if !self.grants.may_look_up(&name) {
+            return Err(ErrorCode::AccessDenied.into());
+        }
+        self.sockets.resolve_addresses(network, name)
+    }
+}
+
+impl network::Host for GrantedNames<'_> {
+    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
+        self.sockets.convert_error_code(error)
+    }
+
+    fn network_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<ErrorCode>> {
+        network::Host::network_error_code(&mut self.sockets, error)
+    }
+}
+
+impl network::HostNetwork for GrantedNames<'_> {
+    fn drop(&mut self, network: Resource<Network>) -> wasmtime::Result<()> {
+        network::HostNetwork::drop(&mut self.sockets, network)
+    }
+}
+
+impl HostResolveAddressStream for GrantedNames<'_> {
+    fn resolve_next_address(
+        &mut self,
+        stream: Resource<ResolveAddressStream>,
+    ) -> Result<Option<IpAddress>, SocketError> {
+        self.sockets.resolve_next_address(stream)
+    }
+
+    fn subscribe(
+        &mut self,
+        stream: Resource<ResolveAddressStream>,
+    ) -> wasmtime::Result<Resource<DynPollable>> {
+        HostResolveAddressStream::subscribe(&mut self.sockets, stream)
+    }
+
+    fn drop(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
+        HostResolveAddressStream::drop(&mut self.sockets, stream)
+    }
+}

@@ -1,0 +1,208 @@
+//! Who computes next, where guests compute for long: plugins take turns, whatever they have running.
+//!
+//! A call that does not end at once goes to the guests' threads ([`crate::threads`]). There, each
+//! stretch of computing, at most a tick of the clock, needs a turn. There are as many turns as
+//! cores, and a free one goes to the next plugin in a circle, not to the next call: a plugin with a
+//! hundred loops gets as much as one with a single long call. Quick calls, which end where they
+//! arrived, need none. (This is round robin over flows, as in Nagle's fair queueing, RFC 970.)
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+
+use tokio::sync::oneshot;
+
+thread_local! {
+    static NEEDS_TURNS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Turns that plugins share.
+#[derive(Clone)]
+pub(crate) struct Turns(Arc<Mutex<State>>);
+
+/// A plugin among those that take turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Flow(u64);
+
+struct State {
+    free: usize,
+    next_flow: u64,
+    /// Who waits, by plugin; none of the queues is empty.
+    waiting: BTreeMap<Flow, VecDeque<oneshot::Sender<Turn>>>,
+    /// The plugin that had the last turn.
+    last: Flow,
+}
+
+/// The right to compute. Dropped, it passes on.
+struct Turn(Option<Turns>);
+
+/// From now on, guests that compute on this thread take turns.
+pub(crate) fn needed_on_this_thread() {
+    NEEDS_TURNS.set(true);
+}
+
+impl Turns {
+    pub(crate) fn new(turns: usize) -> Self {
+        let (waiting, last) = (BTreeMap::new(), Flow(0));
+        Turns(Arc::new(Mutex::new(State { free: turns, next_flow: 1, waiting, last })))
+    }
+
+    /// A plugin begins to take part.
+    pub(crate) fn flow(&self) -> Flow {
+        let mut state = self.state();
+        state.next_flow += 1;
+        Flow(state.next_flow)
+    }
+
+    /// Runs a guest; on the guests' threads, each poll of it in a turn of its plugin's.
+    pub(crate) async fn run<F: Future>(&self, flow: Flow, guest: F) -> F::Output {
+        let mut guest = pin!(guest);
+        let mut place: Option<oneshot::Receiver<Turn>> = None;
+        std::future::poll_fn(|cx| {
+            let turn = if NEEDS_TURNS.get() {
+                match place.as_mut().map(|place| pin!(place).poll(cx)) {
+                    None => match self.take(flow) {
+                        Ok(turn) => Some(turn),
+                        Err(queued) => {
+                            let place = place.insert(queued);
+                            match pin!(place).poll(cx) {
+                                Poll::Ready(Ok(turn)) => Some(turn),
+                                Poll::Ready(Err(_)) => None,
+                                Poll::Pending => return Poll::Pending,
+                            }
+                        }
+                    },
+                    Some(Poll::Ready(Ok(turn))) => Some(turn),
+                    // Senders are dropped only together with all turns.
+                    Some(Poll::Ready(Err(_))) => None,
+                    Some(Poll::Pending) => return Poll::Pending,
+                }
+            } else {
+                None
+            };
+            place = None;
+            let polled = guest.as_mut().poll(cx);
+            drop(turn);
+            polled
+        })
+        .await
+    }
+
+    /// A turn, or a place in the queue for one.
+    fn take(&self, flow: Flow) -> Result<Turn, oneshot::Receiver<Turn>> {
+        let mut state = self.state();
+        if state.free > 0 {
+            state.free -= 1;
+            state.last = flow;
+            return Ok(Turn(Some(self.clone())));
+        }
+        let (give, place) = oneshot::channel();
+        state.waiting.entry(flow).or_default().push_back(give);
+        Err(place)
+    }
+
+    /// Gives a turn to the next plugin that wants one.
+    fn pass_on(&self) {
+        let mut turn = Turn(Some(self.clone()));
+        loop {
+            let Some(next) = self.state().next() else {
+                turn.0 = None;
+                return;
+            };
+            match next.send(turn) {
+                Ok(()) => return,
+                // Whoever waited there does no longer.
+                Err(refused) => turn = refused,
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes the first of the plugin after the one that had the last turn; with nobody waiting, the
+    /// turn is free.
+    fn next(&mut self) -> Option<oneshot::Sender<Turn>> {
+        let after = (std::ops::Bound::Excluded(self.last), std::ops::Bound::Unbounded);
+        let flow = self.waiting.range(after).next().or_else(|| self.waiting.iter().next());
+        let Some(flow) = flow.map(|(flow, _)| *flow) else {
+            self.free += 1;
+            return None;
+        };
+        let queue = self.waiting.get_mut(&flow)?;
+        let next = queue.pop_front();
+        if queue.is_empty() {
+            self.waiting.remove(&flow);
+        }
+        self.last = flow;
+        next
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(turns) = self.0.take() {
+            turns.pass_on();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Polls a guest that wants three turns, and notes who had one.
+    async fn three_turns(turns: Turns, flow: Flow, log: Arc<Mutex<Vec<Flow>>>) {
+        let mut left = 3;
+        let guest = std::future::poll_fn(|cx| {
+            log.lock().unwrap().push(flow);
+            left -= 1;
+            cx.waker().wake_by_ref();
+            if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        turns.run(flow, guest).await;
+    }
+
+    #[tokio::test]
+    async fn a_plugin_with_many_calls_gets_no_more_than_one_with_a_single_call() {
+        needed_on_this_thread();
+        let turns = Turns::new(1);
+        let (many, single) = (turns.flow(), turns.flow());
+        let log = Arc::default();
+        let held = turns.take(many).ok();
+        let tasks: Vec<_> = [many, many, many, many, single]
+            .map(|flow| tokio::spawn(three_turns(turns.clone(), flow, Arc::clone(&log))))
+            .into_iter()
+            .collect();
+        tokio::task::yield_now().await;
+        drop(held);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let log = log.lock().unwrap();
+        assert_eq!(log.len(), 15);
+        // By calls, the third of the single one would be the fifteenth. On one thread it asks for its
+        // next turn only after another has begun, so it has every third.
+        let singles = log.iter().take(8).filter(|flow| **flow == single).count();
+        assert_eq!(singles, 3, "{log:?}");
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_nobody_waits_for_any_more_is_not_lost() {
+        needed_on_this_thread();
+        let turns = Turns::new(1);
+        let flow = turns.flow();
+        let held = turns.take(flow).ok();
+        let waiting = tokio::spawn(three_turns(turns.clone(), flow, Arc::default()));
+        tokio::task::yield_now().await;
+        waiting.abort();
+        assert!(waiting.await.unwrap_err().is_cancelled());
+        drop(held);
+        assert_eq!(turns.state().free, 1);
+    }
+}

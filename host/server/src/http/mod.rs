@@ -1,0 +1,152 @@
+//! The host's HTTP side, for operators and what watches for them: health, metrics, services.
+//!
+//! It only reads. It is meant for a network that one trusts, and binds to loopback by default.
+
+mod listener;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use axum::{Json, Router};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::server::Shared;
+use crate::table::{FileReport, FileState, Served};
+
+/// What the answers are made from.
+#[derive(Clone)]
+pub(crate) struct Source {
+    pub(crate) shared: Arc<Shared>,
+    /// Whether the files that were there at the start are loaded or refused.
+    pub(crate) ready: watch::Receiver<bool>,
+    /// Whether the host takes no new calls.
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+/// Serves for as long as the host does.
+pub(crate) async fn serve(listener: TcpListener, source: Source) {
+    let routes = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/services", get(services))
+        .fallback(any(unknown_path))
+        .with_state(source);
+    listener::serve(listener, routes).await;
+}
+
+/// The process lives and answers.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// It takes calls.
+async fn readyz(State(source): State<Source>) -> (StatusCode, &'static str) {
+    if *source.draining.borrow() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining: the host takes no new calls\n");
+    }
+    if !*source.ready.borrow() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "starting: plugins are still being loaded\n");
+    }
+    (StatusCode::OK, "ok\n")
+}
+
+async fn metrics(State(source): State<Source>) -> Response {
+    let Shared { table, metrics, held, .. } = &*source.shared;
+    match metrics.render(table, held.load(std::sync::atomic::Ordering::Relaxed)) {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn unknown_path() -> (StatusCode, &'static str) {
+    let hint = "this is a Wharf host: try GET /healthz, /readyz, /metrics or /services\n";
+    (StatusCode::NOT_FOUND, hint)
+}
+
+#[derive(Serialize)]
+struct Overview {
+    services: Vec<ServiceView>,
+    files: Vec<FileView>,
+}
+
+#[derive(Serialize)]
+struct ServiceView {
+    service: String,
+    fingerprint: String,
+    file: String,
+    docs: String,
+    wit: String,
+    methods: Vec<MethodView>,
+    instances: usize,
+    idle: usize,
+    waiting: usize,
+}
+
+#[derive(Serialize)]
+struct MethodView {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<String>,
+    /// Why it cannot be called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    untransportable: Option<String>,
+}
+
+#[derive(Serialize)]
+struct FileView {
+    file: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    services: Vec<String>,
+}
+
+async fn services(State(source): State<Source>) -> Json<Overview> {
+    let table = &source.shared.table;
+    Json(Overview {
+        services: table.all_served().iter().map(|served| service_view(served)).collect(),
+        files: table.files_report().into_iter().map(file_view).collect(),
+    })
+}
+
+fn service_view(served: &Served) -> ServiceView {
+    let (service, pool) = (&served.service, served.plugin.pool());
+    let methods = service.methods().iter().map(|method| {
+        let signature = method.signature.as_ref();
+        MethodView {
+            name: method.name.clone(),
+            signature: signature.is_ok().then(|| service.notation(method)),
+            fingerprint: signature.ok().map(|signature| signature.fingerprint.to_string()),
+            untransportable: signature.err().cloned(),
+        }
+    });
+    ServiceView {
+        service: service.name().to_string(),
+        fingerprint: service.fingerprint().to_string(),
+        file: served.file.clone(),
+        docs: service.docs().to_owned(),
+        wit: service.wit().to_owned(),
+        methods: methods.collect(),
+        instances: pool.instances,
+        idle: pool.idle,
+        waiting: pool.waiting,
+    }
+}
+
+fn file_view((file, FileReport { services, state }): (String, FileReport)) -> FileView {
+    let (state, reason) = match state {
+        FileState::Compiling => ("compiling", None),
+        FileState::Serving => ("serving", None),
+        FileState::Withdrawing => ("withdrawing", None),
+        FileState::Refused(reason) => ("refused", Some(reason)),
+    };
+    FileView { file, state, reason, services }
+}

@@ -1,0 +1,271 @@
+//! What is counted and timed, for Prometheus.
+//!
+//! Labels only ever come from what is served, never from what callers send, and there are only so
+//! many of them. A method's series are looked up once, when a connection resolves it; a call then
+//! touches a few counters of that method and nothing that it shares with others.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use wharf_runtime::Origin;
+use wharf_wire::Status;
+
+use crate::table::Table;
+
+/// Methods that have series of their own; the calls of all others are counted together.
+const MAX_METHODS: usize = 2_000;
+
+/// Stands for service and method of those others.
+const OTHER: &str = "other";
+
+/// Seconds: from a quick call to the longest that is usual.
+const LATENCIES: [f64; 18] = [
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
+    0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
+];
+
+/// Seconds: from a small component to one with a language's interpreter in it.
+const COMPILE_TIMES: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0];
+
+/// All that a host measures.
+pub(crate) struct Metrics {
+    registry: Registry,
+    calls: IntCounterVec,
+    latency: HistogramVec,
+    traps: IntCounterVec,
+    loads: IntCounterVec,
+    compile_time: Histogram,
+    swaps: IntCounter,
+    pub(crate) connections: IntGauge,
+    held: IntGauge,
+    instances: IntGaugeVec,
+    idle: IntGaugeVec,
+    waiting: IntGaugeVec,
+    methods: Mutex<HashMap<(String, String), Arc<MethodMetrics>>>,
+}
+
+/// The series of one method.
+pub(crate) struct MethodMetrics {
+    service: String,
+    method: String,
+    calls: IntCounterVec,
+    latency: Histogram,
+    traps: IntCounterVec,
+    /// By status code, each from its first occurrence on.
+    by_status: [OnceLock<IntCounter>; Status::ALL.len()],
+}
+
+impl Metrics {
+    /// # Errors
+    /// When a name is used twice.
+    pub(crate) fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+        };
+        let gauges = |name: &str, help: &str| {
+            register(&registry, IntGaugeVec::new(Opts::new(name, help), &["plugin"])?)
+        };
+        let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help)?);
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            HistogramOpts::new(name, help).buckets(buckets.to_vec())
+        };
+        let (calls, latency, traps) = (
+            counters(
+                "wharf_calls_total",
+                "Calls that were answered, by the status of the answer.",
+                &["service", "method", "status"],
+            )?,
+            register(
+                &registry,
+                HistogramVec::new(
+                    histogram(
+                        "wharf_call_duration_seconds",
+                        "From the arrival of a call's arguments to its answer.",
+                        &LATENCIES,
+                    ),
+                    &["service", "method"],
+                )?,
+            )?,
+            counters(
+                "wharf_traps_total",
+                "Calls whose guest trapped, exited or broke its interface.",
+                &["service", "method"],
+            )?,
+        );
+        Ok(Metrics {
+            loads: counters(
+                "wharf_plugin_loads_total",
+                "Files that were loaded: compiled, taken from the cache, or refused.",
+                &["result"],
+            )?,
+            compile_time: register(
+                &registry,
+                Histogram::with_opts(histogram(
+                    "wharf_plugin_compile_seconds",
+                    "What compiling a plugin took.",
+                    &COMPILE_TIMES,
+                ))?,
+            )?,
+            swaps: register(
+                &registry,
+                IntCounter::new(
+                    "wharf_plugin_swaps_total",
+                    "Plugins that took the place of one that was serving.",
+                )?,
+            )?,
+            connections: gauge("wharf_connections", "Connections of callers that are open.")?,
+            held: gauge("wharf_arguments_bytes", "Arguments of calls in flight, in bytes.")?,
+            instances: gauges("wharf_instances", "Instances of a plugin that exist.")?,
+            idle: gauges("wharf_instances_idle", "Instances that wait for a call.")?,
+            waiting: gauges("wharf_calls_waiting", "Calls that wait for an instance.")?,
+            methods: Mutex::default(),
+            registry,
+            calls,
+            latency,
+            traps,
+        })
+    }
+
+    /// The series of a method; beyond a bound, those that all others share.
+    pub(crate) fn method(&self, service: &str, method: &str) -> Arc<MethodMetrics> {
+        let mut methods = self.methods();
+        let key = (service.to_owned(), method.to_owned());
+        if let Some(known) = methods.get(&key) {
+            return known.clone();
+        }
+        let full = methods.len() >= MAX_METHODS;
+        let key = if full { (OTHER.to_owned(), OTHER.to_owned()) } else { key };
+        let make = |(service, method): &(String, String)| {
+            Arc::new(MethodMetrics {
+                latency: self.latency.with_label_values(&[service, method]),
+                calls: self.calls.clone(),
+                traps: self.traps.clone(),
+                service: service.clone(),
+                method: method.clone(),
+                by_status: std::array::from_fn(|_| OnceLock::new()),
+            })
+        };
+        methods.entry(key).or_insert_with_key(make).clone()
+    }
+
+    /// Drops the series of services that are served no more.
+    pub(crate) fn forget(&self, services: &[String]) {
+        let mut methods = self.methods();
+        let gone = methods.extract_if(|(service, _), _| services.contains(service));
+        for ((service, method), _) in gone {
+            // A series that was never used is not there to be removed.
+            let _ = self.latency.remove_label_values(&[&service, &method]);
+            let _ = self.traps.remove_label_values(&[&service, &method]);
+            for status in Status::ALL {
+                let labels = [&service, &method, status.name()];
+                let _ = self.calls.remove_label_values(&labels);
+            }
+        }
+    }
+
+    pub(crate) fn loaded(&self, origin: Origin) {
+        let result = match origin {
+            Origin::Compiled(took) => {
+                self.compile_time.observe(took.as_secs_f64());
+                "compiled"
+            }
+            Origin::Cached => "cached",
+        };
+        self.loads.with_label_values(&[result]).inc();
+    }
+
+    pub(crate) fn refused(&self) {
+        self.loads.with_label_values(&["refused"]).inc();
+    }
+
+    pub(crate) fn swapped(&self) {
+        self.swaps.inc();
+    }
+
+    /// Everything in Prometheus' text format.
+    ///
+    /// # Errors
+    /// When it cannot be written, which its types rule out.
+    pub(crate) fn render(&self, table: &Table, held: u64) -> Result<String, prometheus::Error> {
+        self.held.set(i64::try_from(held).unwrap_or(i64::MAX));
+        for gauges in [&self.instances, &self.idle, &self.waiting] {
+            gauges.reset();
+        }
+        for served in table.all_served().iter().filter(|served| served.service_index == 0) {
+            let pool = served.plugin.pool();
+            for (gauges, value) in [
+                (&self.instances, pool.instances),
+                (&self.idle, pool.idle),
+                (&self.waiting, pool.waiting),
+            ] {
+                let value = i64::try_from(value).unwrap_or(i64::MAX);
+                gauges.with_label_values(&[&served.file]).set(value);
+            }
+        }
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+
+    fn methods(&self) -> MutexGuard<'_, HashMap<(String, String), Arc<MethodMetrics>>> {
+        self.methods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MethodMetrics {
+    /// A call was answered.
+    pub(crate) fn answered(&self, status: Status, took: Duration) {
+        self.latency.observe(took.as_secs_f64());
+        let counter = &self.by_status[status as usize];
+        let labels = || [&*self.service, &*self.method, status.name()];
+        counter.get_or_init(|| self.calls.with_label_values(&labels())).inc();
+    }
+
+    /// A call's guest trapped.
+    pub(crate) fn trapped(&self) {
+        self.traps.with_label_values(&[&self.service, &self.method]).inc();
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_are_bounded_and_go_with_their_service() {
+        let metrics = Metrics::new().unwrap();
+        for number in 0..MAX_METHODS + 10 {
+            let method = metrics.method("demo:a/a", &format!("method-{number}"));
+            method.answered(Status::Ok, Duration::from_micros(20));
+            method.trapped();
+        }
+        let text = || metrics.render(&Table::new(), 7).unwrap();
+        let calls =
+            |text: &str| text.lines().filter(|line| line.starts_with("wharf_calls_total{")).count();
+        let full = text();
+        assert_eq!(calls(&full), MAX_METHODS + 1);
+        assert!(
+            full.contains(
+                "wharf_calls_total{method=\"other\",service=\"other\",status=\"OK\"} 10\n"
+            )
+        );
+        assert!(full.contains("wharf_arguments_bytes 7\n"));
+        metrics.forget(&["demo:a/a".to_owned()]);
+        assert_eq!(calls(&text()), 1);
+    }
+}
