@@ -5,7 +5,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use wharf_client::{Client, Failure};
 use wharf_registry_api::{Endpoint, ListOptions, RegistryClient, State};
-use wharf_tests::{Args, Process, arith_that, eventually, hostile, plugin};
+use wharf_tests::{Args, Load, Process, arith_that, eventually, hostile, plugin};
 
 struct Registry {
     process: Process,
@@ -217,4 +217,33 @@ async fn the_address_that_is_named_is_announced_and_one_that_leads_nowhere_is_re
         assert_eq!(finished.code, Some(1), "{arguments:?}");
         assert!(finished.stderr.contains("with --advertise HOST:PORT"), "{}", finished.stderr);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restarting_one_of_two_hosts_under_load_loses_no_call() {
+    let registry = registry(&[]).await;
+    let arith = plugin("arith").unwrap();
+    let mut one = host(&registry.url, "one", &arith, &[]).await;
+    let _two = host(&registry.url, "two", &arith, &[]).await;
+    number_of_endpoints(&registry.url, "arith", 2).await;
+    let client = Client::connect(&registry.url).await.unwrap();
+    let load = Load::start(&client, 16);
+    let went_on = async || {
+        let before = load.calls();
+        eventually("calls go on", async || (load.calls() > before + 500).then_some(()))
+            .await
+            .unwrap();
+    };
+    for _ in 0..3 {
+        went_on().await;
+        let (status, log) = one.process.terminate().await.unwrap();
+        assert!(status.success(), "{log}");
+        went_on().await;
+        number_of_endpoints(&registry.url, "arith", 1).await;
+        one = host(&registry.url, "one", &arith, &[]).await;
+        number_of_endpoints(&registry.url, "arith", 2).await;
+    }
+    went_on().await;
+    let report = load.stop().await;
+    assert_eq!(report.failures, Vec::<String>::new());
 }

@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
 
+mod cache;
 mod calls;
 mod command_line;
 mod folder;
 mod hosts;
+mod observed;
 mod peers;
 mod registry;
+mod rogues;
+mod sidecar;
+mod swap;

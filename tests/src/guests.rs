@@ -1,20 +1,23 @@
 //! Guests written by hand: a WIT and a core module in the text format make a component.
 
-use std::path::Path;
-
 use anyhow::Context;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
+
+use crate::plugin;
 
 /// Makes a component of a WIT package with one world and a core module that implements it.
 ///
 /// # Errors
 /// When the two do not fit each other.
 pub fn component(wit: &str, module: &str) -> anyhow::Result<Vec<u8>> {
+    component_of(wit, wat::parse_str(module)?)
+}
+
+fn component_of(wit: &str, mut module: Vec<u8>) -> anyhow::Result<Vec<u8>> {
     let mut resolve = Resolve::default();
-    let package = resolve.push_source(Path::new("guest.wit").to_str().unwrap_or_default(), wit)?;
+    let package = resolve.push_source("guest.wit", wit)?;
     let world = resolve.select_world(&[package], None)?;
-    let mut module = wat::parse_str(module)?;
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
     ComponentEncoder::default().validate(true).module(&module)?.encode().context("encoding")
 }
@@ -99,4 +102,186 @@ pub fn hostile() -> anyhow::Result<Vec<u8>> {
                 (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
                 (global.get $calls)))"#,
     )
+}
+
+/// Copies of the example services under package names of their own, `a000:arith` and
+/// `t001:textkit`, with that namespace.
+///
+/// # Errors
+/// When the examples are not built.
+pub fn renamed(count: usize) -> anyhow::Result<Vec<(Vec<u8>, String)>> {
+    let (arith, textkit) = (plugin("arith")?, plugin("textkit")?);
+    let copies = (0..count).map(|index| {
+        let (original, letter) = if index % 2 == 0 { (&arith, 'a') } else { (&textkit, 't') };
+        // As long as the name that it replaces, so that every length in the file stays true.
+        let namespace = format!("{letter}{index:03}");
+        (replace(original, b"demo:", format!("{namespace}:").as_bytes()), namespace)
+    });
+    Ok(copies.collect())
+}
+
+fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut replaced = bytes.to_vec();
+    for start in 0..bytes.len().saturating_sub(from.len()) {
+        if bytes[start..].starts_with(from) {
+            replaced[start..start + to.len()].copy_from_slice(to);
+        }
+    }
+    replaced
+}
+
+/// A component with at least so many bytes of code, `test:big/big`.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn big(bytes: usize) -> anyhow::Result<Vec<u8>> {
+    use wasm_encoder::{
+        CodeSection, ExportKind, ExportSection, Function, FunctionSection, MemorySection,
+        MemoryType, Module, TypeSection, ValType,
+    };
+    const STEPS: usize = 512;
+    let (mut types, mut functions, mut code) =
+        (TypeSection::new(), FunctionSection::new(), CodeSection::new());
+    types.ty().function([ValType::I64], [ValType::I64]);
+    let mut seed = 1i64;
+    while code.byte_len() < bytes {
+        functions.function(0);
+        let mut function = Function::new([]);
+        let mut body = function.instructions();
+        for _ in 0..STEPS {
+            // Other numbers in each, so that nothing is alike.
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            body.local_get(0).i64_const(seed).i64_mul().local_set(0);
+        }
+        body.local_get(0).end();
+        code.function(&function);
+    }
+    let mut memories = MemorySection::new();
+    memories.memory(MemoryType {
+        minimum: 1,
+        maximum: None,
+        memory64: false,
+        shared: false,
+        page_size_log2: None,
+    });
+    let mut exports = ExportSection::new();
+    exports.export("memory", ExportKind::Memory, 0);
+    exports.export("test:big/big@1.0.0#mix", ExportKind::Func, 0);
+    let mut module = Module::new();
+    module.section(&types).section(&functions).section(&memories).section(&exports).section(&code);
+    component_of(
+        "package test:big@1.0.0;
+         interface big { mix: func(seed: s64) -> s64; }
+         world plugin { export big; }",
+        module.finish(),
+    )
+}
+
+/// A component whose start function never returns.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn never_starts() -> anyhow::Result<Vec<u8>> {
+    component(
+        "package test:stuck@1.0.0;
+         interface stuck { f: func(); }
+         world plugin { export stuck; }",
+        r#"(module
+            (memory (export "memory") 1)
+            (func $loop (loop (br 0)))
+            (start $loop)
+            (func (export "test:stuck/stuck@1.0.0#f")))"#,
+    )
+}
+
+/// A component with an import that nobody provides.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn imports_the_unknown() -> anyhow::Result<Vec<u8>> {
+    component(
+        "package test:lost@1.0.0;
+         interface lost { f: func(); }
+         world plugin { import acme:secret/sauce@1.0.0; export lost; }
+         package acme:secret@1.0.0 { interface sauce { stir: func(); } }",
+        r#"(module
+            (import "acme:secret/sauce@1.0.0" "stir" (func))
+            (memory (export "memory") 1)
+            (func (export "test:lost/lost@1.0.0#f")))"#,
+    )
+}
+
+/// A component with so many methods, `m0` answering 0, `m1` answering 1 and so on.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn many_methods(count: u32) -> anyhow::Result<Vec<u8>> {
+    use std::fmt::Write;
+
+    let (mut wit, mut module) = (String::new(), String::new());
+    for number in 0..count {
+        writeln!(wit, "m{number}: func() -> u32;")?;
+        writeln!(
+            module,
+            r#"(func (export "test:many/many@1.0.0#m{number}") (result i32) (i32.const {number}))"#
+        )?;
+    }
+    component(
+        &format!(
+            "package test:many@1.0.0; interface many {{ {wit} }} world plugin {{ export many; }}"
+        ),
+        &format!(r#"(module (memory (export "memory") 1) {module})"#),
+    )
+}
+
+/// A component with so many mebibytes of initial memory; `at` answers a byte of it.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn heavy(mebibytes: usize) -> anyhow::Result<Vec<u8>> {
+    use wasm_encoder::{
+        CodeSection, ConstExpr, DataSection, ExportKind, ExportSection, Function, FunctionSection,
+        MemArg, MemorySection, MemoryType, Module, TypeSection, ValType,
+    };
+    let (mut types, mut functions, mut code) =
+        (TypeSection::new(), FunctionSection::new(), CodeSection::new());
+    types.ty().function([ValType::I32], [ValType::I32]);
+    functions.function(0);
+    let mut function = Function::new([]);
+    let byte = MemArg { offset: 0, align: 0, memory_index: 0 };
+    function.instructions().local_get(0).i32_load8_u(byte).end();
+    code.function(&function);
+    let mut memories = MemorySection::new();
+    memories.memory(MemoryType {
+        minimum: mebibytes as u64 * 16,
+        maximum: None,
+        memory64: false,
+        shared: false,
+        page_size_log2: None,
+    });
+    let mut exports = ExportSection::new();
+    exports.export("memory", ExportKind::Memory, 0);
+    exports.export("test:heavy/heavy@1.0.0#at", ExportKind::Func, 0);
+    let mut data = DataSection::new();
+    data.active(0, &ConstExpr::i32_const(0), std::iter::repeat_n(7u8, mebibytes << 20));
+    let mut module = Module::new();
+    module.section(&types).section(&functions).section(&memories).section(&exports);
+    module.section(&code).section(&data);
+    component_of(
+        "package test:heavy@1.0.0;
+         interface heavy { at: func(address: u32) -> u8; }
+         world plugin { export heavy; }",
+        module.finish(),
+    )
+}
+
+/// `bytes`, a component, with a custom section at its end.
+#[must_use]
+pub fn with_section(bytes: &[u8], name: &str, content: &[u8]) -> Vec<u8> {
+    use wasm_encoder::{ComponentSection, CustomSection};
+
+    let section = CustomSection { name: name.into(), data: content.into() };
+    let mut extended = bytes.to_vec();
+    section.append_to_component(&mut extended);
+    extended
 }

@@ -1,10 +1,17 @@
 //! What the tests and benches share: processes, guests, waiting.
 
 mod guests;
+mod http;
+mod load;
 mod process;
 mod waiting;
 
-pub use guests::{arith_that, component, hostile};
+pub use guests::{
+    arith_that, big, component, heavy, hostile, imports_the_unknown, many_methods, never_starts,
+    renamed, with_section,
+};
+pub use http::{get, get_json};
+pub use load::Load;
 pub use process::{Finished, Process, Wharf, guest, plugin, wharf};
 pub use waiting::{eventually, within};
 

@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
 
 use crate::within;
 
@@ -77,6 +78,8 @@ pub async fn wharf(arguments: &[&str]) -> anyhow::Result<Finished> {
 #[derive(Debug)]
 pub struct Process {
     child: Child,
+    /// Reads the log all the while: a server whose log nobody takes stands still.
+    log: JoinHandle<std::io::Result<String>>,
     out: Lines<BufReader<ChildStdout>>,
 }
 
@@ -109,7 +112,13 @@ impl Process {
         }
         let mut child = command.spawn()?;
         let out = child.stdout.take().context("no output")?;
-        Ok(Process { child, out: BufReader::new(out).lines() })
+        let mut stderr = child.stderr.take().context("no log")?;
+        let log = tokio::spawn(async move {
+            let mut log = String::new();
+            stderr.read_to_string(&mut log).await?;
+            Ok(log)
+        });
+        Ok(Process { child, log, out: BufReader::new(out).lines() })
     }
 
     /// What follows `key: ` on the first line that has it.
@@ -137,6 +146,17 @@ impl Process {
         self.child.id().context("the process has ended")
     }
 
+    /// Bytes of memory that it holds.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn resident(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()?))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.split_whitespace().next());
+        Ok(kibibytes.context("no VmRSS")?.parse::<u64>()? * 1024)
+    }
+
     /// Sends it a signal, by name.
     ///
     /// # Errors
@@ -161,10 +181,7 @@ impl Process {
     /// # Errors
     /// When it does not end.
     pub async fn ended(mut self) -> anyhow::Result<(ExitStatus, String)> {
-        let mut log = String::new();
-        if let Some(mut stderr) = self.child.stderr.take() {
-            within("a server closes its log", stderr.read_to_string(&mut log)).await??;
-        }
+        let log = within("a server closes its log", &mut self.log).await???;
         let status = within("a server ends", self.child.wait()).await??;
         Ok((status, log))
     }
@@ -191,6 +208,8 @@ pub struct Wharf {
     /// The URL of the host's HTTP side.
     pub http: String,
     plugins: TempDir,
+    /// Kept for as long as the process may use it.
+    cache: Option<TempDir>,
 }
 
 impl Wharf {
@@ -204,6 +223,17 @@ impl Wharf {
             std::fs::write(folder.path().join(name), bytes)?;
         }
         Self::up_over(folder, arguments, &[]).await
+    }
+
+    /// As [`Wharf::up`], with a cache, so that a plugin that is loaded anew is not compiled anew.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn up_cached(plugins: &[(&str, &[u8])]) -> anyhow::Result<Self> {
+        let cache = tempfile::tempdir()?;
+        let path = cache.path().to_str().context("the cache's path is not UTF-8")?;
+        let wharf = Self::up(plugins, &["--cache", path]).await?;
+        Ok(Wharf { cache: Some(cache), ..wharf })
     }
 
     /// Starts it over this folder, with these variables in its environment.
@@ -229,7 +259,19 @@ impl Wharf {
         let registry = process.announced("registry").await?;
         let host = process.announced("host").await?;
         let http = process.announced("http").await?;
-        Ok(Wharf { process, registry, host, http, plugins: folder })
+        Ok(Wharf { process, registry, host, http, plugins: folder, cache: None })
+    }
+
+    /// The process and the folder of its plugins, to end the one and go on with the other.
+    #[must_use]
+    pub fn into_parts(self) -> (Process, TempDir) {
+        (self.process, self.plugins)
+    }
+
+    /// Its cache, if it has one of its own.
+    #[must_use]
+    pub fn cache(&self) -> Option<&Path> {
+        self.cache.as_ref().map(TempDir::path)
     }
 
     /// Where a plugin's file is, or would be.

@@ -54,7 +54,8 @@ pub(crate) fn config(serving: &Serving, bound: SocketAddr) -> anyhow::Result<Con
         ..Limits::default()
     };
     config.settings = Settings { limits, ..Settings::default() };
-    config.cache = cache(serving.cache.as_deref())?;
+    config.cache = cache(serving.cache.as_deref());
+    config.require_cache = serving.cache.is_some();
     config.max_connections = serving.max_connections as usize;
     config.idle_timeout = serving.idle_timeout;
     config.drain_timeout = serving.drain_timeout;
@@ -72,21 +73,16 @@ pub(crate) async fn http_listener(serving: &Serving) -> anyhow::Result<Option<Tc
 
 /// Where compiled code is kept: as told, or where users' caches are (XDG Base Directory
 /// Specification).
-fn cache(told: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+fn cache(told: Option<&Path>) -> Option<PathBuf> {
     match told {
-        Some(none) if none == Path::new("none") => Ok(None),
-        Some(path) => Ok(Some(path.to_owned())),
+        Some(none) if none == Path::new("none") => None,
+        Some(path) => Some(path.to_owned()),
         None => {
             let absolute =
-                |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+                |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
             let base =
                 absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-            if base.is_none() {
-                tracing::warn!(
-                    "there is no HOME to keep compiled plugins in, so each start compiles them: name a directory with --cache"
-                );
-            }
-            Ok(base.map(|base| base.join("wharf")))
+            Some(base?.join("wharf"))
         }
     }
 }

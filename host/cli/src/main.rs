@@ -20,6 +20,11 @@ use clap::Parser;
 
 use crate::args::{Arguments, Command};
 
+/// Gives the memory of a large compilation back to the system, which glibc's keeps in the arenas of
+/// the threads that compiled.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let is_server =

@@ -65,6 +65,9 @@ impl Compiler {
         let len = bytes.len();
         let begun = Instant::now();
         let threads = if len < LARGE { &self.small } else { &self.large };
+        if len >= LARGE {
+            tracing::info!(plugin = name, bytes = len, "compiling a large plugin");
+        }
         threads.spawn(move || {
             let compiled = Component::from_binary(&engine, &bytes);
             if let (Ok(component), Some(cache)) = (&compiled, &cache) {

@@ -12,6 +12,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use wharf_schema::{Signature, Types};
 
 use crate::capacity::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES, Needs, Room};
+use crate::clock::TICK;
 use crate::outgoing::Outgoing;
 use crate::output::{Output, printable};
 use crate::turns::Flow;
@@ -52,7 +53,9 @@ pub(crate) struct State {
     pub(crate) grants: Arc<Grants>,
     table: ResourceTable,
     deadline: Instant,
-    /// Whether the guest computed for longer than a tick since this was reset.
+    /// When the guest was entered.
+    entered: Instant,
+    /// Whether it has computed for a whole tick since.
     interrupted: bool,
     memory: Memory,
 }
@@ -120,6 +123,10 @@ impl Blueprint {
         })
     }
 
+    pub(crate) fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
     /// Room for one more instance, if the host has any left.
     pub(crate) fn room(&self) -> Option<Room> {
         self.engine.capacity.take(self.needs)
@@ -143,6 +150,7 @@ impl Blueprint {
             grants: self.grants.clone(),
             table,
             deadline,
+            entered: Instant::now(),
             interrupted: false,
             memory: Memory { used: 0, limit: self.limits.memory, refused: false },
         };
@@ -151,11 +159,15 @@ impl Blueprint {
         let clock = self.engine.clock.clone();
         store.epoch_deadline_callback(move |mut context| {
             clock.guest_runs();
-            let state = context.data_mut();
-            state.interrupted = true;
-            if Instant::now() >= state.deadline {
+            let (state, now) = (context.data_mut(), Instant::now());
+            if now >= state.deadline {
                 return Err(DeadlinePassed.into());
             }
+            // A quick call may begin just before a tick.
+            if now.duration_since(state.entered) < TICK {
+                return Ok(UpdateDeadline::Continue(1));
+            }
+            state.interrupted = true;
             Ok(UpdateDeadline::Yield(1))
         });
         store.set_epoch_deadline(1);
@@ -221,6 +233,7 @@ impl Instance {
         arguments: &[u8],
         deadline: Instant,
     ) -> Result<Bytes, CallError> {
+        let entered = Instant::now();
         let function = self
             .instance
             .get_func(&mut self.store, callee.export)
@@ -228,6 +241,7 @@ impl Instance {
         self.served = self.served.saturating_add(1);
         let state = self.store.data_mut();
         state.deadline = deadline;
+        state.entered = entered;
         state.interrupted = false;
         state.memory.refused = false;
         self.store.set_epoch_deadline(1);
@@ -248,10 +262,14 @@ impl Instance {
         self.store.data().interrupted
     }
 
-    /// Whether it may serve another call after one that came to its end in good order.
-    pub(crate) fn may_go_on(&self, isolation: &Isolation) -> bool {
-        let fresh_enough = isolation.reuse.is_none_or(|reuse| self.served < reuse.get());
-        fresh_enough && self.store.data().memory.used <= self.high_water
+    /// Whether it has served as many calls as it may.
+    pub(crate) fn is_used_up(&self, isolation: &Isolation) -> bool {
+        isolation.reuse.is_some_and(|reuse| self.served >= reuse.get())
+    }
+
+    /// Whether it has grown beyond what an instance may keep from call to call.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.store.data().memory.used > self.high_water
     }
 }
 

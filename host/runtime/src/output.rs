@@ -60,6 +60,16 @@ impl Output {
         true
     }
 
+    /// Whether nothing more of this plugin is logged for now; counts the lines of `bytes` then.
+    fn drops_all(&self, bytes: &[u8]) -> bool {
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let exhausted = budget.lines == LINES && budget.since.elapsed() < PERIOD;
+        if exhausted {
+            budget.dropped += memchr::memchr_iter(b'\n', bytes).count() as u64;
+        }
+        exhausted
+    }
+
     fn log(&self, line: &[u8]) {
         if self.permit() {
             let text = printable(&String::from_utf8_lossy(line));
@@ -110,13 +120,18 @@ impl OutputStream for Lines {
         if bytes.len() > WRITE {
             return Err(StreamError::trap("a write beyond what check-write permitted"));
         }
-        let mut parts = bytes.split(|byte| *byte == b'\n');
-        let last = parts.next_back().unwrap_or_default();
-        for part in parts {
-            self.append(part);
-            self.end_line();
+        // A flood is not even looked through.
+        if self.output.drops_all(&bytes) {
+            self.line.clear();
+            return Ok(());
         }
-        self.append(last);
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b'\n', &bytes) {
+            self.append(&bytes[begin..end]);
+            self.end_line();
+            begin = end + 1;
+        }
+        self.append(&bytes[begin..]);
         Ok(())
     }
 

@@ -147,6 +147,12 @@ impl Plugin {
         self.0.origin
     }
 
+    /// What it may reach.
+    #[must_use]
+    pub fn grants(&self) -> &Grants {
+        self.0.pool.blueprint().grants()
+    }
+
     /// How full its pool is at the moment.
     #[must_use]
     pub fn pool(&self) -> PoolReport {

@@ -28,6 +28,10 @@ struct State {
     live: usize,
     /// Of these, those that are being made.
     making: usize,
+    /// Of these, those that have served their calls and are to be ended.
+    used_up: Vec<Instance>,
+    /// Whether somebody is about to end those.
+    replacing: bool,
 }
 
 /// How full a pool is.
@@ -75,29 +79,32 @@ impl Pool {
     /// When too many calls wait already, the deadline passes, or no instance can be made.
     /// Cancel-safe: a place in the queue that is given up is passed on.
     pub(crate) async fn lease(self: &Arc<Self>, deadline: Instant) -> Result<Lease, CallError> {
-        let (place, grow) = {
+        let (idle, place, grow, replace) = {
             let mut state = self.state();
-            if let Some(instance) = state.idle.pop() {
-                let grow = self.wants_another(&state);
-                let lease = Lease { pool: self.clone(), instance: Some(instance), clean: true };
-                drop(state);
-                if grow {
-                    self.grow();
+            let idle = state.idle.pop();
+            let mut place = None;
+            if idle.is_none() {
+                state.waiting.retain(|waiting| !waiting.is_closed());
+                let queue = self.blueprint.limits.queue;
+                if state.waiting.len() >= queue {
+                    return Err(CallError::QueueFull { queue });
                 }
-                return Ok(lease);
+                let (give, queued) = oneshot::channel();
+                state.waiting.push_back(give);
+                place = Some(queued);
             }
-            state.waiting.retain(|waiting| !waiting.is_closed());
-            let queue = self.blueprint.limits.queue;
-            if state.waiting.len() >= queue {
-                return Err(CallError::QueueFull { queue });
-            }
-            let (give, place) = oneshot::channel();
-            state.waiting.push_back(give);
-            (place, self.wants_another(&state))
+            let grow = self.wants_another(&state);
+            (idle, place, grow, self.replacing_is_due(&mut state))
         };
         if grow {
             self.grow();
         }
+        if replace {
+            self.replace();
+        }
+        let Some(place) = place else {
+            return Ok(Lease { pool: self.clone(), instance: idle, clean: true });
+        };
         match tokio::time::timeout_at(deadline.into(), place).await {
             Ok(Ok(leased)) => leased,
             Ok(Err(_)) => Err(CallError::CannotStart("the plugin was unloaded".into())),
@@ -210,6 +217,43 @@ impl Pool {
         }
     }
 
+    /// Lays an instance aside that has served its calls. They are replaced many at a time: waking a
+    /// thread takes longer than a quick call, so that not each call should have to do it.
+    fn use_up(self: &Arc<Self>, instance: Instance) {
+        let due = {
+            let mut state = self.state();
+            state.used_up.push(instance);
+            self.replacing_is_due(&mut state)
+        };
+        if due {
+            self.replace();
+        }
+    }
+
+    /// Whether the time has come to replace what is used up; whoever is told so has to do it.
+    fn replacing_is_due(&self, state: &mut State) -> bool {
+        let few = state.idle.len() <= self.blueprint.limits.instances / 2;
+        let due =
+            !state.used_up.is_empty() && !state.replacing && (few || !state.waiting.is_empty());
+        state.replacing |= due;
+        due
+    }
+
+    fn replace(self: &Arc<Self>) {
+        let pool = self.clone();
+        self.blueprint.engine.threads.spawn(async move {
+            let used_up = {
+                let mut state = pool.state();
+                state.replacing = false;
+                std::mem::take(&mut state.used_up)
+            };
+            let count = used_up.len();
+            drop(used_up);
+            pool.state().live -= count;
+            pool.grow();
+        });
+    }
+
     /// Ends an instance beside the calls, and sees to it that another takes its place.
     fn retire(self: &Arc<Self>, instance: Option<Instance>) {
         let pool = self.clone();
@@ -258,8 +302,12 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         match self.instance.take() {
-            Some(instance) if self.clean && instance.may_go_on(&self.pool.blueprint.isolation) => {
-                self.pool.give(instance);
+            Some(instance) if self.clean && !instance.is_too_large() => {
+                if instance.is_used_up(&self.pool.blueprint.isolation) {
+                    self.pool.use_up(instance);
+                } else {
+                    self.pool.give(instance);
+                }
             }
             // A lease that was emptied by `give` is clean and has no instance to count out.
             None if self.clean => {}

@@ -8,9 +8,9 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::turns::{self, Turns};
 
-/// By how much the guests' threads, and those that compile, are nicer than the others. Ten steps
-/// weigh about a tenth, where there is not enough for all.
-const NICENESS: i32 = 10;
+/// By how much the guests' threads, and those that compile, are nicer than the others. Five steps
+/// weigh about a third, where there is not enough for all: long calls go on, slowly.
+const NICENESS: i32 = 5;
 
 /// Threads beyond the turns there are: for whatever needs no turn.
 const SPARE: usize = 2;
@@ -36,7 +36,10 @@ impl Threads {
             })
             .build()?;
         let handle = runtime.handle().clone();
-        Ok(Threads { runtime: Some(runtime), handle, turns: Turns::new(cores) })
+        // One core is left to sockets and quick calls, where there are several: the system's own
+        // scheduler would let them wait for milliseconds behind guests that compute.
+        let turns = Turns::new(cores.saturating_sub(1).max(1));
+        Ok(Threads { runtime: Some(runtime), handle, turns })
     }
 
     pub(crate) fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>

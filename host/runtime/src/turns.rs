@@ -1,7 +1,7 @@
 //! Who computes next, where guests compute for long: plugins take turns, whatever they have running.
 //!
 //! A call that does not end at once goes to the guests' threads ([`crate::threads`]). There, each
-//! stretch of computing, at most a tick of the clock, needs a turn. There are as many turns as
+//! stretch of computing, at most a tick of the clock, needs a turn. There are fewer turns than
 //! cores, and a free one goes to the next plugin in a circle, not to the next call: a plugin with a
 //! hundred loops gets as much as one with a single long call. Quick calls, which end where they
 //! arrived, need none. (This is round robin over flows, as in Nagle's fair queueing, RFC 970.)

@@ -22,6 +22,8 @@ pub struct Config {
     pub settings: Settings,
     /// Where compiled code is kept between runs: a directory that only its owner can write.
     pub cache: Option<PathBuf>,
+    /// Whether a cache that cannot be used keeps the host from starting; otherwise it goes without.
+    pub require_cache: bool,
     /// What a caller must show in its Hello; `None` asks for nothing.
     pub token: Option<String>,
     /// Connections that may be open at once.
@@ -53,6 +55,7 @@ impl Config {
             registry: None,
             settings: Settings::default(),
             cache: None,
+            require_cache: true,
             token: None,
             max_connections: 1024,
             max_calls: wharf_wire::limits::MAX_CALLS,

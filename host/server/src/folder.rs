@@ -162,7 +162,9 @@ impl Folder {
     /// Waits for the next changes. Cancel-safe.
     pub(crate) async fn changes(&mut self) -> Vec<Change> {
         loop {
-            let settled = self.settling.settled(Instant::now());
+            let path = self.path.clone();
+            let size = |file: &str| stamp(&path.join(file)).map_or(0, |stamp| stamp.len);
+            let settled = self.settling.settled(Instant::now(), size);
             settled.iter().for_each(|file| self.warn_if_stray(file));
             let plugins: BTreeSet<String> = settled.iter().map(|file| plugin_of(file)).collect();
             // While one of its two files is not complete, a plugin is not looked at; once it is, both
@@ -208,6 +210,7 @@ impl Folder {
         let what = match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => Happened::Closed,
             EventKind::Access(_) => return,
+            EventKind::Create(_) => Happened::Created,
             EventKind::Modify(ModifyKind::Data(_)) => Happened::Written,
             EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => Happened::Moved,
             _ => Happened::Placed,

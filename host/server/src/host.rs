@@ -75,7 +75,7 @@ impl Host {
         let address = listener.local_addr().map_err(StartError::Listener)?;
         let folder = Folder::watch(&config.plugins)
             .map_err(|source| StartError::Folder { path: config.plugins.clone(), source })?;
-        let engine = Engine::new(config.cache.as_deref())?;
+        let engine = engine(&config)?;
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
         let metrics = Arc::new(metrics);
         let table = Arc::new(Table::new());
@@ -177,6 +177,17 @@ impl Host {
             let _ = finished.send(());
             let _ = announcer.await;
         }
+    }
+}
+
+fn engine(config: &Config) -> Result<Engine, EngineError> {
+    match Engine::new(config.cache.as_deref()) {
+        Err(EngineError::Cache(error)) if !config.require_cache => {
+            let error = crate::loader::chain(&error);
+            tracing::warn!("compiled plugins are not kept, so each start compiles them: {error}");
+            Engine::new(None)
+        }
+        engine => engine,
     }
 }
 

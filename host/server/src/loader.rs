@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use wharf_runtime::{Candidate, Engine, LoadError, Origin, Plugin, Settings};
+use wharf_runtime::{Candidate, Engine, Grants, LoadError, Origin, Plugin, Settings};
 use wharf_schema::Service;
 
 use crate::folder::{Change, Folder, sidecar_of};
@@ -49,6 +49,8 @@ struct Queue {
 struct Loaded {
     file: String,
     took: Duration,
+    /// What it may reach from now on, as far as that could be read.
+    grants: Option<Grants>,
     result: Result<Plugin, FileError>,
 }
 
@@ -113,7 +115,8 @@ impl Loader {
                     Err(error) => {
                         let Some(file) = files.remove(&error.id()) else { continue };
                         let result = Err(FileError::Host(error));
-                        self.finish(Loaded { file, took: Duration::ZERO, result }, &mut queue);
+                        let (took, grants) = (Duration::ZERO, None);
+                        self.finish(Loaded { file, took, grants, result }, &mut queue);
                     }
                 },
                 Some(ended) = withdrawals.join_next() => {
@@ -151,7 +154,7 @@ impl Loader {
     }
 
     fn finish(&self, loaded: Loaded, queue: &mut Queue) {
-        let Loaded { file, took, result } = loaded;
+        let Loaded { file, took, grants, result } = loaded;
         queue.loading.remove(&file);
         if queue.stale.remove(&file) {
             // What was loaded is not the file's content any more; if it is still there, again.
@@ -160,7 +163,8 @@ impl Loader {
             }
             return;
         }
-        let before = self.table.services_of(&file);
+        let serving = self.table.served_by(&file);
+        let before: Vec<Arc<Service>> = serving.iter().map(|s| s.service.clone()).collect();
         let result = result.and_then(|plugin| {
             self.table.serve(&file, &plugin).map_err(FileError::Occupied)?;
             Ok(plugin)
@@ -191,7 +195,22 @@ impl Loader {
             }
             Err(error) => {
                 let reason = chain(&error);
-                let goes_on = !before.is_empty();
+                // What its operator has taken back is not used on only because the file as it is now
+                // cannot do without.
+                let revoked = grants.is_some_and(|grants| {
+                    serving.iter().any(|served| *served.plugin.grants() != grants)
+                });
+                if revoked {
+                    self.table.end(&file);
+                    tracing::warn!(
+                        file,
+                        "its grants were changed, and it cannot be loaded with the new ones: it serves no more"
+                    );
+                    let names: Vec<String> = before.iter().map(|s| s.name().to_string()).collect();
+                    self.metrics.forget(&names);
+                    queue.waiting.extend(self.table.refused_files());
+                }
+                let goes_on = !before.is_empty() && !revoked;
                 tracing::error!(file, goes_on, "a plugin does not load: {reason}");
                 self.metrics.refused();
                 self.table.refuse(&file, reason);
@@ -211,10 +230,10 @@ async fn withdraw(
     // Whether the registry took it, went away or does not answer: the file is gone, and so its
     // service ends. Calls in flight finish all the same.
     let _ = tokio::time::timeout(WITHDRAWAL, taken).await;
-    let served = table.services_of(&file);
+    let served = table.served_by(&file);
     let ended = table.end_withdrawal(&file);
     if ended {
-        let names: Vec<String> = served.iter().map(|service| service.name().to_string()).collect();
+        let names: Vec<String> = served.iter().map(|s| s.service.name().to_string()).collect();
         metrics.forget(&names);
         tracing::info!(file, "a removed plugin has ended");
     }
@@ -235,13 +254,14 @@ struct Load {
 impl Load {
     async fn run(self) -> Loaded {
         let start = Instant::now();
-        let result = self.load().await;
-        Loaded { took: start.elapsed(), result, file: self.file }
+        let settings = self.settings().await;
+        let grants = settings.as_ref().ok().map(|settings| settings.grants.clone());
+        let result = self.load(settings).await;
+        Loaded { took: start.elapsed(), grants, result, file: self.file }
     }
 
-    async fn load(&self) -> Result<Plugin, FileError> {
+    async fn load(&self, settings: Result<Settings, FileError>) -> Result<Plugin, FileError> {
         let bytes = read(&self.path, self.max_size).await?;
-        let settings = self.settings().await;
         let candidate = Candidate::read(bytes).await?;
         // Known before anything can be wrong with it, so that the reason has services to stand by.
         self.table.note_offers(&self.file, candidate.services().to_vec());

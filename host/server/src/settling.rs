@@ -10,13 +10,19 @@ use std::time::{Duration, Instant};
 /// How long a file must be left alone. Short enough for "within a second" under load.
 pub(crate) const QUIET: Duration = Duration::from_millis(100);
 
+/// How long a file that was made, and neither written to nor closed, must keep its size. One that is
+/// written in a single long stride is told of only at its end.
+pub(crate) const QUIET_AFTER_CREATION: Duration = Duration::from_millis(700);
+
 /// Where closing is not told, a pause of this length has to stand for it.
 pub(crate) const QUIET_WITHOUT_CLOSE: Duration = Duration::from_millis(600);
 
 /// Something that happened to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Happened {
-    /// It appeared, or had its metadata changed.
+    /// It was made. Most likely somebody has it open and will write to it.
+    Created,
+    /// It is there, or had its metadata changed.
     Placed,
     /// It was renamed or removed: whoever writes to it still, no longer writes to this name.
     Moved,
@@ -37,7 +43,19 @@ pub(crate) struct Settling {
 #[derive(Debug)]
 struct Pending {
     last: Instant,
-    open: bool,
+    open: Open,
+    /// The size that it had when it was last thought to be complete without having been closed.
+    size: Option<u64>,
+}
+
+/// Whether somebody may be writing to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Open {
+    No,
+    /// It was made, and nobody has closed it.
+    Perhaps,
+    /// It was written to, and not closed.
+    Yes,
 }
 
 impl Settling {
@@ -47,19 +65,20 @@ impl Settling {
 
     /// Something happened to `file` at `now`.
     pub(crate) fn happened(&mut self, file: &str, what: Happened, now: Instant) {
-        let pending =
-            self.files.entry(file.to_owned()).or_insert(Pending { last: now, open: false });
+        let new = Pending { last: now, open: Open::No, size: None };
+        let pending = self.files.entry(file.to_owned()).or_insert(new);
         pending.last = now;
         match what {
-            Happened::Written => pending.open = true,
-            Happened::Closed | Happened::Moved => pending.open = false,
+            Happened::Created => pending.open = Open::Perhaps,
+            Happened::Written => pending.open = Open::Yes,
+            Happened::Closed | Happened::Moved => pending.open = Open::No,
             Happened::Placed => {}
         }
     }
 
     /// Events were lost: whatever was open may have been closed unheard.
     pub(crate) fn events_were_lost(&mut self) {
-        self.files.values_mut().for_each(|pending| pending.open = false);
+        self.files.values_mut().for_each(|pending| pending.open = Open::No);
     }
 
     /// From now on, nobody tells when a writer closes a file.
@@ -68,11 +87,24 @@ impl Settling {
         self.events_were_lost();
     }
 
-    /// Takes the files that are settled at `now`.
-    pub(crate) fn settled(&mut self, now: Instant) -> Vec<String> {
+    /// Takes the files that are settled at `now`. `size` tells how large a file is at the moment.
+    pub(crate) fn settled(&mut self, now: Instant, size: impl Fn(&str) -> u64) -> Vec<String> {
         let told = self.closing_is_told;
-        let is_settled = |pending: &Pending| pending.due(told).is_some_and(|due| due <= now);
-        self.files.extract_if(|_, pending| is_settled(pending)).map(|(file, _)| file).collect()
+        let is_settled = |file: &String, pending: &mut Pending| {
+            if pending.due(told).is_none_or(|due| due > now) {
+                return false;
+            }
+            if pending.open == Open::Perhaps {
+                let size = Some(size(file));
+                let grows = std::mem::replace(&mut pending.size, size) != size;
+                if grows {
+                    pending.last = now;
+                    return false;
+                }
+            }
+            true
+        };
+        self.files.extract_if(is_settled).map(|(file, _)| file).collect()
     }
 
     /// Whether something happened to a file that is not settled yet.
@@ -89,9 +121,10 @@ impl Settling {
 impl Pending {
     fn due(&self, closing_is_told: bool) -> Option<Instant> {
         match (self.open, closing_is_told) {
-            (false, _) => Some(self.last + QUIET),
-            (true, false) => Some(self.last + QUIET_WITHOUT_CLOSE),
-            (true, true) => None,
+            (Open::No, _) => Some(self.last + QUIET),
+            (Open::Perhaps, _) => Some(self.last + QUIET_AFTER_CREATION),
+            (Open::Yes, false) => Some(self.last + QUIET_WITHOUT_CLOSE),
+            (Open::Yes, true) => None,
         }
     }
 }
@@ -107,13 +140,13 @@ mod tests {
         settling.happened("a", Happened::Placed, start);
         settling.happened("a", Happened::Written, start);
         assert_eq!(settling.next(), None);
-        assert!(settling.settled(start + Duration::from_secs(3600)).is_empty());
+        assert!(settling.settled(start + Duration::from_secs(3600), |_| 0).is_empty());
         let end = start + Duration::from_secs(3600);
         settling.happened("a", Happened::Written, end);
         settling.happened("a", Happened::Closed, end);
-        assert!(settling.settled(end).is_empty());
+        assert!(settling.settled(end, |_| 0).is_empty());
         assert_eq!(settling.next(), Some(end + QUIET));
-        assert_eq!(settling.settled(end + QUIET), ["a"]);
+        assert_eq!(settling.settled(end + QUIET, |_| 0), ["a"]);
         assert_eq!(settling.next(), None);
     }
 
@@ -122,7 +155,7 @@ mod tests {
         let start = Instant::now();
         let mut settling = Settling::new(true);
         settling.happened("a", Happened::Placed, start);
-        assert_eq!(settling.settled(start + QUIET), ["a"]);
+        assert_eq!(settling.settled(start + QUIET, |_| 0), ["a"]);
     }
 
     #[test]
@@ -131,7 +164,7 @@ mod tests {
         let mut settling = Settling::new(true);
         settling.happened("a", Happened::Written, start);
         settling.happened("a", Happened::Moved, start);
-        assert_eq!(settling.settled(start + QUIET), ["a"]);
+        assert_eq!(settling.settled(start + QUIET, |_| 0), ["a"]);
     }
 
     #[test]
@@ -139,8 +172,8 @@ mod tests {
         let start = Instant::now();
         let mut settling = Settling::new(false);
         settling.happened("a", Happened::Written, start);
-        assert!(settling.settled(start + QUIET).is_empty());
-        assert_eq!(settling.settled(start + QUIET_WITHOUT_CLOSE), ["a"]);
+        assert!(settling.settled(start + QUIET, |_| 0).is_empty());
+        assert_eq!(settling.settled(start + QUIET_WITHOUT_CLOSE, |_| 0), ["a"]);
     }
 
     #[test]
@@ -149,6 +182,30 @@ mod tests {
         let mut settling = Settling::new(true);
         settling.happened("a", Happened::Written, start);
         settling.events_were_lost();
-        assert_eq!(settling.settled(start + QUIET), ["a"]);
+        assert_eq!(settling.settled(start + QUIET, |_| 0), ["a"]);
+    }
+
+    #[test]
+    fn a_file_that_is_made_and_written_in_one_long_stride_is_not_taken_before_its_end() {
+        let start = Instant::now();
+        let mut settling = Settling::new(true);
+        settling.happened("a", Happened::Created, start);
+        let mut now = start;
+        for size in 0..5 {
+            now += QUIET_AFTER_CREATION;
+            assert!(settling.settled(now, |_| size).is_empty(), "it grows");
+        }
+        settling.happened("a", Happened::Written, now);
+        settling.happened("a", Happened::Closed, now);
+        assert_eq!(settling.settled(now + QUIET, |_| 5), ["a"]);
+    }
+
+    #[test]
+    fn a_hard_link_settles_although_nobody_closes_it() {
+        let start = Instant::now();
+        let mut settling = Settling::new(true);
+        settling.happened("a", Happened::Created, start);
+        assert!(settling.settled(start + QUIET_AFTER_CREATION, |_| 7).is_empty());
+        assert_eq!(settling.settled(start + 2 * QUIET_AFTER_CREATION, |_| 7), ["a"]);
     }
 }

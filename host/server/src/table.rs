@@ -185,6 +185,13 @@ impl Table {
         self.announce_change();
     }
 
+    /// Ends what a file serves, at once.
+    pub(crate) fn end(&self, file: &str) {
+        let mut files = self.files();
+        let Some(file) = files.get_mut(file) else { return };
+        self.remove(&std::mem::take(&mut file.report.services));
+    }
+
     /// Notes why a file does not load; what it served before goes on.
     pub(crate) fn refuse(&self, file: &str, reason: String) {
         let mut files = self.files();
@@ -221,14 +228,19 @@ impl Table {
             return false;
         }
         let Some(PluginFile { report, .. }) = files.remove(file) else { return false };
+        self.remove(&report.services);
+        true
+    }
+
+    /// Takes services out; the caller holds the lock on the files.
+    fn remove(&self, names: &[String]) {
         let mut services = BTreeMap::clone(&self.services.load());
-        for name in &report.services {
+        for name in names {
             if let Some(slot) = services.remove(name) {
                 slot.served.store(None);
             }
         }
         self.services.store(Arc::new(services));
-        true
     }
 
     /// What became of each file.
@@ -244,12 +256,12 @@ impl Table {
         refused.map(|(file, _)| file.clone()).collect()
     }
 
-    /// What serves for a file, by the names of its services.
-    pub(crate) fn services_of(&self, file: &str) -> Vec<Arc<Service>> {
+    /// What serves for a file.
+    pub(crate) fn served_by(&self, file: &str) -> Vec<Arc<Served>> {
         let names = self.files().get(file).map(|f| f.report.services.clone()).unwrap_or_default();
         let services = self.services.load();
         let slots = names.iter().filter_map(|name| services.get(name));
-        slots.filter_map(|slot| slot.served.load().as_ref().map(|s| s.service.clone())).collect()
+        slots.filter_map(|slot| slot.served.load_full()).collect()
     }
 
     /// All that serves at this moment, in the order of names.

@@ -80,6 +80,8 @@ struct ServiceView {
     service: String,
     fingerprint: String,
     file: String,
+    /// Another number for each load of each file: whoever sees it knows which one answers.
+    generation: u64,
     docs: String,
     wit: String,
     methods: Vec<MethodView>,
@@ -132,6 +134,7 @@ fn service_view(served: &Served) -> ServiceView {
         service: service.name().to_string(),
         fingerprint: service.fingerprint().to_string(),
         file: served.file.clone(),
+        generation: served.generation,
         docs: service.docs().to_owned(),
         wit: service.wit().to_owned(),
         methods: methods.collect(),

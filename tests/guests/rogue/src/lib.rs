@@ -34,11 +34,11 @@ impl Guest for Plugin {
     }
 
     fn print(bytes: u64) {
-        let line = [&[b'x'; 99][..], b"\n"].concat();
+        let lines = [&[b'x'; 99][..], b"\n"].concat().repeat(40);
         let mut out = std::io::stdout().lock();
-        for _ in 0..bytes / 100 {
+        for _ in 0..bytes / 4000 {
             // Whoever floods does not mind that nobody listens.
-            let _ = out.write_all(&line);
+            let _ = out.write_all(&lines);
         }
     }
 
