@@ -13,7 +13,7 @@ help:
 	@echo 'make test     build and run every test'
 	@echo 'make check    formatting, lints, documentation, crate policy'
 	@echo 'make plugins  build the example services into plugins/*.wasm'
-	@echo 'make bench    measure calls side by side with a bare socket (release build)'
+	@echo 'make bench    measure calls, isolation and scale (release build; some minutes)'
 
 run: build plugins
 	@sh host/cli/first-call.sh $(WHARF)

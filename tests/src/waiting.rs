@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 /// How long anything may take before it counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Looks again and again until `condition` gives something.
 ///

@@ -9,6 +9,7 @@ use std::fs::{DirBuilder, File, Metadata};
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use wasmtime::Engine;
@@ -108,7 +109,10 @@ impl Cache {
         let stored = component.serialize().map_err(std::io::Error::other).and_then(|code| {
             let digest = blake3::keyed_hash(key.0.as_bytes(), &code);
             // Whole or not at all, also for another host that reads it at this moment.
-            let temporary = self.path.join(format!(".{}.{}", key.0.to_hex(), std::process::id()));
+            static WRITTEN: AtomicU64 = AtomicU64::new(0);
+            let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+            let name = format!(".{}.{}.{number}", key.0.to_hex(), std::process::id());
+            let temporary = self.path.join(name);
             let mut file = create(&temporary)?;
             let written = [MAGIC, &digest.as_bytes()[..], &code]
                 .iter()

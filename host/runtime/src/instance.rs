@@ -1,7 +1,7 @@
 //! One running instance of a plugin: a store, its bounds, and a call in it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, ResourceTable};
@@ -174,19 +174,31 @@ impl Blueprint {
         store.set_hostcall_fuel(self.fuel);
         let made = self.pre.instantiate_async(&mut store);
         match tokio::time::timeout_at(deadline.into(), self.run(made)).await {
-            Ok(Ok(instance)) => {
+            Ok((Ok(instance), _)) => {
                 let started_with = store.data().memory.used;
                 let high_water = self.isolation.high_water.max(started_with.saturating_mul(2));
                 Ok(Instance { store, instance, served: 0, high_water, _room: room })
             }
-            Ok(Err(error)) => Err(self.explain(&error, &store)),
+            Ok((Err(error), _)) => Err(self.explain(&error, &store)),
             Err(_) => Err(CallError::DeadlineExceeded { executed: true }),
         }
     }
 
-    /// Runs a guest, interrupted by the clock and in turn with other plugins.
-    async fn run<F: Future>(&self, guest: F) -> F::Output {
-        self.engine.clock.during(self.engine.threads.turns.run(self.flow, guest)).await
+    /// Runs a guest, interrupted by the clock and in turn with other plugins; and the longest time
+    /// that it went on without a pause.
+    async fn run<F: Future>(&self, guest: F) -> (F::Output, Duration) {
+        let mut guest = std::pin::pin!(guest);
+        let mut longest = Duration::ZERO;
+        let timed = std::future::poll_fn(|cx| {
+            let begun = Instant::now();
+            let polled = guest.as_mut().poll(cx);
+            // The clock does not tell of work that is done for a guest and outside of it.
+            longest = longest.max(begun.elapsed());
+            polled
+        });
+        let output =
+            self.engine.clock.during(self.engine.threads.turns.run(self.flow, timed)).await;
+        (output, longest)
     }
 
     /// What went wrong inside a guest, for its caller; the whole story goes to the log.
@@ -248,7 +260,12 @@ impl Instance {
         let limit = blueprint.limits.result_size;
         let call = val_path::call(&mut self.store, function, callee, arguments, limit);
         // The epoch stops a guest that computes, the timer one that is parked in a host call.
-        match tokio::time::timeout_at(deadline.into(), blueprint.run(call)).await {
+        let called = tokio::time::timeout_at(deadline.into(), blueprint.run(call)).await;
+        let called = called.map(|(result, longest)| {
+            self.store.data_mut().interrupted |= longest >= TICK;
+            result
+        });
+        match called {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(PathError::Arguments(error))) => Err(CallError::InvalidArgument(error)),
             Ok(Err(PathError::TooLarge(what))) => Err(CallError::TooLarge(what)),

@@ -66,7 +66,7 @@ impl Pool {
     pub(crate) async fn warm(self: &Arc<Self>) -> Result<(), CallError> {
         let room = self.blueprint.room().ok_or(CallError::HostFull)?;
         self.begin_making(&mut self.state());
-        let making = Making(self.clone());
+        let making = Making::new(self);
         let instance = self.blueprint.instantiate(room).await?;
         making.made(instance);
         self.grow();
@@ -87,6 +87,12 @@ impl Pool {
                 state.waiting.retain(|waiting| !waiting.is_closed());
                 let queue = self.blueprint.limits.queue;
                 if state.waiting.len() >= queue {
+                    // With a queue of none, no other call would see to it that there is an instance.
+                    let grow = self.wants_another(&state);
+                    drop(state);
+                    if grow {
+                        self.grow();
+                    }
                     return Err(CallError::QueueFull { queue });
                 }
                 let (give, queued) = oneshot::channel();
@@ -168,9 +174,9 @@ impl Pool {
     }
 
     fn make(self: &Arc<Self>, room: Room) {
-        let making = Making(self.clone());
+        let making = Making::new(self);
         self.blueprint.engine.threads.spawn(async move {
-            let pool = making.0.clone();
+            let pool = making.pool.clone();
             match pool.blueprint.instantiate(room).await {
                 Ok(instance) => making.made(instance),
                 Err(error) => {
@@ -266,13 +272,20 @@ impl Pool {
 }
 
 /// An instance in the making, which counts as live until it turns out that it is none.
-struct Making(Arc<Pool>);
+struct Making {
+    pool: Arc<Pool>,
+    made: bool,
+}
 
 impl Making {
-    fn made(self, instance: Instance) {
-        let pool = self.0.clone();
+    fn new(pool: &Arc<Pool>) -> Self {
+        Making { pool: pool.clone(), made: false }
+    }
+
+    fn made(mut self, instance: Instance) {
         // It goes on being counted, now by whoever uses it.
-        pool.state().live += 1;
+        self.made = true;
+        let pool = self.pool.clone();
         drop(self);
         pool.give(instance);
     }
@@ -280,9 +293,9 @@ impl Making {
 
 impl Drop for Making {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.live -= 1;
+        let mut state = self.pool.state();
         state.making -= 1;
+        state.live -= usize::from(!self.made);
     }
 }
 

@@ -62,8 +62,18 @@ impl Drop for Threads {
 /// Lets other threads go first, where the system can tell threads apart.
 pub(crate) fn be_nice() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::debug!(%error, "a thread keeps its priority");
+    {
+        use rustix::process::{getpriority_process, setpriority_process};
+
+        // A thread begins as nice as the one that starts it, and those may be nice already.
+        static USUAL: std::sync::OnceLock<i32> = std::sync::OnceLock::new();
+        let own = || getpriority_process(None).unwrap_or_default();
+        let nice = *USUAL.get_or_init(own) + NICENESS;
+        if own() < nice
+            && let Err(error) = setpriority_process(None, nice)
+        {
+            tracing::debug!(%error, "a thread keeps its priority");
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! It serves every component, and it is slow: a `Val` takes 40 bytes and a list of bytes becomes a
 //! list of them. Faster paths stand beside it behind the same function, and are held against it.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use wasmtime::component::{Func, Val};
 use wasmtime::{AsContextMut, Store};
@@ -51,7 +53,8 @@ pub(crate) async fn call(
         .call_async(store.as_context_mut(), &params, &mut results)
         .await
         .map_err(PathError::Guest)?;
-    let mut encoder = Encoder { types: callee.types, out: Vec::new(), limit };
+    let mut encoder =
+        Encoder { types: callee.types, out: Vec::new(), limit, indices: HashMap::new() };
     if let (Some(ty), Some(value)) = (callee.signature.result, results.first()) {
         encoder.value(ty, value)?;
     }
@@ -160,11 +163,33 @@ struct Encoder<'a> {
     types: &'a Types,
     out: Vec<u8>,
     limit: usize,
+    /// Of types with many cases: a guest that returns millions of the last one must not make us
+    /// walk over all of them each time.
+    indices: HashMap<TypeId, HashMap<&'a str, usize>>,
 }
 
-impl Encoder<'_> {
+/// Cases up to which looking through them is quickest.
+const FEW_CASES: usize = 16;
+
+impl<'a> Encoder<'a> {
+    /// The index of a case.
+    fn index(
+        &mut self,
+        ty: TypeId,
+        mut names: impl ExactSizeIterator<Item = &'a str>,
+        name: &str,
+    ) -> Option<usize> {
+        if names.len() <= FEW_CASES {
+            return names.position(|known| known == name);
+        }
+        let indices = self.indices.entry(ty);
+        let indices = indices.or_insert_with(|| names.enumerate().map(|(i, n)| (n, i)).collect());
+        indices.get(name).copied()
+    }
+
     fn value(&mut self, ty: TypeId, value: &Val) -> Result<(), PathError> {
-        match (&self.types[ty], value) {
+        let types: &'a Types = self.types;
+        match (&types[ty], value) {
             (Type::Bool, Val::Bool(value)) => self.out.push((*value).into()),
             (Type::U8, Val::U8(value)) => self.out.push(*value),
             (Type::S8, Val::S8(value)) => self.out.push(value.cast_unsigned()),
@@ -200,13 +225,13 @@ impl Encoder<'_> {
                 self.list(fields.iter().map(|field| field.ty).zip(values))?;
             }
             (Type::Variant(cases), Val::Variant(name, payload)) => {
-                let index = cases.iter().position(|case| case.name == *name);
-                let index = index.ok_or_else(|| unlike(value))?;
+                let names = cases.iter().map(|case| case.name.as_str());
+                let index = self.index(ty, names, name).ok_or_else(|| unlike(value))?;
                 put_unsigned(&mut self.out, index as u64);
                 self.optional(cases[index].ty, payload.as_deref())?;
             }
             (Type::Enum(names), Val::Enum(name)) => {
-                let index = names.iter().position(|known| known == name);
+                let index = self.index(ty, names.iter().map(String::as_str), name);
                 put_unsigned(&mut self.out, index.ok_or_else(|| unlike(value))? as u64);
             }
             (Type::Option(some), Val::Option(payload)) => {

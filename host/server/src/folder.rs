@@ -170,7 +170,9 @@ impl Folder {
             // While one of its two files is not complete, a plugin is not looked at; once it is, both
             // are.
             let complete = plugins.into_iter().filter(|plugin| {
-                !self.settling.is_pending(plugin) && !self.settling.is_pending(&sidecar_of(plugin))
+                let gone = stamp(&path.join(plugin)).is_none();
+                let whole = !self.settling.is_pending(&sidecar_of(plugin));
+                !self.settling.is_pending(plugin) && (whole || gone)
             });
             let complete: Vec<String> = complete.collect();
             let changes: Vec<Change> =
@@ -207,6 +209,12 @@ impl Folder {
             self.settling.events_were_lost();
             self.look_through();
         }
+        if matches!(event.kind, EventKind::Remove(_)) && event.paths.contains(&self.path) {
+            // Whatever comes in its place is another one, also if it gets the same number.
+            self.inode = 0;
+            self.next_rescan = Instant::now() + POLL;
+            return;
+        }
         let what = match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => Happened::Closed,
             EventKind::Access(_) => return,
@@ -227,7 +235,8 @@ impl Folder {
     /// Lets everything settle that is not as it was seen last; what is being written stays so.
     fn look_through(&mut self) {
         self.watch_anew_if_replaced();
-        self.next_rescan = Instant::now() + if self.watcher.is_some() { RESCAN } else { POLL };
+        let is_watched = self.watcher.is_some() && self.inode != 0;
+        self.next_rescan = Instant::now() + if is_watched { RESCAN } else { POLL };
         let known = self.known.clone();
         for change in self.scan() {
             let (Change::Present(file) | Change::Absent(file)) = change;
@@ -238,7 +247,10 @@ impl Folder {
 
     /// A folder that was removed and made anew is another one, and nobody watches it.
     fn watch_anew_if_replaced(&mut self) {
-        let Some(inode) = std::fs::metadata(&self.path).ok().as_ref().map(inode) else { return };
+        let Some(inode) = std::fs::metadata(&self.path).ok().as_ref().map(inode) else {
+            self.inode = 0;
+            return;
+        };
         if std::mem::replace(&mut self.inode, inode) == inode {
             return;
         }

@@ -1,14 +1,15 @@
 //! Brings the plugins folder and the table of services together.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use wharf_registry_api::limits;
 use wharf_runtime::{Candidate, Engine, Grants, LoadError, Origin, Plugin, Settings};
-use wharf_schema::Service;
+use wharf_schema::{Service, ServiceName};
 
 use crate::folder::{Change, Folder, sidecar_of};
 use crate::metrics::Metrics;
@@ -42,8 +43,8 @@ pub(crate) struct Loader {
 struct Queue {
     waiting: BTreeSet<String>,
     loading: BTreeSet<String>,
-    /// Changed again while they were loaded.
-    stale: BTreeSet<String>,
+    /// Changed again while they were loaded; whether they were there in the end.
+    stale: BTreeMap<String, bool>,
 }
 
 struct Loaded {
@@ -65,6 +66,8 @@ enum FileError {
     Sidecar(#[from] SidecarError),
     #[error("its sidecar {file} cannot be read: {source}")]
     SidecarUnread { file: String, source: std::io::Error },
+    #[error("the name of its service {name} has a part of more than {max} bytes, which no registry takes", max = limits::NAME)]
+    Name { name: String },
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error("{0}")]
@@ -133,7 +136,7 @@ impl Loader {
         for change in changes {
             match change {
                 Change::Present(file) if queue.loading.contains(&file) => {
-                    queue.stale.insert(file);
+                    queue.stale.insert(file, true);
                 }
                 Change::Present(file) => {
                     queue.waiting.insert(file);
@@ -141,7 +144,7 @@ impl Loader {
                 Change::Absent(file) => {
                     queue.waiting.remove(&file);
                     if queue.loading.contains(&file) {
-                        queue.stale.insert(file.clone());
+                        queue.stale.insert(file.clone(), false);
                     }
                     let Some(revision) = self.table.begin_withdrawal(&file) else { continue };
                     tracing::info!(file, "a plugin was removed: withdrawing it");
@@ -156,9 +159,9 @@ impl Loader {
     fn finish(&self, loaded: Loaded, queue: &mut Queue) {
         let Loaded { file, took, grants, result } = loaded;
         queue.loading.remove(&file);
-        if queue.stale.remove(&file) {
+        if let Some(is_there) = queue.stale.remove(&file) {
             // What was loaded is not the file's content any more; if it is still there, again.
-            if self.folder.path_of(&file).exists() {
+            if is_there {
                 queue.waiting.insert(file);
             }
             return;
@@ -263,6 +266,9 @@ impl Load {
     async fn load(&self, settings: Result<Settings, FileError>) -> Result<Plugin, FileError> {
         let bytes = read(&self.path, self.max_size).await?;
         let candidate = Candidate::read(bytes).await?;
+        if let Some(service) = candidate.services().iter().find(|s| !can_be_announced(s.name())) {
+            return Err(FileError::Name { name: service.name().to_string() });
+        }
         // Known before anything can be wrong with it, so that the reason has services to stand by.
         self.table.note_offers(&self.file, candidate.services().to_vec());
         tracing::debug!(file = self.file, bytes = candidate.size(), "loading a plugin");
@@ -287,6 +293,13 @@ impl Load {
     }
 }
 
+/// Whether a registry takes the name; one that it does not take would keep all others out.
+fn can_be_announced(name: &ServiceName) -> bool {
+    let version = name.version.as_ref().map(ToString::to_string).unwrap_or_default();
+    let package = name.package.as_deref().unwrap_or_default();
+    [name.interface.as_str(), package, &version].iter().all(|part| part.len() <= limits::NAME)
+}
+
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -296,6 +309,10 @@ async fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
 
     let path = path.to_owned();
     let read = tokio::task::spawn_blocking(move || {
+        // Opening a pipe would wait for somebody to write to it.
+        if !std::fs::metadata(&path)?.is_file() {
+            return Err(FileError::Read(std::io::Error::other("it is no regular file")));
+        }
         let file = std::fs::File::open(path)?;
         let len = file.metadata()?.len();
         let mut bytes = Vec::new();

@@ -5,6 +5,7 @@
 //! touches a few counters of that method and nothing that it shares with others.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,9 @@ pub(crate) struct MethodMetrics {
     traps: IntCounterVec,
     /// By status code, each from its first occurrence on.
     by_status: [OnceLock<IntCounter>; Status::ALL.len()],
+    /// Its service is served no more: what a connection that knew it still counts would come back
+    /// as a series that nobody removes.
+    forgotten: AtomicBool,
 }
 
 impl Metrics {
@@ -150,6 +154,7 @@ impl Metrics {
                 service: service.clone(),
                 method: method.clone(),
                 by_status: std::array::from_fn(|_| OnceLock::new()),
+                forgotten: AtomicBool::new(false),
             })
         };
         methods.entry(key).or_insert_with_key(make).clone()
@@ -159,7 +164,8 @@ impl Metrics {
     pub(crate) fn forget(&self, services: &[String]) {
         let mut methods = self.methods();
         let gone = methods.extract_if(|(service, _), _| services.contains(service));
-        for ((service, method), _) in gone {
+        for ((service, method), series) in gone {
+            series.forgotten.store(true, Ordering::SeqCst);
             // A series that was never used is not there to be removed.
             let _ = self.latency.remove_label_values(&[&service, &method]);
             let _ = self.traps.remove_label_values(&[&service, &method]);
@@ -222,6 +228,9 @@ impl Metrics {
 impl MethodMetrics {
     /// A call was answered.
     pub(crate) fn answered(&self, status: Status, took: Duration) {
+        if self.forgotten.load(Ordering::Relaxed) {
+            return;
+        }
         self.latency.observe(took.as_secs_f64());
         let counter = &self.by_status[status as usize];
         let labels = || [&*self.service, &*self.method, status.name()];
@@ -230,6 +239,9 @@ impl MethodMetrics {
 
     /// A call's guest trapped.
     pub(crate) fn trapped(&self) {
+        if self.forgotten.load(Ordering::Relaxed) {
+            return;
+        }
         self.traps.with_label_values(&[&self.service, &self.method]).inc();
     }
 }
@@ -265,7 +277,11 @@ mod tests {
             )
         );
         assert!(full.contains("wharf_arguments_bytes 7\n"));
+        let known = metrics.method("demo:a/a", "method-0");
         metrics.forget(&["demo:a/a".to_owned()]);
+        // A connection that had resolved it calls once more.
+        known.answered(Status::Unavailable, Duration::ZERO);
+        known.trapped();
         assert_eq!(calls(&text()), 1);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A file counts as complete once its writer has closed it (where the system tells that), or has
 //! renamed it into place, and nothing has happened to it for a moment. A copy that pauses for
-//! however long is not taken for the whole.
+//! less than a minute is not taken for the whole.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,6 +13,10 @@ pub(crate) const QUIET: Duration = Duration::from_millis(100);
 /// How long a file that was made, and neither written to nor closed, must keep its size. One that is
 /// written in a single long stride is told of only at its end.
 pub(crate) const QUIET_AFTER_CREATION: Duration = Duration::from_millis(700);
+
+/// A file that was written to counts as closed when it has kept its size for twice this long: some
+/// changes (a truncation by name, another time stamp) look like writing, and nobody closes it.
+pub(crate) const DOUBT: Duration = Duration::from_secs(60);
 
 /// Where closing is not told, a pause of this length has to stand for it.
 pub(crate) const QUIET_WITHOUT_CLOSE: Duration = Duration::from_millis(600);
@@ -91,10 +95,10 @@ impl Settling {
     pub(crate) fn settled(&mut self, now: Instant, size: impl Fn(&str) -> u64) -> Vec<String> {
         let told = self.closing_is_told;
         let is_settled = |file: &String, pending: &mut Pending| {
-            if pending.due(told).is_none_or(|due| due > now) {
+            if pending.due(told) > now {
                 return false;
             }
-            if pending.open == Open::Perhaps {
+            if pending.open == Open::Perhaps || (pending.open == Open::Yes && told) {
                 let size = Some(size(file));
                 let grows = std::mem::replace(&mut pending.size, size) != size;
                 if grows {
@@ -114,17 +118,17 @@ impl Settling {
 
     /// When to ask again, if nothing happens before.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.files.values().filter_map(|pending| pending.due(self.closing_is_told)).min()
+        self.files.values().map(|pending| pending.due(self.closing_is_told)).min()
     }
 }
 
 impl Pending {
-    fn due(&self, closing_is_told: bool) -> Option<Instant> {
+    fn due(&self, closing_is_told: bool) -> Instant {
         match (self.open, closing_is_told) {
-            (Open::No, _) => Some(self.last + QUIET),
-            (Open::Perhaps, _) => Some(self.last + QUIET_AFTER_CREATION),
-            (Open::Yes, false) => Some(self.last + QUIET_WITHOUT_CLOSE),
-            (Open::Yes, true) => None,
+            (Open::No, _) => self.last + QUIET,
+            (Open::Perhaps, _) => self.last + QUIET_AFTER_CREATION,
+            (Open::Yes, false) => self.last + QUIET_WITHOUT_CLOSE,
+            (Open::Yes, true) => self.last + DOUBT,
         }
     }
 }
@@ -137,17 +141,28 @@ mod tests {
     fn a_copy_that_pauses_is_not_taken_for_the_whole() {
         let start = Instant::now();
         let mut settling = Settling::new(true);
-        settling.happened("a", Happened::Placed, start);
+        settling.happened("a", Happened::Created, start);
         settling.happened("a", Happened::Written, start);
+        let mut now = start;
+        for size in 0..100 {
+            now += DOUBT;
+            assert!(settling.settled(now, |_| size).is_empty(), "it still grows now and then");
+        }
+        settling.happened("a", Happened::Written, now);
+        settling.happened("a", Happened::Closed, now);
+        assert!(settling.settled(now, |_| 0).is_empty());
+        assert_eq!(settling.next(), Some(now + QUIET));
+        assert_eq!(settling.settled(now + QUIET, |_| 0), ["a"]);
         assert_eq!(settling.next(), None);
-        assert!(settling.settled(start + Duration::from_secs(3600), |_| 0).is_empty());
-        let end = start + Duration::from_secs(3600);
-        settling.happened("a", Happened::Written, end);
-        settling.happened("a", Happened::Closed, end);
-        assert!(settling.settled(end, |_| 0).is_empty());
-        assert_eq!(settling.next(), Some(end + QUIET));
-        assert_eq!(settling.settled(end + QUIET, |_| 0), ["a"]);
-        assert_eq!(settling.next(), None);
+    }
+
+    #[test]
+    fn a_file_that_seemed_to_be_written_and_that_nobody_closes_is_not_waited_for_for_ever() {
+        let start = Instant::now();
+        let mut settling = Settling::new(true);
+        settling.happened("a", Happened::Written, start);
+        assert!(settling.settled(start + DOUBT, |_| 7).is_empty());
+        assert_eq!(settling.settled(start + 2 * DOUBT, |_| 7), ["a"]);
     }
 
     #[test]
