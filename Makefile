@@ -18,8 +18,10 @@ help:
 run: build plugins
 	@sh host/cli/first-call.sh $(WHARF)
 
+# With the tests, which take seconds: without them cargo would choose other features for a few crates,
+# and build the WebAssembly engine once more for 'make test'.
 build: toolchain
-	cargo build
+	cargo test --workspace --no-run
 
 # rust-toolchain.toml names toolchain and target; where rustup does not install them by itself, this does.
 toolchain:

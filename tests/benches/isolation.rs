@@ -64,7 +64,8 @@ async fn fairness(address: &str, rounds: usize, round: Duration) {
             alone.push(latency(address, in_flight, round).await);
             let stop = Arc::new(AtomicBool::new(false));
             let loopers = loopers(address, &stop);
-            tokio::time::sleep(round / 4).await;
+            // The first round of calls lets the loops take all that they can get.
+            latency(address, in_flight, round / 4).await;
             beside.push(latency(address, in_flight, round).await);
             stop.store(true, Ordering::Relaxed);
             for looper in loopers {
@@ -174,6 +175,10 @@ async fn cancelling(calls: usize) {
     let method = MethodIndex { service: 0, method };
     let mut times = times();
     for _ in 0..calls {
+        // Whatever the call before left behind is gone.
+        while plugin.pool().idle < plugin.pool().instances {
+            tokio::task::yield_now().await;
+        }
         let (send, ended) = tokio::sync::oneshot::channel();
         let call =
             plugin.clone().call(method, Bytes::new(), Instant::now() + Duration::from_secs(30));
@@ -181,7 +186,9 @@ async fn cancelling(calls: usize) {
             let _ended = Ended(Some(send));
             let _ = call.await;
         });
-        tokio::time::sleep(Duration::from_millis(12)).await;
+        while plugin.pool().idle == plugin.pool().instances {
+            tokio::task::yield_now().await;
+        }
         let cancelled = Instant::now();
         drop(running);
         record(&mut times, ended.await.unwrap() - cancelled);

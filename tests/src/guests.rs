@@ -130,14 +130,27 @@ fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     replaced
 }
 
+/// One memory of so many pages.
+fn memory(pages: u64) -> wasm_encoder::MemorySection {
+    let mut memories = wasm_encoder::MemorySection::new();
+    memories.memory(wasm_encoder::MemoryType {
+        minimum: pages,
+        maximum: None,
+        memory64: false,
+        shared: false,
+        page_size_log2: None,
+    });
+    memories
+}
+
 /// A component with at least so many bytes of code, `test:big/big`.
 ///
 /// # Errors
 /// When it cannot be made.
 pub fn big(bytes: usize) -> anyhow::Result<Vec<u8>> {
     use wasm_encoder::{
-        CodeSection, ExportKind, ExportSection, Function, FunctionSection, MemorySection,
-        MemoryType, Module, TypeSection, ValType,
+        CodeSection, ExportKind, ExportSection, Function, FunctionSection, Module, TypeSection,
+        ValType,
     };
     const STEPS: usize = 512;
     let (mut types, mut functions, mut code) =
@@ -156,14 +169,7 @@ pub fn big(bytes: usize) -> anyhow::Result<Vec<u8>> {
         body.local_get(0).end();
         code.function(&function);
     }
-    let mut memories = MemorySection::new();
-    memories.memory(MemoryType {
-        minimum: 1,
-        maximum: None,
-        memory64: false,
-        shared: false,
-        page_size_log2: None,
-    });
+    let memories = memory(1);
     let mut exports = ExportSection::new();
     exports.export("memory", ExportKind::Memory, 0);
     exports.export("test:big/big@1.0.0#mix", ExportKind::Func, 0);
@@ -241,7 +247,7 @@ pub fn many_methods(count: u32) -> anyhow::Result<Vec<u8>> {
 pub fn heavy(mebibytes: usize) -> anyhow::Result<Vec<u8>> {
     use wasm_encoder::{
         CodeSection, ConstExpr, DataSection, ExportKind, ExportSection, Function, FunctionSection,
-        MemArg, MemorySection, MemoryType, Module, TypeSection, ValType,
+        MemArg, Module, TypeSection, ValType,
     };
     let (mut types, mut functions, mut code) =
         (TypeSection::new(), FunctionSection::new(), CodeSection::new());
@@ -251,14 +257,7 @@ pub fn heavy(mebibytes: usize) -> anyhow::Result<Vec<u8>> {
     let byte = MemArg { offset: 0, align: 0, memory_index: 0 };
     function.instructions().local_get(0).i32_load8_u(byte).end();
     code.function(&function);
-    let mut memories = MemorySection::new();
-    memories.memory(MemoryType {
-        minimum: mebibytes as u64 * 16,
-        maximum: None,
-        memory64: false,
-        shared: false,
-        page_size_log2: None,
-    });
+    let memories = memory(mebibytes as u64 * 16);
     let mut exports = ExportSection::new();
     exports.export("memory", ExportKind::Memory, 0);
     exports.export("test:heavy/heavy@1.0.0#at", ExportKind::Func, 0);
