@@ -38,6 +38,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("wasmtime-wasi-http", &["wharf-runtime"]),
     ("axum", &["wharf-registry", "wharf-host"]),
     ("reqwest", &["wharf-registry-api"]),
+    ("redb", &["wharf-registry"]),
+    ("etcd-client", &["wharf-registry"]),
     ("anyhow", &["wharf"]),
     ("clap", &["wharf"]),
 ];

@@ -17,7 +17,7 @@ impl Registry {
         let base = ["registry", "--listen", "127.0.0.1:0"];
         let mut process = Process::start(&[&base, arguments].concat()).unwrap();
         let url = process.announced("registry").await.unwrap();
-        Registry { process, url, http: Client::new() }
+        Registry { process, url, http: wharf_tests::http_client().unwrap() }
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
@@ -80,8 +80,7 @@ async fn the_classic_calls_work_exactly_as_in_the_sketch() {
 #[tokio::test]
 async fn wharf_services_stand_among_the_classic_ones_under_their_net_rpc_name() {
     let wharf = Wharf::up(&[("arith.wasm", &plugin("arith").unwrap())], &[]).await.unwrap();
-    let body = reqwest::get(format!("{}/services", wharf.registry)).await.unwrap();
-    let services: Value = serde_json::from_str(&body.text().await.unwrap()).unwrap();
+    let services = wharf_tests::get_json(&format!("{}/services", wharf.registry)).await.unwrap();
     assert_eq!(services["Arith"]["Name"], "Arith");
     assert_eq!(services["Arith"]["Addr"], wharf.host);
 }

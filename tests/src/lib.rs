@@ -10,7 +10,7 @@ pub use guests::{
     arith_that, big, component, heavy, hostile, imports_the_unknown, many_methods, never_starts,
     renamed, with_section,
 };
-pub use http::{get, get_json};
+pub use http::{client as http_client, get, get_json};
 pub use load::Load;
 pub use process::{Finished, Process, Wharf, guest, plugin, wharf};
 pub use waiting::{eventually, within};

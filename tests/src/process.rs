@@ -103,6 +103,10 @@ impl Process {
         if serves && !arguments.contains(&"--http-listen") {
             command.args(["--http-listen", "127.0.0.1:0"]);
         }
+        // What a test's registry holds is its own, unless the test says where.
+        if arguments.first() == Some(&"registry") && !arguments.contains(&"--store") {
+            command.args(["--store", "memory"]);
+        }
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env_remove("WHARF_REGISTRY").env_remove("WHARF_TOKEN").env("WHARF_LOG", "info");
         // A test that wants a cache names one.

@@ -22,6 +22,8 @@ Exit codes:
 Environment:
   WHARF_REGISTRY  address of the registry, as --registry
   WHARF_TOKEN     token that hosts ask for, as --token
+  WHARF_REGISTRY_TOKEN, WHARF_REGISTRY_AUTHORITIES, WHARF_REGISTRY_CERTIFICATE
+                  as --registry-token, --registry-authorities, --registry-certificate
   WHARF_LOG       what is logged, for example info or wharf_host=debug
   TRACEPARENT     the trace that a call belongs to (W3C Trace Context)
   OTEL_EXPORTER_OTLP_ENDPOINT
@@ -43,7 +45,9 @@ A plugin's limits and what it may reach are in a file beside it: plugins/arith.t
 
 const REGISTRY_EXAMPLES: &str = "\
 Examples:
-  wharf registry
+  wharf registry                        durable, in a file in the user's state directory
+  wharf registry --store /var/lib/wharf/registry.redb
+  wharf registry --listen 10.0.0.2:8500 --tokens tokens.toml --tls-certificate cert.pem --tls-key key.pem
   curl 'localhost:8500/register?name=Arith&addr=localhost:1234'
   curl 'localhost:8500/heartbeat?name=Arith'
   curl localhost:8500/services";
@@ -98,9 +102,37 @@ pub(crate) struct Up {
     /// Where the registry listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8500")]
     pub(crate) registry_listen: SocketAddr,
-    /// Drop a host that is silent for this long
+    #[command(flatten)]
+    pub(crate) identity: Identity,
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
+}
+
+/// How a registry keeps what it is told, and from whom it takes it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Registry")]
+pub(crate) struct Keeping {
+    /// Drop a host or service that is silent for this long
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = ttl)]
     pub(crate) ttl: Duration,
+    /// Where records are kept: a file, or `memory`
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<String>,
+    /// Tokens and what they allow; read again at SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokens: Option<PathBuf>,
+    /// Serve TLS with this certificate, in PEM; read again at SIGHUP
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// The private key of --tls-certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Let only clients in that have a certificate of one of these authorities, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_client_authorities: Option<PathBuf>,
+    /// Listen beyond loopback though neither tokens nor client certificates say who may write
+    #[arg(long)]
+    pub(crate) anyone_may_write: bool,
 }
 
 #[derive(Debug, Args)]
@@ -108,7 +140,7 @@ pub(crate) struct Up {
 pub(crate) struct Host {
     #[command(flatten)]
     pub(crate) serving: Serving,
-    /// The registry to announce to, or `none`
+    /// The registry to announce to, or `none`; several of one cluster, with commas between them
     #[arg(
         long,
         value_name = "URL",
@@ -116,12 +148,14 @@ pub(crate) struct Host {
         env = "WHARF_REGISTRY"
     )]
     pub(crate) registry: String,
+    #[command(flatten)]
+    pub(crate) identity: Identity,
 }
 
 /// Which registry a command asks.
 #[derive(Debug, Args)]
 pub(crate) struct Asked {
-    /// The registry to ask
+    /// The registry to ask; several of one cluster, with commas between them
     #[arg(
         long,
         value_name = "URL",
@@ -129,6 +163,22 @@ pub(crate) struct Asked {
         env = "WHARF_REGISTRY"
     )]
     pub(crate) registry: String,
+    #[command(flatten)]
+    pub(crate) identity: Identity,
+}
+
+/// What a registry is shown, and how it is known.
+#[derive(Debug, Args)]
+pub(crate) struct Identity {
+    /// What the registry asks for
+    #[arg(long, value_name = "SECRET", env = "WHARF_REGISTRY_TOKEN", hide_env_values = true, value_parser = token)]
+    pub(crate) registry_token: Option<String>,
+    /// Trust registries that these authorities vouch for, in PEM, and no others
+    #[arg(long, value_name = "FILE", env = "WHARF_REGISTRY_AUTHORITIES")]
+    pub(crate) registry_authorities: Option<PathBuf>,
+    /// Show the registry this certificate with its private key, both in one PEM file
+    #[arg(long, value_name = "FILE", env = "WHARF_REGISTRY_CERTIFICATE")]
+    pub(crate) registry_certificate: Option<PathBuf>,
 }
 
 /// What `up` and `host` have in common.
@@ -182,9 +232,8 @@ pub(crate) struct Registry {
     /// Where to listen
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8500")]
     pub(crate) listen: SocketAddr,
-    /// Drop a host or service that is silent for this long
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = ttl)]
-    pub(crate) ttl: Duration,
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
 }
 
 #[derive(Debug, Args)]

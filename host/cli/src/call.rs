@@ -18,7 +18,7 @@ pub(crate) async fn run(arguments: Call) -> anyhow::Result<()> {
     }
     let client = match &arguments.direct {
         Some(address) => builder.direct(address),
-        None => builder.registry(&arguments.asked.registry)?,
+        None => builder.registry_client(arguments.asked.client()?),
     };
     let outcome = match call(&client, &path, &arguments).await {
         Ok(outcome) => outcome,

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use tokio::net::TcpListener;
 
 use wharf_host::{Advertise, Config, Host as RunningHost};
-use wharf_registry_api::RegistryClient;
 use wharf_runtime::{Limits, Settings};
 
 use crate::args::{Host, Serving};
@@ -17,7 +16,7 @@ use crate::shutdown::Shutdown;
 pub(crate) async fn run(arguments: Host) -> anyhow::Result<()> {
     let registry = match arguments.registry.as_str() {
         "none" => None,
-        address => Some(RegistryClient::new(address)?),
+        address => Some(arguments.identity.client(address)?),
     };
     // An address that is of no use is refused before anything is bound.
     Advertise::new(arguments.serving.advertise.as_deref(), arguments.serving.listen)?;

@@ -6,7 +6,9 @@ mod args;
 mod call;
 mod exit;
 mod host;
+mod identity;
 mod inspect;
+mod keeping;
 mod listen;
 mod logging;
 mod registry;
@@ -29,6 +31,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let is_server =
         matches!(arguments.command, Command::Up(_) | Command::Host(_) | Command::Registry(_));
+    // Before anything speaks HTTP: the exporter of spans does.
+    wharf_registry_api::choose_cryptography();
     let _logging = logging::start(is_server);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

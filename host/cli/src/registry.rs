@@ -2,21 +2,29 @@
 
 use std::io::Write;
 
-use wharf_registry::Config;
+use wharf_registry::Store;
 
 use crate::args::Registry;
+use crate::keeping;
 use crate::listen::bind;
 use crate::shutdown::Shutdown;
 
 pub(crate) async fn run(arguments: Registry) -> anyhow::Result<()> {
+    let default = match arguments.keeping.store {
+        Some(_) => Store::Memory,
+        None => keeping::default_file(arguments.listen)?,
+    };
+    let config = keeping::config(&arguments.keeping, arguments.listen, default)?;
     let mut shutdown = Shutdown::listen()?;
+    keeping::reload_at_hangup(&config)?;
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let registry = wharf_registry::Registry::open(config)?;
     let listener = bind(arguments.listen, "--listen").await?;
     let mut out = std::io::stdout();
-    writeln!(out, "registry: http://{}", listener.local_addr()?)?;
+    writeln!(out, "registry: {scheme}://{}", listener.local_addr()?)?;
     out.flush()?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let config = Config::with_ttl(arguments.ttl);
-    let serve = wharf_registry::run(listener, config, async {
+    let serve = registry.serve(listener, async {
         let _ = stopped.await;
     });
     let mut serve = std::pin::pin!(serve);

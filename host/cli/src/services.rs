@@ -11,7 +11,7 @@ use crate::args::Services;
 const ADDRESSES: usize = 3;
 
 pub(crate) async fn run(arguments: Services) -> anyhow::Result<()> {
-    let registry = RegistryClient::new(&arguments.asked.registry)?;
+    let registry = arguments.asked.client()?;
     let list = registry.services().await?;
     let mut out = std::io::stdout().lock();
     if arguments.json {

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use wharf_host::{Advertise, FileState, Host};
-use wharf_registry_api::RegistryClient;
+use wharf_registry::Store;
 
 use crate::args::Up;
+use crate::keeping;
 use crate::listen::bind;
 use crate::shutdown::Shutdown;
 
@@ -20,23 +21,28 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
     let plugins = &arguments.serving.plugins;
     std::fs::create_dir_all(plugins)
         .with_context(|| format!("the plugins folder {} cannot be made", plugins.display()))?;
+    // Its one host declares itself again anyway, so nothing needs to outlive the process.
+    let registry_config =
+        keeping::config(&arguments.keeping, arguments.registry_listen, Store::Memory)?;
     let mut shutdown = Shutdown::listen()?;
+    keeping::reload_at_hangup(&registry_config)?;
+    let scheme = if registry_config.tls.is_some() { "https" } else { "http" };
+    let registry = wharf_registry::Registry::open(registry_config)?;
     let registry_listener = bind(arguments.registry_listen, "--registry-listen").await?;
     let listener = bind(arguments.serving.listen, "--listen").await?;
 
     let mut registry_address = registry_listener.local_addr()?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let registry_config = wharf_registry::Config::with_ttl(arguments.ttl);
-    let registry = tokio::spawn(wharf_registry::run(registry_listener, registry_config, async {
+    let registry = tokio::spawn(registry.serve(registry_listener, async {
         let _ = stopped.await;
     }));
 
     if registry_address.ip().is_unspecified() {
         registry_address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    let registry_url = format!("http://{registry_address}");
+    let registry_url = format!("{scheme}://{registry_address}");
     let mut config = crate::host::config(&arguments.serving, listener.local_addr()?)?;
-    config.registry = Some(RegistryClient::new(&registry_url)?);
+    config.registry = Some(arguments.identity.client(&registry_url)?);
     let http = crate::host::http_listener(&arguments.serving).await?;
     let http_address = http.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;
     let host = Host::start(listener, http, config)?;

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use wharf_registry_api::{
-    Code, Declaration, EndpointSpec, Heartbeat, RegistryClient, RegistryError, State, retry_pauses,
+    Code, Declaration, EndpointSpec, Heartbeat, Metadata, RegistryClient, RegistryError, State,
+    retry_pauses,
 };
 
 use crate::table::Table;
@@ -166,8 +167,12 @@ impl Announcer {
     async fn declare(&mut self) -> Result<(String, Duration), Interrupted> {
         loop {
             let (revision, endpoints) = self.table.endpoints();
-            let declaration =
-                Declaration { session: self.session, address: self.address.clone(), endpoints };
+            let declaration = Declaration {
+                session: self.session,
+                address: self.address.clone(),
+                endpoints,
+                metadata: Metadata::new(),
+            };
             match self.registry.declare(&self.host, &declaration).await {
                 Ok(declared) => {
                     let count = declaration.endpoints.len();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use tokio::sync::watch;
-use wharf_registry_api::{Condition, EndpointSpec};
+use wharf_registry_api::{Condition, EndpointSpec, Metadata};
 use wharf_runtime::Plugin;
 use wharf_schema::{Service, ServiceName};
 
@@ -332,6 +332,8 @@ fn endpoint(service: &Service, condition: Condition, reason: Option<&str>) -> En
         fingerprint: service.fingerprint().to_string(),
         condition,
         reason: reason.map(one_line),
+        tags: Vec::new(),
+        metadata: Metadata::new(),
     }
 }
 

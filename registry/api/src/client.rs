@@ -1,11 +1,16 @@
 //! A client of the API over reqwest.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::watch::Watch;
 use crate::{
     Declaration, Declared, EndpointList, Heartbeat, HeartbeatReply, Index, Problem, ServiceList,
     State, StateChange,
@@ -34,16 +39,83 @@ pub fn retry_pauses() -> impl Iterator<Item = Duration> + Send {
         .build()
 }
 
-/// Talks to one registry. Clones share its connections.
+/// Talks to a registry: one, or the processes of one cluster, of which the next is asked when one
+/// does not answer. Clones share connections, and which one they ask.
 #[derive(Clone, Debug)]
 pub struct RegistryClient {
     http: reqwest::Client,
-    base: Url,
+    bases: Arc<[Url]>,
+    /// Which of the addresses is asked.
+    current: Arc<AtomicUsize>,
+}
+
+/// What a registry is shown, and how it is known. By default it is shown nothing, and one that
+/// serves TLS is known by the authorities that the system trusts.
+#[derive(Clone, Default)]
+pub struct RegistryOptions {
+    /// The secret of a token.
+    pub token: Option<String>,
+    /// Authorities that vouch for the registry, in PEM; no others are trusted then.
+    pub authorities: Option<Vec<u8>>,
+    /// A certificate for the registry to see, and its private key, in PEM.
+    pub certificate: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for RegistryOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistryOptions")
+            .field("token", &self.token.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Chooses the cryptography of TLS for this process, unless it is chosen already.
+///
+/// Every [`RegistryClient`] does so by itself; a program that makes clients of reqwest before does
+/// it first.
+pub fn choose_cryptography() {
+    // An error: it is chosen already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// A request, to whichever address it will be sent.
+struct Request<'r> {
+    method: Method,
+    path: &'r [&'r str],
+    query: Vec<(&'static str, String)>,
+    body: Option<Vec<u8>>,
+    /// For the whole of it, or without a bound for its body.
+    timeout: Option<Duration>,
+    headers: HeaderMap,
+}
+
+impl<'r> Request<'r> {
+    fn new(method: Method, path: &'r [&'r str]) -> Self {
+        let timeout = Some(TIMEOUT);
+        Request { method, path, query: Vec::new(), body: None, timeout, headers: HeaderMap::new() }
+    }
+
+    fn json(self, body: &impl Serialize) -> Result<Self, RegistryError> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| RegistryError::Unsendable(error.to_string()))?;
+        Ok(Request { body: Some(body), ..self })
+    }
 }
 
 /// A request that has no answer, or not the one hoped for.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
+    /// A token or certificate that cannot be used.
+    #[error("the registry cannot be shown its {what}: {why}")]
+    BadIdentity {
+        /// Which of them.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A request that cannot be written.
+    #[error("the request cannot be written: {0}")]
+    Unsendable(String),
     /// Not an address of a registry.
     #[error("'{0}' is not a registry's address: write it like http://127.0.0.1:8500")]
     BadAddress(String),
@@ -88,31 +160,66 @@ pub struct ListOptions {
 }
 
 impl RegistryClient {
-    /// A client of the registry at `address`: `http://127.0.0.1:8500`, or without the scheme.
+    /// A client of the registry at `address`: `http://127.0.0.1:8500`, or without the scheme; or of
+    /// several processes of one cluster, with commas between their addresses.
     ///
     /// # Errors
     /// When that is no such address. Nothing is sent yet.
     pub fn new(address: &str) -> Result<Self, RegistryError> {
-        let bad = || RegistryError::BadAddress(address.to_owned());
-        let with_scheme =
-            if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-        let base = Url::parse(&with_scheme).map_err(|_| bad())?;
-        if base.scheme() != "http" || !base.has_host() || base.cannot_be_a_base() {
-            return Err(bad());
-        }
-        let http =
-            reqwest::Client::builder()
-                .connect_timeout(CONNECT_TIMEOUT)
-                .no_proxy()
-                .build()
-                .map_err(|source| RegistryError::Unreachable { url: base.to_string(), source })?;
-        Ok(RegistryClient { http, base })
+        RegistryClient::with_options(address, RegistryOptions::default())
     }
 
-    /// The registry's address.
+    /// As [`RegistryClient::new`], with something to show the registry or to know it by.
+    ///
+    /// # Errors
+    /// As of [`RegistryClient::new`], and when the options are of no use.
+    pub fn with_options(address: &str, options: RegistryOptions) -> Result<Self, RegistryError> {
+        let bases: Vec<Url> = address.split(',').map(base).collect::<Result<_, _>>()?;
+        choose_cryptography();
+        let encrypted = bases.iter().any(|base| base.scheme() == "https");
+        let mut headers = HeaderMap::new();
+        if let Some(token) = options.token {
+            let bearer = HeaderValue::try_from(format!("Bearer {token}"));
+            let mut bearer = bearer.map_err(|_| RegistryError::BadIdentity {
+                what: "token",
+                why: "it has characters in it that cannot be sent".to_owned(),
+            })?;
+            bearer.set_sensitive(true);
+            headers.insert(AUTHORIZATION, bearer);
+        }
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .default_headers(headers)
+            .no_proxy();
+        let bad = |what| {
+            move |error: reqwest::Error| RegistryError::BadIdentity { what, why: error.to_string() }
+        };
+        if let Some(pem) = options.authorities.filter(|_| encrypted) {
+            let authorities =
+                reqwest::Certificate::from_pem_bundle(&pem).map_err(bad("authorities"))?;
+            builder = builder.tls_certs_only(authorities);
+        } else if !encrypted {
+            // Nothing is read of what the system trusts, which takes a while.
+            builder = builder.tls_certs_only([]);
+        }
+        if let Some(pem) = options.certificate.filter(|_| encrypted) {
+            let identity = reqwest::Identity::from_pem(&pem).map_err(bad("certificate"))?;
+            builder = builder.identity(identity);
+        }
+        let http = builder
+            .build()
+            .map_err(|source| RegistryError::Unreachable { url: address.to_owned(), source })?;
+        Ok(RegistryClient { http, bases: bases.into(), current: Arc::default() })
+    }
+
+    /// The registry's address; of several, the one that is asked now.
     #[must_use]
     pub fn address(&self) -> &str {
-        self.base.as_str().trim_end_matches('/')
+        self.base(self.current.load(Ordering::Relaxed)).as_str().trim_end_matches('/')
+    }
+
+    fn base(&self, position: usize) -> &Url {
+        &self.bases[position % self.bases.len()]
     }
 
     /// Declares a host's whole set of endpoints.
@@ -124,8 +231,7 @@ impl RegistryClient {
         host: &str,
         declaration: &Declaration,
     ) -> Result<Declared, RegistryError> {
-        let request = self.request(Method::PUT, &["v1", "hosts", host])?.json(declaration);
-        self.json(request, TIMEOUT).await
+        self.json(Request::new(Method::PUT, &["v1", "hosts", host]).json(declaration)?).await
     }
 
     /// Keeps a host's endpoints alive.
@@ -137,9 +243,8 @@ impl RegistryClient {
         host: &str,
         heartbeat: &Heartbeat,
     ) -> Result<HeartbeatReply, RegistryError> {
-        let request =
-            self.request(Method::POST, &["v1", "hosts", host, "heartbeat"])?.json(heartbeat);
-        self.json(request, TIMEOUT).await
+        let path = ["v1", "hosts", host, "heartbeat"];
+        self.json(Request::new(Method::POST, &path).json(heartbeat)?).await
     }
 
     /// Says whether a host takes new calls.
@@ -152,9 +257,9 @@ impl RegistryClient {
         session: u64,
         state: State,
     ) -> Result<(), RegistryError> {
-        let change = StateChange { session, state };
-        let request = self.request(Method::PUT, &["v1", "hosts", host, "state"])?.json(&change);
-        self.send(request, TIMEOUT).await.map(drop)
+        let path = ["v1", "hosts", host, "state"];
+        let request = Request::new(Method::PUT, &path).json(&StateChange { session, state })?;
+        self.send(request).await.map(drop)
     }
 
     /// Withdraws a host and all its endpoints; also when it is not there.
@@ -162,10 +267,10 @@ impl RegistryClient {
     /// # Errors
     /// [`crate::Code::Superseded`] when a newer session owns the host.
     pub async fn withdraw(&self, host: &str, session: u64) -> Result<(), RegistryError> {
-        let request = self
-            .request(Method::DELETE, &["v1", "hosts", host])?
-            .query(&[("session", session.to_string())]);
-        self.send(request, TIMEOUT).await.map(drop)
+        let path = ["v1", "hosts", host];
+        let mut request = Request::new(Method::DELETE, &path);
+        request.query.push(("session", session.to_string()));
+        self.send(request).await.map(drop)
     }
 
     /// All services.
@@ -173,8 +278,7 @@ impl RegistryClient {
     /// # Errors
     /// When the registry does not answer.
     pub async fn services(&self) -> Result<ServiceList, RegistryError> {
-        let request = self.request(Method::GET, &["v1", "services"])?;
-        self.json(request, TIMEOUT).await
+        self.json(Request::new(Method::GET, &["v1", "services"])).await
     }
 
     /// The endpoints of a service, by its short name; `None` when the wait ended without a change.
@@ -186,55 +290,99 @@ impl RegistryClient {
         service: &str,
         options: &ListOptions,
     ) -> Result<Option<EndpointList>, RegistryError> {
-        let mut request = self.request(Method::GET, &["v1", "services", service, "endpoints"])?;
-        let mut timeout = TIMEOUT;
+        let path = ["v1", "services", service, "endpoints"];
+        let mut request = Request::new(Method::GET, &path);
         if let Some(version) = &options.version {
-            request = request.query(&[("version", version)]);
+            request.query.push(("version", version.clone()));
         }
         if options.passing {
-            request = request.query(&[("passing", "1")]);
+            request.query.push(("passing", "1".to_owned()));
         }
         if let Some((index, wait)) = options.newer_than {
-            timeout += wait;
-            let wait = format!("{}ms", wait.as_millis());
-            request = request.query(&[("index", index.to_string()), ("wait", wait)]);
+            request.timeout = Some(TIMEOUT + wait);
+            request.query.push(("index", index.to_string()));
+            request.query.push(("wait", format!("{}ms", wait.as_millis())));
         }
-        let response = self.send(request, timeout).await?;
+        let response = self.send(request).await?;
         if response.status() == StatusCode::NOT_MODIFIED {
             return Ok(None);
         }
         self.read(response).await.map(Some)
     }
 
-    fn request(
+    /// Follows the endpoints of a service, or of all: from the state at an index of an earlier
+    /// bookmark on, or from a snapshot.
+    ///
+    /// # Errors
+    /// When the registry does not answer, or refuses.
+    pub async fn watch(
         &self,
-        method: Method,
-        path: &[&str],
-    ) -> Result<reqwest::RequestBuilder, RegistryError> {
-        let mut url = self.base.clone();
-        url.path_segments_mut()
-            .map_err(|()| RegistryError::BadAddress(self.base.to_string()))?
-            .pop_if_empty()
-            .extend(path);
-        Ok(self.http.request(method, url))
+        service: Option<&str>,
+        after: Option<Index>,
+    ) -> Result<Watch, RegistryError> {
+        let mut request = Request::new(Method::GET, &["v1", "watch"]);
+        request.timeout = None;
+        if let Some(service) = service {
+            request.query.push(("service", service.to_owned()));
+        }
+        if let Some(after) = after.and_then(|after| HeaderValue::try_from(after.to_string()).ok()) {
+            request.headers.insert("last-event-id", after);
+        }
+        let asked = tokio::time::timeout(TIMEOUT, self.send(request));
+        let response =
+            asked.await.map_err(|_| self.unexpected("it does not answer".to_owned()))??;
+        Ok(Watch::new(response, self.address().to_owned()))
     }
 
-    async fn json<T: DeserializeOwned>(
-        &self,
-        request: reqwest::RequestBuilder,
-        timeout: Duration,
-    ) -> Result<T, RegistryError> {
-        let response = self.send(request, timeout).await?;
+    async fn json<T: DeserializeOwned>(&self, request: Request<'_>) -> Result<T, RegistryError> {
+        let response = self.send(request).await?;
         self.read(response).await
     }
 
-    async fn send(
-        &self,
-        request: reqwest::RequestBuilder,
-        timeout: Duration,
-    ) -> Result<Response, RegistryError> {
-        let response =
-            request.timeout(timeout).send().await.map_err(|source| self.unreachable(source))?;
+    /// Sends a request to the address that answered last; to each of the others when it does not, or
+    /// cannot do what it is asked for. Every request of the API may be repeated.
+    async fn send(&self, request: Request<'_>) -> Result<Response, RegistryError> {
+        let mut attempts = 1;
+        loop {
+            let position = self.current.load(Ordering::Relaxed);
+            let error = match self.send_to(self.base(position), &request).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            let elsewhere = match &error {
+                RegistryError::Unreachable { .. } | RegistryError::Unexpected { .. } => true,
+                RegistryError::Refused { problem, .. } => problem.status == 503,
+                _ => false,
+            };
+            if !elsewhere {
+                return Err(error);
+            }
+            // Whoever failed at the same address at the same time may have moved on already.
+            let next = (position + 1) % self.bases.len();
+            let order = Ordering::Relaxed;
+            let _ = self.current.compare_exchange(position, next, order, order);
+            if attempts >= self.bases.len() {
+                return Err(error);
+            }
+            attempts += 1;
+        }
+    }
+
+    async fn send_to(&self, base: &Url, request: &Request<'_>) -> Result<Response, RegistryError> {
+        let mut url = base.clone();
+        url.path_segments_mut()
+            .map_err(|()| RegistryError::BadAddress(base.to_string()))?
+            .pop_if_empty()
+            .extend(request.path);
+        let mut builder = self.http.request(request.method.clone(), url);
+        builder = builder.query(&request.query).headers(request.headers.clone());
+        if let Some(timeout) = request.timeout {
+            builder = builder.timeout(timeout);
+        }
+        if let Some(body) = &request.body {
+            builder = builder.header(CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        let response = builder.send().await.map_err(|source| self.unreachable(source))?;
         if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
             return Ok(response);
         }
@@ -277,6 +425,18 @@ impl RegistryClient {
     }
 }
 
+fn base(address: &str) -> Result<Url, RegistryError> {
+    let address = address.trim();
+    let bad = || RegistryError::BadAddress(address.to_owned());
+    let with_scheme =
+        if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let base = Url::parse(&with_scheme).map_err(|_| bad())?;
+    if !matches!(base.scheme(), "http" | "https") || !base.has_host() || base.cannot_be_a_base() {
+        return Err(bad());
+    }
+    Ok(base)
+}
+
 impl RegistryError {
     /// The registry's reason, if it gave one.
     #[must_use]
@@ -294,10 +454,11 @@ mod tests {
 
     #[test]
     fn addresses_are_taken_with_and_without_a_scheme() {
-        for good in ["http://127.0.0.1:8500", "localhost:8500", "http://[::1]:8500/"] {
+        let several = "http://a:1, https://b:2,c:3";
+        for good in ["http://127.0.0.1:8500", "localhost:8500", "http://[::1]:8500/", several] {
             assert!(RegistryClient::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "ftp://x", "http://", "::"] {
+        for bad in ["", "ftp://x", "http://", "::", "http://a:1,"] {
             let error = RegistryClient::new(bad).unwrap_err().to_string();
             assert!(error.contains("write it like http://127.0.0.1:8500"), "{error}");
         }

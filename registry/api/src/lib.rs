@@ -6,13 +6,23 @@
 mod client;
 mod problem;
 mod types;
+mod watch;
 
-pub use client::{ListOptions, RegistryClient, RegistryError, retry_pauses};
+pub use client::{
+    ListOptions, RegistryClient, RegistryError, RegistryOptions, choose_cryptography, retry_pauses,
+};
 pub use problem::{Code, PROBLEM_JSON, Problem};
 pub use types::{
-    Condition, Declaration, Declared, Endpoint, EndpointList, EndpointSpec, Heartbeat,
-    HeartbeatReply, Index, ServiceList, ServiceSummary, State, StateChange,
+    Condition, Declaration, Declared, Endpoint, EndpointId, EndpointList, EndpointSpec, Heartbeat,
+    HeartbeatReply, Index, Metadata, ServiceList, ServiceSummary, State, StateChange, WatchEvent,
 };
+pub use watch::Watch;
+
+/// The media type of a watch's answer.
+pub const EVENT_STREAM: &str = "text/event-stream";
+
+/// The API's description, an OpenAPI 3.1 document. Registries serve it at `/v1/openapi.json`.
+pub const OPENAPI: &str = include_str!("../openapi.json");
 
 /// The port that a registry listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 8500;
@@ -30,6 +40,24 @@ pub mod limits {
     /// The longest reason of an endpoint's condition, in bytes.
     pub const REASON: usize = 1024;
 
+    /// The longest tag, in bytes.
+    pub const TAG: usize = 128;
+
+    /// The most tags of an endpoint.
+    pub const TAGS: usize = 32;
+
+    /// The longest name of a metadatum, in bytes.
+    pub const METADATA_NAME: usize = 64;
+
+    /// The longest value of a metadatum, in bytes.
+    pub const METADATA_VALUE: usize = 512;
+
+    /// The most metadata of a host or endpoint.
+    pub const METADATA: usize = 32;
+
+    /// The largest session: what a JSON number holds exactly everywhere.
+    pub const SESSION: u64 = (1 << 53) - 1;
+
     /// The most endpoints that one host may declare.
     pub const ENDPOINTS: usize = 10_000;
 
@@ -38,6 +66,9 @@ pub mod limits {
 
     /// The most endpoints that one registry holds, of all hosts together.
     pub const ALL_ENDPOINTS: usize = 1_000_000;
+
+    /// The most addresses that are registered over the classic calls.
+    pub const CLASSIC_REGISTRATIONS: usize = 100_000;
 
     /// The largest request body, in bytes.
     pub const BODY: usize = 4 * 1024 * 1024;

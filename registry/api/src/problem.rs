@@ -11,6 +11,10 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 pub enum Code {
     /// 400: a body, parameter or name that is not what the API takes.
     Invalid,
+    /// 401: the registry asks for a token, and none, or none that it knows, was shown.
+    Unauthenticated,
+    /// 403: the token does not allow this.
+    Forbidden,
     /// 403: a web page of another origin asks for a change.
     CrossSite,
     /// 404: the registry does not know this host; declare.
@@ -21,6 +25,8 @@ pub enum Code {
     UnknownPath,
     /// 405: the path has no such method.
     MethodNotAllowed,
+    /// 408: the body of a request came too slowly.
+    TooSlow,
     /// 409: a newer session owns this host.
     Superseded,
     /// 409: several addresses are registered under this name.
@@ -29,6 +35,13 @@ pub enum Code {
     IndexGone,
     /// 413: a body beyond the bound.
     TooLarge,
+    /// 429: this token asks more often than it may; again after `Retry-After`.
+    RateLimited,
+    /// 503: more is asked at once than can be done; again after `Retry-After`.
+    Busy,
+    /// 503: the registry's store does not answer, or its disk does not write; nothing was changed
+    /// for sure, but a change may have been made.
+    StoreUnavailable,
     /// 503: the registry holds as much as it can.
     Full,
     /// 503: the registry shuts down.
@@ -61,13 +74,16 @@ impl Code {
     pub fn status(self) -> u16 {
         match self {
             Code::Invalid => 400,
-            Code::CrossSite => 403,
+            Code::Unauthenticated => 401,
+            Code::Forbidden | Code::CrossSite => 403,
             Code::UnknownHost | Code::UnknownService | Code::UnknownPath => 404,
             Code::MethodNotAllowed => 405,
+            Code::TooSlow => 408,
             Code::Superseded | Code::Ambiguous => 409,
             Code::IndexGone => 410,
             Code::TooLarge => 413,
-            Code::Full | Code::ShuttingDown => 503,
+            Code::RateLimited => 429,
+            Code::Busy | Code::StoreUnavailable | Code::Full | Code::ShuttingDown => 503,
             Code::Other => 500,
         }
     }
@@ -75,15 +91,21 @@ impl Code {
     fn title(self) -> &'static str {
         match self {
             Code::Invalid => "The request is invalid",
+            Code::Unauthenticated => "A token is needed",
+            Code::Forbidden => "The token does not allow this",
             Code::CrossSite => "Refused for web pages of another origin",
             Code::UnknownHost => "The host is not registered",
             Code::UnknownService => "The service is not registered",
             Code::UnknownPath => "There is no such path",
             Code::MethodNotAllowed => "The path has no such method",
+            Code::TooSlow => "The request came too slowly",
             Code::Superseded => "A newer session owns the host",
             Code::Ambiguous => "The name is registered at several addresses",
             Code::IndexGone => "The index is not of this registry's life",
             Code::TooLarge => "The request is too large",
+            Code::RateLimited => "The token asks too often",
+            Code::Busy => "The registry is busy",
+            Code::StoreUnavailable => "The registry's store does not answer",
             Code::Full => "The registry is full",
             Code::ShuttingDown => "The registry is shutting down",
             Code::Other => "Something went wrong",

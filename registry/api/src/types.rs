@@ -1,6 +1,11 @@
 //! What is said over the API, as JSON. Field names are lowerCamelCase, times are milliseconds.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+/// Names and values that say more about a host or endpoint.
+pub type Metadata = BTreeMap<String, String>;
 
 /// A host's whole set of endpoints; it replaces whatever the host declared before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,8 +17,11 @@ pub struct Declaration {
     pub session: u64,
     /// Where all the endpoints are served, `host:port`.
     pub address: String,
-    /// What is served there.
+    /// What is served there; no service twice in one version.
     pub endpoints: Vec<EndpointSpec>,
+    /// Of the host: its zone, its kind of machine.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
 }
 
 /// One service in one version at a host.
@@ -36,6 +44,12 @@ pub struct EndpointSpec {
     /// For a person: why it does not serve, or what became of a replacement that it was to get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// By which callers choose among endpoints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Of this endpoint.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
 }
 
 /// How far one service at a host is.
@@ -108,6 +122,14 @@ pub enum State {
 }
 
 impl State {
+    /// A state by its name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<State> {
+        [State::Serving, State::Draining, State::Compiling, State::Refused]
+            .into_iter()
+            .find(|state| state.to_string() == text)
+    }
+
     /// The state of a service at a host that is in this one.
     #[must_use]
     pub fn of_service(self, condition: Condition) -> State {
@@ -153,6 +175,63 @@ pub struct Endpoint {
     pub address: String,
     /// Whether it takes new calls.
     pub state: State,
+    /// Its host was not heard for a time to live, or since the registry came up, and may be gone.
+    ///
+    /// It says how sure the registry is at the moment of the answer: it comes and goes without a
+    /// new index, and no event of a watch tells of it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unverified: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl Endpoint {
+    /// What tells it from all other endpoints.
+    #[must_use]
+    pub fn id(&self) -> EndpointId {
+        EndpointId {
+            service: self.spec.service.clone(),
+            package: self.spec.package.clone(),
+            version: self.spec.version.clone(),
+            host: self.host.clone(),
+        }
+    }
+}
+
+/// What tells an endpoint from all others: one service in one version at one host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointId {
+    /// The short name, `arith`.
+    pub service: String,
+    /// The WIT package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
+    /// The version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// By which host it is served.
+    pub host: String,
+}
+
+/// One event of a watch. Whoever applies them in order holds the list of endpoints as it was at
+/// the index of each bookmark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchEvent {
+    /// Forget what you hold: the whole list follows as upserts, and a bookmark ends it.
+    Snapshot,
+    /// An endpoint is there, or is another one now.
+    Upsert(Box<Endpoint>),
+    /// An endpoint is gone.
+    Delete(EndpointId),
+    /// All changes up to this index were told; a watch can be resumed here.
+    Bookmark(Index),
+    /// The reader was too slow for the changes, or away for too long: a snapshot follows.
+    Resync,
+    /// The registry shuts down: resume elsewhere, or here later.
+    Goodbye,
 }
 
 /// The endpoints of one service.
@@ -181,6 +260,13 @@ pub struct ServiceSummary {
     pub endpoints: usize,
     /// Of these, those that take new calls.
     pub serving: usize,
+    /// Of all, those whose host may be gone, as [`Endpoint::unverified`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unverified: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// All services.

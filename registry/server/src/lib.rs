@@ -3,29 +3,43 @@
 //! [`run`] serves the HTTP API of `wharf-registry-api` on a listener. It must not know of wasm,
 //! of the RPC protocol or of what a service's types look like.
 //!
-//! Inside, `catalog` and `classic` are plain state that is handed the time; `registry` owns
-//! them, wakes whoever waits and sweeps; `http` translates.
+//! Inside, `record` decides who may change what; a `store` puts changes in order and makes them
+//! durable; `view` is what the process knows, made of `catalog`, `liveness` and `journal`, which are
+//! plain state; `http` translates.
 
-mod bounded_listener;
+mod access;
 mod catalog;
-mod classic;
 mod clock;
 mod http;
+mod journal;
+mod listener;
+mod listing;
+mod liveness;
+mod metrics;
+mod record;
 mod registry;
+mod store;
+mod tls;
 mod validate;
+mod view;
 
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 
+pub use crate::access::{TokenFile, TokenFileError};
+pub use crate::store::file::OpenError;
+pub use crate::tls::{Tls, TlsError, TlsFiles};
 pub use crate::validate::kebab;
 
-/// How long connections may take to end at shutdown: a request that never comes to its end must not
-/// hold the process.
-const LAST_ANSWERS: Duration = Duration::from_secs(3);
+use crate::store::file::File;
+use crate::store::local::Local;
+use crate::view::View;
 
 /// How a registry behaves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Config {
     /// A host or service that is silent for this long is dropped.
     pub ttl: Duration,
@@ -33,6 +47,21 @@ pub struct Config {
     pub heartbeat: Duration,
     /// Connections that may be open at once; more wait to be accepted.
     pub max_connections: usize,
+    /// Where records are kept.
+    pub store: Store,
+    /// Who may do what; without, whoever reaches the registry may do everything.
+    pub tokens: Option<TokenFile>,
+    /// Without, connections are not encrypted.
+    pub tls: Option<Tls>,
+}
+
+/// Where records are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// In memory: hosts declare themselves again after a restart.
+    Memory,
+    /// In a file, in which every acknowledged change survives the process.
+    File(PathBuf),
 }
 
 impl Default for Config {
@@ -41,6 +70,9 @@ impl Default for Config {
             ttl: Duration::from_secs(15),
             heartbeat: Duration::from_secs(5),
             max_connections: 16_384,
+            store: Store::Memory,
+            tokens: None,
+            tls: None,
         }
     }
 }
@@ -53,32 +85,89 @@ impl Config {
     }
 }
 
-/// Serves until `shutdown` completes; then waiting callers are answered and connections closed.
-///
-/// # Errors
-/// When the listener fails for good.
-pub async fn run(
-    listener: TcpListener,
+/// Why a registry does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Its store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The system does not give it what it needs.
+    #[error("the registry cannot be started")]
+    Start(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What makes changes durable broke, and nothing that it holds is to be trusted any more.
+    #[error("the registry's store broke; what is wrong is said above, and a restart reads it anew")]
+    StoreEnded,
+}
+
+/// A registry that is ready to serve.
+pub struct Registry {
+    registry: Arc<registry::Registry>,
+    metrics: Arc<metrics::Metrics>,
     config: Config,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let registry = registry::Registry::new(&config, stopped);
-    let sweeper = tokio::spawn(registry.clone().sweep());
-    let listener = bounded_listener::BoundedListener::new(listener, config.max_connections);
-    let mut stopping = stop.subscribe();
-    let serve = axum::serve(listener, http::routes(registry)).with_graceful_shutdown(async move {
-        shutdown.await;
-        // Nobody is left to hear it only if serving has ended already.
-        let _ = stop.send(true);
-    });
-    let served = tokio::select! {
-        served = serve => served,
-        () = async {
-            let _ = stopping.wait_for(|stopping| *stopping).await;
-            tokio::time::sleep(LAST_ANSWERS).await;
-        } => Ok(()),
-    };
-    sweeper.abort();
-    served
+    stop: tokio::sync::watch::Sender<bool>,
+}
+
+impl Registry {
+    /// Opens the store and reads what it holds.
+    ///
+    /// # Errors
+    /// When the store cannot be opened, or is damaged.
+    pub fn open(config: Config) -> Result<Self, RunError> {
+        let start = |error: Box<dyn std::error::Error + Send + Sync>| RunError::Start(error);
+        let (file, records) = match &config.store {
+            Store::Memory => (None, Vec::new()),
+            Store::File(path) => {
+                let (file, records) = File::open(path)?;
+                tracing::info!(store = %path.display(), records = records.len(), "the store is open");
+                (Some(file), records)
+            }
+        };
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        // Only told apart from the epochs of other lives, never compared as a time.
+        let epoch = since_1970.map_or(1, |time| u64::try_from(time.as_micros()).unwrap_or(1));
+        let view = Arc::new(View::new(config.ttl, config.heartbeat, epoch, 1));
+        view.load(records);
+        let metrics = metrics::Metrics::new().map_err(|error| start(error.into()))?;
+        let store = Local::start(view.clone(), file, http::frame, metrics.clone())
+            .map_err(|error| start(error.into()))?;
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let registry =
+            Arc::new(registry::Registry::new(&config, view, store, metrics.clone(), stopped));
+        Ok(Registry { registry, metrics, config, stop })
+    }
+
+    /// Serves until `shutdown` completes; then waiting callers are answered, watchers told, and
+    /// connections closed.
+    ///
+    /// # Errors
+    /// When the store breaks.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), RunError> {
+        let Registry { registry, metrics, config, stop } = self;
+        let sweeper = tokio::spawn(registry.clone().sweep());
+        let local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        let routes = http::routes(http::Source {
+            registry: registry.clone(),
+            trusts_this_machine: local && config.tokens.is_none() && config.tls.is_none(),
+            tokens: config.tokens,
+            metrics,
+        });
+        let stopped = stop.subscribe();
+        let serving =
+            listener::serve(listener, config.tls, routes, config.max_connections, stopped);
+        let mut serving = std::pin::pin!(serving);
+        let served = tokio::select! {
+            // It ends only when it is told to.
+            () = &mut serving => return Ok(()),
+            () = shutdown => Ok(()),
+            () = registry.store_ended() => Err(RunError::StoreEnded),
+        };
+        stop.send_replace(true);
+        serving.await;
+        sweeper.abort();
+        served
+    }
 }

@@ -1,19 +1,23 @@
-//! The registry as its requests see it: the state behind a lock, the clock, and who waits.
+//! The registry as its requests see it: what they may ask, checked and put in the API's terms.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use wharf_registry_api::{
-    Code, Declaration, Declared, Endpoint, EndpointList, EndpointSpec, HeartbeatReply, Index,
-    Problem, ServiceList, State,
+    Code, Declaration, Declared, EndpointList, EndpointSpec, HeartbeatReply, Index, Problem,
+    ServiceList, State,
 };
 
 use crate::Config;
-use crate::catalog::{Catalog, Changed, Refusal};
-use crate::classic::{self, Classic};
-use crate::clock::LivenessClock;
+use crate::listing::{self, Listed};
+use crate::metrics::Metrics;
+use crate::record::{Key, Refusal, Write};
+use crate::store::local::Local;
+use crate::store::{WriteError, Written};
+use crate::view::View;
 
 /// How often the silent are looked for.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -22,17 +26,10 @@ const SWEEP: Duration = Duration::from_millis(250);
 pub(crate) struct Registry {
     ttl: Duration,
     heartbeat: Duration,
-    epoch: u64,
-    inner: Mutex<Inner>,
+    pub(crate) view: Arc<View>,
+    store: Local,
+    metrics: Arc<Metrics>,
     stopped: watch::Receiver<bool>,
-}
-
-struct Inner {
-    clock: LivenessClock,
-    catalog: Catalog,
-    classic: Classic,
-    /// Whoever waits for a service's list to change; `None` stands for the list of services.
-    waiting: HashMap<Option<String>, watch::Sender<()>>,
 }
 
 /// A service as the classic `/services` shows it.
@@ -42,45 +39,56 @@ pub(crate) struct ClassicEntry {
 }
 
 impl Registry {
-    pub(crate) fn new(config: &Config, stopped: watch::Receiver<bool>) -> Arc<Self> {
-        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        // Only told apart from the epochs of other lives, never compared as a time.
-        let epoch = since_1970.map_or(1, |time| u64::try_from(time.as_micros()).unwrap_or(1));
-        Arc::new(Registry {
-            ttl: config.ttl,
-            heartbeat: config.heartbeat,
-            epoch,
-            inner: Mutex::new(Inner {
-                clock: LivenessClock::new(Instant::now()),
-                catalog: Catalog::new(config.ttl),
-                classic: Classic::new(config.ttl),
-                waiting: HashMap::new(),
-            }),
-            stopped,
-        })
+    pub(crate) fn new(
+        config: &Config,
+        view: Arc<View>,
+        store: Local,
+        metrics: Arc<Metrics>,
+        stopped: watch::Receiver<bool>,
+    ) -> Self {
+        Registry { ttl: config.ttl, heartbeat: config.heartbeat, view, store, metrics, stopped }
     }
 
     /// Drops the silent, for as long as the registry lives.
     pub(crate) async fn sweep(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(SWEEP);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut held_back = false;
         loop {
             ticks.tick().await;
-            let (now, mut inner) = self.lock();
-            let (dropped, changed) = inner.catalog.sweep(now);
-            let classic = inner.classic.sweep(now);
-            inner.wake(&changed);
-            drop(inner);
-            for host in dropped {
-                tracing::warn!(host, ttl = ?self.ttl, "dropped a host that fell silent");
+            let evictions = self.view.sweep().into_iter().map(|key| self.evict(key));
+            futures_util::future::join_all(evictions).await;
+            let silent = self.view.silent();
+            if silent > 0 && !held_back {
+                tracing::error!(
+                    silent,
+                    "more hosts fell silent together than are dropped at once: they are listed as unverified, and dropped little by little unless they are heard; look at the network first"
+                );
             }
-            if classic > 0 {
-                tracing::warn!(count = classic, "dropped classic registrations that fell silent");
+            held_back = silent > 0;
+        }
+    }
+
+    async fn evict(&self, key: Key) {
+        match self.store.write(key.clone(), Write::Evict).await {
+            Ok(Written { removed: true, .. }) => {
+                self.metrics.evicted();
+                tracing::warn!(host = %key, ttl = ?self.ttl, "dropped a host that fell silent");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(host = %key, %error, "a silent host is not dropped yet");
+                self.view.keep(&key);
             }
         }
     }
 
-    pub(crate) fn declare(
+    /// Completes when the store can take no more changes for good.
+    pub(crate) async fn store_ended(&self) {
+        self.store.ended().await;
+    }
+
+    pub(crate) async fn declare(
         &self,
         host: &str,
         declaration: Declaration,
@@ -89,66 +97,75 @@ impl Registry {
         crate::validate::declaration(&declaration)?;
         let digest = digest(&declaration);
         let (session, endpoints) = (declaration.session, declaration.endpoints.len());
-        let (now, mut inner) = self.lock();
-        let accepted = inner
-            .catalog
-            .declare(now, host, declaration, digest.clone())
-            .map_err(|refusal| problem(host, refusal))?;
-        inner.wake(&accepted.changed);
-        let index = self.index(inner.catalog.number());
-        drop(inner);
-        if !accepted.changed.is_empty() {
+        let write = Write::Declare { declaration, digest: digest.clone() };
+        let written = self.write(host, Key::host(host), write).await?;
+        if written.visible {
             tracing::info!(host, session, endpoints, "a host declared its endpoints");
         }
-        let ttl_ms = millis(self.ttl);
-        Ok((
-            accepted.created,
-            Declared { ttl_ms, heartbeat_ms: millis(self.heartbeat), digest, index },
-        ))
+        let declared = Declared {
+            ttl_ms: millis(self.ttl),
+            heartbeat_ms: millis(self.heartbeat),
+            digest,
+            index: self.view.index(written.number),
+        };
+        Ok((written.created, declared))
     }
 
-    pub(crate) fn heartbeat(
+    pub(crate) async fn heartbeat(
         &self,
         host: &str,
         session: u64,
         digest: &str,
     ) -> Result<HeartbeatReply, Problem> {
-        let (now, mut inner) = self.lock();
-        let resync = inner
-            .catalog
-            .heartbeat(now, host, session, digest)
-            .map_err(|refusal| problem(host, refusal))?;
+        let heard = self.view.heartbeat(&Key::host(host), session, digest);
+        let resync = heard.map_err(|refusal| refused(host, refusal))?;
         Ok(HeartbeatReply { heartbeat_ms: millis(self.heartbeat), resync })
     }
 
-    pub(crate) fn set_state(&self, host: &str, session: u64, state: State) -> Result<(), Problem> {
-        let (now, mut inner) = self.lock();
-        let changed = inner
-            .catalog
-            .set_state(now, host, session, state)
-            .map_err(|refusal| problem(host, refusal))?;
-        inner.wake(&changed);
-        drop(inner);
-        tracing::info!(host, %state, "a host changed its state");
+    pub(crate) async fn set_state(
+        &self,
+        host: &str,
+        session: u64,
+        state: State,
+    ) -> Result<(), Problem> {
+        let write = Write::SetState { session, state };
+        let written = self.write(host, Key::host(host), write).await?;
+        if written.visible {
+            tracing::info!(host, %state, "a host changed its state");
+        }
         Ok(())
     }
 
-    pub(crate) fn withdraw(&self, host: &str, session: u64) -> Result<(), Problem> {
-        let (_, mut inner) = self.lock();
-        let changed =
-            inner.catalog.withdraw(host, session).map_err(|refusal| problem(host, refusal))?;
-        inner.wake(&changed);
-        drop(inner);
-        tracing::info!(host, "a host withdrew");
+    pub(crate) async fn withdraw(&self, host: &str, session: u64) -> Result<(), Problem> {
+        let written = self.write(host, Key::host(host), Write::Withdraw { session }).await?;
+        if written.removed {
+            tracing::info!(host, "a host withdrew");
+        }
         Ok(())
+    }
+
+    async fn write(&self, host: &str, key: Key, write: Write) -> Result<Written, Problem> {
+        self.store.write(key, write).await.map_err(|error| match error {
+            WriteError::Refused(refusal) => refused(host, refusal),
+            WriteError::Busy => Problem::new(
+                Code::Busy,
+                "more changes are asked for at once than the registry can write: ask again after the time in Retry-After",
+            ),
+            WriteError::Unavailable(why) => Problem::new(
+                Code::StoreUnavailable,
+                format!("the registry's store does not take the change ({why}): ask again after the time in Retry-After"),
+            ),
+        })
     }
 
     pub(crate) fn services(&self) -> ServiceList {
-        let (_, inner) = self.lock();
-        ServiceList {
-            index: self.index(inner.catalog.number()),
-            services: inner.catalog.services(),
-        }
+        let (index, hosts) = self.view.hosts(None);
+        ServiceList { index, services: listing::services(&hosts) }
+    }
+
+    /// The hosts of a service, and the index of its list.
+    pub(crate) fn hosts(&self, service: Option<&str>) -> (Index, Vec<Listed>) {
+        self.view.hosts(service)
     }
 
     pub(crate) fn endpoints(
@@ -156,9 +173,23 @@ impl Registry {
         service: &str,
         matches: impl Fn(&EndpointSpec, State) -> bool,
     ) -> EndpointList {
-        let (_, inner) = self.lock();
-        let endpoints: Vec<Endpoint> = inner.catalog.endpoints(service, matches).collect();
-        EndpointList { index: self.index(inner.catalog.service_number(service)), endpoints }
+        let (index, hosts) = self.view.hosts(Some(service));
+        EndpointList { index, endpoints: listing::endpoints(&hosts, service, matches).collect() }
+    }
+
+    /// The body of a service's whole list, made once for each change of it.
+    pub(crate) fn endpoints_body(&self, service: &str) -> Result<(Index, Bytes), Problem> {
+        if let Some(kept) = self.view.body(service) {
+            return Ok(kept);
+        }
+        let list = self.endpoints(service, |_, _| true);
+        let body = serde_json::to_vec(&list).map(Bytes::from).map_err(|error| {
+            Problem::new(Code::Other, format!("the list cannot be written: {error}"))
+        })?;
+        if !list.endpoints.is_empty() && list.endpoints.iter().all(|e| !e.unverified) {
+            self.view.keep_body(service, list.index, body.clone());
+        }
+        Ok((list.index, body))
     }
 
     /// Waits until a list is newer than `index`: of one service, or of all of them.
@@ -173,128 +204,94 @@ impl Registry {
     ) -> Result<bool, Problem> {
         let deadline = tokio::time::Instant::now() + wait;
         let mut stopped = self.stopped.clone();
-        loop {
-            let Some(mut waiting) = self.wait_for_newer(service, index)? else { return Ok(true) };
+        let mut waiting = self.view.wait(service);
+        if index.epoch != self.view.epoch() || index.number > self.view.complete() {
+            return Err(index_gone(index));
+        }
+        while self.view.number(service) <= index.number {
             tokio::select! {
-                _ = waiting.changed() => {}
+                () = waiting.changed() => {}
                 () = tokio::time::sleep_until(deadline) => return Ok(false),
-                _ = stopped.wait_for(|stopped| *stopped) => {
-                    return Err(Problem::new(Code::ShuttingDown, "the registry shuts down: ask again"));
-                }
+                _ = stopped.wait_for(|stopped| *stopped) => return Err(shutting_down()),
             }
         }
+        Ok(true)
     }
 
-    pub(crate) fn register_classic(&self, name: &str, addr: &str) -> Result<(), Problem> {
+    /// Whether it answers from what it knows and takes changes; if not, why.
+    pub(crate) fn readiness(&self) -> Result<(), &'static str> {
+        if *self.stopped.borrow() {
+            return Err("stopping: ask another registry");
+        }
+        if self.store.fails() {
+            return Err("the store does not take changes; lists are answered");
+        }
+        Ok(())
+    }
+
+    /// Completes when the registry shuts down.
+    pub(crate) async fn stopped(&self) {
+        // An error: whoever could stop it is gone, so it stops.
+        let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
+    }
+
+    pub(crate) async fn register_classic(&self, name: &str, addr: &str) -> Result<(), Problem> {
         crate::validate::name("name", name)?;
         crate::validate::address(addr)?;
-        let (now, mut inner) = self.lock();
-        inner.classic.register(now, name, addr).map_err(|refusal| classic_problem(name, refusal))
+        self.write(name, Key::classic(name, addr), Write::Register).await.map(drop)
     }
 
-    pub(crate) fn heartbeat_classic(&self, name: &str, addr: Option<&str>) -> Result<(), Problem> {
-        let (now, mut inner) = self.lock();
-        inner.classic.heartbeat(now, name, addr).map_err(|refusal| classic_problem(name, refusal))
+    pub(crate) async fn heartbeat_classic(
+        &self,
+        name: &str,
+        addr: Option<&str>,
+    ) -> Result<(), Problem> {
+        let addresses = self.view.classic_addresses(name);
+        let address = match (addr, &addresses[..]) {
+            (None, [only]) => only,
+            (None, [_, _, ..]) => {
+                return Err(Problem::new(
+                    Code::Ambiguous,
+                    format!("'{name}' is registered at several addresses: add &addr=HOST:PORT"),
+                ));
+            }
+            (addr, known) => {
+                known.iter().find(|known| Some(&known[..]) == addr).ok_or_else(|| {
+                    Problem::new(
+                        Code::UnknownService,
+                        format!(
+                            "nothing is registered as '{name}', or it fell silent: call /register?name={name}&addr=HOST:PORT"
+                        ),
+                    )
+                })?
+            }
+        };
+        self.view.hear(&Key::classic(name, address));
+        Ok(())
     }
 
     /// All names with one address each; what was registered over `/register` goes first.
     pub(crate) fn classic_services(&self) -> BTreeMap<String, ClassicEntry> {
-        let (now, inner) = self.lock();
-        let wall = SystemTime::now();
-        let entry = |addr: &str, heard: Duration| ClassicEntry {
-            addr: addr.to_owned(),
-            time: wall.checked_sub(now.saturating_sub(heard)).unwrap_or(wall),
-        };
+        let (_, hosts) = self.view.hosts(None);
+        let now = SystemTime::now();
         let mut services = BTreeMap::new();
-        for (service, addr, heard) in inner.catalog.addresses() {
+        for (service, host) in listing::newest(&hosts) {
             let name = heck::ToUpperCamelCase::to_upper_camel_case(service);
-            services.insert(name, entry(addr, heard));
+            let time = host.heard.unwrap_or(now);
+            services.insert(name, ClassicEntry { addr: host.record.address.clone(), time });
         }
-        for (name, addr, heard) in inner.classic.newest() {
-            services.insert(name.to_owned(), entry(addr, heard));
+        for (name, addr, heard) in self.view.classic() {
+            let entry = ClassicEntry { addr: addr.to_string(), time: heard.unwrap_or(now) };
+            services.insert(name.to_string(), entry);
         }
         services
-    }
-
-    fn index(&self, number: u64) -> Index {
-        Index { epoch: self.epoch, number }
-    }
-
-    /// A place among those who wait for a change after `index`; `None` when there is one already.
-    fn wait_for_newer(
-        &self,
-        service: Option<&str>,
-        index: Index,
-    ) -> Result<Option<Waiting<'_>>, Problem> {
-        let (_, mut inner) = self.lock();
-        let newest = inner.catalog.number();
-        if index.epoch != self.epoch || index.number > newest {
-            let message = format!(
-                "the index {index} is not of this registry's life: list again without an index"
-            );
-            return Err(Problem::new(Code::IndexGone, message));
-        }
-        let number = service.map_or(newest, |service| inner.catalog.service_number(service));
-        if number > index.number {
-            return Ok(None);
-        }
-        let key = service.map(str::to_owned);
-        let sender = inner.waiting.entry(key.clone()).or_insert_with(|| watch::channel(()).0);
-        let changed = Some(sender.subscribe());
-        Ok(Some(Waiting { registry: self, key, changed }))
-    }
-
-    fn lock(&self) -> (Duration, MutexGuard<'_, Inner>) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = inner.clock.read(Instant::now());
-        (now, inner)
-    }
-}
-
-/// A place among those who wait for a list; given up when it is dropped, by whatever way.
-struct Waiting<'r> {
-    registry: &'r Registry,
-    key: Option<String>,
-    /// Taken only at the end, under the lock.
-    changed: Option<watch::Receiver<()>>,
-}
-
-impl Waiting<'_> {
-    async fn changed(&mut self) {
-        if let Some(changed) = &mut self.changed {
-            // The sender goes only when nobody waits, and this one does.
-            let _ = changed.changed().await;
-        }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let (_, mut inner) = self.registry.lock();
-        drop(self.changed.take());
-        if inner.waiting.get(&self.key).is_some_and(|sender| sender.receiver_count() == 0) {
-            inner.waiting.remove(&self.key);
-        }
-    }
-}
-
-impl Inner {
-    fn wake(&self, changed: &Changed) {
-        if changed.is_empty() {
-            return;
-        }
-        for key in changed.iter().map(|name| Some(name.clone())).chain([None]) {
-            if let Some(waiting) = self.waiting.get(&key) {
-                waiting.send_replace(());
-            }
-        }
     }
 }
 
 /// What identifies a declaration's content; the session is beside it.
 fn digest(declaration: &Declaration) -> String {
-    let content = (&declaration.address, &declaration.endpoints);
-    // Strings only: there is nothing in it that JSON could refuse.
+    let content = (&declaration.address, &declaration.endpoints, &declaration.metadata);
+    // Strings and maps by strings: there is nothing in it that JSON could refuse.
     let json = serde_json::to_vec(&content).unwrap_or_default();
     blake3::hash(&json).to_hex()[..32].to_owned()
 }
@@ -303,7 +300,17 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn problem(host: &str, refusal: Refusal) -> Problem {
+fn index_gone(index: Index) -> Problem {
+    let message =
+        format!("the index {index} is not of this registry's life: list again without an index");
+    Problem::new(Code::IndexGone, message)
+}
+
+pub(crate) fn shutting_down() -> Problem {
+    Problem::new(Code::ShuttingDown, "the registry shuts down: ask again, or another one")
+}
+
+fn refused(host: &str, refusal: Refusal) -> Problem {
     match refusal {
         Refusal::Unknown => Problem::new(
             Code::UnknownHost,
@@ -322,23 +329,5 @@ fn problem(host: &str, refusal: Refusal) -> Problem {
                 ),
             )
         },
-    }
-}
-
-fn classic_problem(name: &str, refusal: classic::Refusal) -> Problem {
-    match refusal {
-        classic::Refusal::Unknown => Problem::new(
-            Code::UnknownService,
-            format!(
-                "nothing is registered as '{name}', or it fell silent: call /register?name={name}&addr=HOST:PORT"
-            ),
-        ),
-        classic::Refusal::Ambiguous => Problem::new(
-            Code::Ambiguous,
-            format!("'{name}' is registered at several addresses: add &addr=HOST:PORT"),
-        ),
-        classic::Refusal::Full => {
-            Problem::new(Code::Full, "the registry holds as many classic registrations as it can")
-        }
     }
 }

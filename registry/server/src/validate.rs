@@ -1,9 +1,10 @@
 //! What the registry takes for a name or an address.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use heck::ToKebabCase;
-use wharf_registry_api::{Code, Declaration, Problem, limits};
+use wharf_registry_api::{Code, Declaration, Metadata, Problem, limits};
 
 /// `Arith` and `arith` are one service: names are compared in kebab-case.
 #[must_use]
@@ -64,9 +65,52 @@ pub(crate) fn address(address: &str) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Checks a session's number.
+pub(crate) fn session(session: u64) -> Result<(), Problem> {
+    if session > limits::SESSION {
+        let message = format!("the session {session} is too large, at most {}", limits::SESSION);
+        return Err(Problem::new(Code::Invalid, message));
+    }
+    Ok(())
+}
+
+/// Checks a fingerprint's form.
+pub(crate) fn fingerprint(fingerprint: &str) -> Result<(), Problem> {
+    if fingerprint.len() != 32 || !fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(Problem::new(Code::Invalid, "a fingerprint is 32 hexadecimal digits"));
+    }
+    Ok(())
+}
+
+/// Checks names and values that say more about something.
+fn metadata(metadata: &Metadata) -> Result<(), Problem> {
+    let invalid = |message: String| Err(Problem::new(Code::Invalid, message));
+    if metadata.len() > limits::METADATA {
+        return invalid(format!("{} metadata, at most {}", metadata.len(), limits::METADATA));
+    }
+    for (name, value) in metadata {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || name.len() > limits::METADATA_NAME || !name.chars().all(plain) {
+            return invalid(format!(
+                "the name of a metadatum, {name:?}, has to be letters, digits, '-', '_' and '.', at most {} bytes",
+                limits::METADATA_NAME
+            ));
+        }
+        if value.len() > limits::METADATA_VALUE || value.chars().any(char::is_control) {
+            return invalid(format!(
+                "the metadatum '{name}' has to be one line of at most {} bytes",
+                limits::METADATA_VALUE
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Checks a whole declaration.
 pub(crate) fn declaration(declaration: &Declaration) -> Result<(), Problem> {
+    session(declaration.session)?;
     address(&declaration.address)?;
+    metadata(&declaration.metadata)?;
     if declaration.endpoints.len() > limits::ENDPOINTS {
         let message = format!(
             "{} endpoints, at most {} are allowed for a host",
@@ -97,9 +141,27 @@ pub(crate) fn declaration(declaration: &Declaration) -> Result<(), Problem> {
             );
             return Err(Problem::new(Code::Invalid, message));
         }
-        let hex = endpoint.fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if endpoint.fingerprint.len() != 32 || !hex {
-            let message = "a fingerprint is 32 hexadecimal digits";
+        fingerprint(&endpoint.fingerprint)?;
+        metadata(&endpoint.metadata)?;
+        if endpoint.tags.len() > limits::TAGS {
+            let message = format!("{} tags, at most {}", endpoint.tags.len(), limits::TAGS);
+            return Err(Problem::new(Code::Invalid, message));
+        }
+        for tag in &endpoint.tags {
+            if tag.is_empty() || tag.len() > limits::TAG || tag.chars().any(char::is_control) {
+                let message =
+                    format!("a tag is one line of 1 to {} bytes, and not {tag:?}", limits::TAG);
+                return Err(Problem::new(Code::Invalid, message));
+            }
+        }
+    }
+    let mut known = HashSet::new();
+    for endpoint in &declaration.endpoints {
+        if !known.insert(crate::listing::identity(endpoint)) {
+            let message = format!(
+                "the service '{}' is declared twice in one version; a host has each once",
+                endpoint.service
+            );
             return Err(Problem::new(Code::Invalid, message));
         }
     }

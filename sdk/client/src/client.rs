@@ -101,13 +101,19 @@ impl ClientBuilder {
         ClientBuilder { token: token.into(), ..self }
     }
 
-    /// A client that asks the registry at this address.
+    /// A client that asks the registry at this address, or the processes of one cluster at these,
+    /// with commas between them.
     ///
     /// # Errors
     /// When that is no address. The registry itself need not be there yet.
     pub fn registry(self, address: &str) -> Result<Client, RegistryError> {
-        let discovery = Discovery::new(RegistryClient::new(address)?);
-        Ok(self.build(Target::Registry(discovery)))
+        Ok(self.registry_client(RegistryClient::new(address)?))
+    }
+
+    /// A client that asks a registry in a way of its own: with a token, over TLS with certificates.
+    #[must_use]
+    pub fn registry_client(self, registry: RegistryClient) -> Client {
+        self.build(Target::Registry(Discovery::new(registry)))
     }
 
     /// A client that calls one host at `host:port`, without a registry.

@@ -254,10 +254,13 @@ mod tests {
                 fingerprint: String::new(),
                 condition: Condition::Serving,
                 reason: None,
+                tags: Vec::new(),
+                metadata: Default::default(),
             },
             host: String::new(),
             address: address.into(),
             state,
+            unverified: false,
         })
     }
 

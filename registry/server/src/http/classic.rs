@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use wharf_registry_api::{Code, Problem};
 
 use super::Refused;
+use super::authorize::Caller;
 use crate::registry::Registry;
 
 #[derive(Deserialize)]
@@ -21,11 +22,13 @@ pub(super) struct Registration {
 
 pub(super) async fn register(
     State(registry): State<Arc<Registry>>,
+    Extension(caller): Extension<Caller>,
     registration: Result<Query<Registration>, QueryRejection>,
 ) -> Result<String, Refused> {
     let Query(Registration { name, addr }) = registration
         .map_err(|rejection| usage(&rejection, "/register?name=NAME&addr=HOST:PORT"))?;
-    registry.register_classic(&name, &addr)?;
+    caller.may_write(&name)?;
+    registry.register_classic(&name, &addr).await?;
     Ok(format!("registered {name} at {addr}\n"))
 }
 
@@ -38,11 +41,13 @@ pub(super) struct Beat {
 
 pub(super) async fn heartbeat(
     State(registry): State<Arc<Registry>>,
+    Extension(caller): Extension<Caller>,
     beat: Result<Query<Beat>, QueryRejection>,
 ) -> Result<String, Refused> {
     let Query(Beat { name, addr }) =
         beat.map_err(|rejection| usage(&rejection, "/heartbeat?name=NAME"))?;
-    registry.heartbeat_classic(&name, addr.as_deref())?;
+    caller.may_write(&name)?;
+    registry.heartbeat_classic(&name, addr.as_deref()).await?;
     Ok(format!("heard {name}\n"))
 }
 

@@ -1,26 +1,50 @@
 //! A web page must not be able to change a registry that its visitor can reach.
 
-use axum::extract::Request;
-use axum::http::{HeaderMap, Method, header};
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use wharf_registry_api::{Code, Problem};
 
-use super::Refused;
+use super::authorize::reads;
+use super::{Refused, Source};
 
-/// Refuses changes that a browser sends on behalf of another origin.
+/// Refuses what a browser sends on behalf of another origin.
 ///
 /// Browsers say so themselves, in `Sec-Fetch-Site`, `Origin` or `Referer`; programs send none of
-/// them. The classic calls are changes even as a GET. (A page may keep all three back for a plain
-/// GET to an address that is not loopback; who may write at all is for tokens to say.)
-pub(super) async fn refuse(request: Request, next: Next) -> Response {
-    let reads = request.method() == Method::GET
-        && !matches!(request.uri().path(), "/register" | "/heartbeat");
-    if !reads && from_elsewhere(request.headers()) {
-        let detail = "a web page of another origin may not change the registry";
-        return Refused(Problem::new(Code::CrossSite, detail)).into_response();
+/// them. The classic calls are changes even as a GET. A page whose name was made to stand for this
+/// machine (DNS rebinding) looks like one of our own, but for the name in `Host`: where everybody
+/// who reaches the registry may do everything, that has to be one of loopback. Elsewhere a page may
+/// keep all of that back for a plain GET, and it takes a token to tell.
+pub(super) async fn refuse(State(source): State<Source>, request: Request, next: Next) -> Response {
+    let refused = |detail: &str| Refused(Problem::new(Code::CrossSite, detail)).into_response();
+    if source.trusts_this_machine && !is_loopback(host(request.headers())) {
+        return refused(
+            "this registry listens on loopback without tokens, and answers only to 127.0.0.1, [::1] and localhost as its name",
+        );
+    }
+    if !reads(&request) && from_elsewhere(request.headers()) {
+        return refused("a web page of another origin may not change the registry");
     }
     next.run(request).await
+}
+
+fn host(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::HOST).and_then(|host| host.to_str().ok())
+}
+
+/// Whether a `Host` header names this machine. Browsers never leave it out.
+fn is_loopback(host: Option<&str>) -> bool {
+    let Some(host) = host else { return true };
+    if let Some(rest) = host.strip_prefix('[') {
+        let ip = rest.split_once(']').and_then(|(ip, _)| ip.parse::<IpAddr>().ok());
+        return ip.is_some_and(|ip| ip.is_loopback());
+    }
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    let ip = name.parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 fn from_elsewhere(headers: &HeaderMap) -> bool {
@@ -28,10 +52,27 @@ fn from_elsewhere(headers: &HeaderMap) -> bool {
     if site.is_some_and(|site| site != b"same-origin" && site != b"none") {
         return true;
     }
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host(headers);
     [header::ORIGIN, header::REFERER].iter().filter_map(|name| headers.get(name)).any(|from| {
         let from = from.to_str().ok().and_then(|from| from.split_once("://"));
         let from = from.map(|(_, rest)| rest.split('/').next().unwrap_or_default());
         from.is_none() || from != host
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_loopback() {
+        for name in ["localhost", "LocalHost:8500", "127.0.0.1:1", "127.9.9.9", "[::1]:8500"] {
+            assert!(is_loopback(Some(name)), "{name}");
+        }
+        for name in
+            ["evil.example", "localhost.evil.example:8500", "10.0.0.1", "[::2]:1", "[::1", ""]
+        {
+            assert!(!is_loopback(Some(name)), "{name}");
+        }
+    }
 }

@@ -1,36 +1,68 @@
 //! HTTP: paths, parameters and bodies, translated to the registry's terms and back.
 
+mod authorize;
 mod classic;
 mod cross_site;
+mod measure;
+mod operate;
+mod parameters;
 mod v1;
+mod watch;
 
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post, put};
-use axum::{Json, Router};
-use wharf_registry_api::{Code, PROBLEM_JSON, Problem, limits};
+use axum::{Json, Router, middleware};
+use wharf_registry_api::{Code, OPENAPI, PROBLEM_JSON, Problem, limits};
 
+use crate::access::TokenFile;
+use crate::metrics::Metrics;
 use crate::registry::Registry;
 
+pub(crate) use watch::frame;
+
+/// What requests are answered from.
+#[derive(Clone)]
+pub(crate) struct Source {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) tokens: Option<TokenFile>,
+    /// The registry listens on loopback only, and whoever reaches it may do anything.
+    pub(crate) trusts_this_machine: bool,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl FromRef<Source> for Arc<Registry> {
+    fn from_ref(source: &Source) -> Self {
+        source.registry.clone()
+    }
+}
+
 /// All paths of the registry.
-pub(crate) fn routes(registry: Arc<Registry>) -> Router {
+pub(crate) fn routes(source: Source) -> Router {
     Router::new()
         .route("/v1/hosts/{host}", put(v1::declare).delete(v1::withdraw))
         .route("/v1/hosts/{host}/heartbeat", post(v1::heartbeat))
         .route("/v1/hosts/{host}/state", put(v1::set_state))
         .route("/v1/services", get(v1::services))
         .route("/v1/services/{name}/endpoints", get(v1::endpoints))
+        .route("/v1/watch", get(watch::watch))
         .route("/register", get(classic::register).post(classic::register))
         .route("/heartbeat", get(classic::heartbeat).post(classic::heartbeat))
         .route("/services", get(classic::services))
+        .route("/metrics", get(operate::metrics))
+        .layer(middleware::from_fn_with_state(source.clone(), authorize::authorize))
+        .route("/v1/openapi.json", get(openapi))
+        .route("/healthz", get(operate::healthz))
+        .route("/readyz", get(operate::readyz))
+        .layer(middleware::from_fn_with_state(source.clone(), cross_site::refuse))
+        .layer(middleware::from_fn_with_state(source.clone(), measure::measure))
+        .layer(DefaultBodyLimit::max(limits::BODY))
         .fallback(any(unknown_path))
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(axum::middleware::from_fn(cross_site::refuse))
-        .layer(DefaultBodyLimit::max(limits::BODY))
-        .with_state(registry)
+        .with_state(source)
 }
 
 /// A problem as a response.
@@ -46,19 +78,28 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let Refused(problem) = self;
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
-        let later = matches!(problem.code, Code::Full | Code::ShuttingDown);
+        let code = problem.code;
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if later {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            // Those who were sent away together are not to come back together.
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=3)));
+        }
+        if code == Code::Unauthenticated {
+            let realm = HeaderValue::from_static("Bearer realm=\"wharf registry\"");
+            headers.insert(header::WWW_AUTHENTICATE, realm);
         }
         response
     }
 }
 
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
 async fn unknown_path() -> Refused {
-    let detail = "this is a Wharf registry: try GET /v1/services, GET /v1/services/NAME/endpoints or GET /services";
+    let detail = "this is a Wharf registry: try GET /v1/services, GET /v1/services/NAME/endpoints or GET /services; all paths are in GET /v1/openapi.json";
     Problem::new(Code::UnknownPath, detail).into()
 }
 

@@ -1,61 +1,62 @@
-//! The `/v1` API.
+//! The `/v1` API, but for its watch.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use wharf_registry_api::{
-    Code, Declaration, Heartbeat, HeartbeatReply, Index, Problem, State as HostState, StateChange,
-    limits,
+    Declaration, EndpointSpec, Heartbeat, HeartbeatReply, Index, Problem, State as HostState,
+    StateChange, limits,
 };
 
 use super::Refused;
+use super::authorize::Caller;
+use super::parameters::{Body, Name, Parameters, invalid, path, query, wait};
 use crate::registry::Registry;
-
-type Body = Result<Bytes, BytesRejection>;
-type HostName = Result<Path<String>, PathRejection>;
-type Parameters<T> = Result<Query<T>, QueryRejection>;
-
-/// How long a list waits for a change when its caller names no time.
-const DEFAULT_WAIT: Duration = Duration::from_secs(300);
 
 pub(super) async fn declare(
     State(registry): State<Arc<Registry>>,
-    host: HostName,
-    body: Body,
+    Extension(caller): Extension<Caller>,
+    host: Name,
+    Body(declaration): Body<Declaration>,
 ) -> Result<Response, Refused> {
-    let (created, declared) = registry.declare(&path(host)?, json::<Declaration>(body)?)?;
+    let host = path(host)?;
+    caller.may_write(&host)?;
+    let (created, declared) = registry.declare(&host, declaration).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(declared)).into_response())
 }
 
 pub(super) async fn heartbeat(
     State(registry): State<Arc<Registry>>,
-    host: HostName,
-    body: Body,
+    Extension(caller): Extension<Caller>,
+    host: Name,
+    Body(heartbeat): Body<Heartbeat>,
 ) -> Result<Json<HeartbeatReply>, Refused> {
-    let heartbeat: Heartbeat = json(body)?;
-    Ok(Json(registry.heartbeat(&path(host)?, heartbeat.session, &heartbeat.digest)?))
+    let host = path(host)?;
+    caller.may_write(&host)?;
+    session(heartbeat.session)?;
+    Ok(Json(registry.heartbeat(&host, heartbeat.session, &heartbeat.digest).await?))
 }
 
 pub(super) async fn set_state(
     State(registry): State<Arc<Registry>>,
-    host: HostName,
-    body: Body,
+    Extension(caller): Extension<Caller>,
+    host: Name,
+    Body(change): Body<StateChange>,
 ) -> Result<Json<StateChange>, Refused> {
-    let change: StateChange = json(body)?;
+    let host = path(host)?;
+    caller.may_write(&host)?;
+    session(change.session)?;
     if !matches!(change.state, HostState::Serving | HostState::Draining) {
         let message = format!("a host is serving or draining, and not {}", change.state);
         return Err(invalid(message).into());
     }
-    registry.set_state(&path(host)?, change.session, change.state)?;
+    registry.set_state(&host, change.session, change.state).await?;
     Ok(Json(change))
 }
 
@@ -67,11 +68,20 @@ pub(super) struct WithdrawParameters {
 
 pub(super) async fn withdraw(
     State(registry): State<Arc<Registry>>,
-    host: HostName,
+    Extension(caller): Extension<Caller>,
+    host: Name,
     parameters: Parameters<WithdrawParameters>,
 ) -> Result<StatusCode, Refused> {
-    registry.withdraw(&path(host)?, query(parameters)?.session)?;
+    let host = path(host)?;
+    caller.may_write(&host)?;
+    let parameters = query(parameters)?;
+    session(parameters.session)?;
+    registry.withdraw(&host, parameters.session).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn session(session: u64) -> Result<(), Problem> {
+    crate::validate::session(session)
 }
 
 #[derive(Deserialize)]
@@ -99,63 +109,109 @@ pub(super) async fn services(
 #[serde(deny_unknown_fields)]
 pub(super) struct EndpointsParameters {
     version: Option<String>,
+    fingerprint: Option<String>,
+    state: Option<String>,
     passing: Option<String>,
+    tag: Option<String>,
     index: Option<String>,
     wait: Option<String>,
 }
 
+/// Which endpoints are asked for.
+struct Filter {
+    version: Option<semver::VersionReq>,
+    fingerprint: Option<String>,
+    state: Option<HostState>,
+    tag: Option<String>,
+}
+
+impl Filter {
+    fn new(parameters: &EndpointsParameters) -> Result<Self, Problem> {
+        let passing = match parameters.passing.as_deref() {
+            None | Some("0" | "false") => false,
+            Some("" | "1" | "true") => true,
+            Some(other) => {
+                return Err(invalid(format!("passing={other}: write passing=1 or leave it out")));
+            }
+        };
+        let version = parameters.version.as_deref().map(|text| {
+            if text.len() > limits::NAME {
+                return Err(invalid("version: it is too long for a requirement"));
+            }
+            semver::VersionReq::parse(text).map_err(|error| {
+                invalid(format!("version={text}: {error}; write a requirement like ^0.1 or =0.1.0"))
+            })
+        });
+        let state = match parameters.state.as_deref() {
+            None => passing.then_some(HostState::Serving),
+            Some(_) if passing => {
+                return Err(invalid("passing=1 means state=serving: leave one of them out"));
+            }
+            Some(text) => Some(HostState::parse(text).ok_or_else(|| {
+                invalid(format!("state={text}: write serving, draining, compiling or refused"))
+            })?),
+        };
+        if let Some(fingerprint) = &parameters.fingerprint {
+            crate::validate::fingerprint(fingerprint)?;
+        }
+        Ok(Filter {
+            version: version.transpose()?,
+            fingerprint: parameters.fingerprint.as_deref().map(str::to_ascii_lowercase),
+            state,
+            tag: parameters.tag.clone(),
+        })
+    }
+
+    fn is_none(&self) -> bool {
+        let Filter { version, fingerprint, state, tag } = self;
+        version.is_none() && fingerprint.is_none() && state.is_none() && tag.is_none()
+    }
+
+    fn matches(&self, spec: &EndpointSpec, state: HostState) -> bool {
+        let Filter { version, fingerprint, state: wanted, tag } = self;
+        let of_version = version.as_ref().is_none_or(|wanted| {
+            let found = spec.version.as_deref().and_then(|v| semver::Version::parse(v).ok());
+            found.is_some_and(|found| wanted.matches(&found))
+        });
+        of_version
+            && wanted.is_none_or(|wanted| state == wanted)
+            && fingerprint.as_ref().is_none_or(|f| spec.fingerprint.eq_ignore_ascii_case(f))
+            && tag.as_ref().is_none_or(|tag| spec.tags.contains(tag))
+    }
+}
+
 pub(super) async fn endpoints(
     State(registry): State<Arc<Registry>>,
-    service: HostName,
+    service: Name,
     parameters: Parameters<EndpointsParameters>,
 ) -> Result<Response, Refused> {
     let service = crate::kebab(&path(service)?);
     crate::validate::name("service's name", &service)?;
     let parameters = query(parameters)?;
-    let passing = match parameters.passing.as_deref() {
-        None | Some("0" | "false") => false,
-        Some("" | "1" | "true") => true,
-        Some(other) => {
-            return Err(invalid(format!("passing={other}: write passing=1 or leave it out")).into());
-        }
-    };
-    let version = parameters.version.as_deref().map(|text| {
-        semver::VersionReq::parse(text).map_err(|error| {
-            invalid(format!("version={text}: {error}; write a requirement like ^0.1 or =0.1.0"))
-        })
-    });
-    let version = version.transpose()?;
+    let filter = Filter::new(&parameters)?;
     if let Some((index, wait)) = wait(parameters.index.as_deref(), parameters.wait.as_deref())?
         && !registry.newer_than(Some(&service), index, wait).await?
     {
         return Ok(not_modified(index));
     }
-    let list = registry.endpoints(&service, |spec, state| {
-        let of_version = version.as_ref().is_none_or(|wanted| {
-            let found = spec.version.as_deref().and_then(|v| semver::Version::parse(v).ok());
-            found.is_some_and(|found| wanted.matches(&found))
-        });
-        of_version && (!passing || state == HostState::Serving)
-    });
+    if filter.is_none() {
+        let (index, body) = registry.endpoints_body(&service)?;
+        return Ok((etag(index), JsonBytes(body)).into_response());
+    }
+    let list = registry.endpoints(&service, |spec, state| filter.matches(spec, state));
     Ok((etag(list.index), Json(list)).into_response())
 }
 
-/// `index` and `wait`, as a blocking query has them.
-fn wait(index: Option<&str>, wait: Option<&str>) -> Result<Option<(Index, Duration)>, Problem> {
-    let Some(index) = index else {
-        return match wait {
-            None => Ok(None),
-            Some(_) => Err(invalid("wait needs the index of an earlier answer beside it")),
-        };
-    };
-    let index = index.parse().map_err(|error| invalid(format!("index={index}: {error}")))?;
-    let wait = match wait {
-        None => DEFAULT_WAIT,
-        Some(text) => humantime::parse_duration(text).map_err(|error| {
-            invalid(format!("wait={text}: {error}; write it like 30s or 1500ms"))
-        })?,
-    };
-    Ok(Some((index, wait.min(limits::WAIT))))
+/// JSON that was written before.
+struct JsonBytes(Bytes);
+
+impl IntoResponse for JsonBytes {
+    fn into_response(self) -> Response {
+        let mut response = self.0.into_response();
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    }
 }
 
 fn not_modified(index: Index) -> Response {
@@ -165,27 +221,4 @@ fn not_modified(index: Index) -> Response {
 fn etag(index: Index) -> HeaderMap {
     let value = HeaderValue::from_str(&format!("\"{index}\""));
     value.map(|value| HeaderMap::from_iter([(header::ETAG, value)])).unwrap_or_default()
-}
-
-fn invalid(detail: impl Into<String>) -> Problem {
-    Problem::new(Code::Invalid, detail)
-}
-
-fn path(path: HostName) -> Result<String, Problem> {
-    path.map(|Path(name)| name).map_err(|rejection| invalid(rejection.body_text()))
-}
-
-fn query<T>(query: Parameters<T>) -> Result<T, Problem> {
-    query.map(|Query(parameters)| parameters).map_err(|rejection| invalid(rejection.body_text()))
-}
-
-fn json<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(Code::TooLarge, format!("a body may have at most {} bytes", limits::BODY))
-        }
-        _ => invalid(rejection.body_text()),
-    })?;
-    serde_json::from_slice(&body)
-        .map_err(|error| invalid(format!("the body is not what this path takes: {error}")))
 }

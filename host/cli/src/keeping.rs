@@ -1,0 +1,82 @@
+//! What the flags say of a registry: its store, its tokens, its TLS.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tokio::signal::unix::{SignalKind, signal};
+use wharf_registry::{Config, Store, Tls, TlsFiles, TokenFile};
+
+use crate::args::Keeping;
+
+/// A registry's config, for an address to listen on; everything is read before anything is bound.
+///
+/// `default` is the store unless the flags name one.
+pub(crate) fn config(
+    keeping: &Keeping,
+    listen: SocketAddr,
+    default: Store,
+) -> anyhow::Result<Config> {
+    let tokens = keeping.tokens.as_deref().map(TokenFile::load).transpose()?;
+    let files = keeping.tls_certificate.clone().zip(keeping.tls_key.clone());
+    let tls = files.map(|(certificate, key)| {
+        let client_authorities = keeping.tls_client_authorities.clone();
+        Tls::load(TlsFiles { certificate, key, client_authorities })
+    });
+    let tls = tls.transpose()?;
+    let guarded = tokens.is_some() || tls.as_ref().is_some_and(Tls::knows_its_clients);
+    if !listen.ip().is_loopback() && !guarded && !keeping.anyone_may_write {
+        anyhow::bail!(
+            "whoever reaches {listen} could register anything: give the registry --tokens or --tls-client-authorities, listen on loopback, or say --anyone-may-write"
+        );
+    }
+    let store = match keeping.store.as_deref() {
+        None => default,
+        Some("memory") => Store::Memory,
+        Some(path) => Store::File(PathBuf::from(path)),
+    };
+    Ok(Config { store, tokens, tls, ..Config::with_ttl(keeping.ttl) })
+}
+
+/// Where records are kept unless a flag says: where users' state is (XDG Base Directory
+/// Specification), in a file for each port.
+pub(crate) fn default_file(listen: SocketAddr) -> anyhow::Result<Store> {
+    let absolute =
+        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+    let Some(base) = base else {
+        anyhow::bail!(
+            "there is no home directory to keep the registry's records in: say --store FILE, or --store memory"
+        );
+    };
+    Ok(Store::File(base.join("wharf").join(format!("registry-{}.redb", listen.port()))))
+}
+
+/// Reads tokens and certificates again at each SIGHUP, for as long as the process lives.
+///
+/// # Errors
+/// When the system does not let us hear of signals.
+pub(crate) fn reload_at_hangup(config: &Config) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (tokens, tls) = (config.tokens.clone(), config.tls.clone());
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            if let Some(Err(error)) = tokens.as_ref().map(TokenFile::reload) {
+                tracing::error!(error = %chain(&error), "the tokens stay as they were");
+                continue;
+            }
+            if let Some(Err(error)) = tls.as_ref().map(Tls::reload) {
+                tracing::error!(error = %chain(&error), "the certificates stay as they were");
+                continue;
+            }
+            tracing::info!("tokens and certificates were read again");
+        }
+    });
+    Ok(())
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,296 @@
+//! Who may do what: tokens out of a file, their scopes, and how often each may ask.
+
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use governor::clock::Clock;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use serde::Deserialize;
+use wharf_registry_api::limits;
+
+/// The largest file of tokens that is read, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// Tokens that one file may hold: each request is compared with all of them.
+const MAX_TOKENS: usize = 1_000;
+
+/// The shortest secret, in bytes: what is shorter can be guessed.
+const MIN_SECRET: usize = 16;
+
+/// A file of tokens as it was read last; clones share it.
+#[derive(Clone, Debug)]
+pub struct TokenFile {
+    path: Arc<PathBuf>,
+    tokens: Arc<ArcSwap<Tokens>>,
+}
+
+/// Why a file of tokens is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenFileError {
+    /// It cannot be read.
+    #[error("the tokens {path} cannot be read")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It does not say what it should.
+    #[error("the tokens {path} cannot be used: {what}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        what: String,
+    },
+}
+
+impl TokenFile {
+    /// Reads a file of tokens.
+    ///
+    /// # Errors
+    /// When it cannot be read, or says something that cannot be meant.
+    pub fn load(path: &Path) -> Result<Self, TokenFileError> {
+        let tokens = Arc::new(ArcSwap::from_pointee(read(path)?));
+        Ok(TokenFile { path: Arc::new(path.to_owned()), tokens })
+    }
+
+    /// Reads it again, for requests that come from now on.
+    ///
+    /// # Errors
+    /// As [`TokenFile::load`]; then what was there before stays.
+    pub fn reload(&self) -> Result<(), TokenFileError> {
+        self.tokens.store(Arc::new(read(&self.path)?));
+        Ok(())
+    }
+
+    pub(crate) fn current(&self) -> Arc<Tokens> {
+        self.tokens.load_full()
+    }
+}
+
+/// The tokens that are known.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    anonymous_reads: bool,
+    tokens: Vec<Arc<Token>>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct Token {
+    pub(crate) name: String,
+    secret: blake3::Hash,
+    read: bool,
+    write: bool,
+    admin: bool,
+    hosts: Vec<String>,
+    rate: Option<DefaultDirectRateLimiter>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileContent {
+    #[serde(default)]
+    anonymous: Anonymous,
+    #[serde(default)]
+    token: Vec<TokenContent>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Anonymous {
+    #[default]
+    None,
+    Read,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenContent {
+    name: String,
+    secret: String,
+    scopes: Vec<Scope>,
+    #[serde(default)]
+    hosts: Vec<String>,
+    rate: Option<NonZeroU32>,
+    burst: Option<NonZeroU32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Scope {
+    Read,
+    Write,
+    Admin,
+}
+
+impl Tokens {
+    /// Whether lists are for everybody.
+    pub(crate) fn anonymous_reads(&self) -> bool {
+        self.anonymous_reads
+    }
+
+    /// The token of this secret. Takes the same time whichever it is, and whether it is one at all:
+    /// hashes are compared, in constant time, and all of them.
+    pub(crate) fn find(&self, secret: &[u8]) -> Option<&Arc<Token>> {
+        let secret = blake3::hash(secret);
+        self.tokens.iter().fold(
+            None,
+            |found, token| {
+                if token.secret == secret { Some(token) } else { found }
+            },
+        )
+    }
+}
+
+impl Token {
+    pub(crate) fn may_read(&self) -> bool {
+        self.read || self.admin
+    }
+
+    pub(crate) fn may_write(&self, host: &str) -> bool {
+        let own = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => host.starts_with(prefix),
+            None => host == pattern,
+        };
+        self.admin || (self.write && self.hosts.iter().any(own))
+    }
+
+    /// Counts a request; for how long the token has to wait when it asks too often.
+    pub(crate) fn admit(&self) -> Result<(), Duration> {
+        let Some(rate) = &self.rate else { return Ok(()) };
+        rate.check()
+            .map_err(|until| until.wait_time_from(governor::clock::DefaultClock::default().now()))
+    }
+}
+
+fn read(path: &Path) -> Result<Tokens, TokenFileError> {
+    let unreadable = |source| TokenFileError::Unreadable { path: path.to_owned(), source };
+    let invalid = |what: String| TokenFileError::Invalid { path: path.to_owned(), what };
+    let length = std::fs::metadata(path).map_err(unreadable)?.len();
+    if length > MAX_FILE {
+        return Err(invalid(format!("it has {length} bytes, at most {MAX_FILE} are read")));
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    parse(&text).map_err(invalid)
+}
+
+fn parse(text: &str) -> Result<Tokens, String> {
+    let content: FileContent = toml::from_str(text).map_err(|error| {
+        // Its Display shows the line at fault, which may have a secret in it.
+        let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
+        match line {
+            Some(line) => format!("line {line}: {}", error.message()),
+            None => error.message().to_owned(),
+        }
+    })?;
+    if content.token.len() > MAX_TOKENS {
+        return Err(format!("{} tokens, at most {MAX_TOKENS} are taken", content.token.len()));
+    }
+    let tokens = content.token.into_iter().map(token).collect::<Result<Vec<_>, _>>()?;
+    for (position, token) in tokens.iter().enumerate() {
+        let before = &tokens[..position];
+        if before.iter().any(|other| other.name == token.name) {
+            return Err(format!("two tokens have the name '{}'", token.name));
+        }
+        if let Some(other) = before.iter().find(|other| other.secret == token.secret) {
+            return Err(format!("'{}' and '{}' have the same secret", other.name, token.name));
+        }
+    }
+    let anonymous_reads = matches!(content.anonymous, Anonymous::Read);
+    Ok(Tokens { anonymous_reads, tokens: tokens.into_iter().map(Arc::new).collect() })
+}
+
+fn token(content: TokenContent) -> Result<Token, String> {
+    let TokenContent { name, secret, scopes, hosts, rate, burst } = content;
+    let bad = |what: &str| Err(format!("the token '{name}' {what}"));
+    if name.is_empty() || name.len() > limits::NAME || name.contains(char::is_control) {
+        return Err("a token has no name, or one that cannot be shown".to_owned());
+    }
+    if secret.len() < MIN_SECRET || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return bad(
+            "needs a secret of at least 16 printable ASCII characters without spaces: take the output of 'openssl rand -hex 32'",
+        );
+    }
+    if scopes.is_empty() {
+        return bad("may do nothing: scopes are \"read\", \"write\" and \"admin\"");
+    }
+    let write = scopes.contains(&Scope::Write);
+    if write && hosts.is_empty() {
+        return bad(
+            "has the scope \"write\" and no hosts: say which names it may write, as in hosts = [\"edge-*\"], or give it the scope \"admin\"",
+        );
+    }
+    if !write && !hosts.is_empty() {
+        return bad("has hosts, and not the scope \"write\" that they belong to");
+    }
+    if burst.is_some() && rate.is_none() {
+        return bad("has a burst, and no rate that it belongs to");
+    }
+    let rate = rate.map(|rate| {
+        RateLimiter::direct(Quota::per_second(rate).allow_burst(burst.unwrap_or(rate)))
+    });
+    let secret = blake3::hash(secret.as_bytes());
+    let [read, admin] = [Scope::Read, Scope::Admin].map(|scope| scopes.contains(&scope));
+    Ok(Token { name, secret, read, write, admin, hosts, rate })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "0123456789abcdef";
+
+    fn with(rest: &str) -> String {
+        format!("[[token]]\nname = 'a'\nsecret = '{SECRET}'\n{rest}")
+    }
+
+    #[test]
+    fn scopes_say_who_may_do_what() {
+        let tokens = parse(&with("scopes = ['write']\nhosts = ['edge-*', 'db']")).unwrap();
+        assert!(!tokens.anonymous_reads());
+        assert!(tokens.find(b"0123456789abcdeF").is_none());
+        let token = tokens.find(SECRET.as_bytes()).unwrap();
+        assert!(token.may_write("edge-7") && token.may_write("db"));
+        assert!(!token.may_write("db-2") && !token.may_write("Edge-7") && !token.may_read());
+        let tokens = parse(&with("scopes = ['admin']")).unwrap();
+        let admin = tokens.find(SECRET.as_bytes()).unwrap();
+        assert!(admin.may_read() && admin.may_write("anything"));
+        assert!(parse("anonymous = 'read'").unwrap().anonymous_reads());
+    }
+
+    #[test]
+    fn a_token_that_asks_too_often_is_told_when_to_come_back() {
+        let tokens = parse(&with("scopes = ['read']\nrate = 1\nburst = 2")).unwrap();
+        let token = tokens.find(SECRET.as_bytes()).unwrap();
+        assert_eq!((token.admit(), token.admit()), (Ok(()), Ok(())));
+        let wait = token.admit().unwrap_err();
+        assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_and_no_secret_is_shown() {
+        let twice = format!("{}\n{}", with("scopes = ['read']"), with("scopes = ['read']"));
+        let same = twice.replacen("'a'", "'b'", 1);
+        for (text, reason) in [
+            (with("scopes = []"), "may do nothing"),
+            (with("scopes = ['write']"), "say which names it may write"),
+            (with("scopes = ['read']\nhosts = ['x']"), "not the scope \"write\""),
+            (with("scopes = ['read']\nburst = 3"), "no rate"),
+            (with("scopes = ['root']"), "line 4: unknown variant `root`"),
+            (with("scopes = ['read']\nscope = 1"), "unknown field `scope`"),
+            (with("scopes = ['read']").replace(SECRET, "short"), "at least 16"),
+            (twice, "two tokens have the name 'a'"),
+            (same, "have the same secret"),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(reason), "{error}");
+            assert!(!error.contains(SECRET), "{error}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Who asks, and whether they may.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use wharf_registry_api::{Code, Problem};
+
+use super::{Refused, Source};
+use crate::access::Token;
+
+/// Who asks.
+#[derive(Clone)]
+pub(super) enum Caller {
+    /// There are no tokens, so everybody may do everything.
+    Anybody,
+    /// There are, and this one showed none.
+    Nobody,
+    /// Whoever holds this token.
+    Holder(Arc<Token>),
+}
+
+impl Caller {
+    /// Whether this caller may change what belongs to a host, or to a classic name.
+    pub(super) fn may_write(&self, host: &str) -> Result<(), Problem> {
+        match self {
+            Caller::Anybody => Ok(()),
+            Caller::Nobody => Err(missing()),
+            Caller::Holder(token) if token.may_write(host) => Ok(()),
+            Caller::Holder(token) => {
+                let detail = format!(
+                    "the token '{}' may not write '{host}': its scope \"write\" has to name it among its hosts",
+                    token.name
+                );
+                Err(Problem::new(Code::Forbidden, detail))
+            }
+        }
+    }
+
+    fn may_read(&self) -> Result<(), Problem> {
+        match self {
+            Caller::Holder(token) if !token.may_read() => {
+                let detail = format!("the token '{}' has not the scope \"read\"", token.name);
+                Err(Problem::new(Code::Forbidden, detail))
+            }
+            Caller::Anybody | Caller::Holder(_) => Ok(()),
+            Caller::Nobody => Err(missing()),
+        }
+    }
+}
+
+/// Finds out who asks. Lists are only for those who may read; whoever changes something is told by
+/// what it is that they change whether they may.
+pub(super) async fn authorize(
+    State(source): State<Source>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let caller = match caller(&source, request.headers()) {
+        Ok(caller) => caller,
+        Err(refused) => return *refused,
+    };
+    if reads(&request) {
+        let open = source.tokens.as_ref().is_some_and(|file| file.current().anonymous_reads());
+        if let Err(problem) = caller.may_read()
+            && !(open && matches!(caller, Caller::Nobody))
+        {
+            return Refused(problem).into_response();
+        }
+    }
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+fn caller(source: &Source, headers: &HeaderMap) -> Result<Caller, Box<Response>> {
+    let Some(file) = &source.tokens else { return Ok(Caller::Anybody) };
+    let Some(secret) = secret(headers) else { return Ok(Caller::Nobody) };
+    let tokens = file.current();
+    let Some(token) = tokens.find(secret) else {
+        source.metrics.denied();
+        let detail = "the token that was shown is not known: was it changed or taken out of the registry's file?";
+        return Err(Box::new(Refused(Problem::new(Code::Unauthenticated, detail)).into_response()));
+    };
+    if let Err(wait) = token.admit() {
+        let seconds = wait.as_secs_f64().ceil().max(1.0);
+        let detail = format!(
+            "the token '{}' asks more often than its rate allows: again in {seconds} s",
+            token.name
+        );
+        let mut response = Refused(Problem::new(Code::RateLimited, detail)).into_response();
+        if let Ok(seconds) = HeaderValue::from_str(&seconds.to_string()) {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        return Err(Box::new(response));
+    }
+    Ok(Caller::Holder(token.clone()))
+}
+
+/// As a bearer token (RFC 6750), or as Consul's clients show theirs.
+fn secret(headers: &HeaderMap) -> Option<&[u8]> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, secret) = value.as_bytes().split_at_checked(7)?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then_some(secret)
+    });
+    let consul = || headers.get("x-consul-token").map(HeaderValue::as_bytes);
+    bearer.or_else(consul).map(<[u8]>::trim_ascii).filter(|secret| !secret.is_empty())
+}
+
+fn missing() -> Problem {
+    let detail = "this registry asks for a token: send 'Authorization: Bearer SECRET' (wharf's commands take it from WHARF_REGISTRY_TOKEN)";
+    Problem::new(Code::Unauthenticated, detail)
+}
+
+/// Whether a request only reads; the classic calls change something even as a GET.
+pub(super) fn reads(request: &Request) -> bool {
+    let classic = matches!(request.uri().path(), "/register" | "/heartbeat");
+    matches!(*request.method(), Method::GET | Method::HEAD) && !classic
+}

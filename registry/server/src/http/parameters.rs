@@ -1,0 +1,83 @@
+//! What comes with a request, taken apart with bounds and clear errors.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequest, Path, Query, Request};
+use axum::http::StatusCode;
+use serde::de::DeserializeOwned;
+use wharf_registry_api::{Code, Index, Problem, limits};
+
+use super::Refused;
+
+pub(super) type Name = Result<Path<String>, PathRejection>;
+pub(super) type Parameters<T> = Result<Query<T>, QueryRejection>;
+
+/// How long a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// How long a list waits for a change when its caller names no time.
+const DEFAULT_WAIT: Duration = Duration::from_secs(300);
+
+/// A body of JSON.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+        let arriving = Bytes::from_request(request, state);
+        let body = tokio::time::timeout(BODY_TIME, arriving).await.map_err(|_| {
+            let detail = format!("the whole body has to arrive within {} s", BODY_TIME.as_secs());
+            Problem::new(Code::TooSlow, detail)
+        })?;
+        let body = body.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                let detail = format!("a body may have at most {} bytes", limits::BODY);
+                Problem::new(Code::TooLarge, detail)
+            }
+            _ => invalid(rejection.body_text()),
+        })?;
+        let value = serde_json::from_slice(&body)
+            .map_err(|error| invalid(format!("the body is not what this path takes: {error}")))?;
+        Ok(Body(value))
+    }
+}
+
+pub(super) fn path(path: Name) -> Result<String, Problem> {
+    path.map(|Path(name)| name).map_err(|rejection| invalid(rejection.body_text()))
+}
+
+pub(super) fn query<T>(query: Parameters<T>) -> Result<T, Problem> {
+    query.map(|Query(parameters)| parameters).map_err(|rejection| invalid(rejection.body_text()))
+}
+
+/// `index` and `wait`, as a blocking query has them.
+pub(super) fn wait(
+    index: Option<&str>,
+    wait: Option<&str>,
+) -> Result<Option<(Index, Duration)>, Problem> {
+    let Some(index) = index else {
+        return match wait {
+            None => Ok(None),
+            Some(_) => Err(invalid("wait needs the index of an earlier answer beside it")),
+        };
+    };
+    let index = self::index(index)?;
+    let wait = match wait {
+        None => DEFAULT_WAIT,
+        Some(text) => humantime::parse_duration(text).map_err(|error| {
+            invalid(format!("wait={text}: {error}; write it like 30s or 1500ms"))
+        })?,
+    };
+    Ok(Some((index, wait.min(limits::WAIT))))
+}
+
+pub(super) fn index(text: &str) -> Result<Index, Problem> {
+    text.parse().map_err(|error| invalid(format!("index={text}: {error}")))
+}
+
+pub(super) fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::new(Code::Invalid, detail)
+}

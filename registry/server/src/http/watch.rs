@@ -1,0 +1,208 @@
+//! `/v1/watch`: changes as they happen, as server-sent events.
+//!
+//! A watcher holds a place in the registry's journal and what it is about to send, and nothing else.
+//! Ids are only on bookmarks: between two of them a watcher has seen a part of what belongs together.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::Instant;
+use wharf_registry_api::{EVENT_STREAM, Index, WatchEvent};
+
+use super::parameters::{Parameters, index, invalid, query};
+use super::{Refused, Source};
+use crate::journal::{Cursor, Next};
+use crate::listing;
+use crate::metrics::Watching;
+use crate::registry::Registry;
+use crate::view::Waiting;
+
+/// How often an idle watcher is told that it is complete: it proves that both sides are there, and
+/// moves the place where it would resume.
+const BOOKMARK: Duration = Duration::from_secs(15);
+
+/// Events that are taken out of the journal at once.
+const BURST: usize = 128;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WatchParameters {
+    service: Option<String>,
+    index: Option<String>,
+}
+
+pub(super) async fn watch(
+    State(source): State<Source>,
+    parameters: Parameters<WatchParameters>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let WatchParameters { service, index: after } = query(parameters)?;
+    let service = service.map(|name| crate::kebab(&name));
+    if let Some(service) = &service {
+        crate::validate::name("service's name", service)?;
+    }
+    // What a browser or client sends by itself when it comes back is newer than its first request.
+    let last = headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default());
+    let after = match last.filter(|id| !id.is_empty()).or(after.as_deref()) {
+        Some(text) => Some(index(text).map_err(|problem| {
+            invalid(format!("{} (Last-Event-ID is the id of a bookmark)", problem.detail))
+        })?),
+        None => None,
+    };
+    let watcher = Watcher::new(source.registry, service, after, source.metrics.watching());
+    let events = futures_util::stream::unfold(watcher, |mut watcher| async move {
+        let frame = watcher.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(frame), watcher))
+    });
+    let headers = [
+        (header::CONTENT_TYPE.as_str(), EVENT_STREAM),
+        (header::CACHE_CONTROL.as_str(), "no-store"),
+        // A proxy that gathers an answer before it passes it on would hold the events back.
+        ("x-accel-buffering", "no"),
+    ];
+    Ok((headers, Body::from_stream(events)).into_response())
+}
+
+/// An event as it goes over the wire.
+pub(crate) fn frame(event: WatchEvent) -> Bytes {
+    let (name, data) = match event {
+        WatchEvent::Snapshot => ("snapshot", json!({})),
+        WatchEvent::Upsert(endpoint) => ("upsert", json!(endpoint)),
+        WatchEvent::Delete(id) => ("delete", json!(id)),
+        WatchEvent::Bookmark(index) => {
+            let data = json!({ "index": index });
+            return format!("event: bookmark\nid: {index}\ndata: {data}\n\n").into();
+        }
+        WatchEvent::Resync => ("resync", json!({})),
+        WatchEvent::Goodbye => ("goodbye", json!({})),
+    };
+    // JSON has no line breaks in it, which would end the data.
+    format!("event: {name}\ndata: {data}\n\n").into()
+}
+
+struct Watcher {
+    registry: Arc<Registry>,
+    service: Option<String>,
+    cursor: Cursor,
+    waiting: Waiting,
+    /// What is to be sent next.
+    frames: VecDeque<Bytes>,
+    /// Services whose endpoints a snapshot still lacks.
+    lacking: VecDeque<Arc<str>>,
+    /// The number of the last bookmark, if the last event was one.
+    told: Option<u64>,
+    next_bookmark: Instant,
+    ended: bool,
+    _counted: Watching,
+}
+
+impl Watcher {
+    fn new(
+        registry: Arc<Registry>,
+        service: Option<String>,
+        after: Option<Index>,
+        counted: Watching,
+    ) -> Self {
+        // Before anything is read, so that no change is missed.
+        let waiting = registry.view.wait(service.as_deref());
+        let view = &registry.view;
+        let known = after.filter(|index| index.epoch == view.epoch());
+        let resumed = known.and_then(|index| view.resume(index.number));
+        let mut watcher = Watcher {
+            waiting,
+            cursor: resumed.unwrap_or_default(),
+            frames: VecDeque::from([Bytes::from_static(b"retry: 1000\n\n")]),
+            lacking: VecDeque::new(),
+            told: None,
+            next_bookmark: Instant::now() + BOOKMARK,
+            ended: false,
+            _counted: counted,
+            service,
+            registry,
+        };
+        if resumed.is_none() {
+            if after.is_some() {
+                watcher.frames.push_back(frame(WatchEvent::Resync));
+            }
+            watcher.begin_snapshot();
+        }
+        watcher
+    }
+
+    fn begin_snapshot(&mut self) {
+        let (services, cursor) = self.registry.view.snapshot(self.service.as_deref());
+        self.lacking = services.into();
+        self.cursor = cursor;
+        self.frames.push_back(frame(WatchEvent::Snapshot));
+    }
+
+    /// The next frame; `None` after the last. Cancel-safe.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(frame) = self.frames.pop_front() {
+                return Some(frame);
+            }
+            if self.ended {
+                return None;
+            }
+            if let Some(service) = self.lacking.pop_front() {
+                let (_, hosts) = self.registry.hosts(Some(&service));
+                let endpoints = listing::endpoints(&hosts, &service, |_, _| true);
+                let upserts = endpoints.map(|mut endpoint| {
+                    // How sure the registry is just now is no part of the events.
+                    endpoint.unverified = false;
+                    frame(WatchEvent::Upsert(Box::new(endpoint)))
+                });
+                self.frames.extend(upserts);
+                continue;
+            }
+            self.read();
+            if self.frames.is_empty() {
+                self.wait().await;
+            }
+        }
+    }
+
+    fn read(&mut self) {
+        let view = &self.registry.view;
+        let (next, complete) = view.read(&mut self.cursor, self.service.as_deref(), BURST);
+        match next {
+            Next::Lost => {
+                self.told = None;
+                self.frames.push_back(frame(WatchEvent::Resync));
+                self.begin_snapshot();
+            }
+            Next::Events { frames, more } => {
+                if !frames.is_empty() {
+                    self.told = None;
+                }
+                self.frames.extend(frames);
+                let overdue = Instant::now() >= self.next_bookmark;
+                if !more && (self.told.is_none() || overdue) {
+                    self.next_bookmark = Instant::now() + BOOKMARK;
+                    self.told = Some(complete);
+                    let index = view.index(complete);
+                    self.frames.push_back(frame(WatchEvent::Bookmark(index)));
+                }
+            }
+        }
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            () = self.waiting.changed() => {}
+            () = tokio::time::sleep_until(self.next_bookmark) => {}
+            () = self.registry.stopped() => {
+                self.ended = true;
+                self.frames.push_back(frame(WatchEvent::Goodbye));
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Lists, made from hosts as the view handed them out: no lock is held meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use wharf_registry_api::{Condition, Endpoint, EndpointSpec, ServiceSummary, State};
+
+use crate::record::Record;
+
+/// A host as it was at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(crate) name: Arc<str>,
+    pub(crate) record: Arc<Record>,
+    pub(crate) unverified: bool,
+    /// When it was heard last, as far as this process knows.
+    pub(crate) heard: Option<SystemTime>,
+}
+
+/// What tells the endpoints of one host apart.
+type Identity<'r> = (&'r str, Option<&'r str>, Option<&'r str>);
+
+pub(crate) fn identity(spec: &EndpointSpec) -> Identity<'_> {
+    (&spec.service, spec.package.as_deref(), spec.version.as_deref())
+}
+
+/// One endpoint of a host. How sure the registry is of it is for the caller to say.
+pub(crate) fn endpoint(host: &str, record: &Record, spec: &EndpointSpec) -> Endpoint {
+    Endpoint {
+        state: record.state_of(spec),
+        spec: EndpointSpec { condition: Condition::Serving, ..spec.clone() },
+        host: host.to_owned(),
+        address: record.address.clone(),
+        unverified: false,
+    }
+}
+
+/// The endpoints of a service at these hosts, as far as they match.
+pub(crate) fn endpoints<'h>(
+    hosts: &'h [Listed],
+    service: &'h str,
+    matches: impl Fn(&EndpointSpec, State) -> bool + 'h,
+) -> impl Iterator<Item = Endpoint> + 'h {
+    let pairs = hosts.iter().flat_map(move |host| {
+        let own = host.record.endpoints.iter().filter(move |spec| spec.service == service);
+        own.map(move |spec| (host, spec))
+    });
+    pairs.filter(move |(host, spec)| matches(spec, host.record.state_of(spec))).map(
+        |(host, spec)| Endpoint {
+            unverified: host.unverified,
+            ..endpoint(&host.name, &host.record, spec)
+        },
+    )
+}
+
+/// Every service of these hosts in every version, in order.
+pub(crate) fn services(hosts: &[Listed]) -> Vec<ServiceSummary> {
+    let mut versions = BTreeMap::<_, [usize; 3]>::new();
+    for Listed { record, unverified, .. } in hosts {
+        for spec in &record.endpoints {
+            let counts = versions.entry(identity(spec)).or_default();
+            counts[0] += 1;
+            counts[1] += usize::from(record.state_of(spec) == State::Serving);
+            counts[2] += usize::from(*unverified);
+        }
+    }
+    let summary = |((service, package, version), counts): (Identity<'_>, [usize; 3])| {
+        let [endpoints, serving, unverified] = counts;
+        ServiceSummary {
+            service: service.to_owned(),
+            package: package.map(str::to_owned),
+            version: version.map(str::to_owned),
+            endpoints,
+            serving,
+            unverified,
+        }
+    };
+    versions.into_iter().map(summary).collect()
+}
+
+/// For each service of these hosts one that takes calls: the one that was heard last.
+pub(crate) fn newest(hosts: &[Listed]) -> BTreeMap<&str, &Listed> {
+    let mut newest = BTreeMap::<&str, &Listed>::new();
+    for host in hosts {
+        let record = &host.record;
+        for spec in record.endpoints.iter().filter(|s| record.state_of(s) == State::Serving) {
+            let known = newest.entry(&spec.service).or_insert(host);
+            if known.heard < host.heard {
+                *known = host;
+            }
+        }
+    }
+    newest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::{record, spec};
+    use std::time::Duration;
+
+    fn listed(name: &str, record: Record, unverified: bool) -> Listed {
+        Listed { name: name.into(), record: Arc::new(record), unverified, heard: None }
+    }
+
+    #[test]
+    fn a_draining_host_is_listed_but_does_not_serve() {
+        let draining = Record { state: State::Draining, ..record(1, &["a"]) };
+        let hosts = [listed("h", draining, false)];
+        let states: Vec<State> = endpoints(&hosts, "a", |_, _| true).map(|e| e.state).collect();
+        assert_eq!(states, [State::Draining]);
+        assert_eq!(endpoints(&hosts, "a", |_, state| state == State::Serving).count(), 0);
+        assert_eq!(services(&hosts)[0].serving, 0);
+        assert!(newest(&hosts).is_empty());
+    }
+
+    #[test]
+    fn a_service_that_is_compiled_or_refused_takes_no_calls_and_says_so() {
+        let mut declared = record(1, &["a", "b", "c"]);
+        declared.endpoints[1].condition = Condition::Compiling;
+        declared.endpoints[2] = EndpointSpec {
+            condition: Condition::Refused,
+            reason: Some("it is not WebAssembly".to_owned()),
+            ..spec("c")
+        };
+        let hosts = [listed("h", declared, true)];
+        let state = |service| {
+            let listed: Vec<_> = endpoints(&hosts, service, |_, _| true).collect();
+            (listed[0].state, listed[0].spec.reason.clone())
+        };
+        assert_eq!(state("a"), (State::Serving, None));
+        assert_eq!(state("b"), (State::Compiling, None));
+        assert_eq!(state("c"), (State::Refused, Some("it is not WebAssembly".to_owned())));
+        let summaries = services(&hosts);
+        assert_eq!(summaries.iter().map(|s| s.serving).collect::<Vec<_>>(), [1, 0, 0]);
+        assert_eq!(summaries.iter().map(|s| s.unverified).collect::<Vec<_>>(), [1, 1, 1]);
+        assert_eq!(newest(&hosts).into_keys().collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn of_several_hosts_the_one_that_was_heard_last_stands_for_a_service() {
+        let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        let heard =
+            |name, seconds| Listed { heard: at(seconds), ..listed(name, record(1, &["a"]), false) };
+        let hosts = [heard("x", 5), heard("y", 9), heard("z", 1)];
+        assert_eq!(&*newest(&hosts)["a"].name, "y");
+    }
+}

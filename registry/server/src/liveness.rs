@@ -1,0 +1,340 @@
+//! Who lives: when each was heard, who is silent, and how many of those may be dropped now.
+//!
+//! Plain state that is handed the time, as [`crate::clock::LivenessClock`] counts it. A heartbeat
+//! costs O(1); a sweep costs O(whoever was due), each of which is looked at once a time to live.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::record::Key;
+
+/// The share of all that one time to live may drop: when more fall silent together, the network is
+/// more likely to blame than they are (Eureka's self-preservation, but it ends by itself).
+const SHARE: usize = 10;
+
+/// As many may be dropped in any case, or a small fleet would keep its dead for long.
+const AT_LEAST: usize = 5;
+
+/// Who was heard when.
+#[derive(Debug)]
+pub(crate) struct Liveness {
+    ttl: Duration,
+    members: HashMap<Key, Member>,
+    /// When to look at each member next; a heartbeat leaves it as it is, the look puts it off.
+    due: BinaryHeap<Reverse<(Duration, u64, Key)>>,
+    /// Those whose time was over at their look, the longest silent first.
+    silent: VecDeque<(u64, Key)>,
+    generation: u64,
+    /// Nobody is held to have been silent before: the registry did not listen.
+    listening_since: Duration,
+    window: Window,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// `None` until the registry hears it for the first time.
+    heard: Option<Duration>,
+    /// Tells it from an earlier one of its key in `due` and `silent`.
+    generation: u64,
+    silent: bool,
+}
+
+/// How many were dropped in the current time to live.
+#[derive(Debug)]
+struct Window {
+    began: Duration,
+    allowed: usize,
+    dropped: usize,
+}
+
+impl Liveness {
+    pub(crate) fn new(ttl: Duration) -> Self {
+        Liveness {
+            ttl,
+            members: HashMap::new(),
+            due: BinaryHeap::new(),
+            silent: VecDeque::new(),
+            generation: 0,
+            listening_since: Duration::ZERO,
+            window: Window { began: Duration::ZERO, allowed: 0, dropped: 0 },
+        }
+    }
+
+    /// A member that was heard now.
+    pub(crate) fn hear(&mut self, now: Duration, key: &Key) {
+        self.enter(now, key, Some(now));
+    }
+
+    /// A member that is known, but was not heard by this registry yet.
+    pub(crate) fn expect(&mut self, now: Duration, key: &Key) {
+        self.enter(now, key, None);
+    }
+
+    fn enter(&mut self, now: Duration, key: &Key, heard: Option<Duration>) {
+        if let Some(member) = self.members.get_mut(key) {
+            member.heard = heard.or(member.heard);
+            if std::mem::take(&mut member.silent) {
+                self.due.push(Reverse((now + self.ttl, member.generation, key.clone())));
+            }
+            return;
+        }
+        self.generation += 1;
+        let generation = self.generation;
+        self.members.insert(key.clone(), Member { heard, generation, silent: false });
+        self.due.push(Reverse((now + self.ttl, generation, key.clone())));
+        self.forget_stale_looks();
+    }
+
+    pub(crate) fn remove(&mut self, key: &Key) {
+        self.members.remove(key);
+    }
+
+    /// How many may be gone.
+    pub(crate) fn unverified(&self, now: Duration) -> usize {
+        self.members.values().filter(|member| self.may_be_gone(now, member)).count()
+    }
+
+    /// When it was heard last, as far as this registry knows.
+    pub(crate) fn heard(&self, key: &Key) -> Option<Duration> {
+        self.members.get(key)?.heard
+    }
+
+    /// Whether it may be gone: it was not heard since the registry listens, or for a time to live.
+    pub(crate) fn is_unverified(&self, now: Duration, key: &Key) -> bool {
+        self.members.get(key).is_none_or(|member| self.may_be_gone(now, member))
+    }
+
+    fn may_be_gone(&self, now: Duration, member: &Member) -> bool {
+        member.heard.is_none_or(|heard| heard < self.listening_since || now >= heard + self.ttl)
+    }
+
+    /// The registry did not listen until now: everybody gets another time to live.
+    pub(crate) fn forgive(&mut self, now: Duration) {
+        self.listening_since = now;
+        for (generation, key) in std::mem::take(&mut self.silent) {
+            if let Some(member) = self.members.get_mut(&key)
+                && member.generation == generation
+                && std::mem::take(&mut member.silent)
+            {
+                self.due.push(Reverse((now + self.ttl, generation, key)));
+            }
+        }
+    }
+
+    /// Whom to drop now: the silent, as far as the share allows.
+    ///
+    /// They stay members until they are removed; [`Liveness::keep`] takes back what came to nothing.
+    pub(crate) fn sweep(&mut self, now: Duration) -> Vec<Key> {
+        while let Some(Reverse((due, ..))) = self.due.peek()
+            && *due <= now
+        {
+            let Some(Reverse((_, generation, key))) = self.due.pop() else { break };
+            let Some(member) = self.members.get_mut(&key).filter(|m| m.generation == generation)
+            else {
+                continue;
+            };
+            let heard = member.heard.unwrap_or_default().max(self.listening_since);
+            if heard + self.ttl > now {
+                self.due.push(Reverse((heard + self.ttl, generation, key)));
+            } else {
+                member.silent = true;
+                self.silent.push_back((generation, key));
+            }
+        }
+        if self.window.allowed == 0 || now >= self.window.began + self.ttl {
+            let allowed = (self.members.len() / SHARE).max(AT_LEAST);
+            self.window = Window { began: now, allowed, dropped: 0 };
+        }
+        let mut dropped = Vec::new();
+        while self.window.dropped < self.window.allowed
+            && let Some((generation, key)) = self.silent.pop_front()
+        {
+            let member = self.members.get(&key);
+            if member.is_some_and(|member| member.silent && member.generation == generation) {
+                self.window.dropped += 1;
+                dropped.push(key);
+            }
+        }
+        dropped
+    }
+
+    /// A member that was to be dropped and could not be: it is tried again.
+    pub(crate) fn keep(&mut self, key: &Key) {
+        if let Some(member) = self.members.get(key)
+            && member.silent
+        {
+            self.silent.push_back((member.generation, key.clone()));
+            self.window.dropped = self.window.dropped.saturating_sub(1);
+        }
+    }
+
+    /// Whether it has been silent until now; one that was heard since the sweep is not.
+    pub(crate) fn is_silent(&self, key: &Key) -> bool {
+        self.members.get(key).is_some_and(|member| member.silent)
+    }
+
+    /// How many are silent and not dropped yet.
+    pub(crate) fn silent(&self) -> usize {
+        let silent = |(generation, key): &&(u64, Key)| {
+            let member = self.members.get(key);
+            member.is_some_and(|member| member.silent && member.generation == *generation)
+        };
+        self.silent.iter().filter(silent).count()
+    }
+
+    /// Members that come and go leave looks behind; they never become more than the living ones.
+    fn forget_stale_looks(&mut self) {
+        if self.due.len() > 2 * self.members.len() + 64 {
+            let members = &self.members;
+            self.due.retain(|Reverse((_, generation, key))| {
+                members.get(key).is_some_and(|member| member.generation == *generation)
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(15);
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn host(number: usize) -> Key {
+        Key::host(&format!("h{number}"))
+    }
+
+    /// What a registry does with what a sweep returns.
+    fn drop_silent(liveness: &mut Liveness, now: Duration) -> Vec<Key> {
+        let dropped = liveness.sweep(now);
+        dropped.iter().for_each(|key| liveness.remove(key));
+        dropped
+    }
+
+    #[test]
+    fn only_the_silent_are_dropped_and_only_after_the_ttl() {
+        let mut liveness = Liveness::new(TTL);
+        liveness.hear(at(0), &host(1));
+        liveness.hear(at(0), &host(2));
+        liveness.hear(at(14), &host(2));
+        assert!(drop_silent(&mut liveness, at(14)).is_empty());
+        assert!(!liveness.is_unverified(at(14), &host(1)));
+        assert!(liveness.is_unverified(at(15), &host(1)));
+        assert_eq!(drop_silent(&mut liveness, at(15)), [host(1)]);
+        assert!(drop_silent(&mut liveness, at(28)).is_empty());
+        assert_eq!(drop_silent(&mut liveness, at(29)), [host(2)]);
+    }
+
+    #[test]
+    fn a_member_that_came_back_is_not_dropped_for_its_earlier_life() {
+        let mut liveness = Liveness::new(TTL);
+        liveness.hear(at(0), &host(1));
+        liveness.remove(&host(1));
+        liveness.hear(at(10), &host(1));
+        assert!(drop_silent(&mut liveness, at(24)).is_empty());
+        assert_eq!(drop_silent(&mut liveness, at(25)), [host(1)]);
+        assert!(liveness.due.is_empty() && liveness.silent.is_empty());
+    }
+
+    #[test]
+    fn whoever_is_heard_between_the_sweep_and_its_end_is_silent_no_more() {
+        let mut liveness = Liveness::new(TTL);
+        liveness.hear(at(0), &host(1));
+        assert_eq!(liveness.sweep(at(15)), [host(1)]);
+        liveness.hear(at(15), &host(1));
+        assert!(!liveness.is_silent(&host(1)));
+        assert!(drop_silent(&mut liveness, at(29)).is_empty());
+        assert_eq!(drop_silent(&mut liveness, at(30)), [host(1)]);
+    }
+
+    #[test]
+    fn what_could_not_be_dropped_is_tried_again() {
+        let mut liveness = Liveness::new(TTL);
+        liveness.hear(at(0), &host(1));
+        assert_eq!(liveness.sweep(at(15)), [host(1)]);
+        assert!(liveness.sweep(at(15)).is_empty(), "it is under way");
+        liveness.keep(&host(1));
+        assert_eq!(liveness.sweep(at(15)), [host(1)]);
+    }
+
+    #[test]
+    fn members_that_come_and_go_leave_nothing_behind() {
+        let mut liveness = Liveness::new(TTL);
+        for _ in 0..10_000 {
+            liveness.hear(at(0), &host(1));
+            liveness.remove(&host(1));
+        }
+        assert!(liveness.due.len() < 100, "{} looks", liveness.due.len());
+    }
+
+    #[test]
+    fn one_in_twenty_silent_is_gone_at_the_next_sweep_and_nobody_else() {
+        let mut liveness = Liveness::new(TTL);
+        (0..10_000).for_each(|n| liveness.hear(at(0), &host(n)));
+        (500..10_000).for_each(|n| liveness.hear(at(10), &host(n)));
+        let dropped = drop_silent(&mut liveness, at(15));
+        assert_eq!(dropped.len(), 500);
+        assert_eq!(liveness.silent(), 0);
+    }
+
+    #[test]
+    fn when_all_fall_silent_a_tenth_is_dropped_in_each_time_to_live() {
+        let mut liveness = Liveness::new(TTL);
+        (0..1_000).for_each(|n| liveness.hear(at(0), &host(n)));
+        assert_eq!(drop_silent(&mut liveness, at(15)).len(), 100);
+        assert!(drop_silent(&mut liveness, at(20)).is_empty());
+        assert_eq!(liveness.silent(), 900);
+        // Those who come back in the meantime are spared.
+        let survivors: Vec<Key> = liveness.members.keys().take(450).cloned().collect();
+        survivors.iter().for_each(|key| liveness.hear(at(25), key));
+        assert_eq!(liveness.silent(), 450);
+        let second = drop_silent(&mut liveness, at(30));
+        assert_eq!(second.len(), 90);
+        assert!(second.iter().all(|key| !survivors.contains(key)));
+    }
+
+    #[test]
+    fn all_of_a_small_fleet_may_go() {
+        let mut liveness = Liveness::new(TTL);
+        (0..3).for_each(|n| liveness.hear(at(0), &host(n)));
+        assert_eq!(drop_silent(&mut liveness, at(15)).len(), 3);
+    }
+
+    #[test]
+    fn nobody_is_dropped_for_a_time_in_which_the_registry_did_not_listen() {
+        let mut liveness = Liveness::new(TTL);
+        liveness.hear(at(0), &host(1));
+        (2..20).for_each(|n| liveness.hear(at(10), &host(n)));
+        liveness.forgive(at(14));
+        assert!(liveness.is_unverified(at(14), &host(1)));
+        assert!(drop_silent(&mut liveness, at(28)).is_empty());
+        liveness.hear(at(28), &host(2));
+        assert!(!liveness.is_unverified(at(28), &host(2)));
+        assert_eq!(drop_silent(&mut liveness, at(29)).len(), AT_LEAST);
+    }
+
+    #[test]
+    fn the_silent_are_forgiven_too() {
+        let mut liveness = Liveness::new(TTL);
+        (0..20).for_each(|n| liveness.hear(at(0), &host(n)));
+        assert_eq!(drop_silent(&mut liveness, at(15)).len(), AT_LEAST);
+        liveness.forgive(at(16));
+        assert_eq!(liveness.silent(), 0);
+        assert!(drop_silent(&mut liveness, at(30)).is_empty());
+        assert_eq!(drop_silent(&mut liveness, at(31)).len(), AT_LEAST);
+    }
+
+    #[test]
+    fn what_is_known_from_before_is_unverified_until_it_is_heard() {
+        let mut liveness = Liveness::new(TTL);
+        (0..100).for_each(|n| liveness.expect(at(0), &host(n)));
+        assert!(liveness.is_unverified(at(0), &host(7)));
+        (1..100).for_each(|n| liveness.hear(at(5), &host(n)));
+        assert!(!liveness.is_unverified(at(5), &host(7)));
+        assert_eq!(drop_silent(&mut liveness, at(15)), [host(0)]);
+    }
+}

@@ -1,0 +1,259 @@
+//! What the registry holds about a host, and how a request changes it.
+//!
+//! [`decide`] is the one place that says who may change what. It is pure: every store calls it on
+//! the record that it holds, and keeps what it answers.
+
+use std::sync::Arc;
+
+use wharf_registry_api::{Declaration, EndpointSpec, Metadata, State};
+
+/// What a record is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Key {
+    /// A host, by its name.
+    Host(Arc<str>),
+    /// One address under one name, of the classic calls.
+    Classic {
+        /// As registered.
+        name: Arc<str>,
+        /// Where it listens.
+        address: Arc<str>,
+    },
+}
+
+impl Key {
+    pub(crate) fn host(name: &str) -> Self {
+        Key::Host(name.into())
+    }
+
+    pub(crate) fn classic(name: &str, address: &str) -> Self {
+        Key::Classic { name: name.into(), address: address.into() }
+    }
+
+    /// As stores write it. Names and addresses have no white space, so it can be read back.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Key::Host(name) => format!("host/{name}"),
+            Key::Classic { name, address } => format!("classic/{name} {address}"),
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        if let Some(name) = text.strip_prefix("host/") {
+            return Some(Key::host(name));
+        }
+        let (name, address) = text.strip_prefix("classic/")?.split_once(' ')?;
+        Some(Key::classic(name, address))
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Key::Host(name) => f.write_str(name),
+            Key::Classic { name, address } => write!(f, "{name} at {address}"),
+        }
+    }
+}
+
+/// What a host declared, or a classic registration, which has only its address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) session: u64,
+    pub(crate) address: String,
+    /// Serving or draining.
+    pub(crate) state: State,
+    /// Identifies what was declared.
+    pub(crate) digest: String,
+    pub(crate) endpoints: Vec<EndpointSpec>,
+    pub(crate) metadata: Metadata,
+}
+
+impl Record {
+    /// Of a classic registration.
+    pub(crate) fn classic(address: &str) -> Self {
+        Record {
+            session: 0,
+            address: address.to_owned(),
+            state: State::Serving,
+            digest: String::new(),
+            endpoints: Vec::new(),
+            metadata: Metadata::new(),
+        }
+    }
+
+    /// The state of one of its services.
+    pub(crate) fn state_of(&self, spec: &EndpointSpec) -> State {
+        self.state.of_service(spec.condition)
+    }
+}
+
+/// A change that somebody asks for.
+#[derive(Clone, Debug)]
+pub(crate) enum Write {
+    /// A host's whole set of endpoints.
+    Declare { declaration: Declaration, digest: String },
+    /// Whether a host takes new calls.
+    SetState { session: u64, state: State },
+    /// A host takes its leave.
+    Withdraw { session: u64 },
+    /// A classic registration.
+    Register,
+    /// It was silent for too long.
+    Evict,
+}
+
+/// Why a host's request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// There is no such host.
+    Unknown,
+    /// This newer session owns it.
+    Superseded(u64),
+    /// There is no room for more hosts or endpoints.
+    Full,
+}
+
+/// What becomes of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Unchanged,
+    Replace(Arc<Record>),
+    Remove,
+}
+
+/// What a change makes of a record.
+pub(crate) fn decide(key: &Key, known: Option<&Record>, write: Write) -> Result<Verdict, Refusal> {
+    match write {
+        Write::Declare { declaration, digest } => {
+            let state = match known {
+                Some(known) => {
+                    owned(known, declaration.session)?;
+                    // A new life serves, whatever its predecessor did.
+                    let same = known.session == declaration.session;
+                    if same { known.state } else { State::Serving }
+                }
+                None => State::Serving,
+            };
+            let Declaration { session, address, endpoints, metadata } = declaration;
+            let record = Record { session, address, state, digest, endpoints, metadata };
+            Ok(replace(known, record))
+        }
+        Write::SetState { session, state } => {
+            let known = known.ok_or(Refusal::Unknown)?;
+            owned(known, session)?;
+            Ok(replace(Some(known), Record { state, ..known.clone() }))
+        }
+        Write::Withdraw { session } => match known {
+            Some(known) => owned(known, session).map(|()| Verdict::Remove),
+            None => Ok(Verdict::Unchanged),
+        },
+        Write::Register => {
+            let Key::Classic { address, .. } = key else { return Err(Refusal::Unknown) };
+            Ok(replace(known, Record::classic(address)))
+        }
+        Write::Evict => Ok(if known.is_some() { Verdict::Remove } else { Verdict::Unchanged }),
+    }
+}
+
+/// Whether a session may speak for a host.
+pub(crate) fn owned(known: &Record, session: u64) -> Result<(), Refusal> {
+    if known.session > session { Err(Refusal::Superseded(known.session)) } else { Ok(()) }
+}
+
+fn replace(known: Option<&Record>, record: Record) -> Verdict {
+    if known == Some(&record) { Verdict::Unchanged } else { Verdict::Replace(Arc::new(record)) }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use wharf_registry_api::Condition;
+
+    pub(crate) fn spec(service: &str) -> EndpointSpec {
+        EndpointSpec {
+            service: service.to_owned(),
+            package: None,
+            version: Some("0.1.0".to_owned()),
+            fingerprint: "0".repeat(32),
+            condition: Condition::Serving,
+            reason: None,
+            tags: Vec::new(),
+            metadata: Metadata::new(),
+        }
+    }
+
+    pub(crate) fn record(session: u64, services: &[&str]) -> Record {
+        let endpoints = services.iter().map(|service| spec(service)).collect();
+        Record { session, endpoints, ..Record::classic("127.0.0.1:1") }
+    }
+
+    fn declaration(session: u64) -> Declaration {
+        Declaration {
+            session,
+            address: "127.0.0.1:1".to_owned(),
+            endpoints: Vec::new(),
+            metadata: Metadata::new(),
+        }
+    }
+
+    fn declare(known: Option<&Record>, session: u64) -> Result<Verdict, Refusal> {
+        let write = Write::Declare { declaration: declaration(session), digest: "d".to_owned() };
+        decide(&Key::host("h"), known, write)
+    }
+
+    fn declared(session: u64) -> Record {
+        match declare(None, session) {
+            Ok(Verdict::Replace(record)) => (*record).clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_newer_session_fences_the_older_one_out() {
+        let known = declared(2);
+        assert_eq!(declare(Some(&known), 1), Err(Refusal::Superseded(2)));
+        let host = Key::host("h");
+        for write in
+            [Write::Withdraw { session: 1 }, Write::SetState { session: 1, state: State::Draining }]
+        {
+            assert_eq!(decide(&host, Some(&known), write), Err(Refusal::Superseded(2)));
+        }
+        assert!(matches!(declare(Some(&known), 3), Ok(Verdict::Replace(_))), "kept, to fence 2");
+        assert_eq!(
+            decide(&host, Some(&known), Write::Withdraw { session: 2 }),
+            Ok(Verdict::Remove)
+        );
+    }
+
+    #[test]
+    fn the_same_declaration_again_writes_nothing() {
+        assert_eq!(declare(Some(&declared(1)), 1), Ok(Verdict::Unchanged));
+    }
+
+    #[test]
+    fn a_session_keeps_its_state_and_a_new_one_serves() {
+        let drained = Record { state: State::Draining, ..declared(1) };
+        assert_eq!(declare(Some(&drained), 1), Ok(Verdict::Unchanged));
+        let Ok(Verdict::Replace(next)) = declare(Some(&drained), 2) else { panic!() };
+        assert_eq!(next.state, State::Serving);
+    }
+
+    #[test]
+    fn whoever_is_absent_is_withdrawn_already_and_has_no_state() {
+        let host = Key::host("h");
+        assert_eq!(decide(&host, None, Write::Withdraw { session: 1 }), Ok(Verdict::Unchanged));
+        let state = Write::SetState { session: 1, state: State::Draining };
+        assert_eq!(decide(&host, None, state), Err(Refusal::Unknown));
+    }
+
+    #[test]
+    fn keys_can_be_read_back() {
+        for key in [Key::host("box/1"), Key::classic("Arith", "[::1]:7"), Key::host("classic/x")] {
+            assert_eq!(Key::parse(&key.text()), Some(key));
+        }
+        for text in ["", "other/x", "classic/x"] {
+            assert_eq!(Key::parse(text), None);
+        }
+    }
+}

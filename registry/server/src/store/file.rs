@@ -1,0 +1,382 @@
+//! The embedded store: one file, in which every acknowledged record survives the process.
+//!
+//! redb commits are atomic and synced, so a process that is killed leaves either the state before a
+//! batch or the one after it. Against a medium that lies, every page has redb's checksum, which is
+//! verified when the file is opened, and every record has one of its own over key and content. What
+//! is left is a file that is whole and old: one bit of redb's header says which of the last two
+//! commits counts. So commits are numbered, and a small file beside tells which was acknowledged.
+
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::stored;
+use crate::record::{Key, Record};
+
+const COMMITS: TableDefinition<'_, (), u64> = TableDefinition::new("commits-1");
+
+const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records-1");
+
+/// Pages that are kept in memory: records are read once, at the start.
+const CACHE: usize = 8 * 1024 * 1024;
+
+const CHECKSUM: usize = 16;
+
+/// All that a store holds.
+pub(crate) type Records = Vec<(Key, Arc<Record>)>;
+
+/// An open store.
+pub(crate) struct File {
+    path: PathBuf,
+    /// None after a write that failed; opened again by the next one.
+    database: Option<Database>,
+    acknowledged: Acknowledged,
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error(
+        "the registry's store {path} is in use by another process: stop that registry, or name another file with --store"
+    )]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It cannot be read or made.
+    #[error("the registry's store {path} cannot be opened")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It is not what was written.
+    #[error(
+        "the registry's store {path} is damaged ({what}), and nothing of it is served: restore it, or move it away; with an empty store every living host declares itself again within a heartbeat"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How that shows.
+        what: String,
+    },
+}
+
+impl File {
+    /// Opens a store, or makes an empty one; verifies and reads all of it.
+    pub(crate) fn open(path: &Path) -> Result<(File, Records), OpenError> {
+        let owned = path.to_owned();
+        // redb asserts what only a damaged file can break; a thread of its own turns that into an
+        // error like any other.
+        let opened = std::thread::Builder::new()
+            .name("wharf-registry-open".to_owned())
+            .spawn(move || verify_and_read(&owned))
+            .map_err(|source| OpenError::Unreadable {
+                path: path.to_owned(),
+                source: source.into(),
+            })?
+            .join();
+        let Opened { database, records, acknowledged } = opened.unwrap_or_else(|_| {
+            Err(OpenError::Damaged {
+                path: path.to_owned(),
+                what: "it contradicts itself".to_owned(),
+            })
+        })?;
+        Ok((File { path: path.to_owned(), database: Some(database), acknowledged }, records))
+    }
+
+    /// Makes changes durable, all or none of them.
+    ///
+    /// # Errors
+    /// When that is not sure; the next call starts from what the file holds then.
+    pub(crate) fn commit<'c>(
+        &mut self,
+        changes: impl IntoIterator<Item = (&'c Key, Option<&'c Record>)>,
+    ) -> Result<(), redb::Error> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => Database::builder().set_cache_size(CACHE).open(&self.path)?,
+        };
+        let number = write(&database, changes)?;
+        self.acknowledged.write(number)?;
+        self.database = Some(database);
+        Ok(())
+    }
+}
+
+fn write<'c>(
+    database: &Database,
+    changes: impl IntoIterator<Item = (&'c Key, Option<&'c Record>)>,
+) -> Result<u64, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    // With one phase, a damaged commit could not be told from one that did not come to its end.
+    transaction.set_two_phase_commit(true);
+    let number = {
+        let mut commits = transaction.open_table(COMMITS)?;
+        let number = commits.get(())?.map_or(1, |number| number.value() + 1);
+        commits.insert((), number)?;
+        number
+    };
+    {
+        let mut records = transaction.open_table(RECORDS)?;
+        for (key, record) in changes {
+            let key = key.text();
+            match record {
+                Some(record) => {
+                    let content = stored::encode(record);
+                    let mut value = checksum(&key, &content).to_vec();
+                    value.extend_from_slice(&content);
+                    records.insert(&key[..], &value[..])?;
+                }
+                None => drop(records.remove(&key[..])?),
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(number)
+}
+
+/// The number of the last commit that was acknowledged, in a file beside the store.
+struct Acknowledged {
+    file: std::fs::File,
+}
+
+impl Acknowledged {
+    fn path(store: &Path) -> PathBuf {
+        let mut path = store.as_os_str().to_owned();
+        path.push(".last");
+        path.into()
+    }
+
+    /// The file of a store, and the number in it; none where it was never written, or is damaged
+    /// itself: then it says nothing of the store.
+    fn open(store: &Path, new: bool) -> std::io::Result<(Self, Option<u64>)> {
+        let mut options = std::fs::OpenOptions::new();
+        let file = options
+            .create(true)
+            .truncate(new)
+            .read(true)
+            .write(true)
+            .open(Acknowledged::path(store))?;
+        let mut bytes = [0; 16];
+        let number = match file.read_exact_at(&mut bytes, 0) {
+            Ok(()) => {
+                let [number, sum] =
+                    [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i])));
+                (Acknowledged::sum(number) == sum).then_some(number)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => None,
+            Err(error) => return Err(error),
+        };
+        Ok((Acknowledged { file }, number))
+    }
+
+    /// The commit itself is synced before, so this need not be: it may be behind, never ahead.
+    fn write(&self, number: u64) -> std::io::Result<()> {
+        let mut bytes = number.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&Acknowledged::sum(number).to_le_bytes());
+        self.file.write_all_at(&bytes, 0)
+    }
+
+    fn sum(number: u64) -> u64 {
+        let hash = blake3::hash(&number.to_le_bytes());
+        u64::from_le_bytes(std::array::from_fn(|i| hash.as_bytes()[i]))
+    }
+}
+
+struct Opened {
+    database: Database,
+    records: Records,
+    acknowledged: Acknowledged,
+}
+
+fn verify_and_read(path: &Path) -> Result<Opened, OpenError> {
+    let damaged = |what: String| OpenError::Damaged { path: path.to_owned(), what };
+    let failed = |error: redb::Error| match error {
+        redb::Error::DatabaseAlreadyOpen => OpenError::InUse { path: path.to_owned() },
+        redb::Error::Io(source) if !damage(&source) => {
+            OpenError::Unreadable { path: path.to_owned(), source: source.into() }
+        }
+        error => damaged(error.to_string()),
+    };
+    let unreadable = |source: std::io::Error| OpenError::Unreadable {
+        path: path.to_owned(),
+        source: source.into(),
+    };
+    make_directory(path).map_err(unreadable)?;
+    let new = !path.try_exists().map_err(unreadable)?;
+    let mut database = Database::builder()
+        .set_cache_size(CACHE)
+        .create(path)
+        .map_err(|error| failed(error.into()))?;
+    // False: something was wrong and has been repaired, by leaving it out.
+    if !database.check_integrity().map_err(|error| failed(error.into()))? {
+        return Err(damaged("its checksums are wrong".to_owned()));
+    }
+    let transaction = database.begin_read().map_err(|error| failed(error.into()))?;
+    let mut records = Vec::new();
+    match transaction.open_table(RECORDS) {
+        Ok(table) => {
+            for entry in table.iter().map_err(|error| failed(error.into()))? {
+                let (key, value) = entry.map_err(|error| failed(error.into()))?;
+                records.push(read(key.value(), value.value()).map_err(damaged)?);
+            }
+        }
+        Err(redb::TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(failed(error.into())),
+    }
+    let committed = match transaction.open_table(COMMITS) {
+        Ok(table) => table.get(()).map_err(|error| failed(error.into()))?.map(|n| n.value()),
+        Err(redb::TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(failed(error.into())),
+    };
+    drop(transaction);
+    let (acknowledged, last) = Acknowledged::open(path, new).map_err(unreadable)?;
+    let committed = committed.unwrap_or(0);
+    if let Some(last) = last.filter(|last| *last > committed) {
+        return Err(damaged(format!(
+            "it ends with write {committed}, and write {last} was acknowledged; if it was restored from a backup on purpose, remove {}",
+            Acknowledged::path(path).display()
+        )));
+    }
+    Ok(Opened { database, records, acknowledged })
+}
+
+/// Whether an error of reading says that the file is not what was written.
+fn damage(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
+}
+
+fn read(key: &str, value: &[u8]) -> Result<(Key, Arc<Record>), String> {
+    let Some((sum, content)) = value.split_at_checked(CHECKSUM) else {
+        return Err(format!("the record '{key}' is cut off"));
+    };
+    if sum != checksum(key, content) {
+        return Err(format!("the record '{key}' has a wrong checksum"));
+    }
+    let parsed = Key::parse(key).ok_or_else(|| format!("the key '{key}' is none"))?;
+    let record = stored::decode(content)
+        .map_err(|error| format!("the record '{key}' is of another version of Wharf: {error}"))?;
+    Ok((parsed, Arc::new(record)))
+}
+
+fn checksum(key: &str, content: &[u8]) -> [u8; CHECKSUM] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(key.len() as u64).to_le_bytes());
+    hasher.update(key.as_bytes());
+    hasher.update(content);
+    let mut sum = [0; CHECKSUM];
+    hasher.finalize_xof().fill(&mut sum);
+    sum
+}
+
+fn make_directory(path: &Path) -> std::io::Result<()> {
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => std::fs::create_dir_all(parent),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::record;
+
+    fn commit(file: &mut File, changes: &[(&Key, Option<&Record>)]) {
+        file.commit(changes.iter().map(|(key, record)| (*key, *record))).unwrap();
+    }
+
+    #[test]
+    fn what_was_committed_is_there_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/store.redb");
+        let (mut file, records) = File::open(&path).unwrap();
+        assert!(records.is_empty());
+        let (kept, gone) = (Key::host("kept"), Key::classic("Arith", "a:1"));
+        let written = record(5, &["a", "b"]);
+        commit(&mut file, &[(&kept, Some(&written)), (&gone, Some(&Record::classic("a:1")))]);
+        commit(&mut file, &[(&gone, None)]);
+        assert!(matches!(File::open(&path), Err(OpenError::InUse { .. })));
+        drop(file);
+        let (_, records) = File::open(&path).unwrap();
+        assert_eq!(records, [(kept, Arc::new(written))]);
+    }
+
+    /// Flips bits all over a file; what is then served has to be `intact`, or nothing.
+    fn flip_bits(bytes: &[u8], intact: &Records, copy: &Path) {
+        let mut found = 0;
+        // Every bit of what says where everything else is, and one of many others.
+        let header = (0..8 * 320).map(|bit| (bit / 8, bit % 8));
+        let elsewhere = (320..bytes.len()).step_by(bytes.len() / 150).map(|byte| (byte, byte % 8));
+        let acknowledged = Acknowledged::path(&copy.with_file_name("store.redb"));
+        for (position, bit) in header.chain(elsewhere) {
+            std::fs::copy(&acknowledged, Acknowledged::path(copy)).unwrap();
+            let mut flipped = bytes.to_vec();
+            flipped[position] ^= 1 << bit;
+            std::fs::write(copy, &flipped).unwrap();
+            match File::open(copy) {
+                Ok((_, records)) => {
+                    assert!(
+                        sorted(records) == *intact,
+                        "a bit at {position} changed what is served"
+                    );
+                }
+                Err(OpenError::Damaged { .. }) => found += 1,
+                Err(other) => panic!("the bit at {position}: {other}"),
+            }
+        }
+        assert!(found > 20, "only {found} were found");
+    }
+
+    fn sorted(mut records: Records) -> Records {
+        records.sort_by(|a, b| a.0.cmp(&b.0));
+        records
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found_or_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        let (mut file, _) = File::open(&path).unwrap();
+        let hosts: Vec<Key> = (0..40).map(|n| Key::host(&format!("h{n}"))).collect();
+        let record = record(5, &["a", "b", "c"]);
+        for hosts in hosts.chunks(7) {
+            let changes: Vec<_> = hosts.iter().map(|host| (host, Some(&record))).collect();
+            commit(&mut file, &changes);
+        }
+        let as_a_killed_process_leaves_it = std::fs::read(&path).unwrap();
+        drop(file);
+        let (file, intact) = File::open(&path).unwrap();
+        drop(file);
+        let intact = sorted(intact);
+        assert_eq!(intact.len(), 40);
+        let copy = folder.path().join("flipped.redb");
+        flip_bits(&std::fs::read(&path).unwrap(), &intact, &copy);
+        flip_bits(&as_a_killed_process_leaves_it, &intact, &copy);
+    }
+
+    #[test]
+    fn a_torn_file_is_found_and_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        let (mut file, _) = File::open(&path).unwrap();
+        commit(&mut file, &[(&Key::host("h"), Some(&record(5, &["a"])))]);
+        drop(file);
+        let whole = std::fs::read(&path).unwrap();
+        for length in [1, 100, 4096, whole.len() / 2] {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let error = File::open(&path).err().expect("a torn file").to_string();
+            assert!(error.contains("is damaged") && error.contains("move it away"), "{error}");
+        }
+        // Moved away, as the message says, it is empty and well.
+        std::fs::rename(&path, folder.path().join("damaged")).unwrap();
+        assert!(File::open(&path).unwrap().1.is_empty());
+        std::fs::write(&path, "something else").unwrap();
+        assert!(matches!(File::open(&path), Err(OpenError::Damaged { .. })));
+    }
+}

@@ -1,0 +1,60 @@
+//! How stores write a record: JSON, so that an operator can read it.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use wharf_registry_api::{EndpointSpec, Metadata, State};
+
+use crate::record::Record;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Stored<'r> {
+    session: u64,
+    address: Cow<'r, str>,
+    state: State,
+    digest: Cow<'r, str>,
+    endpoints: Cow<'r, [EndpointSpec]>,
+    #[serde(default)]
+    metadata: Cow<'r, Metadata>,
+}
+
+pub(crate) fn encode(record: &Record) -> Vec<u8> {
+    let stored = Stored {
+        session: record.session,
+        address: Cow::Borrowed(&record.address),
+        state: record.state,
+        digest: Cow::Borrowed(&record.digest),
+        endpoints: Cow::Borrowed(&record.endpoints),
+        metadata: Cow::Borrowed(&record.metadata),
+    };
+    // Strings, numbers and maps by strings: there is nothing in it that JSON could refuse.
+    serde_json::to_vec(&stored).unwrap_or_default()
+}
+
+pub(crate) fn decode(bytes: &[u8]) -> Result<Record, serde_json::Error> {
+    let stored: Stored<'_> = serde_json::from_slice(bytes)?;
+    Ok(Record {
+        session: stored.session,
+        address: stored.address.into_owned(),
+        state: stored.state,
+        digest: stored.digest.into_owned(),
+        endpoints: stored.endpoints.into_owned(),
+        metadata: stored.metadata.into_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::record;
+
+    #[test]
+    fn a_record_comes_back_as_itself() {
+        let mut record = record(7, &["a", "b"]);
+        record.metadata.insert("zone".to_owned(), "z\"1".to_owned());
+        record.endpoints[0].tags.push("blue".to_owned());
+        assert_eq!(decode(&encode(&record)).unwrap(), record);
+        assert!(decode(b"{}").is_err());
+    }
+}

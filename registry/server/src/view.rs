@@ -1,0 +1,387 @@
+//! What this process knows of the registry: all that requests are answered from.
+//!
+//! Stores feed it, with records that they have accepted and made durable; requests read it. One lock
+//! guards it all, and is held for no longer than a list takes to be copied.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use wharf_registry_api::{Index, WatchEvent};
+
+use crate::catalog::{Catalog, Event};
+use crate::clock::LivenessClock;
+use crate::journal::{Cursor, Journal, Next};
+use crate::listing::Listed;
+use crate::liveness::Liveness;
+use crate::record::{Key, Record, Refusal, owned};
+
+/// What a process knows.
+pub(crate) struct View {
+    /// A gap in the registry's own time from which on a heartbeat may have been missed.
+    held_up: Duration,
+    epoch: u64,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    clock: LivenessClock,
+    catalog: Catalog,
+    liveness: Liveness,
+    journal: Journal,
+    /// Up to which number all changes are here. It may be beyond the last change of an endpoint.
+    complete: u64,
+    /// Whoever waits for a service's endpoints to change; `None` stands for all services.
+    waiting: HashMap<Option<Arc<str>>, watch::Sender<()>>,
+    /// Bodies of whole lists, until the next change of their service.
+    bodies: HashMap<Arc<str>, Bytes>,
+}
+
+/// A record that a store has accepted, or its removal.
+pub(crate) struct Change {
+    pub(crate) key: Key,
+    pub(crate) record: Option<Arc<Record>>,
+    /// The store's number for it; `None`: the next one.
+    pub(crate) number: Option<u64>,
+}
+
+/// How many there are of all that is registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Census {
+    pub(crate) hosts: usize,
+    pub(crate) classic: usize,
+    pub(crate) services: usize,
+    pub(crate) endpoints: usize,
+    /// Past their time, and not dropped yet.
+    pub(crate) silent: usize,
+    pub(crate) unverified: usize,
+}
+
+/// Encodes an event as watchers get it.
+pub(crate) type Encode = fn(WatchEvent) -> Bytes;
+
+/// Bodies of lists that are kept at once.
+const MAX_BODIES: usize = 1024;
+
+impl View {
+    /// # Arguments
+    /// `epoch` and `number` are where this view's indices begin.
+    pub(crate) fn new(ttl: Duration, heartbeat: Duration, epoch: u64, number: u64) -> Self {
+        View {
+            held_up: heartbeat.max(LivenessClock::MAX_STEP),
+            epoch,
+            inner: Mutex::new(Inner {
+                clock: LivenessClock::new(Instant::now()),
+                catalog: Catalog::new(number),
+                liveness: Liveness::new(ttl),
+                journal: Journal::new(number),
+                complete: number,
+                waiting: HashMap::new(),
+                bodies: HashMap::new(),
+            }),
+        }
+    }
+
+    /// Takes what a store held from before; nobody is told, and everybody is unverified.
+    pub(crate) fn load(&self, records: impl IntoIterator<Item = (Key, Arc<Record>)>) {
+        let (now, mut inner) = self.lock();
+        let number = inner.catalog.number();
+        for (key, record) in records {
+            inner.catalog.apply(&key, Some(&record), number);
+            inner.liveness.expect(now, &key);
+        }
+    }
+
+    /// Takes what a store has accepted, in its order, and tells whoever waits for it. The number up
+    /// to which the view is complete then, and for each change whether any endpoint changed.
+    pub(crate) fn commit(
+        &self,
+        changes: impl IntoIterator<Item = Change>,
+        encode: Encode,
+    ) -> (u64, Vec<bool>) {
+        let (now, mut inner) = self.lock();
+        let inner = &mut *inner;
+        let visible = changes.into_iter().map(|change| inner.apply(now, change, encode)).collect();
+        (inner.complete, visible)
+    }
+
+    /// Hears of a record that lives.
+    pub(crate) fn hear(&self, key: &Key) {
+        let (now, mut inner) = self.lock();
+        inner.liveness.hear(now, key);
+    }
+
+    /// A host's heartbeat: whether what it declared is not what is known here.
+    pub(crate) fn heartbeat(&self, key: &Key, session: u64, digest: &str) -> Result<bool, Refusal> {
+        let (now, mut inner) = self.lock();
+        let record = inner.catalog.record(key).ok_or(Refusal::Unknown)?;
+        owned(record, session)?;
+        let resync = record.session != session || record.digest != digest;
+        inner.liveness.hear(now, key);
+        Ok(resync)
+    }
+
+    /// The addresses that are registered under a classic name.
+    pub(crate) fn classic_addresses(&self, name: &str) -> Vec<Arc<str>> {
+        let (_, inner) = self.lock();
+        let addresses = inner.catalog.classic().get(name);
+        addresses.into_iter().flatten().cloned().collect()
+    }
+
+    pub(crate) fn record(&self, key: &Key) -> Option<Arc<Record>> {
+        let (_, inner) = self.lock();
+        match key {
+            Key::Host(_) => inner.catalog.record(key).cloned(),
+            Key::Classic { address, .. } => {
+                inner.catalog.contains(key).then(|| Arc::new(Record::classic(address)))
+            }
+        }
+    }
+
+    pub(crate) fn has_room(&self, key: &Key, endpoints: usize) -> bool {
+        self.lock().1.catalog.has_room(key, endpoints)
+    }
+
+    /// Whom to drop now.
+    pub(crate) fn sweep(&self) -> Vec<Key> {
+        let (now, mut inner) = self.lock();
+        inner.liveness.sweep(now)
+    }
+
+    /// What was to be dropped could not be.
+    pub(crate) fn keep(&self, key: &Key) {
+        self.lock().1.liveness.keep(key);
+    }
+
+    pub(crate) fn is_silent(&self, key: &Key) -> bool {
+        self.lock().1.liveness.is_silent(key)
+    }
+
+    /// How many are silent and not dropped yet.
+    pub(crate) fn silent(&self) -> usize {
+        self.lock().1.liveness.silent()
+    }
+
+    pub(crate) fn census(&self) -> Census {
+        let (now, inner) = self.lock();
+        let [hosts, classic, services, endpoints] = inner.catalog.counts();
+        Census {
+            hosts,
+            classic,
+            services,
+            endpoints,
+            silent: inner.liveness.silent(),
+            unverified: inner.liveness.unverified(now),
+        }
+    }
+
+    /// The hosts of a service in order, or all of them, and the index of what they serve.
+    pub(crate) fn hosts(&self, service: Option<&str>) -> (Index, Vec<Listed>) {
+        let (now, inner) = self.lock();
+        let wall = SystemTime::now();
+        let listed = |(name, record): (&Arc<str>, &Arc<Record>)| {
+            let key = Key::Host(name.clone());
+            Listed {
+                record: record.clone(),
+                unverified: inner.liveness.is_unverified(now, &key),
+                heard: inner
+                    .liveness
+                    .heard(&key)
+                    .and_then(|at| wall.checked_sub(now.saturating_sub(at))),
+                name: name.clone(),
+            }
+        };
+        match service {
+            Some(service) => {
+                let hosts = inner.catalog.hosts_of(service).map(listed).collect();
+                (self.index(inner.catalog.service_number(service)), hosts)
+            }
+            None => {
+                let hosts = inner.catalog.hosts().map(listed).collect();
+                (self.index(inner.catalog.number()), hosts)
+            }
+        }
+    }
+
+    /// The body of a service's whole list, from the last time that it was made if it stands.
+    ///
+    /// `None`: somebody in it is unverified, or it was not made yet; whoever makes it keeps it with
+    /// [`View::keep_body`].
+    pub(crate) fn body(&self, service: &str) -> Option<(Index, Bytes)> {
+        let (now, inner) = self.lock();
+        let body = inner.bodies.get(service)?;
+        let sure = inner.catalog.hosts_of(service).all(|(host, _)| {
+            let key = Key::Host(host.clone());
+            !inner.liveness.is_unverified(now, &key)
+        });
+        sure.then(|| (self.index(inner.catalog.service_number(service)), body.clone()))
+    }
+
+    /// Keeps the body of a list of `index` in which nobody is unverified, if it still stands.
+    pub(crate) fn keep_body(&self, service: &str, index: Index, body: Bytes) {
+        let (_, mut inner) = self.lock();
+        if self.index(inner.catalog.service_number(service)) == index {
+            if inner.bodies.len() >= MAX_BODIES {
+                inner.bodies.clear();
+            }
+            inner.bodies.insert(service.into(), body);
+        }
+    }
+
+    /// The classic names, each with the address that was heard last and when.
+    pub(crate) fn classic(&self) -> Vec<(Arc<str>, Arc<str>, Option<SystemTime>)> {
+        let (now, inner) = self.lock();
+        let wall = SystemTime::now();
+        let newest = |(name, addresses): (&Arc<str>, &BTreeSet<Arc<str>>)| {
+            let heard = |address: &Arc<str>| {
+                let key = Key::Classic { name: name.clone(), address: address.clone() };
+                inner.liveness.heard(&key)
+            };
+            let (at, address) =
+                addresses.iter().map(|address| (heard(address), address)).max_by_key(|a| a.0)?;
+            let at = at.and_then(|at| wall.checked_sub(now.saturating_sub(at)));
+            Some((name.clone(), address.clone(), at))
+        };
+        inner.catalog.classic().iter().filter_map(newest).collect()
+    }
+
+    pub(crate) fn index(&self, number: u64) -> Index {
+        Index { epoch: self.epoch, number }
+    }
+
+    /// The number up to which all changes are here.
+    pub(crate) fn complete(&self) -> u64 {
+        self.lock().1.complete
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The number of the last change of a service, or of any, and a place among those who wait for
+    /// the next one. Whoever takes the place first and looks then misses nothing.
+    pub(crate) fn wait(self: &Arc<Self>, service: Option<&str>) -> Waiting {
+        let (_, mut inner) = self.lock();
+        let key = service.map(Arc::from);
+        let sender = inner.waiting.entry(key.clone()).or_insert_with(|| watch::channel(()).0);
+        let changed = Some(sender.subscribe());
+        Waiting { view: self.clone(), key, changed }
+    }
+
+    /// The number of the last change: of one service, or of all.
+    pub(crate) fn number(&self, service: Option<&str>) -> u64 {
+        let (_, inner) = self.lock();
+        service.map_or(inner.catalog.number(), |service| inner.catalog.service_number(service))
+    }
+
+    /// Where in the journal a watch goes on that has seen all up to `number`.
+    pub(crate) fn resume(&self, number: u64) -> Option<Cursor> {
+        self.lock().1.journal.after(number)
+    }
+
+    /// The next events behind a cursor, and the number up to which a watcher who has them is
+    /// complete.
+    pub(crate) fn read(
+        &self,
+        cursor: &mut Cursor,
+        service: Option<&str>,
+        max: usize,
+    ) -> (Next, u64) {
+        let (_, inner) = self.lock();
+        (inner.journal.read(cursor, service, max), inner.complete)
+    }
+
+    /// The services that there are, or the one, and where a watch goes on that asks for their
+    /// endpoints from now on.
+    pub(crate) fn snapshot(&self, service: Option<&str>) -> (Vec<Arc<str>>, Cursor) {
+        let (_, inner) = self.lock();
+        let services = match service {
+            Some(service) => vec![service.into()],
+            None => inner.catalog.service_names().cloned().collect(),
+        };
+        (services, inner.journal.end())
+    }
+
+    fn lock(&self) -> (Duration, MutexGuard<'_, Inner>) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let reading = inner.clock.read(Instant::now());
+        if reading.gap >= self.held_up {
+            tracing::warn!(
+                gap = ?reading.gap,
+                "the registry was held up; every host gets another time to live"
+            );
+            inner.liveness.forgive(reading.now);
+        }
+        (reading.now, inner)
+    }
+}
+
+impl Inner {
+    /// Takes one change; whether any endpoint changed.
+    fn apply(&mut self, now: Duration, change: Change, encode: Encode) -> bool {
+        let Change { key, record, number } = change;
+        match &record {
+            Some(_) => self.liveness.hear(now, &key),
+            None => self.liveness.remove(&key),
+        }
+        let next = number.unwrap_or(self.complete + 1);
+        let events = self.catalog.apply(&key, record.as_ref(), next);
+        if events.is_empty() {
+            self.complete = number.unwrap_or(self.complete).max(self.complete);
+            return false;
+        }
+        self.complete = self.complete.max(next);
+        let mut last: Option<String> = None;
+        for event in events {
+            let service = event.service().to_owned();
+            let frame = encode(match event {
+                Event::Upsert(endpoint) => WatchEvent::Upsert(endpoint),
+                Event::Delete(id) => WatchEvent::Delete(id),
+            });
+            self.journal.push(next, &service, frame);
+            self.bodies.remove(&service[..]);
+            if last.as_ref() != Some(&service) {
+                self.wake(&Some(service.as_str().into()));
+                last = Some(service);
+            }
+        }
+        self.wake(&None);
+        true
+    }
+
+    fn wake(&self, key: &Option<Arc<str>>) {
+        if let Some(waiting) = self.waiting.get(key) {
+            waiting.send_replace(());
+        }
+    }
+}
+
+/// A place among those who wait for a change; given up when it is dropped, by whatever way.
+pub(crate) struct Waiting {
+    view: Arc<View>,
+    key: Option<Arc<str>>,
+    /// Taken only at the end, under the lock.
+    changed: Option<watch::Receiver<()>>,
+}
+
+impl Waiting {
+    /// Completes at the next change since the place was taken, or since this completed last.
+    pub(crate) async fn changed(&mut self) {
+        if let Some(changed) = &mut self.changed {
+            // The sender goes only when nobody waits, and this one does.
+            let _ = changed.changed().await;
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let (_, mut inner) = self.view.lock();
+        drop(self.changed.take());
+        if inner.waiting.get(&self.key).is_some_and(|sender| sender.receiver_count() == 0) {
+            inner.waiting.remove(&self.key);
+        }
+    }
+}
