@@ -3,6 +3,8 @@
 WASM_TARGET := wasm32-wasip2
 PLUGINS     := arith textkit
 GUESTS      := wharf-guest-reach wharf-guest-rogue
+# The registry's etcd client is generated at build time, by protoc. Without it all else is built.
+FEATURES    := $(if $(or $(PROTOC),$(shell command -v protoc)),--features wharf/etcd)
 TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
 WHARF       := $(TARGET_DIR)/debug/wharf
 
@@ -21,7 +23,8 @@ run: build plugins
 # With the tests, which take seconds: without them cargo would choose other features for a few crates,
 # and build the WebAssembly engine once more for 'make test'.
 build: toolchain
-	cargo test --workspace --no-run
+	@$(if $(FEATURES),,echo 'protoc is not installed (Debian: protobuf-compiler), so wharf registry is built without etcd; all else is there')
+	cargo test --workspace $(FEATURES) --no-run
 
 # rust-toolchain.toml names toolchain and target; where rustup does not install them by itself, this does.
 toolchain:
@@ -41,17 +44,18 @@ guests: toolchain
 
 # The tests run the plugins and the binary; cargo builds the latter for its own test.
 test: plugins guests
-	cargo test --workspace
+	@$(if $(FEATURES),,echo 'skipped: protoc is not installed (Debian: protobuf-compiler), so the etcd store is neither built nor tested')
+	cargo test --workspace $(FEATURES)
 
 check: toolchain
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
+	cargo clippy --workspace $(FEATURES) --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace $(FEATURES) --no-deps --document-private-items
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
 	else echo 'skipped: cargo-deny is not installed (cargo install cargo-deny), so licenses are not checked; the arrows between crates are, by make test'; fi
 
 bench: plugins guests
-	cargo bench -p wharf-tests
+	cargo bench -p wharf-tests $(if $(FEATURES),-p wharf $(FEATURES))
 
 clean:
 	cargo clean

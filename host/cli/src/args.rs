@@ -24,6 +24,7 @@ Environment:
   WHARF_TOKEN     token that hosts ask for, as --token
   WHARF_REGISTRY_TOKEN, WHARF_REGISTRY_AUTHORITIES, WHARF_REGISTRY_CERTIFICATE
                   as --registry-token, --registry-authorities, --registry-certificate
+  WHARF_ETCD_USER NAME:PASSWORD for a registry's etcd cluster
   WHARF_LOG       what is logged, for example info or wharf_host=debug
   TRACEPARENT     the trace that a call belongs to (W3C Trace Context)
   OTEL_EXPORTER_OTLP_ENDPOINT
@@ -47,6 +48,7 @@ const REGISTRY_EXAMPLES: &str = "\
 Examples:
   wharf registry                        durable, in a file in the user's state directory
   wharf registry --store /var/lib/wharf/registry.redb
+  wharf registry --store etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379
   wharf registry --listen 10.0.0.2:8500 --tokens tokens.toml --tls-certificate cert.pem --tls-key key.pem
   curl 'localhost:8500/register?name=Arith&addr=localhost:1234'
   curl 'localhost:8500/heartbeat?name=Arith'
@@ -115,9 +117,15 @@ pub(crate) struct Keeping {
     /// Drop a host or service that is silent for this long
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = ttl)]
     pub(crate) ttl: Duration,
-    /// Where records are kept: a file, or `memory`
+    /// Where records are kept: a file, `memory`, or etcd://HOST:PORT,HOST:PORT (etcds:// with TLS)
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
+    /// Trust an etcd cluster that these authorities vouch for, in PEM
+    #[arg(long, value_name = "FILE", requires = "store")]
+    pub(crate) etcd_authorities: Option<PathBuf>,
+    /// Show an etcd cluster this certificate with its private key, both in one PEM file
+    #[arg(long, value_name = "FILE", requires = "store")]
+    pub(crate) etcd_certificate: Option<PathBuf>,
     /// Tokens and what they allow; read again at SIGHUP
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,

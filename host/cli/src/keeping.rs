@@ -32,9 +32,59 @@ pub(crate) fn config(
     let store = match keeping.store.as_deref() {
         None => default,
         Some("memory") => Store::Memory,
+        Some(url) if url.starts_with("etcd://") || url.starts_with("etcds://") => {
+            etcd(url, keeping)?
+        }
         Some(path) => Store::File(PathBuf::from(path)),
     };
     Ok(Config { store, tokens, tls, ..Config::with_ttl(keeping.ttl) })
+}
+
+#[cfg(not(feature = "etcd"))]
+fn etcd(url: &str, _: &Keeping) -> anyhow::Result<Store> {
+    anyhow::bail!(
+        "this wharf was built without etcd, so it cannot keep records in {url}: install protoc (Debian: apt-get install protobuf-compiler) and build it again with 'make build'"
+    )
+}
+
+/// A cluster by its URL: `etcd://HOST:PORT,HOST:PORT/PREFIX`, `etcds` for TLS.
+#[cfg(feature = "etcd")]
+fn etcd(url: &str, keeping: &Keeping) -> anyhow::Result<Store> {
+    use anyhow::Context;
+
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let (members, prefix) = match rest.split_once('/') {
+        Some((members, prefix)) => (members, prefix.trim_matches('/')),
+        None => (rest, ""),
+    };
+    let endpoints: Vec<String> = members.split(',').map(str::to_owned).collect();
+    let port =
+        |member: &String| member.rsplit_once(':').is_some_and(|(_, p)| p.parse::<u16>().is_ok());
+    if !endpoints.iter().all(port) {
+        anyhow::bail!(
+            "--store {url}: write the cluster's members as etcd://10.0.0.1:2379,10.0.0.2:2379, with etcds:// for TLS, and /PREFIX behind them for another one than /wharf"
+        );
+    }
+    let read = |path: &Option<PathBuf>| {
+        let path = path.as_ref();
+        path.map(|path| {
+            std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
+        })
+        .transpose()
+    };
+    let user = std::env::var("WHARF_ETCD_USER").ok();
+    let user = user.map(|user| match user.split_once(':') {
+        Some((name, password)) => Ok((name.to_owned(), password.to_owned())),
+        None => Err(anyhow::anyhow!("WHARF_ETCD_USER is not NAME:PASSWORD")),
+    });
+    Ok(Store::Etcd(wharf_registry::EtcdConfig {
+        endpoints,
+        prefix: format!("/{}", if prefix.is_empty() { "wharf" } else { prefix }),
+        encrypted: scheme == "etcds",
+        authorities: read(&keeping.etcd_authorities)?,
+        certificate: read(&keeping.etcd_certificate)?,
+        user: user.transpose()?,
+    }))
 }
 
 /// Where records are kept unless a flag says: where users' state is (XDG Base Directory

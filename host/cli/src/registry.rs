@@ -18,8 +18,11 @@ pub(crate) async fn run(arguments: Registry) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::listen()?;
     keeping::reload_at_hangup(&config)?;
     let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let registry = wharf_registry::Registry::open(config)?;
     let listener = bind(arguments.listen, "--listen").await?;
+    let registry = tokio::select! {
+        registry = wharf_registry::Registry::open(config) => registry?,
+        () = shutdown.asked() => return Ok(()),
+    };
     let mut out = std::io::stdout();
     writeln!(out, "registry: {scheme}://{}", listener.local_addr()?)?;
     out.flush()?;

@@ -27,7 +27,7 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::listen()?;
     keeping::reload_at_hangup(&registry_config)?;
     let scheme = if registry_config.tls.is_some() { "https" } else { "http" };
-    let registry = wharf_registry::Registry::open(registry_config)?;
+    let registry = wharf_registry::Registry::open(registry_config).await?;
     let registry_listener = bind(arguments.registry_listen, "--registry-listen").await?;
     let listener = bind(arguments.serving.listen, "--listen").await?;
 

@@ -30,10 +30,13 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 
 pub use crate::access::{TokenFile, TokenFileError};
+#[cfg(feature = "etcd")]
+pub use crate::store::etcd::EtcdConfig;
 pub use crate::store::file::OpenError;
 pub use crate::tls::{Tls, TlsError, TlsFiles};
 pub use crate::validate::kebab;
 
+use crate::store::Backend;
 use crate::store::file::File;
 use crate::store::local::Local;
 use crate::view::View;
@@ -62,6 +65,9 @@ pub enum Store {
     Memory,
     /// In a file, in which every acknowledged change survives the process.
     File(PathBuf),
+    /// In an etcd cluster, which any number of registries share.
+    #[cfg(feature = "etcd")]
+    Etcd(EtcdConfig),
 }
 
 impl Default for Config {
@@ -108,31 +114,35 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Opens the store and reads what it holds.
+    /// Opens the store and reads what it holds. Waits for an etcd cluster that is not there yet.
     ///
     /// # Errors
     /// When the store cannot be opened, or is damaged.
-    pub fn open(config: Config) -> Result<Self, RunError> {
-        let start = |error: Box<dyn std::error::Error + Send + Sync>| RunError::Start(error);
-        let (file, records) = match &config.store {
-            Store::Memory => (None, Vec::new()),
+    pub async fn open(config: Config) -> Result<Self, RunError> {
+        let metrics = metrics::Metrics::new().map_err(|error| RunError::Start(error.into()))?;
+        let store = match &config.store {
+            Store::Memory => local(&config, None, Vec::new(), &metrics)?,
             Store::File(path) => {
                 let (file, records) = File::open(path)?;
                 tracing::info!(store = %path.display(), records = records.len(), "the store is open");
-                (Some(file), records)
+                local(&config, Some(file), records, &metrics)?
+            }
+            #[cfg(feature = "etcd")]
+            Store::Etcd(etcd) => {
+                // The lease counts first, and what is left of the time to live after it.
+                let left = config.ttl.saturating_sub(store::etcd::lease(config.ttl));
+                let left = left.max(clock::LivenessClock::MAX_STEP);
+                let view =
+                    |epoch, number| Arc::new(View::new(left, config.heartbeat, epoch, number));
+                let metrics = metrics.clone();
+                let frame = http::frame;
+                Backend::Etcd(
+                    store::etcd::Etcd::start(etcd, config.ttl, view, frame, metrics).await,
+                )
             }
         };
-        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        // Only told apart from the epochs of other lives, never compared as a time.
-        let epoch = since_1970.map_or(1, |time| u64::try_from(time.as_micros()).unwrap_or(1));
-        let view = Arc::new(View::new(config.ttl, config.heartbeat, epoch, 1));
-        view.load(records);
-        let metrics = metrics::Metrics::new().map_err(|error| start(error.into()))?;
-        let store = Local::start(view.clone(), file, http::frame, metrics.clone())
-            .map_err(|error| start(error.into()))?;
         let (stop, stopped) = tokio::sync::watch::channel(false);
-        let registry =
-            Arc::new(registry::Registry::new(&config, view, store, metrics.clone(), stopped));
+        let registry = Arc::new(registry::Registry::new(&config, store, metrics.clone(), stopped));
         Ok(Registry { registry, metrics, config, stop })
     }
 
@@ -170,4 +180,21 @@ impl Registry {
         sweeper.abort();
         served
     }
+}
+
+/// A store that this process has for itself.
+fn local(
+    config: &Config,
+    file: Option<File>,
+    records: store::file::Records,
+    metrics: &Arc<metrics::Metrics>,
+) -> Result<Backend, RunError> {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    // Only told apart from the epochs of other lives, never compared as a time.
+    let epoch = since_1970.map_or(1, |time| u64::try_from(time.as_micros()).unwrap_or(1));
+    let view = Arc::new(View::new(config.ttl, config.heartbeat, epoch, 1));
+    view.load(records);
+    let local = Local::start(view.clone(), file, http::frame, metrics.clone())
+        .map_err(|error| RunError::Start(error.into()))?;
+    Ok(Backend::Local { local, view })
 }

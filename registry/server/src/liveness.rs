@@ -38,6 +38,8 @@ struct Member {
     /// Tells it from an earlier one of its key in `due` and `silent`.
     generation: u64,
     silent: bool,
+    /// Somebody else vouches for it: as long as they do, it needs not be heard.
+    held: bool,
 }
 
 /// How many were dropped in the current time to live.
@@ -81,9 +83,30 @@ impl Liveness {
         }
         self.generation += 1;
         let generation = self.generation;
-        self.members.insert(key.clone(), Member { heard, generation, silent: false });
+        self.members.insert(key.clone(), Member { heard, generation, silent: false, held: false });
         self.due.push(Reverse((now + self.ttl, generation, key.clone())));
         self.forget_stale_looks();
+    }
+
+    /// Somebody else vouches for a member, until [`Liveness::release`].
+    #[cfg(feature = "etcd")]
+    pub(crate) fn hold(&mut self, now: Duration, key: &Key) {
+        if self.members.contains_key(key) {
+            self.enter(now, key, Some(now));
+        }
+        if let Some(member) = self.members.get_mut(key) {
+            member.held = true;
+        }
+    }
+
+    /// Nobody vouches for a member any more: it has its time from now on.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn release(&mut self, now: Duration, key: &Key) {
+        if let Some(member) = self.members.get_mut(key)
+            && std::mem::take(&mut member.held)
+        {
+            member.heard = Some(now);
+        }
     }
 
     pub(crate) fn remove(&mut self, key: &Key) {
@@ -106,7 +129,10 @@ impl Liveness {
     }
 
     fn may_be_gone(&self, now: Duration, member: &Member) -> bool {
-        member.heard.is_none_or(|heard| heard < self.listening_since || now >= heard + self.ttl)
+        !member.held
+            && member
+                .heard
+                .is_none_or(|heard| heard < self.listening_since || now >= heard + self.ttl)
     }
 
     /// The registry did not listen until now: everybody gets another time to live.
@@ -134,7 +160,8 @@ impl Liveness {
             else {
                 continue;
             };
-            let heard = member.heard.unwrap_or_default().max(self.listening_since);
+            let heard = if member.held { now } else { member.heard.unwrap_or_default() };
+            let heard = heard.max(self.listening_since);
             if heard + self.ttl > now {
                 self.due.push(Reverse((heard + self.ttl, generation, key)));
             } else {
@@ -326,6 +353,21 @@ mod tests {
         assert_eq!(liveness.silent(), 0);
         assert!(drop_silent(&mut liveness, at(30)).is_empty());
         assert_eq!(drop_silent(&mut liveness, at(31)).len(), AT_LEAST);
+    }
+
+    #[cfg(feature = "etcd")]
+    #[test]
+    fn whoever_is_vouched_for_needs_not_be_heard() {
+        let mut liveness = Liveness::new(TTL);
+        liveness.expect(at(0), &host(1));
+        liveness.hold(at(1), &host(1));
+        assert!(drop_silent(&mut liveness, at(100)).is_empty());
+        assert!(!liveness.is_unverified(at(100), &host(1)));
+        liveness.release(at(101), &host(1));
+        assert!(drop_silent(&mut liveness, at(115)).is_empty());
+        assert_eq!(drop_silent(&mut liveness, at(116)), [host(1)]);
+        liveness.hold(at(117), &host(2));
+        assert!(liveness.members.is_empty(), "only what is registered is vouched for");
     }
 
     #[test]

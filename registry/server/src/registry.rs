@@ -15,8 +15,7 @@ use crate::Config;
 use crate::listing::{self, Listed};
 use crate::metrics::Metrics;
 use crate::record::{Key, Refusal, Write};
-use crate::store::local::Local;
-use crate::store::{WriteError, Written};
+use crate::store::{Backend, WriteError, Written};
 use crate::view::View;
 
 /// How often the silent are looked for.
@@ -27,7 +26,7 @@ pub(crate) struct Registry {
     ttl: Duration,
     heartbeat: Duration,
     pub(crate) view: Arc<View>,
-    store: Local,
+    store: Backend,
     metrics: Arc<Metrics>,
     stopped: watch::Receiver<bool>,
 }
@@ -41,11 +40,11 @@ pub(crate) struct ClassicEntry {
 impl Registry {
     pub(crate) fn new(
         config: &Config,
-        view: Arc<View>,
-        store: Local,
+        store: Backend,
         metrics: Arc<Metrics>,
         stopped: watch::Receiver<bool>,
     ) -> Self {
+        let view = store.view().clone();
         Registry { ttl: config.ttl, heartbeat: config.heartbeat, view, store, metrics, stopped }
     }
 
@@ -56,6 +55,11 @@ impl Registry {
         let mut held_back = false;
         loop {
             ticks.tick().await;
+            if !self.store.is_swept_here() {
+                // Another place looks for the silent, and counts on a clock that is read.
+                self.view.read_clock();
+                continue;
+            }
             let evictions = self.view.sweep().into_iter().map(|key| self.evict(key));
             futures_util::future::join_all(evictions).await;
             let silent = self.view.silent();
@@ -117,8 +121,17 @@ impl Registry {
         session: u64,
         digest: &str,
     ) -> Result<HeartbeatReply, Problem> {
-        let heard = self.view.heartbeat(&Key::host(host), session, digest);
-        let resync = heard.map_err(|refusal| refused(host, refusal))?;
+        let key = Key::host(host);
+        let resync = match self.view.heartbeat(&key, session, digest) {
+            Ok(resync) => resync,
+            Err(_) => {
+                // What is known here may be behind what another process has taken.
+                self.store.catch_up().await.map_err(|error| problem(host, error))?;
+                let heard = self.view.heartbeat(&key, session, digest);
+                heard.map_err(|refusal| refused(host, refusal))?
+            }
+        };
+        self.store.renew(&key).await.map_err(|error| problem(host, error))?;
         Ok(HeartbeatReply { heartbeat_ms: millis(self.heartbeat), resync })
     }
 
@@ -145,17 +158,7 @@ impl Registry {
     }
 
     async fn write(&self, host: &str, key: Key, write: Write) -> Result<Written, Problem> {
-        self.store.write(key, write).await.map_err(|error| match error {
-            WriteError::Refused(refusal) => refused(host, refusal),
-            WriteError::Busy => Problem::new(
-                Code::Busy,
-                "more changes are asked for at once than the registry can write: ask again after the time in Retry-After",
-            ),
-            WriteError::Unavailable(why) => Problem::new(
-                Code::StoreUnavailable,
-                format!("the registry's store does not take the change ({why}): ask again after the time in Retry-After"),
-            ),
-        })
+        self.store.write(key, write).await.map_err(|error| problem(host, error))
     }
 
     pub(crate) fn services(&self) -> ServiceList {
@@ -205,7 +208,9 @@ impl Registry {
         let deadline = tokio::time::Instant::now() + wait;
         let mut stopped = self.stopped.clone();
         let mut waiting = self.view.wait(service);
-        if index.epoch != self.view.epoch() || index.number > self.view.complete() {
+        // Another process of the same cluster may be ahead of this one.
+        let known = tokio::time::timeout_at(deadline, self.store.completed(index.number)).await;
+        if index.epoch != self.view.epoch() || known != Ok(true) {
             return Err(index_gone(index));
         }
         while self.view.number(service) <= index.number {
@@ -223,10 +228,7 @@ impl Registry {
         if *self.stopped.borrow() {
             return Err("stopping: ask another registry");
         }
-        if self.store.fails() {
-            return Err("the store does not take changes; lists are answered");
-        }
-        Ok(())
+        self.store.readiness()
     }
 
     /// Completes when the registry shuts down.
@@ -246,7 +248,11 @@ impl Registry {
         name: &str,
         addr: Option<&str>,
     ) -> Result<(), Problem> {
-        let addresses = self.view.classic_addresses(name);
+        let mut addresses = self.view.classic_addresses(name);
+        if addresses.is_empty() {
+            self.store.catch_up().await.map_err(|error| problem(name, error))?;
+            addresses = self.view.classic_addresses(name);
+        }
         let address = match (addr, &addresses[..]) {
             (None, [only]) => only,
             (None, [_, _, ..]) => {
@@ -266,8 +272,8 @@ impl Registry {
                 })?
             }
         };
-        self.view.hear(&Key::classic(name, address));
-        Ok(())
+        let key = Key::classic(name, address);
+        self.store.renew(&key).await.map_err(|error| problem(name, error))
     }
 
     /// All names with one address each; what was registered over `/register` goes first.
@@ -308,6 +314,27 @@ fn index_gone(index: Index) -> Problem {
 
 pub(crate) fn shutting_down() -> Problem {
     Problem::new(Code::ShuttingDown, "the registry shuts down: ask again, or another one")
+}
+
+fn problem(host: &str, error: WriteError) -> Problem {
+    match error {
+        WriteError::Refused(refusal) => refused(host, refusal),
+        WriteError::Busy => Problem::new(
+            Code::Busy,
+            "more changes are asked for at once than the registry can write: ask again after the time in Retry-After",
+        ),
+        #[cfg(feature = "etcd")]
+        WriteError::TooLarge { .. } => Problem::new(
+            Code::TooLarge,
+            format!("the declaration of '{host}' is too large ({error}): declare fewer endpoints"),
+        ),
+        WriteError::Unavailable(why) => Problem::new(
+            Code::StoreUnavailable,
+            format!(
+                "the registry's store does not take the change ({why}): ask again after the time in Retry-After"
+            ),
+        ),
+    }
 }
 
 fn refused(host: &str, refusal: Refusal) -> Problem {

@@ -33,6 +33,9 @@ struct Inner {
     journal: Journal,
     /// Up to which number all changes are here. It may be beyond the last change of an endpoint.
     complete: u64,
+    /// The same, for whoever waits for it.
+    #[cfg(feature = "etcd")]
+    progress: watch::Sender<u64>,
     /// Whoever waits for a service's endpoints to change; `None` stands for all services.
     waiting: HashMap<Option<Arc<str>>, watch::Sender<()>>,
     /// Bodies of whole lists, until the next change of their service.
@@ -78,6 +81,8 @@ impl View {
                 liveness: Liveness::new(ttl),
                 journal: Journal::new(number),
                 complete: number,
+                #[cfg(feature = "etcd")]
+                progress: watch::Sender::new(number),
                 waiting: HashMap::new(),
                 bodies: HashMap::new(),
             }),
@@ -96,6 +101,8 @@ impl View {
 
     /// Takes what a store has accepted, in its order, and tells whoever waits for it. The number up
     /// to which the view is complete then, and for each change whether any endpoint changed.
+    ///
+    /// A store with numbers of its own says afterwards up to which of them it has told everything.
     pub(crate) fn commit(
         &self,
         changes: impl IntoIterator<Item = Change>,
@@ -105,6 +112,42 @@ impl View {
         let inner = &mut *inner;
         let visible = changes.into_iter().map(|change| inner.apply(now, change, encode)).collect();
         (inner.complete, visible)
+    }
+
+    /// Everything up to a store's number is here, though no record changed.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn complete_to(&self, number: u64) {
+        let (_, mut inner) = self.lock();
+        if number > inner.complete {
+            inner.complete = number;
+            inner.progress.send_replace(number);
+        }
+    }
+
+    /// Waits until everything up to a store's number is here.
+    #[cfg(feature = "etcd")]
+    pub(crate) async fn completed(&self, number: u64) {
+        let mut progress = self.lock().1.progress.subscribe();
+        // The sender lives as long as the view.
+        let _ = progress.wait_for(|complete| *complete >= number).await;
+    }
+
+    /// The store vouches for a record's life, or no longer does.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn vouch(&self, key: &Key, lives: bool) {
+        let (now, mut inner) = self.lock();
+        if lives {
+            inner.liveness.hold(now, key);
+        } else {
+            inner.liveness.release(now, key);
+        }
+    }
+
+    /// Everybody gets another time to live, because hosts may not have been able to be heard.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn forgive(&self) {
+        let (now, mut inner) = self.lock();
+        inner.liveness.forgive(now);
     }
 
     /// Hears of a record that lives.
@@ -142,6 +185,12 @@ impl View {
 
     pub(crate) fn has_room(&self, key: &Key, endpoints: usize) -> bool {
         self.lock().1.catalog.has_room(key, endpoints)
+    }
+
+    /// Lets the clock count the time until now: a gap between two readings counts as time in which
+    /// the registry was held up.
+    pub(crate) fn read_clock(&self) {
+        drop(self.lock());
     }
 
     /// Whom to drop now.
@@ -329,10 +378,11 @@ impl Inner {
         let next = number.unwrap_or(self.complete + 1);
         let events = self.catalog.apply(&key, record.as_ref(), next);
         if events.is_empty() {
-            self.complete = number.unwrap_or(self.complete).max(self.complete);
             return false;
         }
-        self.complete = self.complete.max(next);
+        if number.is_none() {
+            self.complete = next;
+        }
         let mut last: Option<String> = None;
         for event in events {
             let service = event.service().to_owned();

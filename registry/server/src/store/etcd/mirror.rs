@@ -1,0 +1,284 @@
+//! Follows the cluster: a list first, then each change from there on. After a compaction, or whatever
+//! else breaks the thread, the list is read again, and what differs is told as if it had been seen.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{Client, Error, EventType, KeyValue, WatchOptions, WatchStream};
+use tokio::time::Instant;
+use wharf_registry_api::retry_pauses;
+
+use super::cluster::{Cluster, EtcdError};
+use super::layout::{Layout, Name};
+use super::{Etcd, EtcdConfig, number, page};
+use crate::record::{Key, Record};
+use crate::store::stored;
+use crate::view::Change;
+
+/// Keys that are read at once.
+const PAGE: i64 = 256;
+
+/// The largest answer that is read, in bytes: a page of the largest records.
+const MAX_ANSWER: usize = 512 * 1024 * 1024;
+
+/// The elected process writes every two seconds; a watch that shows nothing for so long is stuck.
+const QUIET: Duration = Duration::from_secs(8);
+
+/// A mirror that has not heard anything for so long does not know what is true.
+pub(super) const STALE: Duration = Duration::from_secs(15);
+
+/// Everything at one revision.
+pub(super) struct List {
+    pub(super) epoch: u64,
+    pub(super) revision: u64,
+    specs: HashMap<Key, (Arc<Record>, i64)>,
+    leases: HashMap<Key, i64>,
+}
+
+/// Connects and reads everything, however long it takes until the cluster is there.
+pub(super) async fn first_list(config: &EtcdConfig, layout: &Layout) -> (Cluster, List) {
+    let mut pauses = retry_pauses();
+    loop {
+        let tried = async {
+            let cluster = Cluster::connect(config).await?;
+            let list = list(&cluster, layout).await?;
+            Ok::<_, EtcdError>((cluster, list))
+        };
+        match tried.await {
+            Ok(listed) => return listed,
+            Err(error) => {
+                tracing::error!(%error, endpoints = ?config.endpoints, "etcd cannot be read, and is tried again");
+                tokio::time::sleep(pauses.next().unwrap_or(QUIET)).await;
+            }
+        }
+    }
+}
+
+async fn list(cluster: &Cluster, layout: &Layout) -> Result<List, EtcdError> {
+    let mut list = List { epoch: 0, revision: 0, specs: HashMap::new(), leases: HashMap::new() };
+    let end = end_of(layout.root());
+    let (mut next, mut revision) = (layout.root().as_bytes().to_vec(), 0);
+    loop {
+        let options = page(end.clone(), revision, PAGE);
+        let answer = cluster
+            .call(|client: Client| {
+                let (next, options) = (next.clone(), options.clone());
+                let mut kv = client.kv_client().max_decoding_message_size(MAX_ANSWER);
+                async move { kv.get(next, Some(options)).await }
+            })
+            .await?;
+        if let Some(header) = answer.header().filter(|_| revision == 0) {
+            // All pages are read as of the first one.
+            revision = header.revision();
+            list.revision = number(revision);
+            list.epoch = header.cluster_id();
+        }
+        for kv in answer.kvs() {
+            list.take(layout, kv);
+        }
+        match answer.kvs().last() {
+            Some(last) if answer.more() => {
+                next = last.key().to_vec();
+                next.push(0);
+            }
+            _ => return Ok(list),
+        }
+    }
+}
+
+impl List {
+    fn take(&mut self, layout: &Layout, kv: &KeyValue) {
+        match layout.parse(kv.key()) {
+            Name::Spec(key) => {
+                if let Some(record) = record(kv) {
+                    self.specs.insert(key, (Arc::new(record), kv.mod_revision()));
+                }
+            }
+            Name::Live(key) => {
+                self.leases.insert(key, kv.lease());
+            }
+            Name::Other => {}
+        }
+    }
+}
+
+/// The record in a key; what is none is left out and said.
+fn record(kv: &KeyValue) -> Option<Record> {
+    stored::decode(kv.value())
+        .inspect_err(|error| {
+            let key = String::from_utf8_lossy(kv.key());
+            tracing::error!(%key, %error, "a key in etcd holds no record, and is passed over");
+        })
+        .ok()
+}
+
+/// The first key behind all that begin with a prefix (which ends in `/`).
+fn end_of(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
+}
+
+/// Why following came to an end.
+enum Broken {
+    /// The next change is not to be had any more.
+    Compacted,
+    /// Anything else: going on from the last change will do.
+    Lost(String),
+}
+
+impl Etcd {
+    /// Takes what there is before anybody asks.
+    pub(super) fn take_first(&self, list: List) {
+        let List { specs, leases, .. } = list;
+        let records = specs.iter().map(|(key, (record, _))| (key.clone(), record.clone()));
+        self.inner.view.load(records);
+        leases.keys().for_each(|key| self.inner.view.vouch(key, true));
+        let mut known = self.known();
+        known.revisions = specs.into_iter().map(|(key, (_, revision))| (key, revision)).collect();
+        known.leases = leases;
+        known.fresh = Some(Instant::now());
+    }
+
+    /// Follows the cluster for as long as the process lives.
+    pub(super) async fn mirror(self) {
+        let mut pauses = retry_pauses();
+        loop {
+            let before = self.inner.view.complete();
+            let broken = self.follow().await;
+            self.troubled();
+            if self.inner.view.complete() > before {
+                pauses = retry_pauses();
+            }
+            let listed = match broken {
+                Broken::Compacted => {
+                    tracing::warn!("etcd's history was compacted: everything is read again");
+                    self.list_again().await
+                }
+                Broken::Lost(why) => {
+                    tracing::warn!(why, "etcd is lost, and looked for again");
+                    Ok(())
+                }
+            };
+            if let Err(error) = listed {
+                tracing::warn!(%error, "etcd cannot be read, and is tried again");
+            }
+            tokio::time::sleep(pauses.next().unwrap_or(QUIET)).await;
+        }
+    }
+
+    /// Applies changes as they come, until something breaks.
+    async fn follow(&self) -> Broken {
+        let (position, client) = self.inner.cluster.current();
+        let lost = |why: String| {
+            self.inner.cluster.move_on(position);
+            Broken::Lost(why)
+        };
+        let start = i64::try_from(self.inner.view.complete()).unwrap_or(i64::MAX).saturating_add(1);
+        let options = WatchOptions::new()
+            .with_range(end_of(self.inner.layout.root()))
+            .with_start_revision(start)
+            .with_progress_notify();
+        let mut watch = client.watch_client().max_decoding_message_size(MAX_ANSWER);
+        let watching = watch.watch(self.inner.layout.root(), Some(options));
+        let mut stream: WatchStream = match tokio::time::timeout(QUIET, watching).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return lost(error.to_string()),
+            Err(_) => return lost("it does not answer".to_owned()),
+        };
+        loop {
+            let response = match tokio::time::timeout(QUIET, stream.message()).await {
+                Ok(Ok(Some(response))) => response,
+                Ok(Ok(None)) => return lost("it ended the watch".to_owned()),
+                Ok(Err(error)) => return lost(error.to_string()),
+                Err(_) => return lost("nothing is heard from it".to_owned()),
+            };
+            if response.compact_revision() > 0 {
+                return Broken::Compacted;
+            }
+            if response.canceled() {
+                return lost(response.cancel_reason().to_owned());
+            }
+            self.known().fresh = Some(Instant::now());
+            let Some(newest) = response
+                .events()
+                .iter()
+                .filter_map(|event| event.kv())
+                .map(KeyValue::mod_revision)
+                .max()
+            else {
+                continue;
+            };
+            for event in response.events() {
+                if let Some(kv) = event.kv() {
+                    self.take(event.event_type(), kv);
+                }
+            }
+            // All events of one revision come together.
+            self.inner.view.complete_to(number(newest));
+        }
+    }
+
+    fn take(&self, event: EventType, kv: &KeyValue) {
+        let revision = kv.mod_revision();
+        match (self.inner.layout.parse(kv.key()), event) {
+            (Name::Spec(key), EventType::Put) => {
+                if let Some(record) = record(kv) {
+                    self.known().revisions.insert(key.clone(), revision);
+                    self.apply(key, Some(Arc::new(record)), revision);
+                }
+            }
+            (Name::Spec(key), EventType::Delete) => {
+                self.known().revisions.remove(&key);
+                self.apply(key, None, revision);
+            }
+            (Name::Live(key), EventType::Put) => {
+                self.known().leases.insert(key.clone(), kv.lease());
+                self.inner.view.vouch(&key, true);
+            }
+            (Name::Live(key), EventType::Delete) => {
+                self.known().leases.remove(&key);
+                self.inner.view.vouch(&key, false);
+            }
+            (Name::Other, _) => {}
+        }
+    }
+
+    fn apply(&self, key: Key, record: Option<Arc<Record>>, revision: i64) {
+        let change = Change { key, record, number: Some(number(revision)) };
+        self.inner.view.commit([change], self.inner.encode);
+    }
+
+    /// Reads everything again, and tells what differs as changes of the revision that was read.
+    async fn list_again(&self) -> Result<(), EtcdError> {
+        let list = list(&self.inner.cluster, &self.inner.layout).await?;
+        if list.revision < self.inner.view.complete() || list.epoch != self.inner.view.epoch() {
+            return Err(EtcdError::Refused(Error::Internal(
+                "the cluster is not the one that it was: it was restored from a backup; restart the registry".to_owned(),
+            )));
+        }
+        let revision = i64::try_from(list.revision).unwrap_or(i64::MAX);
+        let before: Vec<Key> = self.known().revisions.keys().cloned().collect();
+        for key in before.into_iter().filter(|key| !list.specs.contains_key(key)) {
+            self.known().revisions.remove(&key);
+            self.apply(key, None, revision);
+        }
+        for (key, (record, changed)) in list.specs {
+            let known = self.known().revisions.insert(key.clone(), changed);
+            if known != Some(changed) {
+                self.apply(key, Some(record), revision);
+            }
+        }
+        let vouched: Vec<Key> = self.known().leases.keys().cloned().collect();
+        for key in vouched.iter().filter(|key| !list.leases.contains_key(*key)) {
+            self.inner.view.vouch(key, false);
+        }
+        list.leases.keys().for_each(|key| self.inner.view.vouch(key, true));
+        self.known().leases = list.leases;
+        self.inner.view.complete_to(list.revision);
+        Ok(())
+    }
+}

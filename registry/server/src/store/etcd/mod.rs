@@ -1,0 +1,383 @@
+//! A store that any number of registry processes share: an etcd cluster.
+//!
+//! Records are durable keys, changed by transactions that compare what they were decided on. That a
+//! host lives is a leased key of its own. Every process mirrors all of it, answers from the mirror,
+//! and acknowledges a change when the mirror has it; one elected process drops the silent.
+
+mod cluster;
+mod layout;
+mod mirror;
+mod reaper;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use etcd_client::{
+    Client, Compare, CompareOp, DeleteOptions, Error, GetOptions, KeyValue, PutOptions, Txn, TxnOp,
+    TxnOpResponse,
+};
+
+use self::cluster::Cluster;
+use self::layout::Layout;
+use super::{WriteError, Written, stored};
+use crate::metrics::Metrics;
+use crate::record::{Key, Record, Refusal, Verdict, Write, decide};
+use crate::view::{Encode, View};
+
+/// How often a change is decided anew because somebody else made one in between.
+const ATTEMPTS: usize = 8;
+
+/// How long a change may take to come back in the mirror.
+const ARRIVAL: Duration = Duration::from_secs(5);
+
+/// The largest record, in bytes: etcd takes requests of at most 1.5 MiB.
+const MAX_RECORD: usize = 1024 * 1024;
+
+/// The shortest lease that etcd grants, in seconds.
+const MIN_LEASE: u64 = 2;
+
+/// Where an etcd cluster is, and how it is spoken to.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EtcdConfig {
+    /// Its members, `host:port`.
+    pub endpoints: Vec<String>,
+    /// What all keys begin with, `/wharf`.
+    pub prefix: String,
+    /// Whether it is spoken to over TLS.
+    pub encrypted: bool,
+    /// Authorities that vouch for it, in PEM; without, those that the system trusts.
+    pub authorities: Option<Vec<u8>>,
+    /// A certificate to show it, and its private key, in PEM.
+    pub certificate: Option<Vec<u8>>,
+    /// A user's name and password.
+    pub user: Option<(String, String)>,
+}
+
+impl std::fmt::Debug for EtcdConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let EtcdConfig { endpoints, prefix, encrypted, .. } = self;
+        f.debug_struct("EtcdConfig")
+            .field("endpoints", endpoints)
+            .field("prefix", prefix)
+            .field("encrypted", encrypted)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The store; clones share it.
+#[derive(Clone)]
+pub(crate) struct Etcd {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cluster: Cluster,
+    layout: Layout,
+    view: Arc<View>,
+    encode: Encode,
+    metrics: Arc<Metrics>,
+    /// Of a host's lease, in seconds.
+    lease: i64,
+    ttl: Duration,
+    known: Mutex<Known>,
+}
+
+/// What the mirror knows beyond the view.
+#[derive(Default)]
+struct Known {
+    /// etcd's revision of each record.
+    revisions: HashMap<Key, i64>,
+    /// The lease of each record that lives.
+    leases: HashMap<Key, i64>,
+    /// When something of the cluster last went wrong, or was read anew.
+    troubled: Option<tokio::time::Instant>,
+    /// When the mirror last heard of anything.
+    fresh: Option<tokio::time::Instant>,
+}
+
+/// A record as it is in etcd.
+struct Current {
+    record: Option<Record>,
+    /// 0: there is none.
+    revision: i64,
+    lease: Option<i64>,
+}
+
+impl Etcd {
+    /// Connects, mirrors what there is, and goes on mirroring. Waits for a cluster that is not there
+    /// yet for as long as it takes.
+    ///
+    /// `lease` is how long a host lives without a heartbeat; what the view counts comes after it.
+    pub(crate) async fn start(
+        config: &EtcdConfig,
+        ttl: Duration,
+        make_view: impl FnOnce(u64, u64) -> Arc<View>,
+        encode: Encode,
+        metrics: Arc<Metrics>,
+    ) -> Etcd {
+        let layout = Layout::new(&config.prefix);
+        let (cluster, list) = mirror::first_list(config, &layout).await;
+        let view = make_view(list.epoch, list.revision);
+        let lease = i64::try_from(lease(ttl).as_secs()).unwrap_or(i64::MAX);
+        let known = Mutex::default();
+        let inner = Inner { cluster, layout, view, encode, metrics, lease, ttl, known };
+        let etcd = Etcd { inner: Arc::new(inner) };
+        etcd.take_first(list);
+        tokio::spawn(etcd.clone().mirror());
+        tokio::spawn(etcd.clone().reap());
+        etcd
+    }
+
+    pub(crate) fn view(&self) -> &Arc<View> {
+        &self.inner.view
+    }
+
+    /// Makes a change. Cancel-safe: a change whose caller is gone may still be made.
+    pub(crate) async fn write(&self, key: Key, write: Write) -> Result<Written, WriteError> {
+        let mut current = None;
+        for _ in 0..ATTEMPTS {
+            let known = match current.take() {
+                Some(current) => current,
+                None => self.mirrored(&key),
+            };
+            let created = known.record.is_none();
+            let verdict = match decide(&key, known.record.as_ref(), write.clone()) {
+                Ok(verdict) => verdict,
+                Err(refusal) => {
+                    // The mirror may be behind; nobody is refused for that.
+                    let now = self.read(&key).await?;
+                    if now.revision == known.revision {
+                        return Err(WriteError::Refused(refusal));
+                    }
+                    current = Some(now);
+                    continue;
+                }
+            };
+            let removed = matches!(verdict, Verdict::Remove);
+            match self.transact(&key, &known, verdict).await? {
+                Ok(Some(revision)) => {
+                    let visible = self.arrived(revision).await?;
+                    return Ok(Written { created, removed, visible, number: revision });
+                }
+                Ok(None) => {
+                    let number = self.inner.view.complete();
+                    return Ok(Written { created, removed, visible: false, number });
+                }
+                Err(now) => current = Some(now),
+            }
+        }
+        Err(WriteError::Busy)
+    }
+
+    /// A host's heartbeat, or a classic one's.
+    pub(crate) async fn renew(&self, key: &Key) -> Result<(), WriteError> {
+        let lease = self.known().leases.get(key).copied();
+        if let Some(lease) = lease
+            && self.keep_alive(lease).await?
+        {
+            return Ok(());
+        }
+        // The lease has run out, or was never seen here: it gets another one.
+        for _ in 0..ATTEMPTS {
+            let now = self.read(key).await?;
+            if now.record.is_none() {
+                return Err(WriteError::Refused(Refusal::Unknown));
+            }
+            if self.transact(key, &now, Verdict::Unchanged).await?.is_ok() {
+                return Ok(());
+            }
+        }
+        Err(WriteError::Busy)
+    }
+
+    /// Waits until the mirror has everything that was there when this was called.
+    pub(crate) async fn catch_up(&self) -> Result<(), WriteError> {
+        let tick = self.inner.layout.tick();
+        let put = self.call(|mut client: Client| {
+            let tick = tick.clone();
+            async move { client.put(tick, "", None).await }
+        });
+        let revision = put.await?.header().map_or(0, |header| header.revision());
+        self.arrived(number(revision)).await.map(drop)
+    }
+
+    /// Whether the mirror follows the cluster; if not, why.
+    pub(crate) fn readiness(&self) -> Result<(), &'static str> {
+        let fresh = self.known().fresh;
+        match fresh {
+            Some(fresh) if fresh.elapsed() < mirror::STALE => Ok(()),
+            _ => Err("nothing is heard from etcd; lists are answered as they were known last"),
+        }
+    }
+
+    fn mirrored(&self, key: &Key) -> Current {
+        let record = self.inner.view.record(key);
+        let known = self.known();
+        match known.revisions.get(key) {
+            Some(revision) => Current {
+                record: record.map(|record| (*record).clone()),
+                revision: *revision,
+                lease: known.leases.get(key).copied(),
+            },
+            None => Current { record: None, revision: 0, lease: None },
+        }
+    }
+
+    /// What is under a key now, by the cluster's majority.
+    async fn read(&self, key: &Key) -> Result<Current, WriteError> {
+        let (spec, live) = (self.inner.layout.spec(key), self.inner.layout.live(key));
+        let txn = Txn::new().and_then([TxnOp::get(spec, None), TxnOp::get(live, None)]);
+        let answer = self
+            .call(|mut client: Client| {
+                let txn = txn.clone();
+                async move { client.txn(txn).await }
+            })
+            .await?;
+        current(&answer.op_responses())
+    }
+
+    /// Makes what was decided on `known`: the revision, if anything was written, or what is there
+    /// instead.
+    async fn transact(
+        &self,
+        key: &Key,
+        known: &Current,
+        verdict: Verdict,
+    ) -> Result<Result<Option<u64>, Current>, WriteError> {
+        let Inner { layout, view, .. } = &*self.inner;
+        let (spec, live) = (layout.spec(key), layout.live(key));
+        let mut operations = Vec::new();
+        let session = match &verdict {
+            Verdict::Replace(record) => {
+                if !view.has_room(key, record.endpoints.len()) {
+                    return Err(WriteError::Refused(Refusal::Full));
+                }
+                let content = stored::encode(record);
+                if content.len() > MAX_RECORD {
+                    return Err(WriteError::TooLarge { bytes: content.len(), most: MAX_RECORD });
+                }
+                operations.push(TxnOp::put(spec.clone(), content, None));
+                Some(record.session)
+            }
+            Verdict::Unchanged => known.record.as_ref().map(|record| record.session),
+            Verdict::Remove => {
+                operations.push(TxnOp::delete(spec.clone(), None));
+                operations.push(TxnOp::delete(live.clone(), None::<DeleteOptions>));
+                None
+            }
+        };
+        if let Some(session) = session {
+            let lease = self.lease(known.lease).await?;
+            let options = PutOptions::new().with_lease(lease);
+            operations.push(TxnOp::put(live.clone(), session.to_string(), Some(options)));
+        }
+        let writes = !operations.is_empty();
+        let same = Compare::mod_revision(spec.clone(), CompareOp::Equal, known.revision);
+        let instead = [TxnOp::get(spec, None), TxnOp::get(live, None)];
+        let txn = Txn::new().when([same]).and_then(operations).or_else(instead);
+        let answer = self
+            .call(|mut client: Client| {
+                let txn = txn.clone();
+                async move { client.txn(txn).await }
+            })
+            .await?;
+        if answer.succeeded() {
+            let revision = number(answer.header().map_or(0, |header| header.revision()));
+            return Ok(Ok(writes.then_some(revision)));
+        }
+        current(&answer.op_responses()).map(Err)
+    }
+
+    /// A lease that lives: this one if it does, or another.
+    async fn lease(&self, known: Option<i64>) -> Result<i64, WriteError> {
+        if let Some(lease) = known
+            && self.keep_alive(lease).await?
+        {
+            return Ok(lease);
+        }
+        let ttl = self.inner.lease;
+        let granted =
+            self.call(|mut client: Client| async move { client.lease_grant(ttl, None).await });
+        Ok(granted.await?.id())
+    }
+
+    /// Renews a lease; whether it was there.
+    async fn keep_alive(&self, lease: i64) -> Result<bool, WriteError> {
+        // A stream for each renewal: on one stream they are answered one after the other, and one
+        // that hangs would hold up all hosts.
+        self.call(|mut client: Client| async move {
+            match client.lease_keep_alive(lease).await {
+                Ok(_) => Ok(true),
+                Err(Error::LeaseKeepAliveError(_)) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// Waits until the mirror has a change; whether any endpoint changed in the meantime.
+    async fn arrived(&self, revision: u64) -> Result<bool, WriteError> {
+        let before = self.inner.view.number(None);
+        let arrival = tokio::time::timeout(ARRIVAL, self.inner.view.completed(revision));
+        arrival.await.map_err(|_| {
+            WriteError::Unavailable(
+                "it is made in etcd, and does not come back from there".to_owned(),
+            )
+        })?;
+        Ok(self.inner.view.number(None) > before)
+    }
+
+    async fn call<T, C>(&self, call: impl FnMut(Client) -> C) -> Result<T, WriteError>
+    where
+        C: Future<Output = Result<T, Error>>,
+    {
+        self.inner.cluster.call(call).await.map_err(|error| {
+            self.troubled();
+            WriteError::Unavailable(error.to_string())
+        })
+    }
+
+    /// Something went wrong, so hosts may not have been able to be heard.
+    fn troubled(&self) {
+        self.known().troubled = Some(tokio::time::Instant::now());
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long a host's lease lives without a heartbeat: two heartbeats may be lost. What is left of the
+/// time to live comes after it, in which a heartbeat still brings it back.
+pub(crate) fn lease(ttl: Duration) -> Duration {
+    Duration::from_secs((ttl.as_secs() * 2 / 3).max(MIN_LEASE))
+}
+
+/// A record and its lease, out of the answers to a pair of reads.
+fn current(answers: &[TxnOpResponse]) -> Result<Current, WriteError> {
+    let value = |answer: Option<&TxnOpResponse>| -> Option<KeyValue> {
+        match answer {
+            Some(TxnOpResponse::Get(got)) => got.kvs().first().cloned(),
+            _ => None,
+        }
+    };
+    let (spec, live) = (value(answers.first()), value(answers.get(1)));
+    let lease = live.map(|live| live.lease()).filter(|lease| *lease != 0);
+    let Some(spec) = spec else { return Ok(Current { record: None, revision: 0, lease }) };
+    let record = stored::decode(spec.value()).map_err(|error| {
+        let key = String::from_utf8_lossy(spec.key()).into_owned();
+        WriteError::Unavailable(format!("the key '{key}' in etcd holds no record: {error}"))
+    })?;
+    Ok(Current { record: Some(record), revision: spec.mod_revision(), lease })
+}
+
+/// etcd counts with a sign; its revisions have none.
+fn number(revision: i64) -> u64 {
+    u64::try_from(revision).unwrap_or(0)
+}
+
+/// Options for a page of a range.
+fn page(end: Vec<u8>, revision: i64, most: i64) -> GetOptions {
+    GetOptions::new().with_range(end).with_limit(most).with_revision(revision)
+}

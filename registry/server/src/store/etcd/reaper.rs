@@ -1,0 +1,166 @@
+//! One of the processes, elected by a leased key, drops the silent for all of them.
+//!
+//! Whoever was elected before and was stopped meanwhile drops nobody: each removal compares the key.
+
+use std::time::Duration;
+
+use etcd_client::{Client, Compare, CompareOp, PutOptions, Txn, TxnOp};
+use tokio::time::Instant;
+
+use super::{Etcd, WriteError};
+use crate::record::Key;
+
+/// How often the elected process looks for the silent, and writes its tick.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// How long the election outlives whoever was elected, in seconds.
+const TERM: i64 = 10;
+
+/// An election that was won.
+struct Term {
+    name: String,
+    lease: i64,
+}
+
+impl Etcd {
+    /// Stands for election, and drops the silent while elected, for as long as the process lives.
+    pub(super) async fn reap(self) {
+        let mut ticks = tokio::time::interval(PERIOD);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut term: Option<Term> = None;
+        loop {
+            ticks.tick().await;
+            let done = match &term {
+                None => self.stand().await.map(|won| {
+                    if won.is_some() {
+                        tracing::info!("this process drops the silent from now on");
+                        // It has not listened as the one who does, so nobody is late yet.
+                        self.inner.view.forgive();
+                    }
+                    term = won;
+                }),
+                Some(current) => match self.serve(current).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => {
+                        tracing::info!("another process drops the silent from now on");
+                        term = None;
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                },
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "the silent are not looked for until etcd answers");
+            }
+        }
+    }
+
+    async fn stand(&self) -> Result<Option<Term>, WriteError> {
+        let key = self.inner.layout.reaper();
+        let there = self
+            .call(|mut client: Client| {
+                let key = key.clone();
+                async move { client.get(key, None).await }
+            })
+            .await?;
+        if !there.kvs().is_empty() {
+            return Ok(None);
+        }
+        let granted =
+            self.call(|mut client: Client| async move { client.lease_grant(TERM, None).await });
+        let lease = granted.await?.id();
+        let name = format!("{:016x}", fastrand::u64(..));
+        let vacant = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
+        let options = PutOptions::new().with_lease(lease);
+        let take = TxnOp::put(key.clone(), name.clone(), Some(options));
+        let txn = Txn::new().when([vacant]).and_then([take]);
+        let won = self
+            .call(|mut client: Client| {
+                let txn = txn.clone();
+                async move { client.txn(txn).await }
+            })
+            .await?;
+        Ok(won.succeeded().then_some(Term { name, lease }))
+    }
+
+    /// One period in office; whether it is still held.
+    async fn serve(&self, term: &Term) -> Result<bool, WriteError> {
+        if !self.keep_alive(term.lease).await? {
+            return Ok(false);
+        }
+        let tick = self.inner.layout.tick();
+        self.call(|mut client: Client| {
+            let tick = tick.clone();
+            async move { client.put(tick, "", None).await }
+        })
+        .await?;
+        // For a while after trouble, hosts may not have come through to anybody.
+        let ttl = self.inner.ttl;
+        let troubled = self.known().troubled.take_if(|since| since.elapsed() >= ttl);
+        if troubled.is_some() {
+            self.inner.view.forgive();
+        }
+        if self.known().troubled.is_some_and(|since: Instant| since.elapsed() < ttl) {
+            return Ok(true);
+        }
+        for key in self.inner.view.sweep() {
+            match self.drop_silent(term, &key).await {
+                Ok(Dropped::Yes) => {
+                    tracing::warn!(host = %key, ?ttl, "dropped a host that fell silent");
+                    self.inner.metrics.evicted();
+                }
+                Ok(Dropped::Lives) => {}
+                Ok(Dropped::NotElected) => {
+                    self.inner.view.keep(&key);
+                    return Ok(false);
+                }
+                Err(error) => {
+                    self.inner.view.keep(&key);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    async fn drop_silent(&self, term: &Term, key: &Key) -> Result<Dropped, WriteError> {
+        let layout = &self.inner.layout;
+        let Some(revision) = self.known().revisions.get(key).copied() else {
+            return Ok(Dropped::Lives);
+        };
+        let (spec, live, reaper) = (layout.spec(key), layout.live(key), layout.reaper());
+        let conditions = [
+            Compare::mod_revision(spec.clone(), CompareOp::Equal, revision),
+            Compare::create_revision(live, CompareOp::Equal, 0),
+            Compare::value(reaper.clone(), CompareOp::Equal, term.name.clone()),
+        ];
+        let txn = Txn::new()
+            .when(conditions)
+            .and_then([TxnOp::delete(spec, None)])
+            .or_else([TxnOp::get(reaper, None)]);
+        let answer = self
+            .call(|mut client: Client| {
+                let txn = txn.clone();
+                async move { client.txn(txn).await }
+            })
+            .await?;
+        if answer.succeeded() {
+            return Ok(Dropped::Yes);
+        }
+        let elected = answer.op_responses().first().is_some_and(|response| match response {
+            etcd_client::TxnOpResponse::Get(got) => {
+                got.kvs().first().is_some_and(|kv| kv.value() == term.name.as_bytes())
+            }
+            _ => false,
+        });
+        Ok(if elected { Dropped::Lives } else { Dropped::NotElected })
+    }
+}
+
+/// What became of a host that was to be dropped.
+enum Dropped {
+    Yes,
+    /// It came back in the meantime, or somebody else removed it.
+    Lives,
+    NotElected,
+}
