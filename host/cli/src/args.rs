@@ -207,6 +207,9 @@ pub(crate) struct Serving {
     /// By which the registry knows this host; default: the machine's name and the port
     #[arg(long, value_parser = host_name)]
     pub(crate) name: Option<String>,
+    /// What the registry is told of this host, for whoever chooses by it; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = metadatum)]
+    pub(crate) metadata: Vec<(String, String)>,
     /// Where compiled plugins are kept, or `none`; default: wharf in the user's cache directory
     #[arg(long, value_name = "DIR", env = "WHARF_CACHE")]
     pub(crate) cache: Option<PathBuf>,
@@ -283,6 +286,27 @@ pub(crate) struct Services {
 pub(crate) struct Inspect {
     /// The component to look at
     pub(crate) file: PathBuf,
+}
+
+fn metadatum(text: &str) -> Result<(String, String), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match text.split_once('=') {
+        Some((wharf_registry_api::METRICS, _)) => {
+            Err("where the host's metrics are is told by itself".to_owned())
+        }
+        Some((name, value))
+            if !name.is_empty()
+                && name.len() <= wharf_registry_api::limits::METADATA_NAME
+                && name.chars().all(plain)
+                && value.len() <= wharf_registry_api::limits::METADATA_VALUE
+                && !value.contains(char::is_control) =>
+        {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => {
+            Err("write it like zone=eu-1, the name of letters, digits, '-', '_' and '.'".to_owned())
+        }
+    }
 }
 
 fn http_listen(text: &str) -> Result<HttpListen, String> {

@@ -59,6 +59,11 @@ pub(crate) fn config(serving: &Serving, bound: SocketAddr) -> anyhow::Result<Con
     config.idle_timeout = serving.idle_timeout;
     config.drain_timeout = serving.drain_timeout;
     config.token.clone_from(&serving.token);
+    config.metadata = serving.metadata.iter().cloned().collect();
+    let most = wharf_registry_api::limits::METADATA - 1;
+    if config.metadata.len() > most {
+        anyhow::bail!("--metadata: at most {most} are taken");
+    }
     Ok(config)
 }
 

@@ -13,6 +13,7 @@ use wharf_registry_api::{
     retry_pauses,
 };
 
+use crate::Config;
 use crate::table::Table;
 
 /// The shortest time between heartbeats, whatever the registry asks for.
@@ -26,6 +27,7 @@ pub(crate) struct Announcer {
     registry: RegistryClient,
     host: String,
     address: String,
+    metadata: Metadata,
     table: Arc<Table>,
     session: u64,
     /// Whether the registry has taken a declaration of this session.
@@ -57,8 +59,8 @@ enum Interrupted {
 impl Announcer {
     pub(crate) fn new(
         registry: RegistryClient,
-        host: String,
-        address: String,
+        config: &Config,
+        metadata: Metadata,
         table: Arc<Table>,
         announced: watch::Sender<u64>,
     ) -> Self {
@@ -66,8 +68,9 @@ impl Announcer {
         let session = since_1970.map_or(1, |time| u64::try_from(time.as_micros()).unwrap_or(1));
         Announcer {
             registry,
-            host,
-            address,
+            host: config.name.clone(),
+            address: config.advertise.as_str().to_owned(),
+            metadata,
             table,
             session,
             established: false,
@@ -171,7 +174,7 @@ impl Announcer {
                 session: self.session,
                 address: self.address.clone(),
                 endpoints,
-                metadata: Metadata::new(),
+                metadata: self.metadata.clone(),
             };
             match self.registry.declare(&self.host, &declaration).await {
                 Ok(declared) => {

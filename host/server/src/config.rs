@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wharf_registry_api::RegistryClient;
+use wharf_registry_api::{Metadata, RegistryClient};
 use wharf_runtime::Settings;
 
 /// How a host behaves. Every bound that its listener has is here.
@@ -40,6 +40,8 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// How long calls in flight may take to finish once the host is told to stop.
     pub drain_timeout: Duration,
+    /// What the registry is told of this host beside its address, for whoever chooses by it.
+    pub metadata: Metadata,
     /// The largest file that is taken for a plugin, in bytes.
     pub max_plugin_size: u64,
 }
@@ -64,6 +66,7 @@ impl Config {
             max_held: 1024 * 1024 * 1024,
             idle_timeout: Duration::from_secs(300),
             drain_timeout: Duration::from_secs(10),
+            metadata: Metadata::new(),
             max_plugin_size: 256 * 1024 * 1024,
         }
     }
@@ -87,6 +90,14 @@ pub enum AdvertiseError {
 }
 
 impl Advertise {
+    /// Where others reach what is bound to `bound`: there, or on this host's address with its port.
+    pub(crate) fn beside(&self, bound: SocketAddr) -> String {
+        match self.0.rsplit_once(':') {
+            Some((host, _)) if bound.ip().is_unspecified() => format!("{host}:{}", bound.port()),
+            _ => bound.to_string(),
+        }
+    }
+
     /// What was named, or else where the listener is bound. A named port of 0 stands for the
     /// listener's.
     ///

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use wharf_registry_api::METRICS;
 use wharf_runtime::{Engine, EngineError};
 
 use crate::Config;
@@ -94,9 +95,11 @@ impl Host {
         };
         let (draining, drain) = watch::channel(false);
         let announcer = config.registry.clone().map(|registry| {
-            let address = config.advertise.as_str().to_owned();
-            let announcer =
-                Announcer::new(registry, config.name.clone(), address, table.clone(), announced);
+            let mut metadata = config.metadata.clone();
+            if let Some(http) = http.as_ref().and_then(|http| http.local_addr().ok()) {
+                metadata.insert(METRICS.to_owned(), config.advertise.beside(http));
+            }
+            let announcer = Announcer::new(registry, &config, metadata, table.clone(), announced);
             let (farewell, heard) = oneshot::channel();
             let ready = ready.clone();
             let announce = async move {

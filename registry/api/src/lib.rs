@@ -18,6 +18,9 @@ pub use types::{
 };
 pub use watch::Watch;
 
+/// Where a host's `/metrics` are, `host:port`: a metadatum of hosts that have an HTTP side.
+pub const METRICS: &str = "metrics";
+
 /// The media type of a watch's answer.
 pub const EVENT_STREAM: &str = "text/event-stream";
 
@@ -39,6 +42,9 @@ pub mod limits {
 
     /// The longest reason of an endpoint's condition, in bytes.
     pub const REASON: usize = 1024;
+
+    /// The longest digest, in bytes.
+    pub const DIGEST: usize = 64;
 
     /// The longest tag, in bytes.
     pub const TAG: usize = 128;

@@ -44,6 +44,8 @@ pub enum Code {
     StoreUnavailable,
     /// 503: the registry holds as much as it can.
     Full,
+    /// 503: the registry has only just come up, and cannot know everybody yet.
+    Warming,
     /// 503: the registry shuts down.
     ShuttingDown,
     /// A code of a later version.
@@ -83,7 +85,11 @@ impl Code {
             Code::IndexGone => 410,
             Code::TooLarge => 413,
             Code::RateLimited => 429,
-            Code::Busy | Code::StoreUnavailable | Code::Full | Code::ShuttingDown => 503,
+            Code::Busy
+            | Code::StoreUnavailable
+            | Code::Full
+            | Code::Warming
+            | Code::ShuttingDown => 503,
             Code::Other => 500,
         }
     }
@@ -107,6 +113,7 @@ impl Code {
             Code::Busy => "The registry is busy",
             Code::StoreUnavailable => "The registry's store does not answer",
             Code::Full => "The registry is full",
+            Code::Warming => "The registry has only just come up",
             Code::ShuttingDown => "The registry is shutting down",
             Code::Other => "Something went wrong",
         }

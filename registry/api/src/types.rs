@@ -14,6 +14,7 @@ pub struct Declaration {
     /// One life of the host's process. A larger one fences out all smaller ones.
     ///
     /// Microseconds since 1970 at the process's start, so that a JSON number holds it exactly.
+    #[serde(deserialize_with = "whole")]
     pub session: u64,
     /// Where all the endpoints are served, `host:port`.
     pub address: String,
@@ -92,6 +93,7 @@ pub struct Declared {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Heartbeat {
     /// As declared.
+    #[serde(deserialize_with = "whole")]
     pub session: u64,
     /// From [`Declared`].
     pub digest: String,
@@ -157,6 +159,7 @@ impl std::fmt::Display for State {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StateChange {
     /// As declared.
+    #[serde(deserialize_with = "whole")]
     pub session: u64,
     /// The new state: serving or draining.
     pub state: State,
@@ -181,6 +184,39 @@ pub struct Endpoint {
     /// new index, and no event of a watch tells of it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub unverified: bool,
+}
+
+/// A whole number, however JSON spells it: `7`, `7.0` and `7e0` are the same there.
+fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    struct Whole;
+
+    impl serde::de::Visitor<'_> for Whole {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a whole number that is not negative")
+        }
+
+        fn visit_u64<E>(self, value: u64) -> Result<u64, E> {
+            Ok(value)
+        }
+
+        fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<u64, E> {
+            // Beyond that, a floating-point number is not exact.
+            let exact = 0.0..=crate::limits::SESSION as f64;
+            if value.fract() != 0.0 || !exact.contains(&value) {
+                return Err(E::invalid_value(serde::de::Unexpected::Float(value), &self));
+            }
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it is whole and within the bounds"
+            )]
+            Ok(value as u64)
+        }
+    }
+
+    deserializer.deserialize_any(Whole)
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -302,6 +338,9 @@ impl std::str::FromStr for Index {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const ERROR: &str = "an index is EPOCH.NUMBER, as an earlier answer gave it";
         let (epoch, number) = text.split_once('.').ok_or(ERROR)?;
+        if epoch.starts_with('+') || number.starts_with('+') {
+            return Err(ERROR);
+        }
         let epoch = u64::from_str_radix(epoch, 16).map_err(|_| ERROR)?;
         Ok(Index { epoch, number: number.parse().map_err(|_| ERROR)? })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -11,12 +11,12 @@ use wharf_registry_api::{
     ServiceList, State,
 };
 
-use crate::Config;
 use crate::listing::{self, Listed};
 use crate::metrics::Metrics;
 use crate::record::{Key, Refusal, Write};
 use crate::store::{Backend, WriteError, Written};
 use crate::view::View;
+use crate::{Config, Store};
 
 /// How often the silent are looked for.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -28,6 +28,11 @@ pub(crate) struct Registry {
     pub(crate) view: Arc<View>,
     store: Backend,
     metrics: Arc<Metrics>,
+    began: Instant,
+    /// Nothing outlives the process.
+    forgets: bool,
+    /// What is added to numbers for those who want them without an epoch.
+    plain_base: u64,
     stopped: watch::Receiver<bool>,
 }
 
@@ -45,7 +50,22 @@ impl Registry {
         stopped: watch::Receiver<bool>,
     ) -> Self {
         let view = store.view().clone();
-        Registry { ttl: config.ttl, heartbeat: config.heartbeat, view, store, metrics, stopped }
+        // Seconds of the epoch, with room for a million changes in each; etcd's revisions go on.
+        let plain_base = match store.is_swept_here() {
+            true => (view.epoch() / 1_000_000) << 20,
+            false => 0,
+        };
+        Registry {
+            ttl: config.ttl,
+            heartbeat: config.heartbeat,
+            view,
+            store,
+            metrics,
+            began: Instant::now(),
+            forgets: config.store == Store::Memory,
+            plain_base,
+            stopped,
+        }
     }
 
     /// Drops the silent, for as long as the registry lives.
@@ -97,7 +117,6 @@ impl Registry {
         host: &str,
         declaration: Declaration,
     ) -> Result<(bool, Declared), Problem> {
-        crate::validate::name("host's name", host)?;
         crate::validate::declaration(&declaration)?;
         let digest = digest(&declaration);
         let (session, endpoints) = (declaration.session, declaration.endpoints.len());
@@ -193,6 +212,37 @@ impl Registry {
             self.view.keep_body(service, list.index, body.clone());
         }
         Ok((list.index, body))
+    }
+
+    /// Lists for those who take an empty list at its word: refused while it may be empty only because
+    /// the registry has just come up and nobody had the time to declare itself again.
+    pub(crate) fn settled(&self) -> Result<(), Problem> {
+        if self.forgets && self.began.elapsed() < 2 * self.heartbeat {
+            let detail = "the registry has only just come up without a memory, and hosts are still declaring themselves: ask again after the time in Retry-After";
+            return Err(Problem::new(Code::Warming, detail));
+        }
+        Ok(())
+    }
+
+    /// An index as a plain number that grows, also from one life of the registry to the next.
+    pub(crate) fn plain_index(&self, index: Index) -> u64 {
+        self.plain_base + index.number
+    }
+
+    /// Waits until a list's plain number is another than `known`, or the time is over.
+    pub(crate) async fn other_than(
+        &self,
+        service: Option<&str>,
+        known: u64,
+        wait: Duration,
+    ) -> Result<(), Problem> {
+        // A number of another life, or from the future, is no reason to wait.
+        let Some(number) = known.checked_sub(self.plain_base) else { return Ok(()) };
+        let index = self.view.index(number);
+        if number > self.view.complete() {
+            return Ok(());
+        }
+        self.newer_than(service, index, wait).await.map(drop)
     }
 
     /// Waits until a list is newer than `index`: of one service, or of all of them.

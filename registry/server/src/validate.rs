@@ -12,7 +12,7 @@ pub fn kebab(name: &str) -> String {
     name.to_kebab_case()
 }
 
-/// Checks a name of a host or service: printable, without white space, not too long.
+/// Checks a name of a host or service: visible ASCII, not too long.
 pub(crate) fn name(what: &str, name: &str) -> Result<(), Problem> {
     let invalid = |why: &str| Err(Problem::new(Code::Invalid, format!("the {what} {why}")));
     if name.is_empty() {
@@ -21,8 +21,8 @@ pub(crate) fn name(what: &str, name: &str) -> Result<(), Problem> {
     if name.len() > limits::NAME {
         return invalid(&format!("has {} bytes, at most {} are allowed", name.len(), limits::NAME));
     }
-    if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return invalid("has white space or control characters in it");
+    if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return invalid("has white space, control characters or other than ASCII in it");
     }
     Ok(())
 }
@@ -46,12 +46,13 @@ pub(crate) fn address(address: &str) -> Result<(), Problem> {
     let Some((host, port)) = address.rsplit_once(':') else {
         return invalid("has no port".into());
     };
-    if !port.parse::<u16>().is_ok_and(|port| port != 0) {
+    let digits = port.bytes().all(|byte| byte.is_ascii_digit()) && !port.starts_with('0');
+    if !digits || port.parse::<u16>().is_err() {
         return invalid("has no valid port".into());
     }
     let in_brackets = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let ip = in_brackets.unwrap_or(host).parse::<IpAddr>();
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let valid = match in_brackets {
         Some(_) => ip.as_ref().is_ok_and(IpAddr::is_ipv6),
         None => !host.is_empty() && host.chars().all(plain),
@@ -69,6 +70,34 @@ pub(crate) fn address(address: &str) -> Result<(), Problem> {
 pub(crate) fn session(session: u64) -> Result<(), Problem> {
     if session > limits::SESSION {
         let message = format!("the session {session} is too large, at most {}", limits::SESSION);
+        return Err(Problem::new(Code::Invalid, message));
+    }
+    Ok(())
+}
+
+/// A service's name in any spelling, as the registry knows it.
+pub(crate) fn service(spelling: &str) -> Result<String, Problem> {
+    if spelling.len() > limits::NAME {
+        name("service's name", spelling)?;
+    }
+    let kebab = kebab(spelling);
+    name("service's name", &kebab)?;
+    Ok(kebab)
+}
+
+/// Checks the form of what a heartbeat shows.
+pub(crate) fn digest(digest: &str) -> Result<(), Problem> {
+    if digest.len() > limits::DIGEST {
+        let message = format!("a digest has at most {} bytes", limits::DIGEST);
+        return Err(Problem::new(Code::Invalid, message));
+    }
+    Ok(())
+}
+
+/// Checks a tag.
+pub(crate) fn tag(tag: &str) -> Result<(), Problem> {
+    if tag.is_empty() || tag.len() > limits::TAG || tag.chars().any(char::is_control) {
+        let message = format!("a tag is one line of 1 to {} bytes, and not {tag:?}", limits::TAG);
         return Err(Problem::new(Code::Invalid, message));
     }
     Ok(())
@@ -121,7 +150,9 @@ pub(crate) fn declaration(declaration: &Declaration) -> Result<(), Problem> {
     }
     for endpoint in &declaration.endpoints {
         name("service's name", &endpoint.service)?;
-        if endpoint.service != kebab(&endpoint.service) {
+        let mut words = endpoint.service.split('-');
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        if !words.all(|word| !word.is_empty() && word.chars().all(plain)) {
             let message = format!("the service '{}' is not in kebab-case", endpoint.service);
             return Err(Problem::new(Code::Invalid, message));
         }
@@ -147,13 +178,7 @@ pub(crate) fn declaration(declaration: &Declaration) -> Result<(), Problem> {
             let message = format!("{} tags, at most {}", endpoint.tags.len(), limits::TAGS);
             return Err(Problem::new(Code::Invalid, message));
         }
-        for tag in &endpoint.tags {
-            if tag.is_empty() || tag.len() > limits::TAG || tag.chars().any(char::is_control) {
-                let message =
-                    format!("a tag is one line of 1 to {} bytes, and not {tag:?}", limits::TAG);
-                return Err(Problem::new(Code::Invalid, message));
-            }
-        }
+        endpoint.tags.iter().try_for_each(|text| tag(text))?;
     }
     let mut known = HashSet::new();
     for endpoint in &declaration.endpoints {
@@ -191,6 +216,9 @@ mod tests {
             "[::0]:80",
             "[x\u{1b}]:80",
             "[127.0.0.1]:80",
+            "host:+80",
+            "host:080",
+            "h\u{f6}st:80",
         ] {
             assert!(address(bad).is_err(), "{bad}");
         }

@@ -2,10 +2,12 @@
 
 mod authorize;
 mod classic;
+mod consul;
 mod cross_site;
 mod measure;
 mod operate;
 mod parameters;
+mod prometheus;
 mod v1;
 mod watch;
 
@@ -53,6 +55,16 @@ pub(crate) fn routes(source: Source) -> Router {
         .route("/heartbeat", get(classic::heartbeat).post(classic::heartbeat))
         .route("/services", get(classic::services))
         .route("/metrics", get(operate::metrics))
+        .route("/v1/sd/prometheus", get(prometheus::targets))
+        .route("/v1/agent/self", get(consul::agent))
+        .route("/v1/status/leader", get(consul::leader))
+        .route("/v1/status/peers", get(consul::peers))
+        .route("/v1/catalog/datacenters", get(consul::datacenters))
+        .route("/v1/catalog/services", get(consul::services))
+        .route("/v1/catalog/service/{name}", get(consul::service))
+        .route("/v1/catalog/nodes", get(consul::nodes))
+        .route("/v1/catalog/node/{name}", get(consul::node))
+        .route("/v1/health/service/{name}", get(consul::health))
         .layer(middleware::from_fn_with_state(source.clone(), authorize::authorize))
         .route("/v1/openapi.json", get(openapi))
         .route("/healthz", get(operate::healthz))

@@ -24,7 +24,7 @@ pub(super) async fn declare(
     host: Name,
     Body(declaration): Body<Declaration>,
 ) -> Result<Response, Refused> {
-    let host = path(host)?;
+    let host = named(host)?;
     caller.may_write(&host)?;
     let (created, declared) = registry.declare(&host, declaration).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
@@ -37,9 +37,10 @@ pub(super) async fn heartbeat(
     host: Name,
     Body(heartbeat): Body<Heartbeat>,
 ) -> Result<Json<HeartbeatReply>, Refused> {
-    let host = path(host)?;
+    let host = named(host)?;
     caller.may_write(&host)?;
     session(heartbeat.session)?;
+    crate::validate::digest(&heartbeat.digest)?;
     Ok(Json(registry.heartbeat(&host, heartbeat.session, &heartbeat.digest).await?))
 }
 
@@ -49,7 +50,7 @@ pub(super) async fn set_state(
     host: Name,
     Body(change): Body<StateChange>,
 ) -> Result<Json<StateChange>, Refused> {
-    let host = path(host)?;
+    let host = named(host)?;
     caller.may_write(&host)?;
     session(change.session)?;
     if !matches!(change.state, HostState::Serving | HostState::Draining) {
@@ -63,7 +64,7 @@ pub(super) async fn set_state(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WithdrawParameters {
-    session: u64,
+    session: String,
 }
 
 pub(super) async fn withdraw(
@@ -72,12 +73,21 @@ pub(super) async fn withdraw(
     host: Name,
     parameters: Parameters<WithdrawParameters>,
 ) -> Result<StatusCode, Refused> {
-    let host = path(host)?;
+    let host = named(host)?;
     caller.may_write(&host)?;
-    let parameters = query(parameters)?;
-    session(parameters.session)?;
-    registry.withdraw(&host, parameters.session).await?;
+    let text = query(parameters)?.session;
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|_| digits);
+    let number = number.ok_or_else(|| invalid(format!("session={text}: it is a number")))?;
+    session(number)?;
+    registry.withdraw(&host, number).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn named(host: Name) -> Result<String, Problem> {
+    let host = path(host)?;
+    crate::validate::name("host's name", &host)?;
+    Ok(host)
 }
 
 fn session(session: u64) -> Result<(), Problem> {
@@ -154,6 +164,7 @@ impl Filter {
         if let Some(fingerprint) = &parameters.fingerprint {
             crate::validate::fingerprint(fingerprint)?;
         }
+        parameters.tag.as_deref().map_or(Ok(()), crate::validate::tag)?;
         Ok(Filter {
             version: version.transpose()?,
             fingerprint: parameters.fingerprint.as_deref().map(str::to_ascii_lowercase),
@@ -185,8 +196,7 @@ pub(super) async fn endpoints(
     service: Name,
     parameters: Parameters<EndpointsParameters>,
 ) -> Result<Response, Refused> {
-    let service = crate::kebab(&path(service)?);
-    crate::validate::name("service's name", &service)?;
+    let service = crate::validate::service(&path(service)?)?;
     let parameters = query(parameters)?;
     let filter = Filter::new(&parameters)?;
     if let Some((index, wait)) = wait(parameters.index.as_deref(), parameters.wait.as_deref())?

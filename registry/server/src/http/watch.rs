@@ -44,10 +44,7 @@ pub(super) async fn watch(
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     let WatchParameters { service, index: after } = query(parameters)?;
-    let service = service.map(|name| crate::kebab(&name));
-    if let Some(service) = &service {
-        crate::validate::name("service's name", service)?;
-    }
+    let service = service.map(|name| crate::validate::service(&name)).transpose()?;
     // What a browser or client sends by itself when it comes back is newer than its first request.
     let last = headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default());
     let after = match last.filter(|id| !id.is_empty()).or(after.as_deref()) {

@@ -1,0 +1,430 @@
+//! The part of Consul's HTTP API that reads, for what has learned to ask Consul: Prometheus,
+//! consul-template, Traefik, client libraries. A host is a node, an endpoint a service with a check.
+//!
+//! What cannot be answered is refused: an ignored filter would answer with too much.
+//! <https://developer.hashicorp.com/consul/api-docs>
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Value, json};
+use wharf_registry_api::{Endpoint, Problem, State as EndpointState, limits};
+
+use super::Refused;
+use super::parameters::{Name, invalid, path};
+use crate::listing::{self, Listed};
+use crate::registry::Registry;
+
+/// What there is only one of, and has to have a name.
+const DATACENTER: &str = "dc1";
+
+/// How long a query waits that names no time, as Consul's does; and at most.
+const WAITS: (Duration, Duration) = (Duration::from_secs(300), limits::WAIT);
+
+/// Pairs of a query that are read.
+const MAX_PARAMETERS: usize = 64;
+
+/// What a query asks for.
+#[derive(Default)]
+struct Query {
+    index: Option<u64>,
+    wait: Option<Duration>,
+    tags: Vec<String>,
+    node_meta: Vec<(String, String)>,
+    passing: bool,
+}
+
+/// Which of a query's parameters a path knows, beside those that all know.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Knows {
+    Nodes,
+    Services,
+    Health,
+}
+
+impl Query {
+    fn parse(query: Option<&str>, knows: Knows) -> Result<Self, Problem> {
+        let mut parsed = Query::default();
+        let pairs = form(query.unwrap_or_default())?;
+        for (name, value) in pairs {
+            match name.as_str() {
+                "index" => {
+                    let index = value
+                        .parse()
+                        .map_err(|_| invalid(format!("index={value}: it is a number")));
+                    parsed.index = Some(index?);
+                }
+                "wait" => {
+                    let wait = humantime::parse_duration(&value).map_err(|error| {
+                        invalid(format!("wait={value}: {error}; write it like 30s or 120000ms"))
+                    });
+                    parsed.wait = Some(wait?.min(WAITS.1));
+                }
+                // Every answer is as new as the registry knows, so all of these are satisfied.
+                "stale" | "consistent" | "cached" | "pretty" => {}
+                "dc" if value.is_empty() || value == DATACENTER => {}
+                "ns" | "partition" if value.is_empty() || value == "default" => {}
+                "tag" if knows != Knows::Nodes => parsed.tags.push(value),
+                "node-meta" => {
+                    let (name, value) = value
+                        .split_once(':')
+                        .ok_or_else(|| invalid(format!("node-meta={value}: write NAME:VALUE")))?;
+                    parsed.node_meta.push((name.to_owned(), value.to_owned()));
+                }
+                "passing" if knows == Knows::Health => {
+                    parsed.passing = match value.as_str() {
+                        "" | "1" | "true" => true,
+                        "0" | "false" => false,
+                        _ => return Err(invalid(format!("passing={value}: write passing=1"))),
+                    };
+                }
+                _ => {
+                    return Err(invalid(format!(
+                        "this registry does not answer Consul's parameter {name}={value} here, and does not pass over it: leave it out"
+                    )));
+                }
+            }
+        }
+        if parsed.wait.is_some() && parsed.index.is_none() {
+            // As Consul has it: there is nothing to wait for.
+            parsed.wait = None;
+        }
+        Ok(parsed)
+    }
+
+    fn takes(&self, host: &Listed) -> bool {
+        let metadata = &host.record.metadata;
+        self.node_meta.iter().all(|(name, value)| metadata.get(name) == Some(value))
+    }
+}
+
+/// A query's pairs, which may repeat a name.
+fn form(query: &str) -> Result<Vec<(String, String)>, Problem> {
+    let url = axum::http::Uri::builder().path_and_query(format!("/?{query}")).build();
+    let url = url.map_err(|error| invalid(format!("the query cannot be read: {error}")))?;
+    let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&url);
+    let axum::extract::Query(pairs) = pairs.map_err(|rejection| invalid(rejection.body_text()))?;
+    if pairs.len() > MAX_PARAMETERS {
+        return Err(invalid(format!("a query of more than {MAX_PARAMETERS} parameters")));
+    }
+    Ok(pairs)
+}
+
+/// An answer with Consul's headers; without some of them, its clients do not take it.
+fn answer(index: u64, body: impl Serialize) -> Response {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-consul-index", HeaderValue::from(index));
+    headers.insert("x-consul-knownleader", HeaderValue::from_static("true"));
+    headers.insert("x-consul-lastcontact", HeaderValue::from_static("0"));
+    headers.insert("x-consul-effective-consistency", HeaderValue::from_static("consistent"));
+    (headers, Json(body)).into_response()
+}
+
+/// Waits as a query asks for, then lists the hosts of a service, or all of them, and their index.
+async fn list(
+    registry: &Registry,
+    service: Option<&str>,
+    query: &Query,
+) -> Result<(u64, Vec<Listed>), Problem> {
+    registry.settled()?;
+    if let Some(index) = query.index.filter(|index| *index > 0) {
+        let wait = query.wait.unwrap_or(WAITS.0);
+        registry.other_than(service, index, wait).await?;
+    }
+    let (index, mut hosts) = registry.hosts(service);
+    hosts.retain(|host| query.takes(host));
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok((registry.plain_index(index), hosts))
+}
+
+pub(super) async fn agent(RawQuery(query): RawQuery) -> Result<Json<Value>, Refused> {
+    Query::parse(query.as_deref(), Knows::Nodes)?;
+    let name = "wharf-registry";
+    Ok(Json(json!({
+        "Config": {
+            "Datacenter": DATACENTER,
+            "PrimaryDatacenter": DATACENTER,
+            "NodeName": name,
+            "NodeID": uuid(name),
+            "Server": true,
+            "Revision": "",
+            "Version": env!("CARGO_PKG_VERSION"),
+        },
+        "Member": { "Name": name, "Addr": "127.0.0.1", "Tags": {}, "Status": 1 },
+        "Meta": {},
+        "Stats": {},
+    })))
+}
+
+pub(super) async fn leader() -> Json<&'static str> {
+    Json("127.0.0.1:8300")
+}
+
+pub(super) async fn peers() -> Json<[&'static str; 1]> {
+    Json(["127.0.0.1:8300"])
+}
+
+pub(super) async fn datacenters() -> Json<[&'static str; 1]> {
+    Json([DATACENTER])
+}
+
+/// Names of services, each with all its tags.
+pub(super) async fn services(
+    State(registry): State<Arc<Registry>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
+    let query = Query::parse(query.as_deref(), Knows::Nodes)?;
+    let (index, hosts) = list(&registry, None, &query).await?;
+    let mut services = BTreeMap::<&str, BTreeSet<&str>>::new();
+    for spec in hosts.iter().flat_map(|host| &host.record.endpoints) {
+        let tags = services.entry(&spec.service).or_default();
+        tags.extend(spec.tags.iter().map(String::as_str));
+    }
+    Ok(answer(index, services))
+}
+
+pub(super) async fn nodes(
+    State(registry): State<Arc<Registry>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
+    let query = Query::parse(query.as_deref(), Knows::Nodes)?;
+    let (index, hosts) = list(&registry, None, &query).await?;
+    Ok(answer(index, hosts.iter().map(node_json).collect::<Vec<_>>()))
+}
+
+pub(super) async fn node(
+    State(registry): State<Arc<Registry>>,
+    name: Name,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
+    let (name, query) = (path(name)?, Query::parse(query.as_deref(), Knows::Nodes)?);
+    let (index, hosts) = list(&registry, None, &query).await?;
+    let Some(host) = hosts.iter().find(|host| *host.name == *name) else {
+        return Ok(answer(index, Value::Null));
+    };
+    let services: BTreeMap<String, Value> = host
+        .record
+        .endpoints
+        .iter()
+        .map(|spec| {
+            let endpoint = listing::endpoint(&host.name, &host.record, spec);
+            (service_id(&endpoint), service_json(&endpoint))
+        })
+        .collect();
+    Ok(answer(index, json!({ "Node": node_json(host), "Services": services })))
+}
+
+/// A service's endpoints beside their nodes, flat.
+pub(super) async fn service(
+    State(registry): State<Arc<Registry>>,
+    name: Name,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
+    let query = Query::parse(query.as_deref(), Knows::Services)?;
+    let (index, entries) = entries(&registry, &path(name)?, &query).await?;
+    let entry = |(host, endpoint): &(Listed, Endpoint)| {
+        let mut entry = node_json(host);
+        let service = service_json(endpoint);
+        if let (Value::Object(entry), Value::Object(service)) = (&mut entry, service) {
+            entry.insert("NodeMeta".to_owned(), json!(host.record.metadata));
+            for (name, value) in service {
+                let name = match name.as_str() {
+                    "Service" => "ServiceName".to_owned(),
+                    _ => format!("Service{name}"),
+                };
+                entry.insert(name, value);
+            }
+        }
+        entry
+    };
+    Ok(answer(index, entries.iter().map(entry).collect::<Vec<_>>()))
+}
+
+/// A service's endpoints with their nodes and checks.
+pub(super) async fn health(
+    State(registry): State<Arc<Registry>>,
+    name: Name,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
+    let query = Query::parse(query.as_deref(), Knows::Health)?;
+    let (index, entries) = entries(&registry, &path(name)?, &query).await?;
+    let entry = |(host, endpoint): &(Listed, Endpoint)| {
+        json!({
+            "Node": node_json(host),
+            "Service": service_json(endpoint),
+            "Checks": [node_check(host), service_check(endpoint)],
+        })
+    };
+    Ok(answer(index, entries.iter().map(entry).collect::<Vec<_>>()))
+}
+
+async fn entries(
+    registry: &Registry,
+    service: &str,
+    query: &Query,
+) -> Result<(u64, Vec<(Listed, Endpoint)>), Problem> {
+    let service = crate::validate::service(service)?;
+    let (index, hosts) = list(registry, Some(&service), query).await?;
+    let mut entries = Vec::new();
+    for host in hosts {
+        let one = [host];
+        let wanted: Vec<Endpoint> = listing::endpoints(&one, &service, |spec, state| {
+            query.tags.iter().all(|tag| spec.tags.contains(tag))
+                && (!query.passing || state == EndpointState::Serving)
+        })
+        .collect();
+        let [host] = one;
+        entries.extend(wanted.into_iter().map(|endpoint| (host.clone(), endpoint)));
+    }
+    Ok((index, entries))
+}
+
+fn node_json(host: &Listed) -> Value {
+    let (address, _) = split(&host.record.address);
+    json!({
+        "ID": uuid(&host.name),
+        "Node": &*host.name,
+        "Address": address,
+        "Datacenter": DATACENTER,
+        "TaggedAddresses": { "lan": address, "wan": address },
+        "Meta": host.record.metadata,
+        "CreateIndex": 1,
+        "ModifyIndex": 1,
+    })
+}
+
+fn service_json(endpoint: &Endpoint) -> Value {
+    let (address, port) = split(&endpoint.address);
+    let mut meta = endpoint.spec.metadata.clone();
+    let own = [
+        ("version", endpoint.spec.version.as_deref()),
+        ("package", endpoint.spec.package.as_deref()),
+        ("fingerprint", Some(endpoint.spec.fingerprint.as_str())),
+    ];
+    for (name, value) in own {
+        if let Some(value) = value {
+            meta.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
+    }
+    json!({
+        "ID": service_id(endpoint),
+        "Service": endpoint.spec.service,
+        "Tags": endpoint.spec.tags,
+        "Address": address,
+        "Port": port,
+        "Meta": meta,
+        "Weights": { "Passing": 1, "Warning": 1 },
+        "TaggedAddresses": { "lan": { "Address": address, "Port": port } },
+        "EnableTagOverride": false,
+        "CreateIndex": 1,
+        "ModifyIndex": 1,
+    })
+}
+
+/// Whether the registry hears the host is no reason to send its callers away: they find out sooner.
+fn node_check(host: &Listed) -> Value {
+    let output = if host.unverified { "not heard lately" } else { "heard within its time to live" };
+    check(&host.name, "serfHealth", "Registry's hearing", "passing", output, None)
+}
+
+fn service_check(endpoint: &Endpoint) -> Value {
+    let status = if endpoint.state == EndpointState::Serving { "passing" } else { "critical" };
+    let mut output = endpoint.state.to_string();
+    if let Some(reason) = &endpoint.spec.reason {
+        output = format!("{output}: {reason}");
+    }
+    let id = format!("service:{}", service_id(endpoint));
+    check(&endpoint.host, &id, "Service's state", status, &output, Some(endpoint))
+}
+
+fn check(
+    node: &str,
+    id: &str,
+    name: &str,
+    status: &str,
+    output: &str,
+    endpoint: Option<&Endpoint>,
+) -> Value {
+    json!({
+        "Node": node,
+        "CheckID": id,
+        "Name": name,
+        "Status": status,
+        "Notes": "",
+        "Output": output,
+        "ServiceID": endpoint.map(service_id).unwrap_or_default(),
+        "ServiceName": endpoint.map(|e| e.spec.service.as_str()).unwrap_or_default(),
+        "ServiceTags": endpoint.map(|e| e.spec.tags.as_slice()).unwrap_or_default(),
+        "Type": "ttl",
+        "CreateIndex": 1,
+        "ModifyIndex": 1,
+    })
+}
+
+fn service_id(endpoint: &Endpoint) -> String {
+    let Endpoint { spec, host, .. } = endpoint;
+    let mut id = format!("{host}/{}", spec.service);
+    if let Some(package) = &spec.package {
+        id = format!("{host}/{package}/{}", spec.service);
+    }
+    if let Some(version) = &spec.version {
+        id = format!("{id}@{version}");
+    }
+    id
+}
+
+/// Host and port of an address, which was checked when it was declared.
+fn split(address: &str) -> (&str, u16) {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    (host, port.parse().unwrap_or(0))
+}
+
+/// An id that is always the same for a name, in the form that Consul's have.
+fn uuid(name: &str) -> String {
+    let hash = blake3::hash(name.as_bytes()).to_hex();
+    let part = |from: usize, to: usize| &hash[from..to];
+    [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_answered_or_refused_and_never_passed_over() {
+        let query = "index=7&wait=120000ms&stale=&dc=dc1&ns=default&tag=a&tag=b&node-meta=zone:z1&passing=1";
+        let parsed = Query::parse(Some(query), Knows::Health).ok().unwrap();
+        assert_eq!((parsed.index, parsed.wait), (Some(7), Some(Duration::from_secs(120))));
+        assert_eq!(parsed.tags, ["a", "b"]);
+        assert!(parsed.passing);
+        for (query, knows) in [
+            ("filter=x", Knows::Health),
+            ("near=_agent", Knows::Health),
+            ("dc=elsewhere", Knows::Nodes),
+            ("ns=other", Knows::Nodes),
+            ("tag=a", Knows::Nodes),
+            ("passing=1", Knows::Services),
+            ("passing=maybe", Knows::Health),
+            ("index=-1", Knows::Nodes),
+            ("wait=soon", Knows::Nodes),
+            ("node-meta=zone", Knows::Nodes),
+            ("merge-central-config=", Knows::Health),
+        ] {
+            assert!(Query::parse(Some(query), knows).is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_taken_apart() {
+        assert_eq!(split("10.0.0.7:7400"), ("10.0.0.7", 7400));
+        assert_eq!(split("[::1]:7400"), ("::1", 7400));
+        assert_eq!(uuid("h").len(), 36);
+    }
+}

@@ -1,0 +1,90 @@
+//! Targets for Prometheus' http_sd_configs: a plain list, read as often as Prometheus likes.
+//!
+//! <https://prometheus.io/docs/prometheus/latest/http_sd/>
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use wharf_registry_api::{METRICS, Metadata};
+
+use super::Refused;
+use super::parameters::{Parameters, query};
+use crate::listing::{self, Listed};
+use crate::registry::Registry;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TargetParameters {
+    service: Option<String>,
+}
+
+/// One group of targets with the same labels.
+#[derive(Serialize)]
+pub(super) struct Group {
+    targets: Vec<String>,
+    labels: BTreeMap<String, String>,
+}
+
+/// Where the metrics of hosts are; with a service, where that is called.
+pub(super) async fn targets(
+    State(registry): State<Arc<Registry>>,
+    parameters: Parameters<TargetParameters>,
+) -> Result<Json<Vec<Group>>, Refused> {
+    let TargetParameters { service } = query(parameters)?;
+    registry.settled()?;
+    let service = service.map(|name| crate::validate::service(&name)).transpose()?;
+    let (_, mut hosts) = registry.hosts(service.as_deref());
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Json(match service {
+        Some(service) => hosts.iter().flat_map(|host| of_service(host, &service)).collect(),
+        None => hosts.iter().filter_map(of_host).collect(),
+    }))
+}
+
+fn of_host(host: &Listed) -> Option<Group> {
+    let address = host.record.metadata.get(METRICS)?.clone();
+    let names: Vec<&str> = host.record.endpoints.iter().map(|spec| &spec.service[..]).collect();
+    let mut labels = labels(host);
+    // With commas around each, so that a regular expression can name one whole.
+    labels.insert("__meta_wharf_services".to_owned(), format!(",{},", names.join(",")));
+    Some(Group { targets: vec![address], labels })
+}
+
+fn of_service(host: &Listed, service: &str) -> Vec<Group> {
+    let endpoints = listing::endpoints(std::slice::from_ref(host), service, |_, _| true);
+    let group = |endpoint: wharf_registry_api::Endpoint| {
+        let mut labels = labels(host);
+        let mut label = |name: &str, value: String| {
+            labels.insert(format!("__meta_wharf_{name}"), value);
+        };
+        label("service", endpoint.spec.service);
+        label("state", endpoint.state.to_string());
+        label("version", endpoint.spec.version.unwrap_or_default());
+        label("package", endpoint.spec.package.unwrap_or_default());
+        label("tags", format!(",{},", endpoint.spec.tags.join(",")));
+        metadata(&mut labels, "service_metadata", &endpoint.spec.metadata);
+        Group { targets: vec![endpoint.address], labels }
+    };
+    endpoints.map(group).collect()
+}
+
+fn labels(host: &Listed) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::from([
+        ("__meta_wharf_host".to_owned(), host.name.to_string()),
+        ("__meta_wharf_address".to_owned(), host.record.address.clone()),
+        ("__meta_wharf_unverified".to_owned(), host.unverified.to_string()),
+    ]);
+    metadata(&mut labels, "metadata", &host.record.metadata);
+    labels
+}
+
+fn metadata(labels: &mut BTreeMap<String, String>, kind: &str, metadata: &Metadata) {
+    for (name, value) in metadata {
+        // Names of labels have neither '-' nor '.'.
+        let name = name.replace(['-', '.'], "_");
+        labels.insert(format!("__meta_wharf_{kind}_{name}"), value.clone());
+    }
+}
