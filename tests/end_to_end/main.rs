@@ -9,7 +9,6 @@ mod folder;
 mod hosts;
 mod observed;
 mod peers;
-mod registry;
 mod rogues;
 mod sidecar;
 mod swap;

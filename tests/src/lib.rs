@@ -4,6 +4,8 @@ mod guests;
 mod http;
 mod load;
 mod process;
+mod programs;
+mod registry;
 mod waiting;
 
 pub use guests::{
@@ -13,6 +15,8 @@ pub use guests::{
 pub use http::{client as http_client, get, get_json};
 pub use load::Load;
 pub use process::{Finished, Process, Wharf, guest, plugin, wharf};
+pub use programs::{EtcdCluster, Member, free_port, installed};
+pub use registry::{RegistryProcess, declaration};
 pub use waiting::{eventually, within};
 
 use serde::{Deserialize, Serialize};

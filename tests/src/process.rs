@@ -98,7 +98,7 @@ impl Process {
     /// When it cannot be started.
     pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Self> {
         let mut command = Command::new(binary()?);
-        command.args(arguments).kill_on_drop(true).stdin(Stdio::null());
+        command.args(arguments);
         let serves = matches!(arguments.first(), Some(&"up" | &"host"));
         if serves && !arguments.contains(&"--http-listen") {
             command.args(["--http-listen", "127.0.0.1:0"]);
@@ -107,13 +107,22 @@ impl Process {
         if arguments.first() == Some(&"registry") && !arguments.contains(&"--store") {
             command.args(["--store", "memory"]);
         }
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env_remove("WHARF_REGISTRY").env_remove("WHARF_TOKEN").env("WHARF_LOG", "info");
         // A test that wants a cache names one.
         command.env("WHARF_CACHE", "none").env_remove("TRACEPARENT");
         for (name, value) in environment {
             command.env(name, value);
         }
+        Self::run(command)
+    }
+
+    /// Starts any program.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn run(mut command: Command) -> anyhow::Result<Self> {
+        command.kill_on_drop(true).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let out = child.stdout.take().context("no output")?;
         let mut stderr = child.stderr.take().context("no log")?;

@@ -2,52 +2,13 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use wharf_tests::{Process, Wharf, eventually, plugin};
-
-struct Registry {
-    process: Process,
-    url: String,
-    http: Client,
-}
-
-impl Registry {
-    async fn start(arguments: &[&str]) -> Self {
-        let base = ["registry", "--listen", "127.0.0.1:0"];
-        let mut process = Process::start(&[&base, arguments].concat()).unwrap();
-        let url = process.announced("registry").await.unwrap();
-        Registry { process, url, http: wharf_tests::http_client().unwrap() }
-    }
-
-    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
-        let mut request = self.http.request(method, format!("{}{path}", self.url));
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let response = request.send().await.unwrap();
-        let status = response.status();
-        let text = response.text().await.unwrap();
-        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
-    }
-
-    async fn get(&self, path: &str) -> (StatusCode, Value) {
-        self.send(Method::GET, path, None).await
-    }
-
-    async fn declare(&self, host: &str, session: u64, services: &[&str]) -> (StatusCode, Value) {
-        let endpoints: Vec<Value> = services
-            .iter()
-            .map(|service| json!({"service": service, "version": "0.1.0", "fingerprint": "0".repeat(32)}))
-            .collect();
-        let body = json!({"session": session, "address": "127.0.0.1:9", "endpoints": endpoints});
-        self.send(Method::PUT, &format!("/v1/hosts/{host}"), Some(body)).await
-    }
-}
+use wharf_tests::{RegistryProcess, Wharf, eventually, plugin};
 
 #[tokio::test]
 async fn the_classic_calls_work_exactly_as_in_the_sketch() {
-    let registry = Registry::start(&["--ttl", "1s"]).await;
+    let registry = RegistryProcess::start(&["--ttl", "1s"]).await.unwrap();
     let (status, _) = registry.get("/register?name=Arith&addr=localhost:1234").await;
     assert_eq!(status, StatusCode::OK);
     let (_, services) = registry.get("/services").await;
@@ -87,7 +48,7 @@ async fn wharf_services_stand_among_the_classic_ones_under_their_net_rpc_name() 
 
 #[tokio::test]
 async fn a_host_declares_beats_drains_and_withdraws() {
-    let registry = Registry::start(&["--ttl", "30s"]).await;
+    let registry = RegistryProcess::start(&["--ttl", "30s"]).await.unwrap();
     let (status, declared) = registry.declare("h", 5, &["arith"]).await;
     assert_eq!(status, StatusCode::CREATED);
     assert_eq!(declared["ttlMs"], 30_000);
@@ -95,10 +56,7 @@ async fn a_host_declares_beats_drains_and_withdraws() {
     let digest = declared["digest"].clone();
     assert_eq!(registry.declare("h", 5, &["arith"]).await.0, StatusCode::OK);
 
-    let beat = async |session: u64, digest: &Value| {
-        let body = json!({"session": session, "digest": digest});
-        registry.send(Method::POST, "/v1/hosts/h/heartbeat", Some(body)).await
-    };
+    let beat = async |session: u64, digest: &Value| registry.beat("h", session, digest).await;
     assert_eq!(beat(5, &digest).await.1["resync"], false);
     assert_eq!(beat(5, &json!("other")).await.1["resync"], true);
     let (status, problem) = beat(4, &digest).await;
@@ -131,7 +89,7 @@ async fn a_host_declares_beats_drains_and_withdraws() {
 
 #[tokio::test]
 async fn versions_are_chosen_by_requirement() {
-    let registry = Registry::start(&[]).await;
+    let registry = RegistryProcess::start(&[]).await.unwrap();
     registry.declare("h", 1, &["arith"]).await;
     for (requirement, found) in [("^0.1", 1), ("=0.1.0", 1), (">=0.2", 0)] {
         let path = format!("/v1/services/arith/endpoints?version={requirement}");
@@ -142,7 +100,7 @@ async fn versions_are_chosen_by_requirement() {
 
 #[tokio::test]
 async fn a_list_waits_for_its_own_change_and_for_no_other() {
-    let registry = Registry::start(&[]).await;
+    let registry = RegistryProcess::start(&[]).await.unwrap();
     registry.declare("h", 1, &["arith"]).await;
     let (_, list) = registry.get("/v1/services/arith/endpoints").await;
     let index = list["index"].as_str().unwrap().to_owned();
@@ -180,7 +138,7 @@ async fn a_list_waits_for_its_own_change_and_for_no_other() {
 
 #[tokio::test]
 async fn a_registry_that_shuts_down_answers_whoever_waits_and_ends() {
-    let registry = Registry::start(&[]).await;
+    let registry = RegistryProcess::start(&[]).await.unwrap();
     let (_, list) = registry.get("/v1/services").await;
     let path = format!("/v1/services?index={}&wait=5m", list["index"].as_str().unwrap());
     let (url, http) = (registry.url.clone(), registry.http.clone());
@@ -201,7 +159,7 @@ async fn a_registry_that_shuts_down_answers_whoever_waits_and_ends() {
 
 #[tokio::test]
 async fn errors_are_problem_documents_with_a_code_and_advice() {
-    let registry = Registry::start(&[]).await;
+    let registry = RegistryProcess::start(&[]).await.unwrap();
     let bad_endpoint = json!({"session": 1, "address": "0.0.0.0:80", "endpoints": []});
     let unknown_field = json!({"session": 1, "address": "a:1", "endpoints": [], "extra": 1});
     for (method, path, body, code, detail) in [
@@ -267,7 +225,7 @@ async fn errors_are_problem_documents_with_a_code_and_advice() {
 
 #[tokio::test]
 async fn a_web_page_of_another_origin_changes_nothing() {
-    let registry = Registry::start(&[]).await;
+    let registry = RegistryProcess::start(&[]).await.unwrap();
     let from = async |path: &str, header: &str, value: &str| {
         let request = registry.http.get(format!("{}{path}", registry.url)).header(header, value);
         request.send().await.unwrap().status()

@@ -1,0 +1,120 @@
+//! What was acknowledged is there, whatever happens to the process; what is not as it was written is
+//! not served.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+use wharf_tests::{Process, RegistryProcess, declaration};
+
+/// How often the process is killed.
+const KILLS: u64 = 100;
+
+/// What a host's session may be, `None` standing for no host: the one that was acknowledged last; or
+/// that and the one that was asked for, where the answer did not come.
+type Possible = Arc<Mutex<BTreeMap<String, Vec<Option<u64>>>>>;
+
+/// Declares one host again and again in ever newer sessions, and now and then withdraws it, until
+/// the registry is gone. How many changes were acknowledged.
+async fn write(
+    registry: Arc<RegistryProcess>,
+    host: String,
+    mut session: u64,
+    possible: Possible,
+) -> u64 {
+    let mut acknowledged = 0;
+    let mut before = possible.lock().unwrap().get(&host).map_or(None, |known| known[0]);
+    loop {
+        let withdraw = before.is_some() && acknowledged % 7 == 6;
+        let next = if withdraw { None } else { Some(session + 1) };
+        possible.lock().unwrap().insert(host.clone(), vec![before, next]);
+        let path = format!("/v1/hosts/{host}");
+        let answer = if withdraw {
+            let path = format!("{path}?session={session}");
+            registry.try_send(Method::DELETE, &path, None).await
+        } else {
+            session += 1;
+            let services = &["arith", "textkit"][..1 + session as usize % 2];
+            registry.try_send(Method::PUT, &path, Some(declaration(session, services))).await
+        };
+        let Ok((status, _)) = answer else { return acknowledged };
+        assert!(status.is_success(), "{status}");
+        possible.lock().unwrap().insert(host.clone(), vec![next]);
+        before = next;
+        acknowledged += 1;
+    }
+}
+
+#[tokio::test]
+async fn every_acknowledged_change_survives_a_hundred_kills() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("registry.redb");
+    let arguments = ["--ttl", "1h", "--store", store.to_str().unwrap()];
+    let possible = Possible::default();
+    let (mut acknowledged, mut in_doubt) = (0, 0);
+    for kill in 0..KILLS {
+        let registry = Arc::new(RegistryProcess::start(&arguments).await.unwrap());
+        let expected = possible.lock().unwrap().clone();
+        for (host, sessions) in expected {
+            // A heartbeat of session 0 is refused by whichever session there is, or by none.
+            let (status, answer) = registry.beat(&host, 0, &json!("")).await;
+            let found = (status == 409).then(|| answer["session"].as_u64().unwrap());
+            assert!(
+                sessions.contains(&found),
+                "kill {kill}: {host} is {found:?}, not {sessions:?}"
+            );
+            in_doubt += u64::from(sessions.len() > 1);
+            possible.lock().unwrap().insert(host, vec![found]);
+        }
+        let writers: Vec<_> = (0..8)
+            .map(|n| {
+                let (possible, session) = (possible.clone(), (kill + 1) * 1_000_000);
+                tokio::spawn(write(registry.clone(), format!("h{n}"), session, possible))
+            })
+            .collect();
+        // Another moment each time.
+        tokio::time::sleep(Duration::from_millis(10 + kill * 13 % 60)).await;
+        registry.process.signal("KILL").await.unwrap();
+        for writer in writers {
+            acknowledged += writer.await.unwrap();
+        }
+    }
+    println!("{KILLS} kills: {acknowledged} acknowledged changes, {in_doubt} cut off; none lost");
+    assert!(acknowledged > 5 * KILLS && in_doubt > KILLS, "{acknowledged}, {in_doubt}");
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_said_and_not_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("registry.redb");
+    let arguments = ["--store", store.to_str().unwrap()];
+    let registry = RegistryProcess::start(&arguments).await.unwrap();
+    registry.declare("h", 1, &["arith"]).await;
+    registry.process.kill().await.unwrap();
+    let whole = std::fs::read(&store).unwrap();
+    let torn = &whole[..whole.len() / 2];
+    std::fs::write(&store, torn).unwrap();
+    let all = ["registry", "--listen", "127.0.0.1:0", arguments[0], arguments[1]];
+    let (status, log) = Process::start(&all).unwrap().ended().await.unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(log.contains("is damaged") && log.contains("nothing of it is served"), "{log}");
+    assert_eq!(
+        std::fs::read(&store).unwrap().len(),
+        torn.len(),
+        "what is damaged is left as it is"
+    );
+}
+
+#[tokio::test]
+async fn two_registries_do_not_share_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("registry.redb");
+    let arguments = ["--store", store.to_str().unwrap()];
+    let _first = RegistryProcess::start(&arguments).await.unwrap();
+    let all = ["registry", "--listen", "127.0.0.1:0", arguments[0], arguments[1]];
+    let (status, log) = Process::start(&all).unwrap().ended().await.unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(log.contains("in use by another process"), "{log}");
+}

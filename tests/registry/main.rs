@@ -1,0 +1,13 @@
+//! The registry: real processes, real sockets, real stores, and what befalls them.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
+
+mod access;
+mod api;
+mod at_home;
+mod bounds;
+mod cluster;
+mod durability;
+mod fleet;
+mod liveness;
+mod watching;

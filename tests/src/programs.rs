@@ -1,0 +1,163 @@
+//! Programs of others that tests run beside ours: what CI installs, and others may lack.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::{Process, eventually, get};
+
+/// Where a program is; `None` where it is not installed, which is said, and which CI does not take.
+#[must_use]
+#[allow(clippy::panic, reason = "CI skips nothing")]
+pub fn installed(program: &str, package: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).map(|folder| folder.join(program)).find(|p| p.is_file());
+    if found.is_none() {
+        let why = format!("{program} is not installed ({package})");
+        assert!(std::env::var_os("CI").is_none(), "{why}, and CI skips nothing");
+        eprintln!("skipped: {why}");
+    }
+    found
+}
+
+/// A port that nobody listens on just now, for a program that has to be told one.
+///
+/// # Errors
+/// When the system has none.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// One member of an etcd cluster.
+#[derive(Debug)]
+pub struct Member {
+    /// Its process, unless it was killed.
+    pub process: Option<Process>,
+    arguments: Vec<String>,
+    /// Where its clients connect.
+    pub client: String,
+}
+
+/// An etcd cluster on loopback.
+#[derive(Debug)]
+pub struct EtcdCluster {
+    /// Its members.
+    pub members: Vec<Member>,
+    program: PathBuf,
+    _data: TempDir,
+}
+
+impl EtcdCluster {
+    /// Starts a cluster and waits until it has a leader; `None` where etcd is not installed, or the
+    /// registry is built without it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start(size: usize) -> anyhow::Result<Option<Self>> {
+        let Some(program) = installed("etcd", "Debian: etcd-server") else { return Ok(None) };
+        if installed("protoc", "Debian: protobuf-compiler; wharf is built without etcd").is_none() {
+            return Ok(None);
+        }
+        let data = tempfile::tempdir()?;
+        let ports: Vec<(u16, u16)> =
+            (0..size).map(|_| Ok((free_port()?, free_port()?))).collect::<anyhow::Result<_>>()?;
+        let peers: Vec<String> = ports
+            .iter()
+            .enumerate()
+            .map(|(n, (_, peer))| format!("m{n}=http://127.0.0.1:{peer}"))
+            .collect();
+        let mut members = Vec::new();
+        for (n, (client, peer)) in ports.iter().enumerate() {
+            let folder = data.path().join(format!("m{n}"));
+            let client_url = format!("http://127.0.0.1:{client}");
+            let peer_url = format!("http://127.0.0.1:{peer}");
+            let folder = folder.to_str().context("a path that is not UTF-8")?;
+            let arguments = [
+                ["--name", &format!("m{n}")],
+                ["--data-dir", folder],
+                ["--listen-client-urls", &client_url],
+                ["--advertise-client-urls", &client_url],
+                ["--listen-peer-urls", &peer_url],
+                ["--initial-advertise-peer-urls", &peer_url],
+                ["--initial-cluster", &peers.join(",")],
+                ["--initial-cluster-state", "new"],
+                ["--log-level", "error"],
+            ];
+            members.push(Member {
+                process: None,
+                arguments: arguments.concat().into_iter().map(str::to_owned).collect(),
+                client: format!("127.0.0.1:{client}"),
+            });
+        }
+        let mut cluster = EtcdCluster { members, program, _data: data };
+        for n in 0..size {
+            cluster.start_member(n)?;
+        }
+        eventually("the etcd cluster has a leader", async || {
+            let url = format!("http://{}/health", cluster.members[0].client);
+            get(&url).await.ok().filter(|(status, _)| *status == 200)
+        })
+        .await?;
+        Ok(Some(cluster))
+    }
+
+    /// Starts a member, again if it was killed.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_member(&mut self, n: usize) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.program);
+        let member = self.members.get_mut(n).context("no such member")?;
+        command.args(&member.arguments);
+        // Registries that come and go leave connections that it would complain of.
+        command.env("ETCD_HEARTBEAT_INTERVAL", "100").env("ETCD_ELECTION_TIMEOUT", "1000");
+        member.process = Some(Process::run(command)?);
+        Ok(())
+    }
+
+    /// As `wharf registry` is told where it is.
+    #[must_use]
+    pub fn store(&self) -> String {
+        let members: Vec<&str> = self.members.iter().map(|member| &member.client[..]).collect();
+        format!("etcd://{}", members.join(","))
+    }
+
+    /// The member that leads.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn leader(&self) -> anyhow::Result<usize> {
+        eventually("somebody leads", async || {
+            for (n, member) in self.members.iter().enumerate() {
+                let status = self.ask(member, "maintenance/status", "{}").await;
+                let Ok(status) = status else { continue };
+                if status["leader"].is_string() && status["leader"] == status["header"]["member_id"]
+                {
+                    return Some(n);
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    /// Asks a member over etcd's JSON gateway.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn ask(
+        &self,
+        member: &Member,
+        what: &str,
+        body: &str,
+    ) -> anyhow::Result<serde_json::Value> {
+        let url = format!("http://{}/v3/{what}", member.client);
+        let timeout = std::time::Duration::from_secs(2);
+        let request = crate::http_client()?.post(url).body(body.to_owned()).timeout(timeout);
+        Ok(serde_json::from_str(&request.send().await?.text().await?)?)
+    }
+}

@@ -1,0 +1,123 @@
+//! A registry's process, and its HTTP API as programs in any language use it.
+
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::{Process, http_client};
+
+/// A registry that runs.
+#[derive(Debug)]
+pub struct RegistryProcess {
+    /// The process.
+    pub process: Process,
+    /// Where it is.
+    pub url: String,
+    /// How it is asked.
+    pub http: Client,
+}
+
+impl RegistryProcess {
+    /// Starts one on a port that the system picks.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start(arguments: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with("127.0.0.1:0", arguments, &[]).await
+    }
+
+    /// Starts one on this address, with these variables in its environment.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_with(
+        listen: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let base = ["registry", "--listen", listen];
+        let mut process = Process::start_with(&[&base, arguments].concat(), environment)?;
+        let url = process.announced("registry").await?;
+        Ok(RegistryProcess { process, url, http: http_client()? })
+    }
+
+    /// Where it listens, `host:port`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.url.split_once("://").map_or("", |(_, address)| address)
+    }
+
+    /// A request's status and its answer, as JSON if it is.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<(StatusCode, Value)> {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await?;
+        let status = response.status();
+        let text = response.text().await?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// As [`RegistryProcess::try_send`], of a registry that has to answer.
+    #[allow(clippy::unwrap_used, reason = "a test's helper fails by panicking")]
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, Value) {
+        self.try_send(method, path, body).await.unwrap()
+    }
+
+    /// The status and answer of a GET.
+    pub async fn get(&self, path: &str) -> (StatusCode, Value) {
+        self.send(Method::GET, path, None).await
+    }
+
+    /// Declares a host that serves these in version 0.1.0.
+    pub async fn declare(
+        &self,
+        host: &str,
+        session: u64,
+        services: &[&str],
+    ) -> (StatusCode, Value) {
+        let body = declaration(session, services);
+        self.send(Method::PUT, &format!("/v1/hosts/{host}"), Some(body)).await
+    }
+
+    /// A host's heartbeat.
+    pub async fn beat(&self, host: &str, session: u64, digest: &Value) -> (StatusCode, Value) {
+        let body = json!({"session": session, "digest": digest});
+        self.send(Method::POST, &format!("/v1/hosts/{host}/heartbeat"), Some(body)).await
+    }
+
+    /// The names of hosts that are listed for a service.
+    pub async fn hosts(&self, service: &str) -> Vec<String> {
+        let (_, list) = self.get(&format!("/v1/services/{service}/endpoints")).await;
+        let endpoints = list["endpoints"].as_array().cloned().unwrap_or_default();
+        endpoints.iter().filter_map(|e| Some(e["host"].as_str()?.to_owned())).collect()
+    }
+
+    /// What one of its metrics shows, with its labels as written.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics").await;
+        let line = text.as_str()?.lines().find(|line| line.starts_with(&format!("{series} ")))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+}
+
+/// The body of a declaration of these services in version 0.1.0.
+#[must_use]
+pub fn declaration(session: u64, services: &[&str]) -> Value {
+    let endpoint = |service: &&str| json!({"service": service, "version": "0.1.0", "fingerprint": "0".repeat(32)});
+    let endpoints: Vec<Value> = services.iter().map(endpoint).collect();
+    json!({"session": session, "address": "127.0.0.1:9", "endpoints": endpoints})
+}
