@@ -224,17 +224,117 @@ async fn errors_are_problem_documents_with_a_code_and_advice() {
 }
 
 #[tokio::test]
-async fn a_web_page_of_another_origin_changes_nothing() {
+async fn endpoints_are_chosen_by_fingerprint_state_and_tag() {
     let registry = RegistryProcess::start(&[]).await.unwrap();
-    let from = async |path: &str, header: &str, value: &str| {
-        let request = registry.http.get(format!("{}{path}", registry.url)).header(header, value);
-        request.send().await.unwrap().status()
+    let body = json!({"session": 1.0, "address": "127.0.0.1:9", "metadata": {"zone": "z1"}, "endpoints": [
+        {"service": "arith", "version": "0.1.0", "fingerprint": "A".repeat(32), "tags": ["blue"]},
+        {"service": "arith", "version": "0.2.0", "fingerprint": "b".repeat(32), "condition": "compiling", "metadata": {"tier": "1"}},
+    ]});
+    let (status, answer) = registry.send(Method::PUT, "/v1/hosts/h", Some(body)).await;
+    assert_eq!(status, 201, "{answer}");
+    let (a, b, c) = ("a".repeat(32), "b".repeat(32), "c".repeat(32));
+    for (query, versions) in [
+        (format!("fingerprint={a}"), vec!["0.1.0"]),
+        (format!("fingerprint={b}&state=compiling"), vec!["0.2.0"]),
+        (format!("fingerprint={c}"), vec![]),
+        ("state=serving".to_owned(), vec!["0.1.0"]),
+        ("state=compiling".to_owned(), vec!["0.2.0"]),
+        ("state=draining".to_owned(), vec![]),
+        ("tag=blue".to_owned(), vec!["0.1.0"]),
+        ("tag=green".to_owned(), vec![]),
+        (String::new(), vec!["0.1.0", "0.2.0"]),
+    ] {
+        let (_, list) = registry.get(&format!("/v1/services/arith/endpoints?{query}")).await;
+        let found: Vec<&str> = list["endpoints"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| e["version"].as_str().unwrap())
+            .collect();
+        assert_eq!(found, versions, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_declared_is_bounded_and_checked() {
+    let registry = RegistryProcess::start(&[]).await.unwrap();
+    let spec = || json!({"service": "arith", "fingerprint": "0".repeat(32)});
+    let with = |name: &str, value: Value| {
+        let mut spec = spec();
+        spec[name] = value;
+        json!({"session": 1, "address": "a:1", "endpoints": [spec]})
     };
-    let register = "/register?name=Evil&addr=evil:1";
-    assert_eq!(from(register, "sec-fetch-site", "cross-site").await, StatusCode::FORBIDDEN);
-    assert_eq!(from(register, "origin", "http://evil.example").await, StatusCode::FORBIDDEN);
-    assert_eq!(registry.get("/services").await.1, json!({}));
-    assert_eq!(from("/services", "sec-fetch-site", "cross-site").await, StatusCode::OK);
-    let own = registry.url.clone();
-    assert_eq!(from(register, "origin", &own).await, StatusCode::OK);
+    let top = |name: &str, value: Value| {
+        let mut body = json!({"session": 1, "address": "a:1", "endpoints": [spec()]});
+        body[name] = value;
+        body
+    };
+    let long = |bytes: usize| "x".repeat(bytes);
+    let many: serde_json::Map<String, Value> =
+        (0..33).map(|n| (format!("n{n}"), json!(""))).collect();
+    for (body, detail) in [
+        (with("service", json!("Arith")), "not in kebab-case"),
+        (with("service", json!("a--b")), "not in kebab-case"),
+        (with("service", json!(long(257))), "at most 256"),
+        (with("version", json!("1.0")), "is none"),
+        (with("package", json!("a b")), "white space"),
+        (with("fingerprint", json!("0")), "32 hexadecimal digits"),
+        (with("reason", json!(long(1025))), "one line of at most 1024"),
+        (with("tags", json!(vec!["t"; 33])), "33 tags, at most 32"),
+        (with("tags", json!([long(129)])), "1 to 128 bytes"),
+        (
+            with(
+                "tags",
+                json!(["a
+b"]),
+            ),
+            "one line",
+        ),
+        (with("metadata", Value::Object(many)), "33 metadata, at most 32"),
+        (with("metadata", json!({"a b": ""})), "letters, digits"),
+        (with("metadata", json!({"a": long(513)})), "at most 512"),
+        (top("metadata", json!({"": "x"})), "letters, digits"),
+        (top("session", json!(1_u64 << 53)), "too large"),
+        (top("session", json!(1.5)), "a whole number"),
+        (top("session", json!(-1)), "a whole number"),
+        (top("address", json!("a:65536")), "write HOST:PORT"),
+        (top("endpoints", json!([spec(), spec()])), "declared twice"),
+        (top("endpoints", json!(vec![spec(); 10_001])), "at most 10000"),
+    ] {
+        let (status, problem) = registry.send(Method::PUT, "/v1/hosts/h", Some(body)).await;
+        assert_eq!(
+            (status.as_u16(), &problem["code"]),
+            (400, &json!("invalid")),
+            "{detail}: {problem}"
+        );
+        assert!(problem["detail"].as_str().unwrap().contains(detail), "{detail}: {problem}");
+    }
+    let (status, _) = registry.declare(&long(257), 1, &[]).await;
+    assert_eq!(status, 400);
+    assert!(registry.hosts("arith").await.is_empty());
+}
+
+/// Schemathesis makes up requests out of the document, good and bad ones, and compares the answers
+/// with it.
+#[tokio::test]
+async fn the_registry_answers_as_its_openapi_document_says() {
+    let package = "PyPI: pip install schemathesis";
+    let Some(program) = wharf_tests::installed("schemathesis", package) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("registry.redb");
+    let registry = RegistryProcess::start(&["--store", store.to_str().unwrap()]).await.unwrap();
+    registry.declare("box-1", 1, &["arith"]).await;
+    let mut command = tokio::process::Command::new(program);
+    command.current_dir(folder.path()).kill_on_drop(true);
+    command.args(["run", &format!("{}/v1/openapi.json", registry.url)]);
+    // A watch does not end. What is valid beyond what a schema can say (a service only once, a
+    // version that is one) may be refused.
+    command.args(["--exclude-path", "/v1/watch", "--exclude-checks", "positive_data_acceptance"]);
+    command.args(["--max-examples", "50", "--request-timeout", "20", "--seed", "1"]);
+    let output = wharf_tests::within("schemathesis ends", command.output()).await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let end = text.char_indices().rev().nth(6_000).map_or(0, |(at, _)| at);
+    assert!(output.status.success(), "{}", &text[end..]);
+    let (status, _) = registry.get("/healthz").await;
+    assert_eq!(status, 200);
 }

@@ -50,11 +50,9 @@ impl Registry {
         stopped: watch::Receiver<bool>,
     ) -> Self {
         let view = store.view().clone();
-        // Seconds of the epoch, with room for a million changes in each; etcd's revisions go on.
-        let plain_base = match store.is_swept_here() {
-            true => (view.epoch() / 1_000_000) << 20,
-            false => 0,
-        };
+        // The epoch's microseconds: nobody makes more changes than one in each. etcd's revisions go on
+        // by themselves.
+        let plain_base = if store.is_swept_here() { view.epoch() } else { 0 };
         Registry {
             ttl: config.ttl,
             heartbeat: config.heartbeat,
