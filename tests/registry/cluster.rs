@@ -1,1 +1,394 @@
-//! placeholder
+//! Several registries over one etcd cluster, and what befalls either.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::json;
+use tokio::task::JoinHandle;
+use wharf_client::Client;
+use wharf_registry_api::{
+    Code, Condition, Declaration, Endpoint, EndpointId, EndpointSpec, Heartbeat, Index,
+    ListOptions, Metadata, RegistryClient, WatchEvent,
+};
+use wharf_tests::{
+    Args, EtcdCluster, Process, RegistryProcess, eventually, free_port, plugin, within,
+};
+
+async fn registry(etcd: &EtcdCluster, listen: &str, ttl: &str) -> RegistryProcess {
+    let store = etcd.store();
+    let arguments = ["--ttl", ttl, "--store", &store];
+    RegistryProcess::start_with(listen, &arguments, &[]).await.unwrap()
+}
+
+#[tokio::test]
+async fn registries_over_one_etcd_are_one_registry() {
+    let Some(etcd) = EtcdCluster::start(1).await.unwrap() else { return };
+    let one = registry(&etcd, "127.0.0.1:0", "3s").await;
+    let two = registry(&etcd, "127.0.0.1:0", "3s").await;
+    let (status, declared) = one.declare("h", 2, &["arith"]).await;
+    assert_eq!(status, 201, "{declared}");
+    assert_eq!(one.hosts("arith").await, ["h"], "whoever wrote it reads it");
+    // With the index of the one's answer, the other waits until it is not behind.
+    let index = declared["index"].as_str().unwrap();
+    let path = format!("/v1/services/arith/endpoints?index={index}&wait=1ms");
+    let (status, _) = two.get(&path).await;
+    assert_eq!(status, 304, "nothing is newer than what was just written");
+    assert_eq!(two.hosts("arith").await, ["h"]);
+    // Heartbeats go to either, and an old session to neither.
+    assert_eq!(two.beat("h", 2, &declared["digest"]).await.1["resync"], false);
+    assert_eq!(two.beat("h", 1, &declared["digest"]).await.0, 409);
+    assert_eq!(two.declare("h", 1, &["arith"]).await.0, 409);
+    assert_eq!(two.send(Method::DELETE, "/v1/hosts/h?session=1", None).await.0, 409);
+    assert_eq!(two.beat("nobody", 1, &json!("")).await.0, 404);
+    let draining = json!({"session": 2, "state": "draining"});
+    assert_eq!(two.send(Method::PUT, "/v1/hosts/h/state", Some(draining)).await.0, 200);
+    assert_eq!(two.declare("h", 3, &["arith"]).await.0, 200, "a newer session serves again");
+    assert_eq!(one.beat("h", 2, &declared["digest"]).await.0, 409, "and fences at once");
+    assert_eq!(one.get("/register?name=Db&addr=db:5432").await.0, 200);
+    assert_eq!(two.get("/heartbeat?name=Db").await.0, 200);
+    assert_eq!(two.get("/services").await.1["Db"]["Addr"], "db:5432");
+    // Whoever falls silent goes, everywhere, and by one of them.
+    eventually("the silent are gone", async || {
+        let gone = one.hosts("arith").await.is_empty() && two.hosts("arith").await.is_empty();
+        (gone && two.get("/services").await.1 == json!({})).then_some(())
+    })
+    .await
+    .unwrap();
+    let mut evictions = 0.0;
+    for registry in [&one, &two] {
+        evictions += registry.metric("wharf_registry_evictions_total").await.unwrap();
+    }
+    assert!((evictions - 2.0).abs() < 0.1, "{evictions}");
+    assert_eq!(one.send(Method::DELETE, "/v1/hosts/h?session=3", None).await.0, 204);
+}
+
+#[tokio::test]
+async fn an_outage_of_all_registries_erases_nobody() {
+    let Some(etcd) = EtcdCluster::start(1).await.unwrap() else { return };
+    let first = registry(&etcd, "127.0.0.1:0", "3s").await;
+    let (_, declared) = first.declare("h", 1, &["arith"]).await;
+    first.declare("silent", 1, &["arith"]).await;
+    first.process.kill().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    let second = registry(&etcd, "127.0.0.1:0", "3s").await;
+    assert_eq!(second.hosts("arith").await, ["h", "silent"]);
+    let (_, list) = second.get("/v1/services/arith/endpoints").await;
+    assert_eq!(list["endpoints"][0]["unverified"], true);
+    eventually("only the silent one goes", async || {
+        assert_eq!(second.beat("h", 1, &declared["digest"]).await.0, 200);
+        (second.hosts("arith").await == ["h"]).then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn hosts_and_clients_go_to_the_next_registry_when_theirs_is_gone() {
+    let Some(etcd) = EtcdCluster::start(1).await.unwrap() else { return };
+    let one = registry(&etcd, "127.0.0.1:0", "3s").await;
+    let two = registry(&etcd, "127.0.0.1:0", "3s").await;
+    let addresses = format!("{},{}", one.url, two.url);
+    let plugins = tempfile::tempdir().unwrap();
+    std::fs::write(plugins.path().join("arith.wasm"), plugin("arith").unwrap()).unwrap();
+    let folder = plugins.path().to_str().unwrap();
+    let mut host = Process::start(&[
+        "host",
+        "--plugins",
+        folder,
+        "--listen",
+        "127.0.0.1:0",
+        "--registry",
+        &addresses,
+        "--name",
+        "h",
+    ])
+    .unwrap();
+    host.announced("host").await.unwrap();
+    eventually("the host is announced", async || (one.hosts("arith").await == ["h"]).then_some(()))
+        .await
+        .unwrap();
+    let client = Client::connect(&addresses).await.unwrap();
+    let multiply =
+        async |client: &Client| client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }).await;
+    assert_eq!(multiply(&client).await.unwrap(), 56);
+    one.process.kill().await.unwrap();
+    // For longer than it could be silent, the host lives at the other, and clients find it there.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(8) {
+        assert_eq!(two.hosts("arith").await, ["h"]);
+        assert_eq!(multiply(&client).await.unwrap(), 56);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let new = Client::connect(&addresses).await.unwrap();
+    assert_eq!(multiply(&new).await.unwrap(), 56);
+}
+
+#[tokio::test]
+async fn a_registry_waits_for_a_cluster_that_is_not_there_yet_and_says_so() {
+    let Some(mut etcd) = EtcdCluster::start(1).await.unwrap() else { return };
+    etcd.members[0].process.take().unwrap().kill().await.unwrap();
+    let (store, port) = (etcd.store(), free_port().unwrap().to_string());
+    let listen = format!("127.0.0.1:{port}");
+    let mut process =
+        Process::start(&["registry", "--listen", &listen, "--store", &store]).unwrap();
+    etcd.start_member(0).unwrap();
+    process.announced("registry").await.unwrap();
+    let (_, log) = process.terminate().await.unwrap();
+    let _ = log;
+    for bad in ["etcd://", "etcd://nowhere", "etcds://a:b"] {
+        let refused = wharf_tests::wharf(&["registry", "--store", bad]).await.unwrap();
+        assert_eq!(refused.code, Some(1), "{bad}");
+        assert!(refused.stderr.contains("write the cluster's members as"), "{}", refused.stderr);
+    }
+}
+
+/// Hosts that are kept alive all the while.
+const HOSTS: usize = 24;
+
+/// The time to live under faults, in seconds.
+const TTL: u64 = 9;
+
+/// What the hosts have been told.
+#[derive(Default)]
+struct Told {
+    /// The last acknowledged declaration of each.
+    declared: Mutex<BTreeMap<String, Declaration>>,
+    acknowledged: AtomicUsize,
+    heartbeats: AtomicUsize,
+    failed: AtomicUsize,
+    /// Heartbeats that were told that there is no such host.
+    evicted: AtomicUsize,
+}
+
+fn declaration(round: u64) -> Declaration {
+    let services = ["arith", "textkit"];
+    let spec = |service: &&str| EndpointSpec {
+        service: (*service).to_owned(),
+        package: None,
+        version: Some(format!("0.{round}.0")),
+        fingerprint: "0".repeat(32),
+        condition: Condition::Serving,
+        reason: None,
+        tags: Vec::new(),
+        metadata: Metadata::new(),
+    };
+    Declaration {
+        session: 1,
+        address: "127.0.0.1:9".to_owned(),
+        endpoints: services[..if round % 2 == 0 { 1 } else { 2 }].iter().map(spec).collect(),
+        metadata: Metadata::new(),
+    }
+}
+
+/// A host that lives: heartbeats as often as it is asked to, and something new every few of them.
+async fn live(registries: String, name: String, told: Arc<Told>, stop: Arc<AtomicBool>) {
+    let registry = RegistryClient::new(&registries).unwrap();
+    let mut round = 0;
+    let mut digest = None;
+    let mut beats = 0;
+    while !stop.load(Ordering::Relaxed) || digest.is_none() {
+        let Some(known) = digest.clone().filter(|_| beats < 3) else {
+            round += 1;
+            let declaration = declaration(round);
+            match registry.declare(&name, &declaration).await {
+                Ok(declared) => {
+                    told.acknowledged.fetch_add(1, Ordering::Relaxed);
+                    told.declared.lock().unwrap().insert(name.clone(), declaration);
+                    (digest, beats) = (Some(declared.digest), 0);
+                }
+                Err(error) => {
+                    // It may have been taken, so this one is what has to be taken next.
+                    assert!(error.problem().is_none_or(|p| p.status == 503), "{error}");
+                    told.failed.fetch_add(1, Ordering::Relaxed);
+                    digest = None;
+                    round -= 1;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+            continue;
+        };
+        tokio::time::sleep(Duration::from_millis(TTL * 1_000 / 3 / 4)).await;
+        match registry.heartbeat(&name, &Heartbeat { session: 1, digest: known }).await {
+            Ok(reply) => {
+                assert!(!reply.resync, "{name}: what was acknowledged is not there");
+                told.heartbeats.fetch_add(1, Ordering::Relaxed);
+                beats += 1;
+            }
+            Err(error) => match error.problem() {
+                Some(problem) if problem.code == Code::UnknownHost => {
+                    told.evicted.fetch_add(1, Ordering::Relaxed);
+                    digest = None;
+                }
+                problem => {
+                    assert!(problem.is_none_or(|p| p.status == 503), "{error}");
+                    told.failed.fetch_add(1, Ordering::Relaxed);
+                }
+            },
+        }
+    }
+}
+
+/// What a watcher holds, and up to where.
+type Held = Arc<Mutex<(BTreeMap<EndpointId, Endpoint>, Option<Index>)>>;
+
+/// Watches for as long as it is let, and comes back whenever it is cut off.
+async fn watch(registries: String, held: Held) {
+    let registry = RegistryClient::new(&registries).unwrap();
+    let mut complete: Option<Index> = None;
+    let mut consistent = BTreeMap::new();
+    loop {
+        let Ok(mut watch) = registry.watch(None, complete).await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let mut endpoints: BTreeMap<EndpointId, Endpoint> = consistent.clone();
+        while let Ok(Some(event)) = watch.next().await {
+            match event {
+                WatchEvent::Snapshot => endpoints.clear(),
+                WatchEvent::Upsert(endpoint) => drop(endpoints.insert(endpoint.id(), *endpoint)),
+                WatchEvent::Delete(id) => drop(endpoints.remove(&id)),
+                WatchEvent::Bookmark(index) => {
+                    let before = complete.replace(index);
+                    assert!(
+                        before.is_none_or(|before| before.number <= index.number),
+                        "never older"
+                    );
+                    consistent.clone_from(&endpoints);
+                    *held.lock().unwrap() = (endpoints.clone(), complete);
+                }
+                WatchEvent::Resync => {}
+                WatchEvent::Goodbye => break,
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn endpoints(url: &str) -> anyhow::Result<BTreeMap<EndpointId, Endpoint>> {
+    let registry = RegistryClient::new(url)?;
+    let mut all = BTreeMap::new();
+    for service in ["arith", "textkit"] {
+        let list = registry.endpoints(service, &ListOptions::default()).await?;
+        for endpoint in list.into_iter().flat_map(|list| list.endpoints) {
+            all.insert(endpoint.id(), Endpoint { unverified: false, ..endpoint });
+        }
+    }
+    Ok(all)
+}
+
+/// Lets the traffic go on for this long after a fault, and tells how it went.
+async fn go_on(told: &Told, seconds: u64, what: &str) {
+    let before = told.heartbeats.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let heard = told.heartbeats.load(Ordering::Relaxed) - before;
+    println!("{what}: {heard} heartbeats in {seconds} s after it");
+    assert!(heard > 0, "{what}: nobody is heard any more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_and_nobody_evicted_whatever_of_registries_and_etcd_fails() {
+    let Some(mut etcd) = EtcdCluster::start(3).await.unwrap() else { return };
+    let listens: Vec<String> =
+        (0..3).map(|_| format!("127.0.0.1:{}", free_port().unwrap())).collect();
+    let ttl = format!("{TTL}s");
+    let mut registries = Vec::new();
+    for listen in &listens {
+        registries.push(registry(&etcd, listen, &ttl).await);
+    }
+    let urls: Vec<String> = registries.iter().map(|registry| registry.url.clone()).collect();
+    // Everybody begins with another registry.
+    let in_turn = |n: usize| [&urls[n % 3..], &urls[..n % 3]].concat().join(",");
+    let (told, stop) = (Arc::new(Told::default()), Arc::new(AtomicBool::new(false)));
+    let hosts: Vec<JoinHandle<()>> = (0..HOSTS)
+        .map(|n| tokio::spawn(live(in_turn(n), format!("h{n}"), told.clone(), stop.clone())))
+        .collect();
+    let watchers: Vec<(Held, JoinHandle<()>)> = (0..6)
+        .map(|n| {
+            let held = Held::default();
+            (held.clone(), tokio::spawn(watch(in_turn(n), held)))
+        })
+        .collect();
+    eventually("all hosts are there", async || {
+        (told.declared.lock().unwrap().len() == HOSTS).then_some(())
+    })
+    .await
+    .unwrap();
+
+    registries.remove(0).process.kill().await.unwrap();
+    go_on(&told, TTL + 3, "a registry is killed").await;
+    registries.insert(0, registry(&etcd, &listens[0], &ttl).await);
+
+    let leader = etcd.leader().await.unwrap();
+    etcd.members[leader].process.take().unwrap().kill().await.unwrap();
+    go_on(&told, TTL + 3, "etcd's leader is killed").await;
+    etcd.start_member(leader).unwrap();
+
+    let leader = etcd.leader().await.unwrap();
+    for (n, what) in
+        [(leader, "etcd's leader is stopped"), ((leader + 1) % 3, "a member is stopped")]
+    {
+        etcd.members[n].process.as_ref().unwrap().signal("STOP").await.unwrap();
+        go_on(&told, TTL + 3, what).await;
+        etcd.members[n].process.as_ref().unwrap().signal("CONT").await.unwrap();
+    }
+
+    // What a stopped registry has missed is compacted away before it goes on.
+    registries[1].process.signal("STOP").await.unwrap();
+    go_on(&told, TTL + 3, "a registry is stopped").await;
+    let revision = eventually("a member tells the revision", async || {
+        let status = etcd.ask(&etcd.members[0], "maintenance/status", "{}").await.ok()?;
+        Some(status["header"]["revision"].as_str()?.to_owned())
+    })
+    .await
+    .unwrap();
+    let compact = format!("{{\"revision\":\"{revision}\",\"physical\":true}}");
+    etcd.ask(&etcd.members[0], "kv/compaction", &compact).await.unwrap();
+    registries[1].process.signal("CONT").await.unwrap();
+    go_on(&told, TTL, "history is compacted").await;
+
+    stop.store(true, Ordering::Relaxed);
+    for host in hosts {
+        within("hosts end", host).await.unwrap().unwrap();
+    }
+    let [acknowledged, heartbeats, failed, evicted] =
+        [&told.acknowledged, &told.heartbeats, &told.failed, &told.evicted]
+            .map(|count| count.load(Ordering::Relaxed));
+    println!(
+        "{acknowledged} declarations and {heartbeats} heartbeats acknowledged, {failed} requests without an answer, {evicted} evicted"
+    );
+    assert_eq!(evicted, 0, "no live host is evicted");
+    let expected: BTreeMap<EndpointId, Endpoint> = {
+        let declared = told.declared.lock().unwrap();
+        let endpoints = declared.iter().flat_map(|(host, declaration)| {
+            declaration.endpoints.iter().map(|spec| Endpoint {
+                spec: spec.clone(),
+                host: host.clone(),
+                address: declaration.address.clone(),
+                state: wharf_registry_api::State::Serving,
+                unverified: false,
+            })
+        });
+        endpoints.map(|endpoint| (endpoint.id(), endpoint)).collect()
+    };
+    for url in &urls {
+        eventually("every registry has every acknowledged declaration", async || {
+            (endpoints(url).await.ok()? == expected).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+    for (held, task) in watchers {
+        eventually("every watcher holds the list", async || {
+            assert!(!task.is_finished(), "a watcher failed");
+            (held.lock().unwrap().0 == expected).then_some(())
+        })
+        .await
+        .unwrap();
+        task.abort();
+    }
+    let (_, log) = registries.remove(1).process.terminate().await.unwrap();
+    assert!(log.contains("history was compacted"), "{log}");
+}

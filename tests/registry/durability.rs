@@ -25,7 +25,7 @@ async fn write(
     possible: Possible,
 ) -> u64 {
     let mut acknowledged = 0;
-    let mut before = possible.lock().unwrap().get(&host).map_or(None, |known| known[0]);
+    let mut before = possible.lock().unwrap().get(&host).and_then(|known| known[0]);
     loop {
         let withdraw = before.is_some() && acknowledged % 7 == 6;
         let next = if withdraw { None } else { Some(session + 1) };
@@ -36,7 +36,7 @@ async fn write(
             registry.try_send(Method::DELETE, &path, None).await
         } else {
             session += 1;
-            let services = &["arith", "textkit"][..1 + session as usize % 2];
+            let services = if session % 2 == 0 { &["arith"][..] } else { &["arith", "textkit"] };
             registry.try_send(Method::PUT, &path, Some(declaration(session, services))).await
         };
         let Ok((status, _)) = answer else { return acknowledged };

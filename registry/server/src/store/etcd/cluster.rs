@@ -2,10 +2,10 @@
 //! answer. The client's own balancing would go on asking a member that is merely stopped.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
+use tokio::sync::watch;
 
 use super::EtcdConfig;
 
@@ -22,7 +22,8 @@ const ROUNDS: usize = 2;
 #[derive(Clone)]
 pub(super) struct Cluster {
     members: Arc<[Client]>,
-    current: Arc<AtomicUsize>,
+    /// The position of the member that is asked.
+    current: Arc<watch::Sender<usize>>,
 }
 
 /// A call that no member answered.
@@ -76,7 +77,7 @@ impl Cluster {
         if members.is_empty() {
             return Err(EtcdError::Silent);
         }
-        Ok(Cluster { members: members.into(), current: Arc::default() })
+        Ok(Cluster { members: members.into(), current: Arc::new(watch::Sender::new(0)) })
     }
 
     /// Does a call that may be repeated.
@@ -86,8 +87,7 @@ impl Cluster {
     {
         let mut last = EtcdError::Silent;
         for _ in 0..ROUNDS * self.members.len() {
-            let position = self.current.load(Ordering::Relaxed);
-            let member = self.member(position);
+            let (position, member) = self.current();
             last = match tokio::time::timeout(CALL, call(member)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => EtcdError::Refused(error),
@@ -100,15 +100,26 @@ impl Cluster {
 
     /// The member that is asked now, and its position.
     pub(super) fn current(&self) -> (usize, Client) {
-        let position = self.current.load(Ordering::Relaxed);
+        let position = *self.current.borrow();
         (position, self.member(position))
+    }
+
+    /// Completes when another member than this one is asked.
+    pub(super) async fn moved_on(&self, from: usize) {
+        // The sender lives as long as the cluster.
+        let _ = self.current.subscribe().wait_for(|current| *current != from).await;
     }
 
     /// Asks the next member from now on, unless somebody has moved on already.
     pub(super) fn move_on(&self, from: usize) {
         let next = (from + 1) % self.members.len();
-        let order = Ordering::Relaxed;
-        let _ = self.current.compare_exchange(from, next, order, order);
+        self.current.send_if_modified(|current| {
+            let moves = *current == from && next != from;
+            if moves {
+                *current = next;
+            }
+            moves
+        });
     }
 
     fn member(&self, position: usize) -> Client {

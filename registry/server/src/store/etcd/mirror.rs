@@ -23,7 +23,7 @@ const PAGE: i64 = 256;
 const MAX_ANSWER: usize = 512 * 1024 * 1024;
 
 /// The elected process writes every two seconds; a watch that shows nothing for so long is stuck.
-const QUIET: Duration = Duration::from_secs(8);
+const QUIET: Duration = Duration::from_secs(5);
 
 /// A mirror that has not heard anything for so long does not know what is true.
 pub(super) const STALE: Duration = Duration::from_secs(15);
@@ -190,7 +190,14 @@ impl Etcd {
             Err(_) => return lost("it does not answer".to_owned()),
         };
         loop {
-            let response = match tokio::time::timeout(QUIET, stream.message()).await {
+            let message = tokio::select! {
+                message = tokio::time::timeout(QUIET, stream.message()) => message,
+                // Calls found out first that this member does not answer.
+                () = self.inner.cluster.moved_on(position) => {
+                    return Broken::Lost("its calls go to another member".to_owned());
+                }
+            };
+            let response = match message {
                 Ok(Ok(Some(response))) => response,
                 Ok(Ok(None)) => return lost("it ended the watch".to_owned()),
                 Ok(Err(error)) => return lost(error.to_string()),
