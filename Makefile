@@ -3,8 +3,9 @@
 WASM_TARGET := wasm32-wasip2
 PLUGINS     := arith textkit
 GUESTS      := wharf-guest-reach wharf-guest-rogue
+COMMA       := ,
 # The registry's etcd client is generated at build time, by protoc. Without it all else is built.
-FEATURES    := $(if $(or $(PROTOC),$(shell command -v protoc)),--features wharf/etcd)
+FEATURES    := $(if $(or $(PROTOC),$(shell command -v protoc)),--features wharf/etcd$(COMMA)wharf-tests/etcd)
 TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
 WHARF       := $(TARGET_DIR)/debug/wharf
 
@@ -15,7 +16,7 @@ help:
 	@echo 'make test     build and run every test'
 	@echo 'make check    formatting, lints, documentation, crate policy'
 	@echo 'make plugins  build the example services into plugins/*.wasm'
-	@echo 'make bench    measure calls, isolation and scale (release build; some minutes)'
+	@echo 'make bench    measure calls, isolation, scale and the registry (release build; some minutes)'
 
 run: build plugins
 	@sh host/cli/first-call.sh $(WHARF)
@@ -55,7 +56,7 @@ check: toolchain
 	else echo 'skipped: cargo-deny is not installed (cargo install cargo-deny), so licenses are not checked; the arrows between crates are, by make test'; fi
 
 bench: plugins guests
-	cargo bench -p wharf-tests $(if $(FEATURES),-p wharf $(FEATURES))
+	cargo bench -p wharf-tests $(if $(FEATURES),--features etcd)
 
 clean:
 	cargo clean

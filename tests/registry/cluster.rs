@@ -178,7 +178,10 @@ fn declaration(round: u64) -> Declaration {
     Declaration {
         session: 1,
         address: "127.0.0.1:9".to_owned(),
-        endpoints: services[..if round % 2 == 0 { 1 } else { 2 }].iter().map(spec).collect(),
+        endpoints: services[..if round.is_multiple_of(2) { 1 } else { 2 }]
+            .iter()
+            .map(spec)
+            .collect(),
         metadata: Metadata::new(),
     }
 }

@@ -36,7 +36,8 @@ async fn write(
             registry.try_send(Method::DELETE, &path, None).await
         } else {
             session += 1;
-            let services = if session % 2 == 0 { &["arith"][..] } else { &["arith", "textkit"] };
+            let services =
+                if session.is_multiple_of(2) { &["arith"][..] } else { &["arith", "textkit"] };
             registry.try_send(Method::PUT, &path, Some(declaration(session, services))).await
         };
         let Ok((status, _)) = answer else { return acknowledged };

@@ -1,0 +1,594 @@
+//! A registry of ten thousand hosts: what heartbeats, lookups, watchers and silence cost; and the same
+//! heartbeats and lookups at etcd on the same machine in the same run.
+
+#![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+/// The allocator of the `wharf` command, which this stands for when it serves.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// How large everything is.
+#[derive(Clone, Copy)]
+struct Size {
+    hosts: usize,
+    /// Endpoints of each host.
+    endpoints: usize,
+    services: usize,
+    watchers: usize,
+    /// Requests a second.
+    lookups: usize,
+    seconds: u64,
+}
+
+const WHOLE: Size = Size {
+    hosts: 10_000,
+    endpoints: 10,
+    services: 1_000,
+    watchers: 9_000,
+    lookups: 5_000,
+    seconds: 10,
+};
+const QUICK: Size =
+    Size { hosts: 100, endpoints: 10, services: 10, watchers: 20, lookups: 200, seconds: 1 };
+
+/// Heartbeats are due every five seconds.
+const PERIOD: usize = 5;
+const CONNECTIONS: usize = 32;
+
+fn main() {
+    if std::env::args().any(|argument| argument == "serve") {
+        return serve();
+    }
+    // `cargo test --benches` only wants to know that it runs.
+    let quick = std::env::args().any(|argument| argument == "--test");
+    let size = if quick { QUICK } else { WHOLE };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.unwrap().block_on(async {
+        let ours = registry(size).await;
+        #[cfg(feature = "etcd")]
+        if let Some(theirs) = etcd::measure(size).await {
+            println!(
+                "ratios, registry : etcd   heartbeats' CPU {:.2}   lookup p50 {:.2}   p99 {:.2}",
+                ours.heartbeats / theirs.heartbeats,
+                ours.lookups.value_at_quantile(0.5) as f64
+                    / theirs.lookups.value_at_quantile(0.5) as f64,
+                ours.lookups.value_at_quantile(0.99) as f64
+                    / theirs.lookups.value_at_quantile(0.99) as f64,
+            );
+        }
+        #[cfg(not(feature = "etcd"))]
+        drop(ours);
+    });
+}
+
+/// What is compared.
+struct Measured {
+    /// Share of a core.
+    heartbeats: f64,
+    /// Nanoseconds.
+    lookups: Histogram<u64>,
+}
+
+#[tokio::main]
+async fn serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let store = wharf_registry::Store::File(folder.path().join("registry.redb"));
+    // Nobody falls silent by accident; the heartbeats below come as for a ttl of 15 seconds.
+    let ttl = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(3600);
+    let config = wharf_registry::Config {
+        store,
+        max_connections: 19_000,
+        ..wharf_registry::Config::with_ttl(Duration::from_secs(ttl))
+    };
+    let registry = wharf_registry::Registry::open(config).await.unwrap();
+    println!("{}", listener.local_addr().unwrap());
+    registry.serve(listener, std::future::pending()).await.unwrap();
+}
+
+struct Server {
+    process: Child,
+    address: String,
+}
+
+impl Server {
+    async fn start(ttl: u64) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["serve", &ttl.to_string()]).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut process = command.spawn().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let address = lines.next_line().await.unwrap().unwrap();
+        Server { process, address }
+    }
+
+    fn id(&self) -> u32 {
+        self.process.id().unwrap()
+    }
+}
+
+/// A connection that speaks just enough HTTP to cost the measuring side little.
+struct Connection {
+    stream: BufReader<TcpStream>,
+    line: String,
+    body: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(address: &str) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Connection { stream: BufReader::new(stream), line: String::new(), body: Vec::new() }
+    }
+
+    /// Sends a request and reads its answer; the status.
+    async fn ask(&mut self, method: &str, path: &str, body: &str) -> u16 {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.stream.get_mut().write_all(request.as_bytes()).await.unwrap();
+        let (mut status, mut length) = (0, 0);
+        loop {
+            self.line.clear();
+            self.stream.read_line(&mut self.line).await.unwrap();
+            let line = self.line.trim_end();
+            if line.is_empty() {
+                break;
+            }
+            if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
+                status = rest[..3].parse().unwrap();
+            } else if let Some(rest) = line.strip_prefix("content-length: ") {
+                length = rest.parse().unwrap();
+            }
+        }
+        self.body.resize(length, 0);
+        self.stream.read_exact(&mut self.body).await.unwrap();
+        status
+    }
+}
+
+fn declaration(size: Size, host: usize) -> String {
+    let endpoint = |n: usize| {
+        let service = (host * size.endpoints + n) % size.services;
+        format!(
+            r#"{{"service":"service-{service}","package":"demo:service-{service}","version":"0.1.0","fingerprint":"{host:032x}"}}"#
+        )
+    };
+    let endpoints: Vec<String> = (0..size.endpoints).map(endpoint).collect();
+    format!(r#"{{"session":1,"address":"10.0.0.7:7400","endpoints":[{}]}}"#, endpoints.join(","))
+}
+
+/// Does something for every host over some connections; how long it took.
+async fn each_host(
+    server: &Server,
+    hosts: usize,
+    request: impl Fn(usize) -> (&'static str, String, String) + Clone + Send + 'static,
+) -> Duration {
+    let (next, begun) = (Arc::new(AtomicUsize::new(0)), Instant::now());
+    let mut workers = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (next, request, address) = (next.clone(), request.clone(), server.address.clone());
+        workers.spawn(async move {
+            let mut connection = Connection::open(&address).await;
+            loop {
+                let host = next.fetch_add(1, Ordering::Relaxed);
+                if host >= hosts {
+                    return;
+                }
+                let (method, path, body) = request(host);
+                let status = connection.ask(method, &path, &body).await;
+                assert!(status < 300, "{path}: {status}");
+            }
+        });
+    }
+    while let Some(done) = workers.join_next().await {
+        done.unwrap();
+    }
+    begun.elapsed()
+}
+
+/// Asks at a steady rate over some connections, whether or not the answers keep up; how long each
+/// took from the moment when it was due.
+async fn steadily(
+    address: &str,
+    per_second: usize,
+    seconds: u64,
+    request: impl Fn(usize) -> (&'static str, String, String) + Clone + Send + 'static,
+) -> Histogram<u64> {
+    let mut workers = JoinSet::new();
+    for worker in 0..CONNECTIONS {
+        let (request, address) = (request.clone(), address.to_owned());
+        workers.spawn(async move {
+            let mut connection = Connection::open(&address).await;
+            let mut latencies = Histogram::<u64>::new(3).unwrap();
+            let every = Duration::from_secs(1) * u32::try_from(CONNECTIONS).unwrap()
+                / u32::try_from(per_second).unwrap();
+            // Spread over the period, as clients that know nothing of each other are.
+            let offset =
+                every * u32::try_from(worker).unwrap() / u32::try_from(CONNECTIONS).unwrap();
+            let start = tokio::time::Instant::now() + offset;
+            let mut ticks = tokio::time::interval_at(start, every);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+            let end = start + Duration::from_secs(seconds);
+            let mut number = worker;
+            loop {
+                let due = ticks.tick().await;
+                if due >= end {
+                    return latencies;
+                }
+                let (method, path, body) = request(number);
+                let status = connection.ask(method, &path, &body).await;
+                assert_eq!(status, 200, "{path}");
+                let took = tokio::time::Instant::now().duration_since(due);
+                latencies.record(u64::try_from(took.as_nanos()).unwrap()).unwrap();
+                number += CONNECTIONS;
+            }
+        });
+    }
+    let mut all = Histogram::<u64>::new(3).unwrap();
+    while let Some(done) = workers.join_next().await {
+        all.add(done.unwrap()).unwrap();
+    }
+    all
+}
+
+async fn registry(size: Size) -> Measured {
+    let server = Server::start(3600).await;
+    let empty = resident(server.id());
+    let took = each_host(&server, size.hosts, move |host| {
+        ("PUT", format!("/v1/hosts/h{host}"), declaration(size, host))
+    })
+    .await;
+    let endpoints = size.hosts * size.endpoints;
+    let grown = resident(server.id()).saturating_sub(empty);
+    println!(
+        "{} hosts x {} endpoints declared durably in {took:.1?}; resident {} MiB more, {} bytes an endpoint",
+        size.hosts,
+        size.endpoints,
+        grown >> 20,
+        grown / endpoints as u64
+    );
+
+    let before = cpu(server.id());
+    tokio::time::sleep(Duration::from_secs(size.seconds)).await;
+    let idle = share(before, cpu(server.id()), size.seconds);
+    println!("looking for the silent among {} hosts: {idle:.2} % of a core", size.hosts);
+
+    let mut connection = Connection::open(&server.address).await;
+    assert_eq!(connection.ask("PUT", "/v1/hosts/h0", &declaration(size, 0)).await, 200);
+    let digests = digests(&server, size).await;
+    let beat = move |number: usize| {
+        let host = number % digests.len();
+        let body = format!(r#"{{"session":1,"digest":"{}"}}"#, digests[host]);
+        ("POST", format!("/v1/hosts/h{host}/heartbeat"), body)
+    };
+    let rate = size.hosts / PERIOD;
+    let before = cpu(server.id());
+    let latencies = steadily(&server.address, rate, size.seconds, beat.clone()).await;
+    let heartbeats = share(before, cpu(server.id()), size.seconds);
+    println!(
+        "{rate} heartbeats/s: {heartbeats:.1} % of a core ({:.1} us each), p50 {} p99 {}",
+        heartbeats / 100.0 / rate as f64 * 1e6,
+        at(&latencies, 0.5),
+        at(&latencies, 0.99)
+    );
+
+    let lookup = move |number: usize| {
+        let service = number * 7 % size.services;
+        ("GET", format!("/v1/services/service-{service}/endpoints"), String::new())
+    };
+    let before = cpu(server.id());
+    let address = server.address.clone();
+    let beating = tokio::spawn(async move { steadily(&address, rate, size.seconds, beat).await });
+    let lookups = steadily(&server.address, size.lookups, size.seconds, lookup).await;
+    beating.await.unwrap();
+    println!(
+        "{} lookups/s of {} endpoints each, beside the heartbeats: p50 {} p99 {} p99.9 {}; {:.0} % of a core in all",
+        size.lookups,
+        endpoints / size.services,
+        at(&lookups, 0.5),
+        at(&lookups, 0.99),
+        at(&lookups, 0.999),
+        share(before, cpu(server.id()), size.seconds)
+    );
+    watchers(&server, size).await;
+    silence(size).await;
+    Measured { heartbeats, lookups }
+}
+
+/// What each host has to show in its heartbeats.
+async fn digests(server: &Server, size: Size) -> Arc<Vec<String>> {
+    let mut connection = Connection::open(&server.address).await;
+    let mut digests = Vec::new();
+    for host in 0..size.hosts {
+        let path = format!("/v1/hosts/h{host}");
+        assert_eq!(connection.ask("PUT", &path, &declaration(size, host)).await, 200);
+        let answer: serde_json::Value = serde_json::from_slice(&connection.body).unwrap();
+        digests.push(answer["digest"].as_str().unwrap().to_owned());
+    }
+    Arc::new(digests)
+}
+
+/// Watchers of one service, and how long it takes until all of them have seen a change of it.
+async fn watchers(server: &Server, size: Size) {
+    let before = resident(server.id());
+    let request = b"GET /v1/watch?service=service-1 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut watchers = Vec::new();
+    for _ in 0..size.watchers {
+        let mut stream = TcpStream::connect(&server.address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        watchers.push(stream);
+    }
+    let mut readers = JoinSet::new();
+    let (snapshots, changes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    for mut stream in watchers {
+        let (snapshots, changes) = (snapshots.clone(), changes.clone());
+        readers.spawn(async move {
+            let mut text = Vec::with_capacity(4096);
+            let (mut complete, mut searched) = (false, 0);
+            loop {
+                let wanted: &[u8] = if complete { b"draining" } else { b"bookmark" };
+                let from = usize::saturating_sub(searched, wanted.len());
+                if text[from..].windows(wanted.len()).any(|part| part == wanted) {
+                    text.clear();
+                    if complete {
+                        changes.fetch_add(1, Ordering::Relaxed);
+                        return stream;
+                    }
+                    complete = true;
+                    snapshots.fetch_add(1, Ordering::Relaxed);
+                }
+                searched = text.len();
+                assert!(stream.read_buf(&mut text).await.unwrap() > 0, "the watch ended");
+            }
+        });
+    }
+    let all = async |counter: &AtomicUsize| {
+        while counter.load(Ordering::Relaxed) < size.watchers {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    all(&snapshots).await;
+    let grown = resident(server.id()).saturating_sub(before);
+    let mut connection = Connection::open(&server.address).await;
+    // Some host that serves it.
+    let host = (0..size.hosts).find(|h| declaration(size, *h).contains("\"service-1\"")).unwrap();
+    let begun = Instant::now();
+    let state = r#"{"session":1,"state":"draining"}"#;
+    let status = connection.ask("PUT", &format!("/v1/hosts/h{host}/state"), state).await;
+    assert_eq!(status, 200);
+    all(&changes).await;
+    println!(
+        "{} watchers of one service: all have seen a change after {:.0?}; {} KiB resident each",
+        size.watchers,
+        begun.elapsed(),
+        (grown >> 10) / size.watchers as u64
+    );
+}
+
+/// What a sweep costs when nobody is silent, and when a twentieth is.
+async fn silence(size: Size) {
+    let server = Server::start(6).await;
+    let silent = size.hosts / 20;
+    each_host(&server, silent, move |host| {
+        ("PUT", format!("/v1/hosts/silent-{host}"), declaration(size, host))
+    })
+    .await;
+    let since = Instant::now();
+    each_host(&server, size.hosts - silent, move |host| {
+        ("PUT", format!("/v1/hosts/h{host}"), declaration(size, host))
+    })
+    .await;
+    let digests = digests(&server, Size { hosts: size.hosts - silent, ..size }).await;
+    let beat = move |number: usize| {
+        let host = number % digests.len();
+        let body = format!(r#"{{"session":1,"digest":"{}"}}"#, digests[host]);
+        ("POST", format!("/v1/hosts/h{host}/heartbeat"), body)
+    };
+    let address = server.address.clone();
+    let beating = tokio::spawn(async move { steadily(&address, size.hosts / 3, 15, beat).await });
+    let mut connection = Connection::open(&server.address).await;
+    loop {
+        assert_eq!(connection.ask("GET", "/metrics", "").await, 200);
+        let text = String::from_utf8_lossy(&connection.body);
+        let dropped = text.lines().find_map(|l| l.strip_prefix("wharf_registry_evictions_total "));
+        if dropped.is_some_and(|dropped| dropped.parse::<usize>().unwrap() >= silent) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!(
+        "{silent} of {} hosts silent: gone {:.1?} after the last of them was heard, with a ttl of 6 s",
+        size.hosts,
+        since.elapsed()
+    );
+    beating.abort();
+}
+
+fn at(latencies: &Histogram<u64>, quantile: f64) -> String {
+    format!("{:.0?}", Duration::from_nanos(latencies.value_at_quantile(quantile) / 1_000 * 1_000))
+}
+
+/// Bytes that a process holds.
+fn resident(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// Time that a process has computed, in hundredths of a second.
+fn cpu(id: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// Per cent of a core.
+fn share(before: u64, after: u64, seconds: u64) -> f64 {
+    (after - before) as f64 / seconds as f64
+}
+
+/// The same heartbeats and lookups at etcd: a lease a host, a key an endpoint.
+#[cfg(feature = "etcd")]
+mod etcd {
+    use etcd_client::{Client, GetOptions, LeaseKeepAliveStream, LeaseKeeper, PutOptions};
+    use wharf_tests::EtcdCluster;
+
+    use super::*;
+
+    const CLIENTS: usize = 8;
+
+    pub(super) async fn measure(size: Size) -> Option<Measured> {
+        let cluster = EtcdCluster::start(1).await.unwrap()?;
+        let id = cluster.members[0].process.as_ref().unwrap().id().unwrap();
+        let url = format!("http://{}", cluster.members[0].client);
+        let empty = resident(id);
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut workers = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            let (next, url) = (next.clone(), url.clone());
+            workers.spawn(async move {
+                let mut client = Client::connect([url], None).await.unwrap();
+                let mut keepers = Vec::new();
+                loop {
+                    let host = next.fetch_add(1, Ordering::Relaxed);
+                    if host >= size.hosts {
+                        return keepers;
+                    }
+                    let lease = client.lease_grant(3600, None).await.unwrap().id();
+                    let value = declaration(Size { endpoints: 1, ..size }, host);
+                    for n in 0..size.endpoints {
+                        let service = (host * size.endpoints + n) % size.services;
+                        let key = format!("/service-{service}/h{host}");
+                        let options = PutOptions::new().with_lease(lease);
+                        client.put(key, value.clone(), Some(options)).await.unwrap();
+                    }
+                    keepers.push(client.lease_keep_alive(lease).await.unwrap());
+                }
+            });
+        }
+        let mut keepers = Vec::new();
+        while let Some(done) = workers.join_next().await {
+            keepers.push(done.unwrap());
+        }
+        let grown = resident(id).saturating_sub(empty);
+        println!(
+            "etcd: {} leases, {} keys; resident {} MiB more, {} bytes an endpoint",
+            size.hosts,
+            size.hosts * size.endpoints,
+            grown >> 20,
+            grown / (size.hosts * size.endpoints) as u64
+        );
+        let rate = size.hosts / PERIOD;
+        let before = cpu(id);
+        let latencies = heartbeats(keepers, rate, size.seconds).await;
+        let heartbeats = share(before, cpu(id), size.seconds);
+        println!(
+            "etcd: {rate} lease renewals/s: {heartbeats:.1} % of a core, p50 {} p99 {}",
+            at(&latencies, 0.5),
+            at(&latencies, 0.99)
+        );
+        let before = cpu(id);
+        let lookups = lookups(&url, size).await;
+        println!(
+            "etcd: {} gets/s of {} keys each, without heartbeats beside: p50 {} p99 {}; {:.0} % of a core",
+            size.lookups,
+            size.hosts * size.endpoints / size.services,
+            at(&lookups, 0.5),
+            at(&lookups, 0.99),
+            share(before, cpu(id), size.seconds)
+        );
+        Some(Measured { heartbeats, lookups })
+    }
+
+    async fn heartbeats(
+        keepers: Vec<Vec<(LeaseKeeper, LeaseKeepAliveStream)>>,
+        per_second: usize,
+        seconds: u64,
+    ) -> Histogram<u64> {
+        let groups = u32::try_from(keepers.len()).unwrap();
+        let every = Duration::from_secs(1) * groups / u32::try_from(per_second).unwrap();
+        let mut workers = JoinSet::new();
+        for mut group in keepers {
+            workers.spawn(async move {
+                let mut latencies = Histogram::<u64>::new(3).unwrap();
+                let start = tokio::time::Instant::now();
+                let mut ticks = tokio::time::interval_at(start, every);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+                let mut number = 0;
+                loop {
+                    let due = ticks.tick().await;
+                    if due >= start + Duration::from_secs(seconds) {
+                        return latencies;
+                    }
+                    let count = group.len();
+                    let (keeper, answers) = &mut group[number % count];
+                    keeper.keep_alive().await.unwrap();
+                    answers.message().await.unwrap();
+                    let took = tokio::time::Instant::now().duration_since(due);
+                    latencies.record(u64::try_from(took.as_nanos()).unwrap()).unwrap();
+                    number += 1;
+                }
+            });
+        }
+        gather(workers).await
+    }
+
+    async fn lookups(url: &str, size: Size) -> Histogram<u64> {
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            clients.push(Client::connect([url], None).await.unwrap());
+        }
+        let every = Duration::from_secs(1) * u32::try_from(CONNECTIONS).unwrap()
+            / u32::try_from(size.lookups).unwrap();
+        let mut workers = JoinSet::new();
+        for worker in 0..CONNECTIONS {
+            let mut client = clients[worker % CLIENTS].clone();
+            workers.spawn(async move {
+                let mut latencies = Histogram::<u64>::new(3).unwrap();
+                let offset =
+                    every * u32::try_from(worker).unwrap() / u32::try_from(CONNECTIONS).unwrap();
+                let start = tokio::time::Instant::now() + offset;
+                let mut ticks = tokio::time::interval_at(start, every);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+                let mut number = worker;
+                loop {
+                    let due = ticks.tick().await;
+                    if due >= start + Duration::from_secs(size.seconds) {
+                        return latencies;
+                    }
+                    let service = number * 7 % size.services;
+                    // As the registry answers: from what this member knows, without asking a majority.
+                    let options = GetOptions::new().with_prefix().with_serializable();
+                    let got = client.get(format!("/service-{service}/"), Some(options)).await;
+                    assert!(!got.unwrap().kvs().is_empty());
+                    let took = tokio::time::Instant::now().duration_since(due);
+                    latencies.record(u64::try_from(took.as_nanos()).unwrap()).unwrap();
+                    number += CONNECTIONS;
+                }
+            });
+        }
+        gather(workers).await
+    }
+
+    async fn gather(mut workers: JoinSet<Histogram<u64>>) -> Histogram<u64> {
+        let mut all = Histogram::<u64>::new(3).unwrap();
+        while let Some(done) = workers.join_next().await {
+            all.add(done.unwrap()).unwrap();
+        }
+        all
+    }
+}
