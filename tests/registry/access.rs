@@ -5,8 +5,8 @@ use std::path::Path;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use wharf_registry_api::{Code, RegistryClient, RegistryOptions};
-use wharf_tests::{Process, RegistryProcess, declaration, eventually, wharf};
+use wharf_registry_api::{Code, RegistryClient, RegistryOptions, WatchEvent};
+use wharf_tests::{Process, RegistryProcess, declaration, eventually, wharf, within};
 
 const READER: &str = "reader-0123456789";
 const EDGE: &str = "edge-secret-0123456789";
@@ -92,6 +92,12 @@ async fn tokens_allow_what_their_scopes_say_and_nothing_else() {
             }
         }
     }
+    // Nobody's body is read who may not write anything.
+    for (token, expected) in [(None, 401), (Some(READER), 403), (Some(EDGE), 400)] {
+        let request = registry.http.put(format!("{}/v1/hosts/edge-1", registry.url)).body("{");
+        let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+        assert_eq!(request.send().await.unwrap().status(), expected);
+    }
     // As Consul's clients show theirs; and the whole of it, from the command line.
     let consul = registry.http.get(format!("{}/v1/catalog/services", registry.url));
     assert_ne!(consul.header("x-consul-token", READER).send().await.unwrap().status(), 401);
@@ -133,6 +139,34 @@ async fn tokens_are_read_again_at_a_hangup_and_stay_when_the_file_is_bad() {
     .unwrap();
     let (_, log) = registry.process.terminate().await.unwrap();
     assert!(!log.contains("sesame"), "{log}");
+}
+
+#[tokio::test]
+async fn a_token_that_is_taken_back_ends_its_watches() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens.toml");
+    std::fs::write(&file, TOKENS).unwrap();
+    let registry = RegistryProcess::start(&["--tokens", file.to_str().unwrap()]).await.unwrap();
+    let client = |token: &str| {
+        let options = RegistryOptions { token: Some(token.to_owned()), ..Default::default() };
+        RegistryClient::with_options(&registry.url, options).unwrap()
+    };
+    let mut taken = client(READER).watch(None, None).await.unwrap();
+    let mut kept = client(ADMIN).watch(None, None).await.unwrap();
+    std::fs::write(&file, TOKENS.replace(READER, "another-0123456789")).unwrap();
+    registry.process.signal("HUP").await.unwrap();
+    let mut last = None;
+    while let Some(event) = within("the watch ends", taken.next()).await.unwrap().unwrap() {
+        last = Some(event);
+    }
+    assert_eq!(last, Some(WatchEvent::Goodbye));
+    ask(&registry, Some(ADMIN), Method::PUT, "/v1/hosts/h", Some(declaration(1, &["arith"]))).await;
+    loop {
+        let event = within("an event", kept.next()).await.unwrap().unwrap().unwrap();
+        if matches!(event, WatchEvent::Upsert(_)) {
+            break;
+        }
+    }
 }
 
 #[tokio::test]
@@ -351,7 +385,7 @@ async fn a_host_without_its_token_says_so_and_serves_on() {
     .await
     .unwrap();
     let (_, log) = refused.terminate().await.unwrap();
-    assert!(log.contains("may not write 'edge-7'"), "{log}");
+    assert!(log.contains("the token 'dashboard' has not the scope"), "{log}");
     let _allowed = host(EDGE).await;
     eventually("it is there", async || {
         let error = reader.withdraw("edge-7", 0).await.unwrap_err();

@@ -145,6 +145,22 @@ async fn a_registry_waits_for_a_cluster_that_is_not_there_yet_and_says_so() {
     }
 }
 
+#[tokio::test]
+async fn a_registry_ends_when_its_cluster_has_become_an_earlier_one() {
+    let Some(mut etcd) = EtcdCluster::start(1).await.unwrap() else { return };
+    let registry = registry(&etcd, "127.0.0.1:0", "3s").await;
+    for session in 1..10 {
+        registry.declare("h", session, &["arith"]).await;
+    }
+    etcd.members[0].process.take().unwrap().kill().await.unwrap();
+    assert_eq!(registry.hosts("arith").await, ["h"], "lists are answered without it");
+    etcd.lose_data(0).unwrap();
+    etcd.start_member(0).unwrap();
+    let (status, log) = registry.process.ended().await.unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(log.contains("restored from a backup"), "{log}");
+}
+
 /// Hosts that are kept alive all the while.
 const HOSTS: usize = 24;
 

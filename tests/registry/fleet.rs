@@ -106,7 +106,8 @@ async fn after_a_restart_ten_thousand_hosts_are_served_and_only_the_silent_ones_
 
 #[tokio::test]
 async fn when_all_hosts_fall_silent_a_tenth_goes_in_a_ttl_and_the_rest_is_said_to_be_unverified() {
-    let registry = Arc::new(RegistryProcess::start(&["--ttl", "6s"]).await.unwrap());
+    // Long enough for all to be there before the first falls silent.
+    let registry = Arc::new(RegistryProcess::start(&["--ttl", "12s"]).await.unwrap());
     each(&registry, 0..1_000, Ask::Declare).await;
     eventually("the silence shows", async || {
         let silent = registry.metric("wharf_registry_registered{what=\"silent\"}").await;

@@ -303,3 +303,20 @@ async fn watches_are_counted_and_given_up_when_their_reader_goes() {
     let bad = registry.watch(Some(""), None).await.unwrap_err();
     assert_eq!(bad.problem().unwrap().status, 400);
 }
+
+#[tokio::test]
+async fn a_registry_that_accepts_and_says_nothing_is_passed_over_for_the_next() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let process = RegistryProcess::start(&[]).await.unwrap();
+    let address = format!("http://{},{}", silent.local_addr().unwrap(), process.address());
+    for ask_a_list in [true, false] {
+        let registry = RegistryClient::new(&address).unwrap();
+        if ask_a_list {
+            assert!(registry.services().await.is_ok());
+        } else {
+            let mut watch = registry.watch(None, None).await.unwrap();
+            assert_eq!(watch.next().await.unwrap(), Some(WatchEvent::Snapshot));
+        }
+        assert_eq!(registry.address(), process.url, "and it stays there");
+    }
+}

@@ -48,7 +48,7 @@ pub struct EtcdCluster {
     /// Its members.
     pub members: Vec<Member>,
     program: PathBuf,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl EtcdCluster {
@@ -93,7 +93,7 @@ impl EtcdCluster {
                 client: format!("127.0.0.1:{client}"),
             });
         }
-        let mut cluster = EtcdCluster { members, program, _data: data };
+        let mut cluster = EtcdCluster { members, program, data };
         for n in 0..size {
             cluster.start_member(n)?;
         }
@@ -117,6 +117,14 @@ impl EtcdCluster {
         command.env("ETCD_HEARTBEAT_INTERVAL", "100").env("ETCD_ELECTION_TIMEOUT", "1000");
         member.process = Some(Process::run(command)?);
         Ok(())
+    }
+
+    /// Loses what a member that was killed had kept.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn lose_data(&self, n: usize) -> anyhow::Result<()> {
+        Ok(std::fs::remove_dir_all(self.data.path().join(format!("m{n}")))?)
     }
 
     /// As `wharf registry` is told where it is.

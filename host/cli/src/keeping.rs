@@ -106,19 +106,28 @@ pub(crate) fn default_file(listen: SocketAddr) -> anyhow::Result<Store> {
 /// # Errors
 /// When the system does not let us hear of signals.
 pub(crate) fn reload_at_hangup(config: &Config) -> std::io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
     let (tokens, tls) = (config.tokens.clone(), config.tls.clone());
+    if tokens.is_none() && tls.is_none() {
+        // There is nothing to read, and a terminal that hangs up ends the process as it ends others.
+        return Ok(());
+    }
+    let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            if let Some(Err(error)) = tokens.as_ref().map(TokenFile::reload) {
-                tracing::error!(error = %chain(&error), "the tokens stay as they were");
-                continue;
+            match tokens.as_ref().map(TokenFile::reload) {
+                Some(Ok(())) => tracing::info!("the tokens were read again"),
+                Some(Err(error)) => {
+                    tracing::error!(error = %chain(&error), "the tokens stay as they were");
+                }
+                None => {}
             }
-            if let Some(Err(error)) = tls.as_ref().map(Tls::reload) {
-                tracing::error!(error = %chain(&error), "the certificates stay as they were");
-                continue;
+            match tls.as_ref().map(Tls::reload) {
+                Some(Ok(())) => tracing::info!("the certificates were read again"),
+                Some(Err(error)) => {
+                    tracing::error!(error = %chain(&error), "the certificates stay as they were");
+                }
+                None => {}
             }
-            tracing::info!("tokens and certificates were read again");
         }
     });
     Ok(())

@@ -27,13 +27,16 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::listen()?;
     keeping::reload_at_hangup(&registry_config)?;
     let scheme = if registry_config.tls.is_some() { "https" } else { "http" };
-    let registry = wharf_registry::Registry::open(registry_config).await?;
+    let registry = tokio::select! {
+        registry = wharf_registry::Registry::open(registry_config) => registry?,
+        () = shutdown.asked() => return Ok(()),
+    };
     let registry_listener = bind(arguments.registry_listen, "--registry-listen").await?;
     let listener = bind(arguments.serving.listen, "--listen").await?;
 
     let mut registry_address = registry_listener.local_addr()?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let registry = tokio::spawn(registry.serve(registry_listener, async {
+    let mut registry = tokio::spawn(registry.serve(registry_listener, async {
         let _ = stopped.await;
     }));
 
@@ -53,23 +56,30 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
             tracing::error!("the services are not announced; what is wrong is said above");
         }
     };
-    tokio::select! {
-        () = up => {
-            greet(&host, &registry_url, http_address, plugins)?;
-            shutdown.asked().await;
-        }
-        () = shutdown.asked() => {}
-    }
+    let greeted = async {
+        up.await;
+        greet(&host, &registry_url, http_address, plugins)?;
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    let mut ended = tokio::select! {
+        greeted = greeted => return greeted,
+        () = shutdown.asked() => None,
+        // Without its registry it is of no use, and whoever supervises it has to know.
+        ended = &mut registry => Some(ended),
+    };
     tracing::info!("shutting down: calls in flight finish first");
     let ending = async {
         host.drain().await;
         drop(stop);
-        if let Ok(Err(error)) = registry.await {
-            tracing::error!(%error, "the registry ended badly");
+        if ended.is_none() {
+            ended = Some(registry.await);
         }
     };
     shutdown.or_at_once(ending).await;
-    Ok(())
+    match ended {
+        Some(ended) => Ok(ended??),
+        None => Ok(()),
+    }
 }
 
 /// Says where everything is and what to try; scripts may read the first three lines.

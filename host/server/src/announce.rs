@@ -32,6 +32,8 @@ pub(crate) struct Announcer {
     session: u64,
     /// Whether the registry has taken a declaration of this session.
     established: bool,
+    /// Whether the registry has answered well since the last failure.
+    went_well: bool,
     /// What the registry has taken last.
     declared: Vec<EndpointSpec>,
     /// The revision of the table that the registry has taken.
@@ -74,6 +76,7 @@ impl Announcer {
             table,
             session,
             established: false,
+            went_well: false,
             declared: Vec::new(),
             announced,
         }
@@ -96,10 +99,9 @@ impl Announcer {
         let mut pauses = retry_pauses();
         let mut known_failure = None;
         loop {
-            let before = *self.announced.borrow();
             match self.converse().await {
                 Interrupted::Failed(error) => {
-                    if *self.announced.borrow() != before {
+                    if std::mem::take(&mut self.went_well) {
                         // It went well for a while, so this is a new failure.
                         (pauses, known_failure) = (retry_pauses(), None);
                     }
@@ -180,7 +182,7 @@ impl Announcer {
                 Ok(declared) => {
                     let count = declaration.endpoints.len();
                     tracing::debug!(host = self.host, endpoints = count, "announced");
-                    self.established = true;
+                    (self.established, self.went_well) = (true, true);
                     self.declared = declaration.endpoints;
                     self.announced.send_replace(revision);
                     return Ok((declared.digest, heartbeat_pause(declared.heartbeat_ms)));
@@ -198,7 +200,10 @@ impl Announcer {
         let heartbeat = Heartbeat { session: self.session, digest: digest.clone() };
         match self.registry.heartbeat(&self.host, &heartbeat).await {
             Ok(reply) if reply.resync => (*digest, *pause) = self.declare().await?,
-            Ok(reply) => *pause = heartbeat_pause(reply.heartbeat_ms),
+            Ok(reply) => {
+                self.went_well = true;
+                *pause = heartbeat_pause(reply.heartbeat_ms);
+            }
             Err(error) => self.superseded(error)?,
         }
         Ok(())

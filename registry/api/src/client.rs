@@ -37,6 +37,8 @@ pub fn retry_pauses() -> impl Iterator<Item = Duration> + Send {
         .without_max_times()
         .with_jitter()
         .build()
+        // Jitter comes on top of the longest.
+        .map(|pause| pause.min(PAUSES.1))
 }
 
 /// Talks to a registry: one, or the processes of one cluster, of which the next is asked when one
@@ -174,9 +176,20 @@ impl RegistryClient {
     /// # Errors
     /// As of [`RegistryClient::new`], and when the options are of no use.
     pub fn with_options(address: &str, options: RegistryOptions) -> Result<Self, RegistryError> {
-        let bases: Vec<Url> = address.split(',').map(base).collect::<Result<_, _>>()?;
+        // What says nothing is as the first: a token must not go out in the clear by mistake.
+        let first = address.split(',').next().and_then(|first| first.trim().split_once("://"));
+        let scheme = first.map_or("http", |(scheme, _)| scheme);
+        let bases: Vec<Url> =
+            address.split(',').map(|address| base(address, scheme)).collect::<Result<_, _>>()?;
         choose_cryptography();
         let encrypted = bases.iter().any(|base| base.scheme() == "https");
+        if encrypted && options.token.is_some() && bases.iter().any(|base| base.scheme() == "http")
+        {
+            return Err(RegistryError::BadIdentity {
+                what: "token",
+                why: "one of its addresses is not encrypted, and another one is".to_owned(),
+            });
+        }
         let mut headers = HeaderMap::new();
         if let Some(token) = options.token {
             let bearer = HeaderValue::try_from(format!("Bearer {token}"));
@@ -328,9 +341,7 @@ impl RegistryClient {
         if let Some(after) = after.and_then(|after| HeaderValue::try_from(after.to_string()).ok()) {
             request.headers.insert("last-event-id", after);
         }
-        let asked = tokio::time::timeout(TIMEOUT, self.send(request));
-        let response =
-            asked.await.map_err(|_| self.unexpected("it does not answer".to_owned()))??;
+        let response = self.send(request).await?;
         Ok(Watch::new(response, self.address().to_owned()))
     }
 
@@ -382,7 +393,12 @@ impl RegistryClient {
         if let Some(body) = &request.body {
             builder = builder.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
-        let response = builder.send().await.map_err(|source| self.unreachable(source))?;
+        // The head of an answer comes within the time even where the body has none.
+        let head = tokio::time::timeout(request.timeout.unwrap_or(TIMEOUT), builder.send());
+        let response = match head.await {
+            Ok(response) => response.map_err(|source| self.unreachable(source))?,
+            Err(_) => return Err(self.unexpected("it does not answer".to_owned())),
+        };
         if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
             return Ok(response);
         }
@@ -425,11 +441,11 @@ impl RegistryClient {
     }
 }
 
-fn base(address: &str) -> Result<Url, RegistryError> {
+fn base(address: &str, scheme: &str) -> Result<Url, RegistryError> {
     let address = address.trim();
     let bad = || RegistryError::BadAddress(address.to_owned());
     let with_scheme =
-        if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        if address.contains("://") { address.to_owned() } else { format!("{scheme}://{address}") };
     let base = Url::parse(&with_scheme).map_err(|_| bad())?;
     if !matches!(base.scheme(), "http" | "https") || !base.has_host() || base.cannot_be_a_base() {
         return Err(bad());
@@ -458,6 +474,12 @@ mod tests {
         for good in ["http://127.0.0.1:8500", "localhost:8500", "http://[::1]:8500/", several] {
             assert!(RegistryClient::new(good).is_ok(), "{good}");
         }
+        let client = RegistryClient::new("https://a:1,b:2").unwrap();
+        assert!(client.bases.iter().all(|base| base.scheme() == "https"));
+        let options = || RegistryOptions { token: Some("secret".to_owned()), ..Default::default() };
+        assert!(RegistryClient::with_options("https://a:1,b:2", options()).is_ok());
+        let mixed = RegistryClient::with_options("https://a:1,http://b:2", options());
+        assert!(mixed.unwrap_err().to_string().contains("is not encrypted"));
         for bad in ["", "ftp://x", "http://", "::", "http://a:1,"] {
             let error = RegistryClient::new(bad).unwrap_err().to_string();
             assert!(error.contains("write it like http://127.0.0.1:8500"), "{error}");

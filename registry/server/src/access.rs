@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use governor::clock::Clock;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde::Deserialize;
+use tokio::sync::watch;
 use wharf_registry_api::limits;
 
 /// The largest file of tokens that is read, in bytes.
@@ -24,7 +24,7 @@ const MIN_SECRET: usize = 16;
 #[derive(Clone, Debug)]
 pub struct TokenFile {
     path: Arc<PathBuf>,
-    tokens: Arc<ArcSwap<Tokens>>,
+    tokens: Arc<watch::Sender<Arc<Tokens>>>,
 }
 
 /// Why a file of tokens is of no use.
@@ -55,7 +55,7 @@ impl TokenFile {
     /// # Errors
     /// When it cannot be read, or says something that cannot be meant.
     pub fn load(path: &Path) -> Result<Self, TokenFileError> {
-        let tokens = Arc::new(ArcSwap::from_pointee(read(path)?));
+        let tokens = Arc::new(watch::Sender::new(Arc::new(read(path)?)));
         Ok(TokenFile { path: Arc::new(path.to_owned()), tokens })
     }
 
@@ -64,12 +64,17 @@ impl TokenFile {
     /// # Errors
     /// As [`TokenFile::load`]; then what was there before stays.
     pub fn reload(&self) -> Result<(), TokenFileError> {
-        self.tokens.store(Arc::new(read(&self.path)?));
+        self.tokens.send_replace(Arc::new(read(&self.path)?));
         Ok(())
     }
 
     pub(crate) fn current(&self) -> Arc<Tokens> {
-        self.tokens.load_full()
+        self.tokens.borrow().clone()
+    }
+
+    /// Tells whenever the tokens are others.
+    pub(crate) fn changes(&self) -> watch::Receiver<Arc<Tokens>> {
+        self.tokens.subscribe()
     }
 }
 
@@ -135,6 +140,11 @@ impl Tokens {
         self.anonymous_reads
     }
 
+    /// Whether there still is a token with this secret that may read.
+    pub(crate) fn still_reads(&self, token: &Token) -> bool {
+        self.tokens.iter().any(|known| known.secret == token.secret && known.may_read())
+    }
+
     /// The token of this secret. Takes the same time whichever it is, and whether it is one at all:
     /// hashes are compared, in constant time, and all of them.
     pub(crate) fn find(&self, secret: &[u8]) -> Option<&Arc<Token>> {
@@ -151,6 +161,11 @@ impl Tokens {
 impl Token {
     pub(crate) fn may_read(&self) -> bool {
         self.read || self.admin
+    }
+
+    /// Whether there is anything that it may write.
+    pub(crate) fn writes(&self) -> bool {
+        self.write || self.admin
     }
 
     pub(crate) fn may_write(&self, host: &str) -> bool {

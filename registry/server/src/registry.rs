@@ -21,6 +21,9 @@ use crate::{Config, Store};
 /// How often the silent are looked for.
 const SWEEP: Duration = Duration::from_millis(250);
 
+/// How long a process may be behind others of its cluster.
+const CATCH_UP: Duration = Duration::from_secs(10);
+
 /// One registry; its requests share it.
 pub(crate) struct Registry {
     ttl: Duration,
@@ -256,9 +259,12 @@ impl Registry {
         let deadline = tokio::time::Instant::now() + wait;
         let mut stopped = self.stopped.clone();
         let mut waiting = self.view.wait(service);
-        // Another process of the same cluster may be ahead of this one.
-        let known = tokio::time::timeout_at(deadline, self.store.completed(index.number)).await;
-        if index.epoch != self.view.epoch() || known != Ok(true) {
+        if index.epoch != self.view.epoch() {
+            return Err(index_gone(index));
+        }
+        // Another process of the same cluster may be ahead of this one, but not for long.
+        let soon = deadline.min(tokio::time::Instant::now() + CATCH_UP);
+        if tokio::time::timeout_at(soon, self.store.completed(index.number)).await != Ok(true) {
             return Err(index_gone(index));
         }
         while self.view.number(service) <= index.number {

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use wharf_registry_api::{Code, Problem};
 
 use super::{Refused, Source};
-use crate::access::Token;
+use crate::access::{Token, TokenFile, Tokens};
 
 /// Who asks.
 #[derive(Clone)]
@@ -36,6 +36,33 @@ impl Caller {
                 );
                 Err(Problem::new(Code::Forbidden, detail))
             }
+        }
+    }
+
+    /// Whether there is anything that this caller may change.
+    fn writes_at_all(&self) -> Result<(), Problem> {
+        match self {
+            Caller::Anybody => Ok(()),
+            Caller::Nobody => Err(missing()),
+            Caller::Holder(token) if token.writes() => Ok(()),
+            Caller::Holder(token) => {
+                let detail = format!("the token '{}' has not the scope \"write\"", token.name);
+                Err(Problem::new(Code::Forbidden, detail))
+            }
+        }
+    }
+
+    /// Completes when this caller may not read any more, because the tokens are others.
+    pub(super) async fn revoked(self, file: Option<TokenFile>) {
+        let Some(file) = file else { return std::future::pending().await };
+        let mut changes = file.changes();
+        let reads = |tokens: &Arc<Tokens>| match &self {
+            Caller::Anybody => true,
+            Caller::Nobody => tokens.anonymous_reads(),
+            Caller::Holder(token) => tokens.still_reads(token),
+        };
+        if changes.wait_for(|tokens| !reads(tokens)).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -69,6 +96,12 @@ pub(super) async fn authorize(
         {
             return Refused(problem).into_response();
         }
+    }
+    if !reads(&request)
+        && let Err(problem) = caller.writes_at_all()
+    {
+        // Before any of its body is read.
+        return Refused(problem).into_response();
     }
     request.extensions_mut().insert(caller);
     next.run(request).await

@@ -5,8 +5,9 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, Path, Query, Request};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 use wharf_registry_api::{Code, Index, Problem, limits};
 
 use super::Refused;
@@ -20,6 +21,12 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 /// How long a list waits for a change when its caller names no time.
 const DEFAULT_WAIT: Duration = Duration::from_secs(300);
 
+/// A body of this size, in bytes, is read whenever it comes; heartbeats are smaller.
+const SMALL: u64 = 64 * 1024;
+
+/// Larger ones that are read at once.
+static LARGE: Semaphore = Semaphore::const_new(32);
+
 /// A body of JSON.
 pub(super) struct Body<T>(pub(super) T);
 
@@ -27,7 +34,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Refused;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
-        let arriving = Bytes::from_request(request, state);
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let arriving = async {
+            // The semaphore is never closed.
+            let _place = match length {
+                Some(0..=SMALL) => None,
+                _ => LARGE.acquire().await.ok(),
+            };
+            Bytes::from_request(request, state).await
+        };
         let body = tokio::time::timeout(BODY_TIME, arriving).await.map_err(|_| {
             let detail = format!("the whole body has to arrive within {} s", BODY_TIME.as_secs());
             Problem::new(Code::TooSlow, detail)

@@ -4,9 +4,11 @@
 //! Ids are only on bookmarks: between two of them a watcher has seen a part of what belongs together.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -16,10 +18,11 @@ use serde_json::json;
 use tokio::time::Instant;
 use wharf_registry_api::{EVENT_STREAM, Index, WatchEvent};
 
+use super::authorize::Caller;
 use super::parameters::{Parameters, index, invalid, query};
 use super::{Refused, Source};
 use crate::journal::{Cursor, Next};
-use crate::listing;
+use crate::listing::{self, Listed};
 use crate::metrics::Watching;
 use crate::registry::Registry;
 use crate::view::Waiting;
@@ -40,6 +43,7 @@ pub(super) struct WatchParameters {
 
 pub(super) async fn watch(
     State(source): State<Source>,
+    Extension(caller): Extension<Caller>,
     parameters: Parameters<WatchParameters>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
@@ -53,7 +57,9 @@ pub(super) async fn watch(
         })?),
         None => None,
     };
-    let watcher = Watcher::new(source.registry, service, after, source.metrics.watching());
+    let revoked = Box::pin(caller.revoked(source.tokens));
+    let counted = source.metrics.watching();
+    let watcher = Watcher::new(source.registry, service, after, counted, revoked);
     let events = futures_util::stream::unfold(watcher, |mut watcher| async move {
         let frame = watcher.next().await?;
         Some((Ok::<_, std::convert::Infallible>(frame), watcher))
@@ -93,10 +99,14 @@ struct Watcher {
     frames: VecDeque<Bytes>,
     /// Services whose endpoints a snapshot still lacks.
     lacking: VecDeque<Arc<str>>,
+    /// The service whose endpoints it is about to have, and the hosts that it lacks of it.
+    listing: Option<(Arc<str>, std::vec::IntoIter<Listed>)>,
     /// The number of the last bookmark, if the last event was one.
     told: Option<u64>,
     next_bookmark: Instant,
     ended: bool,
+    /// Completes when the watcher may not read any more.
+    revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
     _counted: Watching,
 }
 
@@ -106,6 +116,7 @@ impl Watcher {
         service: Option<String>,
         after: Option<Index>,
         counted: Watching,
+        revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
     ) -> Self {
         // Before anything is read, so that no change is missed.
         let waiting = registry.view.wait(service.as_deref());
@@ -117,9 +128,11 @@ impl Watcher {
             cursor: resumed.unwrap_or_default(),
             frames: VecDeque::from([Bytes::from_static(b"retry: 1000\n\n")]),
             lacking: VecDeque::new(),
+            listing: None,
             told: None,
             next_bookmark: Instant::now() + BOOKMARK,
             ended: false,
+            revoked,
             _counted: counted,
             service,
             registry,
@@ -136,6 +149,7 @@ impl Watcher {
     fn begin_snapshot(&mut self) {
         let (services, cursor) = self.registry.view.snapshot(self.service.as_deref());
         self.lacking = services.into();
+        self.listing = None;
         self.cursor = cursor;
         self.frames.push_back(frame(WatchEvent::Snapshot));
     }
@@ -149,15 +163,7 @@ impl Watcher {
             if self.ended {
                 return None;
             }
-            if let Some(service) = self.lacking.pop_front() {
-                let (_, hosts) = self.registry.hosts(Some(&service));
-                let endpoints = listing::endpoints(&hosts, &service, |_, _| true);
-                let upserts = endpoints.map(|mut endpoint| {
-                    // How sure the registry is just now is no part of the events.
-                    endpoint.unverified = false;
-                    frame(WatchEvent::Upsert(Box::new(endpoint)))
-                });
-                self.frames.extend(upserts);
+            if self.list_some() {
                 continue;
             }
             self.read();
@@ -165,6 +171,27 @@ impl Watcher {
                 self.wait().await;
             }
         }
+    }
+
+    /// A few more endpoints of a snapshot, if it lacks any: encoded at once, those of a large
+    /// fleet would take megabytes for each watcher.
+    fn list_some(&mut self) -> bool {
+        if self.listing.is_none() {
+            let Some(service) = self.lacking.pop_front() else { return false };
+            let (_, hosts) = self.registry.hosts(Some(&service));
+            self.listing = Some((service, hosts.into_iter()));
+        }
+        let Some((service, hosts)) = &mut self.listing else { return false };
+        let some: Vec<Listed> = hosts.take(BURST).collect();
+        for mut endpoint in listing::endpoints(&some, service, |_, _| true) {
+            // How sure the registry is just now is no part of the events.
+            endpoint.unverified = false;
+            self.frames.push_back(frame(WatchEvent::Upsert(Box::new(endpoint))));
+        }
+        if some.is_empty() {
+            self.listing = None;
+        }
+        true
     }
 
     fn read(&mut self) {
@@ -194,12 +221,12 @@ impl Watcher {
 
     async fn wait(&mut self) {
         tokio::select! {
-            () = self.waiting.changed() => {}
-            () = tokio::time::sleep_until(self.next_bookmark) => {}
-            () = self.registry.stopped() => {
-                self.ended = true;
-                self.frames.push_back(frame(WatchEvent::Goodbye));
-            }
+            () = self.waiting.changed() => return,
+            () = tokio::time::sleep_until(self.next_bookmark) => return,
+            () = self.registry.stopped() => {}
+            () = &mut self.revoked => {}
         }
+        self.ended = true;
+        self.frames.push_back(frame(WatchEvent::Goodbye));
     }
 }

@@ -1,7 +1,7 @@
 //! A store of one process: a thread that decides changes one after the other, and makes them durable
 //! many at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -94,6 +94,9 @@ struct Decided {
     created: bool,
     removal: bool,
     change: Option<usize>,
+    refused: Option<WriteError>,
+    /// It was decided on what a job before it in the batch makes.
+    depends: bool,
 }
 
 impl Writer {
@@ -114,45 +117,58 @@ impl Writer {
         let mut pending = HashMap::<Key, Option<Arc<Record>>>::new();
         let mut changes = Vec::<(Key, Option<Arc<Record>>)>::new();
         let mut decided = Vec::new();
-        let mut heard = Vec::new();
+        let mut heard = HashSet::new();
         for Job { key, write, reply } in jobs {
             let alive = !matches!(write, Write::Evict | Write::Withdraw { .. });
-            match self.decide(&pending, &key, write) {
-                Ok((created, Verdict::Unchanged)) => {
-                    if alive {
-                        heard.push(key);
-                    }
-                    decided.push(Decided { reply, created, removal: false, change: None });
-                }
-                Ok((created, verdict)) => {
-                    let record = match verdict {
-                        Verdict::Replace(record) => Some(record),
-                        Verdict::Remove | Verdict::Unchanged => None,
-                    };
-                    pending.insert(key.clone(), record.clone());
-                    let (removal, change) = (record.is_none(), Some(changes.len()));
-                    decided.push(Decided { reply, created, removal, change });
-                    changes.push((key, record));
-                }
-                Err(error) => {
-                    // Whoever asked may be gone.
-                    let _ = reply.send(Err(error));
-                }
+            let depends = pending.contains_key(&key);
+            if matches!(write, Write::Evict) && (heard.contains(&key) || !self.view.is_silent(&key))
+            {
+                // It was heard since somebody wanted it dropped.
+                decided.push(Decided {
+                    reply,
+                    created: false,
+                    removal: false,
+                    change: None,
+                    refused: None,
+                    depends,
+                });
+                continue;
             }
+            let (created, verdict, refused) = match self.decide(&pending, &key, write) {
+                Ok((created, verdict)) => (created, verdict, None),
+                Err(error) => (false, Verdict::Unchanged, Some(error)),
+            };
+            if alive && refused.is_none() {
+                heard.insert(key.clone());
+            }
+            let record = match verdict {
+                Verdict::Unchanged => None,
+                Verdict::Replace(record) => Some(Some(record)),
+                Verdict::Remove => Some(None),
+            };
+            let removal = record == Some(None);
+            let change = record.map(|record| {
+                pending.insert(key.clone(), record.clone());
+                changes.push((key, record));
+                changes.len() - 1
+            });
+            decided.push(Decided { reply, created, removal, change, refused, depends });
         }
         let failed = self.make_durable(&changes).err();
-        if failed.is_none() {
-            heard.iter().for_each(|key| self.view.hear(key));
-        }
+        // Who asks lives, also when what they ask for cannot be made durable.
+        let known = heard.iter().filter(|key| self.view.record(key).is_some());
+        known.for_each(|key| self.view.hear(key));
         let changes = if failed.is_some() { Vec::new() } else { changes };
         let changes = changes.into_iter().map(|(key, record)| Change { key, record, number: None });
         let (number, visible) = self.view.commit(changes, self.encode);
-        for Decided { reply, created, removal, change } in decided {
+        for Decided { reply, created, removal, change, refused, depends } in decided {
             let visible = change.is_some_and(|change| visible.get(change) == Some(&true));
-            let answer = match &failed {
-                Some(error) if change.is_some() => Err(error.clone()),
+            let answer = match (&failed, refused) {
+                (Some(error), _) if change.is_some() || depends => Err(error.clone()),
+                (_, Some(refused)) => Err(refused),
                 _ => Ok(Written { created, removed: removal, visible, number }),
             };
+            // Whoever asked may be gone.
             let _ = reply.send(answer);
         }
     }
@@ -167,10 +183,6 @@ impl Writer {
             Some(pending) => pending.clone(),
             None => self.view.record(key),
         };
-        if matches!(write, Write::Evict) && !self.view.is_silent(key) {
-            // It was heard since somebody wanted it dropped.
-            return Ok((false, Verdict::Unchanged));
-        }
         let verdict = decide(key, known.as_deref(), write).map_err(WriteError::Refused)?;
         if let Verdict::Replace(record) = &verdict
             && !self.view.has_room(key, record.endpoints.len())
@@ -194,5 +206,84 @@ impl Writer {
             tracing::error!(%error, "changes cannot be written, and are refused; lists are still answered");
             WriteError::Unavailable(error.to_string())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use wharf_registry_api::{Declaration, Metadata};
+
+    fn writer() -> Writer {
+        let moment = Duration::from_millis(1);
+        Writer {
+            view: Arc::new(View::new(moment, moment, 1, 1)),
+            file: None,
+            encode: |_| bytes::Bytes::new(),
+            metrics: Metrics::new().unwrap(),
+            fails: Arc::default(),
+        }
+    }
+
+    type Answer = oneshot::Receiver<Result<Written, WriteError>>;
+
+    fn job(key: &Key, write: Write) -> (Job, Answer) {
+        let (reply, answer) = oneshot::channel();
+        (Job { key: key.clone(), write, reply }, answer)
+    }
+
+    fn declare(session: u64) -> Write {
+        let (address, endpoints, metadata) = ("a:1".to_owned(), Vec::new(), Metadata::new());
+        let declaration = Declaration { session, address, endpoints, metadata };
+        Write::Declare { declaration, digest: String::new() }
+    }
+
+    fn answers(writer: &mut Writer, jobs: &[(Key, Write)]) -> Vec<Result<Written, WriteError>> {
+        let (jobs, answers): (Vec<_>, Vec<_>) =
+            jobs.iter().map(|(key, write)| job(key, write.clone())).unzip();
+        writer.batch(jobs);
+        answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect()
+    }
+
+    #[test]
+    fn jobs_of_one_batch_see_each_other() {
+        let mut writer = writer();
+        let host = Key::host("h");
+        let answers = answers(
+            &mut writer,
+            &[
+                (host.clone(), declare(2)),
+                (host.clone(), declare(1)),
+                (host.clone(), Write::Withdraw { session: 2 }),
+                (host.clone(), declare(1)),
+            ],
+        );
+        assert!(answers[0].as_ref().unwrap().created);
+        assert_eq!(answers[1], Err(WriteError::Refused(crate::record::Refusal::Superseded(2))));
+        assert!(answers[2].as_ref().unwrap().removed);
+        assert!(answers[3].as_ref().unwrap().created);
+        assert_eq!(writer.view.record(&host).unwrap().session, 1);
+    }
+
+    #[test]
+    fn a_host_that_is_heard_is_not_evicted_in_the_same_batch() {
+        let mut writer = writer();
+        let host = Key::host("h");
+        answers(&mut writer, &[(host.clone(), declare(1))]);
+        while writer.view.sweep().is_empty() {
+            std::thread::yield_now();
+        }
+        let evicted =
+            |answers: &[Result<Written, WriteError>]| answers[1].as_ref().unwrap().removed;
+        let both = [(host.clone(), declare(1)), (host.clone(), Write::Evict)];
+        assert!(!evicted(&answers(&mut writer, &both)));
+        assert!(writer.view.record(&host).is_some());
+        while writer.view.sweep().is_empty() {
+            std::thread::yield_now();
+        }
+        let alone = [(Key::host("other"), declare(1)), (host.clone(), Write::Evict)];
+        assert!(evicted(&answers(&mut writer, &alone)));
+        assert!(writer.view.record(&host).is_none());
     }
 }

@@ -101,7 +101,7 @@ impl Backend {
         match self {
             Backend::Local { local, .. } => local.ended().await,
             #[cfg(feature = "etcd")]
-            Backend::Etcd(_) => std::future::pending().await,
+            Backend::Etcd(etcd) => etcd.replaced().await,
         }
     }
 }

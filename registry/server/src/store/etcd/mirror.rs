@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Client, Error, EventType, KeyValue, WatchOptions, WatchStream};
+use etcd_client::{Client, EventType, KeyValue, ResponseHeader, WatchOptions, WatchStream};
 use tokio::time::Instant;
 use wharf_registry_api::retry_pauses;
 
@@ -122,10 +122,16 @@ fn end_of(prefix: &str) -> Vec<u8> {
     end
 }
 
+fn change(key: Key, record: Option<Arc<Record>>, revision: i64) -> Change {
+    Change { key, record, number: Some(number(revision)) }
+}
+
 /// Why following came to an end.
 enum Broken {
     /// The next change is not to be had any more.
     Compacted,
+    /// It is another cluster, or an earlier state of this one.
+    Replaced,
     /// Anything else: going on from the last change will do.
     Lost(String),
 }
@@ -141,6 +147,8 @@ impl Etcd {
         known.revisions = specs.into_iter().map(|(key, (_, revision))| (key, revision)).collect();
         known.leases = leases;
         known.fresh = Some(Instant::now());
+        // Leases may have run out while no registry was there to renew them.
+        known.troubled = Some(Instant::now());
     }
 
     /// Follows the cluster for as long as the process lives.
@@ -162,6 +170,13 @@ impl Etcd {
                     tracing::warn!(why, "etcd is lost, and looked for again");
                     Ok(())
                 }
+                Broken::Replaced => {
+                    tracing::error!(
+                        "the etcd cluster is not the one that it was: it was restored from a backup, or is another one"
+                    );
+                    self.inner.replaced.send_replace(true);
+                    return;
+                }
             };
             if let Err(error) = listed {
                 tracing::warn!(%error, "etcd cannot be read, and is tried again");
@@ -177,6 +192,18 @@ impl Etcd {
             self.inner.cluster.move_on(position);
             Broken::Lost(why)
         };
+        let tick = self.inner.layout.tick();
+        let looked = self.call(|mut client: Client| {
+            let tick = tick.clone();
+            async move { client.get(tick, None).await }
+        });
+        match looked.await {
+            Ok(answer) if !answer.header().is_some_and(|header| self.is_followed(header)) => {
+                return Broken::Replaced;
+            }
+            Ok(_) => {}
+            Err(error) => return Broken::Lost(error.to_string()),
+        }
         let start = i64::try_from(self.inner.view.complete()).unwrap_or(i64::MAX).saturating_add(1);
         let options = WatchOptions::new()
             .with_range(end_of(self.inner.layout.root()))
@@ -229,18 +256,24 @@ impl Etcd {
         }
     }
 
+    /// Whether an answer is of the cluster that is mirrored, and not behind what was seen of it.
+    fn is_followed(&self, header: &ResponseHeader) -> bool {
+        let view = &self.inner.view;
+        header.cluster_id() == view.epoch() && number(header.revision()) >= view.complete()
+    }
+
     fn take(&self, event: EventType, kv: &KeyValue) {
         let revision = kv.mod_revision();
         match (self.inner.layout.parse(kv.key()), event) {
             (Name::Spec(key), EventType::Put) => {
                 if let Some(record) = record(kv) {
-                    self.known().revisions.insert(key.clone(), revision);
-                    self.apply(key, Some(Arc::new(record)), revision);
+                    self.apply([change(key.clone(), Some(Arc::new(record)), revision)]);
+                    self.known().revisions.insert(key, revision);
                 }
             }
             (Name::Spec(key), EventType::Delete) => {
+                self.apply([change(key.clone(), None, revision)]);
                 self.known().revisions.remove(&key);
-                self.apply(key, None, revision);
             }
             (Name::Live(key), EventType::Put) => {
                 self.known().leases.insert(key.clone(), kv.lease());
@@ -254,31 +287,29 @@ impl Etcd {
         }
     }
 
-    fn apply(&self, key: Key, record: Option<Arc<Record>>, revision: i64) {
-        let change = Change { key, record, number: Some(number(revision)) };
-        self.inner.view.commit([change], self.inner.encode);
+    fn apply(&self, changes: impl IntoIterator<Item = Change>) {
+        self.inner.view.commit(changes, self.inner.encode);
     }
 
-    /// Reads everything again, and tells what differs as changes of the revision that was read.
+    /// Reads everything again, and tells what differs as changes of the revision that was read: all
+    /// at once, for they have one number, and nobody may see a part of it.
     async fn list_again(&self) -> Result<(), EtcdError> {
         let list = list(&self.inner.cluster, &self.inner.layout).await?;
         if list.revision < self.inner.view.complete() || list.epoch != self.inner.view.epoch() {
-            return Err(EtcdError::Refused(Error::Internal(
-                "the cluster is not the one that it was: it was restored from a backup; restart the registry".to_owned(),
-            )));
+            // What follows looks for itself.
+            return Ok(());
         }
         let revision = i64::try_from(list.revision).unwrap_or(i64::MAX);
-        let before: Vec<Key> = self.known().revisions.keys().cloned().collect();
-        for key in before.into_iter().filter(|key| !list.specs.contains_key(key)) {
-            self.known().revisions.remove(&key);
-            self.apply(key, None, revision);
-        }
-        for (key, (record, changed)) in list.specs {
-            let known = self.known().revisions.insert(key.clone(), changed);
-            if known != Some(changed) {
-                self.apply(key, Some(record), revision);
-            }
-        }
+        let before = self.known().revisions.clone();
+        let gone = before.keys().filter(|key| !list.specs.contains_key(*key));
+        let gone = gone.map(|key| change(key.clone(), None, revision));
+        let changed =
+            list.specs.iter().filter(|(key, (_, changed))| before.get(*key) != Some(changed));
+        let changed =
+            changed.map(|(key, (record, _))| change(key.clone(), Some(record.clone()), revision));
+        self.apply(gone.chain(changed).collect::<Vec<_>>());
+        self.known().revisions =
+            list.specs.into_iter().map(|(key, (_, revision))| (key, revision)).collect();
         let vouched: Vec<Key> = self.known().leases.keys().cloned().collect();
         for key in vouched.iter().filter(|key| !list.leases.contains_key(*key)) {
             self.inner.view.vouch(key, false);

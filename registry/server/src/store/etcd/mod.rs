@@ -18,6 +18,8 @@ use etcd_client::{
     TxnOpResponse,
 };
 
+use tokio::sync::watch;
+
 use self::cluster::Cluster;
 use self::layout::Layout;
 use super::{WriteError, Written, stored};
@@ -81,6 +83,8 @@ struct Inner {
     lease: i64,
     ttl: Duration,
     known: Mutex<Known>,
+    /// The cluster is not the one that is mirrored.
+    replaced: watch::Sender<bool>,
 }
 
 /// What the mirror knows beyond the view.
@@ -121,7 +125,17 @@ impl Etcd {
         let view = make_view(list.epoch, list.revision);
         let lease = i64::try_from(lease(ttl).as_secs()).unwrap_or(i64::MAX);
         let known = Mutex::default();
-        let inner = Inner { cluster, layout, view, encode, metrics, lease, ttl, known };
+        let inner = Inner {
+            cluster,
+            layout,
+            view,
+            encode,
+            metrics,
+            lease,
+            ttl,
+            known,
+            replaced: watch::Sender::new(false),
+        };
         let etcd = Etcd { inner: Arc::new(inner) };
         etcd.take_first(list);
         tokio::spawn(etcd.clone().mirror());
@@ -137,6 +151,8 @@ impl Etcd {
     pub(crate) async fn write(&self, key: Key, write: Write) -> Result<Written, WriteError> {
         let mut current = None;
         for _ in 0..ATTEMPTS {
+            // Whether it is what the cluster has, and not only what the mirror has.
+            let asked = current.is_some();
             let known = match current.take() {
                 Some(current) => current,
                 None => self.mirrored(&key),
@@ -146,11 +162,10 @@ impl Etcd {
                 Ok(verdict) => verdict,
                 Err(refusal) => {
                     // The mirror may be behind; nobody is refused for that.
-                    let now = self.read(&key).await?;
-                    if now.revision == known.revision {
+                    if asked {
                         return Err(WriteError::Refused(refusal));
                     }
-                    current = Some(now);
+                    current = Some(self.read(&key).await?);
                     continue;
                 }
             };
@@ -202,6 +217,13 @@ impl Etcd {
         self.arrived(number(revision)).await.map(drop)
     }
 
+    /// Completes when the cluster is not the one that is mirrored: it was restored from a backup, and
+    /// everything that this process knows may be wrong.
+    pub(crate) async fn replaced(&self) {
+        // The sender lives as long as this.
+        let _ = self.inner.replaced.subscribe().wait_for(|replaced| *replaced).await;
+    }
+
     /// Whether the mirror follows the cluster; if not, why.
     pub(crate) fn readiness(&self) -> Result<(), &'static str> {
         let fresh = self.known().fresh;
@@ -211,16 +233,17 @@ impl Etcd {
         }
     }
 
+    /// What the mirror has under a key. The revision is never newer than the record: it is read
+    /// first, and written last, so a decision on an old record fails when it is compared.
     fn mirrored(&self, key: &Key) -> Current {
-        let record = self.inner.view.record(key);
-        let known = self.known();
-        match known.revisions.get(key) {
-            Some(revision) => Current {
-                record: record.map(|record| (*record).clone()),
-                revision: *revision,
-                lease: known.leases.get(key).copied(),
-            },
-            None => Current { record: None, revision: 0, lease: None },
+        let (revision, lease) = {
+            let known = self.known();
+            (known.revisions.get(key).copied(), known.leases.get(key).copied())
+        };
+        let record = self.inner.view.record(key).map(|record| (*record).clone());
+        match (revision, record) {
+            (Some(revision), Some(record)) => Current { record: Some(record), revision, lease },
+            _ => Current { record: None, revision: 0, lease },
         }
     }
 

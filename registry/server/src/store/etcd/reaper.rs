@@ -103,7 +103,30 @@ impl Etcd {
         if self.known().troubled.is_some_and(|since: Instant| since.elapsed() < ttl) {
             return Ok(true);
         }
-        for key in self.inner.view.sweep() {
+        let mut renewed = Instant::now();
+        let mut silent = self.inner.view.sweep().into_iter();
+        while let Some(key) = silent.next() {
+            // Those that are not dropped now have to be looked for again.
+            let keep = |silent: std::vec::IntoIter<Key>| {
+                std::iter::once(key.clone())
+                    .chain(silent)
+                    .for_each(|key| self.inner.view.keep(&key));
+            };
+            if renewed.elapsed() >= PERIOD {
+                // Many removals take longer than a term.
+                renewed = Instant::now();
+                match self.keep_alive(term.lease).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        keep(silent);
+                        return Ok(false);
+                    }
+                    Err(error) => {
+                        keep(silent);
+                        return Err(error);
+                    }
+                }
+            }
             match self.drop_silent(term, &key).await {
                 Ok(Dropped::Yes) => {
                     tracing::warn!(host = %key, ?ttl, "dropped a host that fell silent");
@@ -111,11 +134,11 @@ impl Etcd {
                 }
                 Ok(Dropped::Lives) => {}
                 Ok(Dropped::NotElected) => {
-                    self.inner.view.keep(&key);
+                    keep(silent);
                     return Ok(false);
                 }
                 Err(error) => {
-                    self.inner.view.keep(&key);
+                    keep(silent);
                     return Err(error);
                 }
             }
