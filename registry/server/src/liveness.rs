@@ -128,6 +128,17 @@ impl Liveness {
         self.members.get(key).is_none_or(|member| self.may_be_gone(now, member))
     }
 
+    /// Until when it cannot become unverified, unless somebody gives up vouching for it.
+    pub(crate) fn sure_until(&self, key: &Key) -> Duration {
+        match self.members.get(key) {
+            Some(Member { held: true, .. }) => Duration::MAX,
+            Some(Member { heard: Some(heard), .. }) if *heard >= self.listening_since => {
+                *heard + self.ttl
+            }
+            Some(_) | None => Duration::ZERO,
+        }
+    }
+
     fn may_be_gone(&self, now: Duration, member: &Member) -> bool {
         !member.held
             && member

@@ -39,7 +39,14 @@ struct Inner {
     /// Whoever waits for a service's endpoints to change; `None` stands for all services.
     waiting: HashMap<Option<Arc<str>>, watch::Sender<()>>,
     /// Bodies of whole lists, until the next change of their service.
-    bodies: HashMap<Arc<str>, Bytes>,
+    bodies: HashMap<Arc<str>, Kept>,
+}
+
+/// A body of a list in which nobody is unverified.
+struct Kept {
+    body: Bytes,
+    /// Until then nobody in it can become so; afterwards it has to be looked at again.
+    sure_until: Duration,
 }
 
 /// A record that a store has accepted, or its removal.
@@ -140,6 +147,7 @@ impl View {
             inner.liveness.hold(now, key);
         } else {
             inner.liveness.release(now, key);
+            inner.bodies.clear();
         }
     }
 
@@ -147,7 +155,7 @@ impl View {
     #[cfg(feature = "etcd")]
     pub(crate) fn forgive(&self) {
         let (now, mut inner) = self.lock();
-        inner.liveness.forgive(now);
+        inner.forgive(now);
     }
 
     /// Hears of a record that lives.
@@ -259,13 +267,14 @@ impl View {
     /// `None`: somebody in it is unverified, or it was not made yet; whoever makes it keeps it with
     /// [`View::keep_body`].
     pub(crate) fn body(&self, service: &str) -> Option<(Index, Bytes)> {
-        let (now, inner) = self.lock();
-        let body = inner.bodies.get(service)?;
-        let sure = inner.catalog.hosts_of(service).all(|(host, _)| {
-            let key = Key::Host(host.clone());
-            !inner.liveness.is_unverified(now, &key)
-        });
-        sure.then(|| (self.index(inner.catalog.service_number(service)), body.clone()))
+        let (now, mut inner) = self.lock();
+        let Inner { catalog, liveness, bodies, .. } = &mut *inner;
+        let kept = bodies.get_mut(service)?;
+        if now >= kept.sure_until {
+            kept.sure_until = sure_until(catalog, liveness, service);
+        }
+        let body = (now < kept.sure_until).then(|| kept.body.clone())?;
+        Some((self.index(catalog.service_number(service)), body))
     }
 
     /// Keeps the body of a list of `index` in which nobody is unverified, if it still stands.
@@ -275,7 +284,8 @@ impl View {
             if inner.bodies.len() >= MAX_BODIES {
                 inner.bodies.clear();
             }
-            inner.bodies.insert(service.into(), body);
+            let sure_until = sure_until(&inner.catalog, &inner.liveness, service);
+            inner.bodies.insert(service.into(), Kept { body, sure_until });
         }
     }
 
@@ -361,13 +371,25 @@ impl View {
                 gap = ?reading.gap,
                 "the registry was held up; every host gets another time to live"
             );
-            inner.liveness.forgive(reading.now);
+            inner.forgive(reading.now);
         }
         (reading.now, inner)
     }
 }
 
+/// Until when nobody who serves this can become unverified.
+fn sure_until(catalog: &Catalog, liveness: &Liveness, service: &str) -> Duration {
+    let sure = |(host, _): (&Arc<str>, _)| liveness.sure_until(&Key::Host(host.clone()));
+    catalog.hosts_of(service).map(sure).min().unwrap_or_default()
+}
+
 impl Inner {
+    /// Nobody is known to live any more, and everybody gets another time to.
+    fn forgive(&mut self, now: Duration) {
+        self.liveness.forgive(now);
+        self.bodies.clear();
+    }
+
     /// Takes one change; whether any endpoint changed.
     fn apply(&mut self, now: Duration, change: Change, encode: Encode) -> bool {
         let Change { key, record, number } = change;

@@ -28,6 +28,9 @@ const QUIET: Duration = Duration::from_secs(5);
 /// A mirror that has not heard anything for so long does not know what is true.
 pub(super) const STALE: Duration = Duration::from_secs(15);
 
+/// What is older has mistakes that were mended since (etcd's changelogs of 3.5.8 to 3.5.33).
+const RECOMMENDED: semver::Version = semver::Version::new(3, 5, 33);
+
 /// Everything at one revision.
 pub(super) struct List {
     pub(super) epoch: u64,
@@ -46,12 +49,29 @@ pub(super) async fn first_list(config: &EtcdConfig, layout: &Layout) -> (Cluster
             Ok::<_, EtcdError>((cluster, list))
         };
         match tried.await {
-            Ok(listed) => return listed,
+            Ok(listed) => {
+                look_at_version(&listed.0).await;
+                return listed;
+            }
             Err(error) => {
                 tracing::error!(%error, endpoints = ?config.endpoints, "etcd cannot be read, and is tried again");
                 tokio::time::sleep(pauses.next().unwrap_or(QUIET)).await;
             }
         }
+    }
+}
+
+/// Says so where the cluster is of a version that is known to lose events or revoke living leases.
+async fn look_at_version(cluster: &Cluster) {
+    let status = cluster.call(|mut client: Client| async move { client.status().await });
+    let Ok(status) = status.await else { return };
+    let known = semver::Version::parse(status.version());
+    if known.is_ok_and(|version| version < RECOMMENDED) {
+        tracing::warn!(
+            version = status.version(),
+            recommended = %RECOMMENDED,
+            "this etcd lacks mends of lost watch events and of leases that are revoked too early"
+        );
     }
 }
 
