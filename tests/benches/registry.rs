@@ -2,6 +2,7 @@
 //! heartbeats and lookups at etcd on the same machine in the same run.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "its threads are its own and compute nothing beside")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
