@@ -12,7 +12,9 @@ use wharf_tests::{
 async fn prometheus_finds_the_host_by_http_sd_and_scrapes_it() {
     let Some(program) = installed("prometheus", "Debian: prometheus") else { return };
     let arith = plugin("arith").unwrap();
-    let wharf = Wharf::up(&[("arith.wasm", &arith)], &["--ttl", "3s"]).await.unwrap();
+    let wharf = Wharf::up(&[("arith.wasm", &arith)], &["--ttl", "3s", "--metadata", "zone=z1"])
+        .await
+        .unwrap();
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("prometheus.yml");
     let text = format!(
@@ -23,6 +25,7 @@ scrape_configs:
     http_sd_configs: [{{url: "{url}/v1/sd/prometheus", refresh_interval: 1s}}]
     relabel_configs:
       - {{source_labels: [__meta_wharf_host], target_label: host}}
+      - {{source_labels: [__meta_wharf_metadata_zone], target_label: zone}}
   - job_name: endpoints
     http_sd_configs: [{{url: "{url}/v1/sd/prometheus?service=arith", refresh_interval: 1s}}]
     relabel_configs:
@@ -41,7 +44,9 @@ scrape_configs:
     eventually("Prometheus scrapes the host that it was told of", async || {
         let answer = ask("query?query=up%7Bjob%3D%22hosts%22%7D").await.ok()?;
         let found = answer["data"]["result"].as_array()?.first()?.clone();
-        (found["value"][1] == "1" && found["metric"]["host"].is_string()).then_some(())
+        let metric = &found["metric"];
+        let labelled = metric["host"].is_string() && metric["zone"] == "z1";
+        (found["value"][1] == "1" && labelled).then_some(())
     })
     .await
     .unwrap();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use wharf_tests::{RegistryProcess, declaration, eventually};
+use wharf_tests::{RegistryProcess, declaration, eventually, wharf};
 
 /// Requests that are under way at once.
 const PARALLEL: usize = 32;
@@ -121,6 +121,8 @@ async fn when_all_hosts_fall_silent_a_tenth_goes_in_a_ttl_and_the_rest_is_said_t
     assert!(endpoints.iter().all(|endpoint| endpoint["unverified"] == true));
     let (_, services) = registry.get("/v1/services").await;
     assert_eq!(services["services"][0]["unverified"], 900);
+    let text = wharf(&["services", "--registry", &registry.url]).await.unwrap().stdout;
+    assert!(text.contains("serving, not heard lately"), "{text}");
     // The network is back for most of them before the next tenth goes.
     let hosts: Vec<usize> = endpoints
         .iter()

@@ -61,6 +61,11 @@ async fn row(registry: &RegistryClient, service: &ServiceSummary) -> anyhow::Res
         (serving, all) if serving == all => "serving".to_owned(),
         (serving, all) => format!("{serving} of {all} serving"),
     };
+    match (service.unverified, service.endpoints) {
+        (0, _) => {}
+        (unverified, all) if unverified == all => state.push_str(", not heard lately"),
+        (unverified, all) => state.push_str(&format!(", {unverified} of {all} not heard lately")),
+    }
     for endpoint in &endpoints {
         if let Some(reason) = &endpoint.spec.reason {
             let whose =

@@ -1,6 +1,6 @@
 //! The registry: stores which host serves what, drops who falls silent, and tells who asks.
 //!
-//! [`run`] serves the HTTP API of `wharf-registry-api` on a listener. It must not know of wasm,
+//! [`Registry`] serves the HTTP API of `wharf-registry-api` on a listener. It must not know of wasm,
 //! of the RPC protocol or of what a service's types look like.
 //!
 //! Inside, `record` decides who may change what; a `store` puts changes in order and makes them
