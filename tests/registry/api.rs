@@ -77,6 +77,14 @@ async fn a_host_declares_beats_drains_and_withdraws() {
     let (_, list) = registry.get("/v1/services/arith/endpoints").await;
     assert_eq!(list["endpoints"][0]["state"], "draining");
 
+    let early = json!({"session": 6, "state": "serving"});
+    let early = registry.send(Method::PUT, "/v1/hosts/h/state", Some(early)).await;
+    assert_eq!(early.0, StatusCode::NOT_FOUND, "a successor declares itself first");
+    let etag = format!("\"{}\"", list["index"].as_str().unwrap());
+    let url = format!("{}/v1/services/arith/endpoints", registry.url);
+    let known = registry.http.get(url).header("if-none-match", etag).send().await.unwrap();
+    assert_eq!(known.status(), StatusCode::NOT_MODIFIED);
+
     let withdraw = async |session: u64| {
         registry.send(Method::DELETE, &format!("/v1/hosts/h?session={session}"), None).await.0
     };
@@ -173,6 +181,7 @@ async fn errors_are_problem_documents_with_a_code_and_advice() {
             "nowhere that others could connect to",
         ),
         (Method::PUT, "/v1/hosts/h", Some(unknown_field), "invalid", "unknown field `extra`"),
+        (Method::PUT, "/v1/hosts/h", Some(json!([1, "a:1", []])), "invalid", "a JSON object"),
         (
             Method::PUT,
             "/v1/hosts/a%20b",

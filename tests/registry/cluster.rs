@@ -134,6 +134,13 @@ async fn a_registry_waits_for_a_cluster_that_is_not_there_yet_and_says_so() {
     let listen = format!("127.0.0.1:{port}");
     let mut process =
         Process::start(&["registry", "--listen", &listen, "--store", &store]).unwrap();
+    eventually("it says that it lives, and no more", async || {
+        let health = wharf_tests::get(&format!("http://{listen}/healthz")).await.ok()?;
+        let lists = wharf_tests::get(&format!("http://{listen}/v1/services")).await.ok()?;
+        (health.0 == 200 && lists.0 == 503 && lists.1.contains("waits for its store")).then_some(())
+    })
+    .await
+    .unwrap();
     etcd.start_member(0).unwrap();
     process.announced("registry").await.unwrap();
     assert_eq!(process.terminate().await.unwrap().0.code(), Some(0));
@@ -142,6 +149,8 @@ async fn a_registry_waits_for_a_cluster_that_is_not_there_yet_and_says_so() {
         assert_eq!(refused.code, Some(1), "{bad}");
         assert!(refused.stderr.contains("write the cluster's members as"), "{}", refused.stderr);
     }
+    let refused = wharf_tests::wharf(&["registry", "--store", "consul://a:1"]).await.unwrap();
+    assert!(refused.stderr.contains("write a file, memory, or etcd://"), "{}", refused.stderr);
 }
 
 #[tokio::test]
@@ -164,7 +173,7 @@ async fn a_registry_ends_when_its_cluster_has_become_an_earlier_one() {
 const HOSTS: usize = 24;
 
 /// The time to live under faults, in seconds.
-const TTL: u64 = 9;
+const TTL: u64 = 15;
 
 /// What the hosts have been told.
 #[derive(Default)]

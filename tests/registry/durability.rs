@@ -101,6 +101,7 @@ async fn a_damaged_store_is_said_and_not_served() {
     let (status, log) = Process::start(&all).unwrap().ended().await.unwrap();
     assert_eq!(status.code(), Some(1));
     assert!(log.contains("is damaged") && log.contains("nothing of it is served"), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
     assert_eq!(
         std::fs::read(&store).unwrap().len(),
         torn.len(),

@@ -285,6 +285,18 @@ async fn a_watch_is_resumed_where_it_was_and_anew_in_another_life_of_the_registr
 }
 
 #[tokio::test]
+async fn an_index_that_nobody_was_told_is_no_place_to_resume() {
+    let process = RegistryProcess::start(&[]).await.unwrap();
+    let registry = RegistryClient::new(&process.url).unwrap();
+    process.declare("h", 1, &["a"]).await;
+    let index = registry.services().await.unwrap().index;
+    let future = Index { number: index.number + 1_000, ..index };
+    let mut watch = registry.watch(None, Some(future)).await.unwrap();
+    let events = [watch.next().await.unwrap(), watch.next().await.unwrap()];
+    assert_eq!(events, [Some(WatchEvent::Resync), Some(WatchEvent::Snapshot)]);
+}
+
+#[tokio::test]
 async fn watches_are_counted_and_given_up_when_their_reader_goes() {
     let process = RegistryProcess::start(&[]).await.unwrap();
     let registry = RegistryClient::new(&process.url).unwrap();

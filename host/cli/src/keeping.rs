@@ -31,12 +31,21 @@ pub(crate) fn config(
     }
     let store = match keeping.store.as_deref() {
         None => default,
-        Some("memory") => Store::Memory,
+        Some(memory) if memory.eq_ignore_ascii_case("memory") => Store::Memory,
         Some(url) if url.starts_with("etcd://") || url.starts_with("etcds://") => {
             etcd(url, keeping)?
         }
+        Some(url) if url.contains("://") => anyhow::bail!(
+            "--store {url}: write a file, memory, or etcd://HOST:PORT,HOST:PORT (etcds:// with TLS)"
+        ),
         Some(path) => Store::File(PathBuf::from(path)),
     };
+    let for_etcd = keeping.etcd_authorities.is_some() || keeping.etcd_certificate.is_some();
+    if for_etcd && matches!(store, Store::Memory | Store::File(_)) {
+        anyhow::bail!(
+            "--etcd-authorities and --etcd-certificate are for --store etcds://HOST:PORT"
+        );
+    }
     Ok(Config { store, tokens, tls, ..Config::with_ttl(keeping.ttl) })
 }
 

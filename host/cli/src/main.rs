@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         matches!(arguments.command, Command::Up(_) | Command::Host(_) | Command::Registry(_));
     // Before anything speaks HTTP: the exporter of spans does.
     wharf_registry_api::choose_cryptography();
+    quiet_opening();
     let _logging = logging::start(is_server);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -54,4 +55,15 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::report(&error),
     }
+}
+
+/// A damaged store of the registry is told as an error; the panic by which its library found out would
+/// only stand before it.
+fn quiet_opening() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() != Some(wharf_registry::OPENING_THREAD) {
+            tell(panic);
+        }
+    }));
 }

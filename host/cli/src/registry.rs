@@ -20,7 +20,7 @@ pub(crate) async fn run(arguments: Registry) -> anyhow::Result<()> {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let listener = bind(arguments.listen, "--listen").await?;
     let registry = tokio::select! {
-        registry = wharf_registry::Registry::open(config) => registry?,
+        registry = wharf_registry::Registry::open_on(&listener, config) => registry?,
         () = shutdown.asked() => return Ok(()),
     };
     let mut out = std::io::stdout();

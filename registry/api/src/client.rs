@@ -19,6 +19,10 @@ use crate::{
 /// How long one request may take, beside the time that it asks the registry to wait.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The same where there is another address to go to: a host that is stuck at one of them has to be
+/// heard at the next in good time.
+const TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(3);
+
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -86,15 +90,15 @@ struct Request<'r> {
     path: &'r [&'r str],
     query: Vec<(&'static str, String)>,
     body: Option<Vec<u8>>,
-    /// For the whole of it, or without a bound for its body.
-    timeout: Option<Duration>,
+    /// How long the registry is asked to wait; `None`: for ever, so the body has no bound.
+    wait: Option<Duration>,
     headers: HeaderMap,
 }
 
 impl<'r> Request<'r> {
     fn new(method: Method, path: &'r [&'r str]) -> Self {
-        let timeout = Some(TIMEOUT);
-        Request { method, path, query: Vec::new(), body: None, timeout, headers: HeaderMap::new() }
+        let wait = Some(Duration::ZERO);
+        Request { method, path, query: Vec::new(), body: None, wait, headers: HeaderMap::new() }
     }
 
     fn json(self, body: &impl Serialize) -> Result<Self, RegistryError> {
@@ -312,7 +316,7 @@ impl RegistryClient {
             request.query.push(("passing", "1".to_owned()));
         }
         if let Some((index, wait)) = options.newer_than {
-            request.timeout = Some(TIMEOUT + wait);
+            request.wait = Some(wait);
             request.query.push(("index", index.to_string()));
             request.query.push(("wait", format!("{}ms", wait.as_millis())));
         }
@@ -334,7 +338,7 @@ impl RegistryClient {
         after: Option<Index>,
     ) -> Result<Watch, RegistryError> {
         let mut request = Request::new(Method::GET, &["v1", "watch"]);
-        request.timeout = None;
+        request.wait = None;
         if let Some(service) = service {
             request.query.push(("service", service.to_owned()));
         }
@@ -387,14 +391,16 @@ impl RegistryClient {
             .extend(request.path);
         let mut builder = self.http.request(request.method.clone(), url);
         builder = builder.query(&request.query).headers(request.headers.clone());
-        if let Some(timeout) = request.timeout {
-            builder = builder.timeout(timeout);
+        let timeout = if self.bases.len() > 1 { TIMEOUT_OF_SEVERAL } else { TIMEOUT };
+        if let Some(wait) = request.wait {
+            builder = builder.timeout(timeout + wait);
         }
         if let Some(body) = &request.body {
             builder = builder.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
         // The head of an answer comes within the time even where the body has none.
-        let head = tokio::time::timeout(request.timeout.unwrap_or(TIMEOUT), builder.send());
+        let timeout = timeout + request.wait.unwrap_or_default();
+        let head = tokio::time::timeout(timeout, builder.send());
         let response = match head.await {
             Ok(response) => response.map_err(|source| self.unreachable(source))?,
             Err(_) => return Err(self.unexpected("it does not answer".to_owned())),

@@ -32,7 +32,7 @@ use tokio::net::TcpListener;
 pub use crate::access::{TokenFile, TokenFileError};
 #[cfg(feature = "etcd")]
 pub use crate::store::etcd::EtcdConfig;
-pub use crate::store::file::OpenError;
+pub use crate::store::file::{OPENING_THREAD, OpenError};
 pub use crate::tls::{Tls, TlsError, TlsFiles};
 pub use crate::validate::kebab;
 
@@ -146,6 +146,27 @@ impl Registry {
         Ok(Registry { registry, metrics, config, stop })
     }
 
+    /// As [`Registry::open`], and answers meanwhile on the listener that it will serve on: that it lives,
+    /// and that it cannot answer anything else yet.
+    ///
+    /// # Errors
+    /// As [`Registry::open`].
+    pub async fn open_on(listener: &TcpListener, config: Config) -> Result<Self, RunError> {
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let tls = config.tls.clone();
+        let max_connections = config.max_connections;
+        let meanwhile = listener::serve(listener, tls, http::meanwhile(), max_connections, stopped);
+        let mut meanwhile = std::pin::pin!(meanwhile);
+        let opened = tokio::select! {
+            opened = Registry::open(config) => opened,
+            // It ends only when it is told to.
+            () = &mut meanwhile => return Err(RunError::StoreEnded),
+        };
+        stop.send_replace(true);
+        meanwhile.await;
+        opened
+    }
+
     /// Serves until `shutdown` completes; then waiting callers are answered, watchers told, and
     /// connections closed.
     ///
@@ -167,7 +188,7 @@ impl Registry {
         });
         let stopped = stop.subscribe();
         let serving =
-            listener::serve(listener, config.tls, routes, config.max_connections, stopped);
+            listener::serve(&listener, config.tls, routes, config.max_connections, stopped);
         let mut serving = std::pin::pin!(serving);
         let served = tokio::select! {
             // It ends only when it is told to.

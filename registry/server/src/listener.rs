@@ -40,7 +40,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
 /// Serves until `stopped`; then lets the answers that are under way come to their end.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listener: &TcpListener,
     tls: Option<Tls>,
     routes: Router,
     max_connections: usize,
@@ -50,7 +50,7 @@ pub(crate) async fn serve(
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &room) => accepted,
+            accepted = accept(listener, &room) => accepted,
             _ = stopped.wait_for(|stopped| *stopped) => break,
         };
         while connections.try_join_next().is_some() {}

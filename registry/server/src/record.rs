@@ -142,6 +142,10 @@ pub(crate) fn decide(key: &Key, known: Option<&Record>, write: Write) -> Result<
         Write::SetState { session, state } => {
             let known = known.ok_or(Refusal::Unknown)?;
             owned(known, session)?;
+            if known.session < session {
+                // A successor has to declare itself before it speaks for the host.
+                return Err(Refusal::Unknown);
+            }
             Ok(replace(Some(known), Record { state, ..known.clone() }))
         }
         Write::Withdraw { session } => match known {
@@ -219,6 +223,8 @@ pub(crate) mod tests {
         {
             assert_eq!(decide(&host, Some(&known), write), Err(Refusal::Superseded(2)));
         }
+        let early = Write::SetState { session: 3, state: State::Draining };
+        assert_eq!(decide(&host, Some(&known), early), Err(Refusal::Unknown));
         assert!(matches!(declare(Some(&known), 3), Ok(Verdict::Replace(_))), "kept, to fence 2");
         assert_eq!(
             decide(&host, Some(&known), Write::Withdraw { session: 2 }),

@@ -262,9 +262,7 @@ impl Registry {
         if index.epoch != self.view.epoch() {
             return Err(index_gone(index));
         }
-        // Another process of the same cluster may be ahead of this one, but not for long.
-        let soon = deadline.min(tokio::time::Instant::now() + CATCH_UP);
-        if tokio::time::timeout_at(soon, self.store.completed(index.number)).await != Ok(true) {
+        if tokio::time::timeout_at(deadline, self.caught_up(index)).await != Ok(true) {
             return Err(index_gone(index));
         }
         while self.view.number(service) <= index.number {
@@ -283,6 +281,13 @@ impl Registry {
             return Err("stopping: ask another registry");
         }
         self.store.readiness()
+    }
+
+    /// Waits until this process knows what an index stands for: another one of its cluster may be
+    /// ahead, but not for long. Whether it knows now.
+    pub(crate) async fn caught_up(&self, index: Index) -> bool {
+        let known = self.store.completed(index.number);
+        index.epoch == self.view.epoch() && tokio::time::timeout(CATCH_UP, known).await == Ok(true)
     }
 
     /// Completes when the registry shuts down.
@@ -361,8 +366,9 @@ fn millis(duration: Duration) -> u64 {
 }
 
 fn index_gone(index: Index) -> Problem {
-    let message =
-        format!("the index {index} is not of this registry's life: list again without an index");
+    let message = format!(
+        "the index {index} is not of this registry's life, or of a change that does not arrive here: list again without an index"
+    );
     Problem::new(Code::IndexGone, message)
 }
 

@@ -170,7 +170,10 @@ impl View {
         let record = inner.catalog.record(key).ok_or(Refusal::Unknown)?;
         owned(record, session)?;
         let resync = record.session != session || record.digest != digest;
-        inner.liveness.hear(now, key);
+        if record.session == session {
+            // A successor that has not declared itself yet says nothing about the declared one.
+            inner.liveness.hear(now, key);
+        }
         Ok(resync)
     }
 
@@ -337,7 +340,9 @@ impl View {
 
     /// Where in the journal a watch goes on that has seen all up to `number`.
     pub(crate) fn resume(&self, number: u64) -> Option<Cursor> {
-        self.lock().1.journal.after(number)
+        let (_, inner) = self.lock();
+        // Nobody has seen what is not here yet.
+        inner.journal.after(number).filter(|_| number <= inner.complete)
     }
 
     /// The next events behind a cursor, and the number up to which a watcher who has them is

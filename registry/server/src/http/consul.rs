@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
-use wharf_registry_api::{Endpoint, Problem, State as EndpointState, limits};
+use wharf_registry_api::{Code, Endpoint, Problem, State as EndpointState, limits};
 
 use super::Refused;
 use super::parameters::{Name, invalid, path};
@@ -38,6 +38,7 @@ struct Query {
     tags: Vec<String>,
     node_meta: Vec<(String, String)>,
     passing: bool,
+    consistent: bool,
 }
 
 /// Which of a query's parameters a path knows, beside those that all know.
@@ -66,8 +67,9 @@ impl Query {
                     });
                     parsed.wait = Some(wait?.min(WAITS.1));
                 }
-                // Every answer is as new as the registry knows, so all of these are satisfied.
-                "stale" | "consistent" | "cached" | "pretty" => {}
+                // Every answer is as new as the registry knows.
+                "stale" | "cached" | "pretty" => {}
+                "consistent" => parsed.consistent = true,
                 "dc" if value.is_empty() || value == DATACENTER => {}
                 "ns" | "partition" if value.is_empty() || value == "default" => {}
                 "tag" if knows != Knows::Nodes => parsed.tags.push(value),
@@ -117,12 +119,12 @@ fn form(query: &str) -> Result<Vec<(String, String)>, Problem> {
 }
 
 /// An answer with Consul's headers; without some of them, its clients do not take it.
-fn answer(index: u64, body: impl Serialize) -> Response {
+fn answer(registry: &Registry, index: u64, body: impl Serialize) -> Response {
+    let known = if registry.readiness().is_ok() { "true" } else { "false" };
     let mut headers = HeaderMap::new();
     headers.insert("x-consul-index", HeaderValue::from(index));
-    headers.insert("x-consul-knownleader", HeaderValue::from_static("true"));
+    headers.insert("x-consul-knownleader", HeaderValue::from_static(known));
     headers.insert("x-consul-lastcontact", HeaderValue::from_static("0"));
-    headers.insert("x-consul-effective-consistency", HeaderValue::from_static("consistent"));
     (headers, Json(body)).into_response()
 }
 
@@ -133,6 +135,11 @@ async fn list(
     query: &Query,
 ) -> Result<(u64, Vec<Listed>), Problem> {
     registry.settled()?;
+    if let Err(why) = registry.readiness().map_err(str::to_owned)
+        && query.consistent
+    {
+        return Err(Problem::new(Code::StoreUnavailable, why));
+    }
     if let Some(index) = query.index.filter(|index| *index > 0) {
         let wait = query.wait.unwrap_or(WAITS.0);
         registry.other_than(service, index, wait).await?;
@@ -186,7 +193,7 @@ pub(super) async fn services(
         let tags = services.entry(&spec.service).or_default();
         tags.extend(spec.tags.iter().map(String::as_str));
     }
-    Ok(answer(index, services))
+    Ok(answer(&registry, index, services))
 }
 
 pub(super) async fn nodes(
@@ -195,7 +202,7 @@ pub(super) async fn nodes(
 ) -> Result<Response, Refused> {
     let query = Query::parse(query.as_deref(), Knows::Nodes)?;
     let (index, hosts) = list(&registry, None, &query).await?;
-    Ok(answer(index, hosts.iter().map(node_json).collect::<Vec<_>>()))
+    Ok(answer(&registry, index, hosts.iter().map(node_json).collect::<Vec<_>>()))
 }
 
 pub(super) async fn node(
@@ -206,7 +213,7 @@ pub(super) async fn node(
     let (name, query) = (path(name)?, Query::parse(query.as_deref(), Knows::Nodes)?);
     let (index, hosts) = list(&registry, None, &query).await?;
     let Some(host) = hosts.iter().find(|host| *host.name == *name) else {
-        return Ok(answer(index, Value::Null));
+        return Ok(answer(&registry, index, Value::Null));
     };
     let services: BTreeMap<String, Value> = host
         .record
@@ -217,7 +224,7 @@ pub(super) async fn node(
             (service_id(&endpoint), service_json(&endpoint))
         })
         .collect();
-    Ok(answer(index, json!({ "Node": node_json(host), "Services": services })))
+    Ok(answer(&registry, index, json!({ "Node": node_json(host), "Services": services })))
 }
 
 /// A service's endpoints beside their nodes, flat.
@@ -243,7 +250,7 @@ pub(super) async fn service(
         }
         entry
     };
-    Ok(answer(index, entries.iter().map(entry).collect::<Vec<_>>()))
+    Ok(answer(&registry, index, entries.iter().map(entry).collect::<Vec<_>>()))
 }
 
 /// A service's endpoints with their nodes and checks.
@@ -261,7 +268,7 @@ pub(super) async fn health(
             "Checks": [node_check(host), service_check(endpoint)],
         })
     };
-    Ok(answer(index, entries.iter().map(entry).collect::<Vec<_>>()))
+    Ok(answer(&registry, index, entries.iter().map(entry).collect::<Vec<_>>()))
 }
 
 async fn entries(

@@ -77,6 +77,16 @@ pub(crate) fn routes(source: Source) -> Router {
         .with_state(source)
 }
 
+/// What is answered before the store is open.
+pub(crate) fn meanwhile() -> Router {
+    Router::new().route("/healthz", get(operate::healthz)).fallback(any(starting))
+}
+
+async fn starting() -> Refused {
+    let detail = "the registry waits for its store: ask again after the time in Retry-After, or another registry";
+    Problem::new(Code::StoreUnavailable, detail).into()
+}
+
 /// A problem as a response.
 struct Refused(Problem);
 

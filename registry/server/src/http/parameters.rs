@@ -55,6 +55,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             }
             _ => invalid(rejection.body_text()),
         })?;
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(invalid("the body has to be a JSON object").into());
+        }
         let value = serde_json::from_slice(&body)
             .map_err(|error| invalid(format!("the body is not what this path takes: {error}")))?;
         Ok(Body(value))

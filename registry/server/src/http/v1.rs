@@ -103,6 +103,7 @@ pub(super) struct ServicesParameters {
 
 pub(super) async fn services(
     State(registry): State<Arc<Registry>>,
+    headers: HeaderMap,
     parameters: Parameters<ServicesParameters>,
 ) -> Result<Response, Refused> {
     let parameters = query(parameters)?;
@@ -112,6 +113,9 @@ pub(super) async fn services(
         return Ok(not_modified(index));
     }
     let list = registry.services();
+    if is_known(&headers, list.index) {
+        return Ok(not_modified(list.index));
+    }
     Ok((etag(list.index), Json(list)).into_response())
 }
 
@@ -193,6 +197,7 @@ impl Filter {
 
 pub(super) async fn endpoints(
     State(registry): State<Arc<Registry>>,
+    headers: HeaderMap,
     service: Name,
     parameters: Parameters<EndpointsParameters>,
 ) -> Result<Response, Refused> {
@@ -206,6 +211,9 @@ pub(super) async fn endpoints(
     }
     if filter.is_none() {
         let (index, body) = registry.endpoints_body(&service)?;
+        if is_known(&headers, index) {
+            return Ok(not_modified(index));
+        }
         return Ok((etag(index), JsonBytes(body)).into_response());
     }
     let list = registry.endpoints(&service, |spec, state| filter.matches(spec, state));
@@ -222,6 +230,14 @@ impl IntoResponse for JsonBytes {
         response.headers_mut().insert(header::CONTENT_TYPE, json);
         response
     }
+}
+
+/// Whether a caller holds the list of this index already.
+fn is_known(headers: &HeaderMap, index: Index) -> bool {
+    let held = headers.get(header::IF_NONE_MATCH).and_then(|held| held.to_str().ok());
+    held.is_some_and(|held| {
+        held.trim().trim_start_matches("W/").trim_matches('"') == index.to_string()
+    })
 }
 
 fn not_modified(index: Index) -> Response {

@@ -57,6 +57,9 @@ pub(super) async fn watch(
         })?),
         None => None,
     };
+    if let Some(after) = after {
+        source.registry.caught_up(after).await;
+    }
     let revoked = Box::pin(caller.revoked(source.tokens));
     let counted = source.metrics.watching();
     let watcher = Watcher::new(source.registry, service, after, counted, revoked);

@@ -24,6 +24,10 @@ const CACHE: usize = 8 * 1024 * 1024;
 
 const CHECKSUM: usize = 16;
 
+/// The name of the thread that opens a store. It may panic over a damaged one, and that is told as an
+/// error: a program's panic hook does well to be silent there.
+pub const OPENING_THREAD: &str = "wharf-registry-open";
+
 /// All that a store holds.
 pub(crate) type Records = Vec<(Key, Arc<Record>)>;
 
@@ -74,7 +78,7 @@ impl File {
         // redb asserts what only a damaged file can break; a thread of its own turns that into an
         // error like any other.
         let opened = std::thread::Builder::new()
-            .name("wharf-registry-open".to_owned())
+            .name(OPENING_THREAD.to_owned())
             .spawn(move || verify_and_read(&owned))
             .map_err(|source| OpenError::Unreadable {
                 path: path.to_owned(),
@@ -159,7 +163,7 @@ impl Acknowledged {
         let mut options = std::fs::OpenOptions::new();
         let file = options
             .create(true)
-            .truncate(new)
+            .truncate(false)
             .read(true)
             .write(true)
             .open(Acknowledged::path(store))?;
@@ -173,6 +177,15 @@ impl Acknowledged {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => None,
             Err(error) => return Err(error),
         };
+        if new && let Some(number) = number {
+            tracing::warn!(
+                store = %store.display(),
+                acknowledged = number,
+                "the store is not there any more, though changes were acknowledged in it: it begins empty; was it moved away on purpose, or is a disk not mounted?"
+            );
+            file.set_len(0)?;
+            return Ok((Acknowledged { file }, None));
+        }
         Ok((Acknowledged { file }, number))
     }
 

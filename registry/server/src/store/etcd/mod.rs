@@ -36,6 +36,9 @@ const ARRIVAL: Duration = Duration::from_secs(5);
 /// The largest record, in bytes: etcd takes requests of at most 1.5 MiB.
 const MAX_RECORD: usize = 1024 * 1024;
 
+/// A shorter time to live than this is told to be one.
+const SHORT: Duration = Duration::from_secs(10);
+
 /// The shortest lease that etcd grants, in seconds.
 const MIN_LEASE: u64 = 2;
 
@@ -123,6 +126,12 @@ impl Etcd {
         let layout = Layout::new(&config.prefix);
         let (cluster, list) = mirror::first_list(config, &layout).await;
         let view = make_view(list.epoch, list.revision);
+        if ttl < SHORT {
+            tracing::warn!(
+                ?ttl,
+                "a time to live below {SHORT:?} leaves etcd little time to elect a leader in"
+            );
+        }
         let lease = i64::try_from(lease(ttl).as_secs()).unwrap_or(i64::MAX);
         let known = Mutex::default();
         let inner = Inner {
