@@ -169,6 +169,43 @@ async fn a_registry_ends_when_its_cluster_has_become_an_earlier_one() {
     assert!(log.contains("restored from a backup"), "{log}");
 }
 
+#[tokio::test]
+async fn what_was_compacted_while_a_registry_was_stopped_is_read_again() {
+    let Some(mut etcd) = EtcdCluster::start(1).await.unwrap() else { return };
+    let one = registry(&etcd, "127.0.0.1:0", "1h").await;
+    let two = registry(&etcd, "127.0.0.1:0", "1h").await;
+    for host in ["gone", "kept"] {
+        assert_eq!(one.declare(host, 1, &["arith"]).await.0, 201);
+    }
+    let lists = async |hosts: &[&str]| {
+        eventually("the other has it too", async || {
+            (two.hosts("arith").await == hosts).then_some(())
+        })
+        .await
+        .unwrap();
+    };
+    lists(&["gone", "kept"]).await;
+    // Nothing of what follows can be on its way to it: it has no connection any more.
+    two.process.signal("STOP").await.unwrap();
+    etcd.members[0].process.take().unwrap().kill().await.unwrap();
+    etcd.start_member(0).unwrap();
+    eventually("the first is back", async || {
+        let path = "/v1/hosts/gone?session=1";
+        (one.send(Method::DELETE, path, None).await.0 == 204).then_some(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(one.declare("new", 1, &["arith"]).await.0, 201);
+    let status = etcd.ask(&etcd.members[0], "maintenance/status", "{}").await.unwrap();
+    let revision = status["header"]["revision"].as_str().unwrap();
+    let compact = format!("{{\"revision\":\"{revision}\",\"physical\":true}}");
+    etcd.ask(&etcd.members[0], "kv/compaction", &compact).await.unwrap();
+    two.process.signal("CONT").await.unwrap();
+    lists(&["kept", "new"]).await;
+    let (_, log) = two.process.terminate().await.unwrap();
+    assert!(log.contains("history was compacted"), "{log}");
+}
+
 /// Hosts that are kept alive all the while.
 const HOSTS: usize = 24;
 
@@ -416,6 +453,4 @@ async fn nothing_is_lost_and_nobody_evicted_whatever_of_registries_and_etcd_fail
         .unwrap();
         task.abort();
     }
-    let (_, log) = registries.remove(1).process.terminate().await.unwrap();
-    assert!(log.contains("history was compacted"), "{log}");
 }
