@@ -30,6 +30,15 @@ secret = "admin-secret-0123456789"
 scopes = ["admin"]
 "#;
 
+/// A registry with these tokens, and their file.
+async fn guarded(tokens: &str) -> (RegistryProcess, std::path::PathBuf, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens.toml");
+    std::fs::write(&file, tokens).unwrap();
+    let registry = RegistryProcess::start(&["--tokens", file.to_str().unwrap()]).await.unwrap();
+    (registry, file, folder)
+}
+
 async fn ask(
     registry: &RegistryProcess,
     token: Option<&str>,
@@ -50,11 +59,7 @@ async fn ask(
 
 #[tokio::test]
 async fn tokens_allow_what_their_scopes_say_and_nothing_else() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tokens.toml");
-    std::fs::write(&file, TOKENS).unwrap();
-    let arguments = ["--tokens", file.to_str().unwrap()];
-    let registry = RegistryProcess::start(&arguments).await.unwrap();
+    let (registry, _, _folder) = guarded(TOKENS).await;
     let declare = || Some(declaration(1, &["arith"]));
     let state = || Some(json!({"session": 1, "state": "serving"}));
     let beat = || Some(json!({"session": 1, "digest": ""}));
@@ -112,11 +117,7 @@ async fn tokens_allow_what_their_scopes_say_and_nothing_else() {
 
 #[tokio::test]
 async fn tokens_are_read_again_at_a_hangup_and_stay_when_the_file_is_bad() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tokens.toml");
-    std::fs::write(&file, TOKENS).unwrap();
-    let arguments = ["--tokens", file.to_str().unwrap()];
-    let registry = RegistryProcess::start(&arguments).await.unwrap();
+    let (registry, file, _folder) = guarded(TOKENS).await;
     let reads = async |token: &str| {
         ask(&registry, Some(token), Method::GET, "/v1/services", None).await.0 == 200
     };
@@ -143,10 +144,7 @@ async fn tokens_are_read_again_at_a_hangup_and_stay_when_the_file_is_bad() {
 
 #[tokio::test]
 async fn a_token_that_is_taken_back_ends_its_watches() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tokens.toml");
-    std::fs::write(&file, TOKENS).unwrap();
-    let registry = RegistryProcess::start(&["--tokens", file.to_str().unwrap()]).await.unwrap();
+    let (registry, file, _folder) = guarded(TOKENS).await;
     let client = |token: &str| {
         let options = RegistryOptions { token: Some(token.to_owned()), ..Default::default() };
         RegistryClient::with_options(&registry.url, options).unwrap()
@@ -343,10 +341,7 @@ async fn over_tls_only_clients_with_a_certificate_get_in_and_hosts_announce_them
 
 #[tokio::test]
 async fn a_host_without_its_token_says_so_and_serves_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tokens.toml");
-    std::fs::write(&file, TOKENS).unwrap();
-    let registry = RegistryProcess::start(&["--tokens", file.to_str().unwrap()]).await.unwrap();
+    let (registry, _, folder) = guarded(TOKENS).await;
     let options = RegistryOptions { token: Some(READER.to_owned()), ..Default::default() };
     let reader = RegistryClient::with_options(&registry.url, options).unwrap();
     let error = reader.withdraw("edge-1", 1).await.unwrap_err();

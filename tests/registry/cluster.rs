@@ -210,7 +210,7 @@ async fn what_was_compacted_while_a_registry_was_stopped_is_read_again() {
 const HOSTS: usize = 24;
 
 /// The time to live under faults, in seconds.
-const TTL: u64 = 15;
+const TTL: u64 = 9;
 
 /// What the hosts have been told.
 #[derive(Default)]

@@ -73,6 +73,9 @@ pub mod limits {
     /// The most endpoints that one registry holds, of all hosts together.
     pub const ALL_ENDPOINTS: usize = 1_000_000;
 
+    /// The most that the declarations of all hosts together may take, in bytes of their texts.
+    pub const ALL_BYTES: usize = 1024 * 1024 * 1024;
+
     /// The most addresses that are registered over the classic calls.
     pub const CLASSIC_REGISTRATIONS: usize = 100_000;
 

@@ -26,6 +26,8 @@ pub(crate) struct Catalog {
     floor: u64,
     /// Endpoints of all hosts together.
     endpoints: usize,
+    /// Bytes of all hosts' texts together.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -61,6 +63,7 @@ impl Catalog {
             number,
             floor: number,
             endpoints: 0,
+            bytes: 0,
         }
     }
 
@@ -102,13 +105,17 @@ impl Catalog {
     }
 
     /// Whether there is room for what is to replace a record.
-    pub(crate) fn has_room(&self, key: &Key, endpoints: usize) -> bool {
+    pub(crate) fn has_room(&self, key: &Key, record: &Record) -> bool {
         match key {
             Key::Host(name) => {
                 let known = self.hosts.get(name);
-                let before = known.map_or(0, |record| record.endpoints.len());
+                let before =
+                    known.map_or((0, 0), |record| (record.endpoints.len(), record.bytes()));
+                let endpoints = self.endpoints - before.0 + record.endpoints.len();
+                let bytes = self.bytes - before.1 + record.bytes();
                 (known.is_some() || self.hosts.len() < limits::HOSTS)
-                    && self.endpoints - before + endpoints <= limits::ALL_ENDPOINTS
+                    && endpoints <= limits::ALL_ENDPOINTS
+                    && bytes <= limits::ALL_BYTES
             }
             Key::Classic { .. } => {
                 self.contains(key) || self.classic_entries < limits::CLASSIC_REGISTRATIONS
@@ -160,6 +167,8 @@ impl Catalog {
         let old = known.as_deref().map(|known| &known.endpoints[..]).unwrap_or_default();
         let new = record.map(|record| &record.endpoints[..]).unwrap_or_default();
         self.endpoints = self.endpoints - old.len() + new.len();
+        self.bytes = self.bytes - known.as_deref().map_or(0, Record::bytes)
+            + record.map_or(0, |record| record.bytes());
         if events.is_empty() {
             return events;
         }
@@ -305,6 +314,26 @@ mod tests {
         assert_eq!(apply(&mut catalog, "h", Some(draining.clone())), ["a", "b"]);
         let moved = Record { address: "127.0.0.1:2".to_owned(), ..draining };
         assert_eq!(apply(&mut catalog, "h", Some(moved)), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_hosts_say_of_themselves_is_bounded_by_all_its_bytes() {
+        let mut catalog = Catalog::new(1);
+        apply(&mut catalog, "g", Some(record(1, &["a"])));
+        let mut large = record(1, &["a"]);
+        large.metadata.insert("x".to_owned(), "y".repeat(1_000));
+        apply(&mut catalog, "h", Some(large.clone()));
+        assert_eq!(catalog.bytes, record(1, &["a"]).bytes() * 2 + 1_001);
+        // As if all the rest were there.
+        catalog.bytes = limits::ALL_BYTES;
+        assert!(catalog.has_room(&Key::host("h"), &large), "it takes its own place again");
+        assert!(!catalog.has_room(&Key::host("new"), &large));
+        large.metadata.insert("z".to_owned(), String::new());
+        assert!(!catalog.has_room(&Key::host("h"), &large));
+        catalog.bytes = record(1, &["a"]).bytes() * 2 + 1_001;
+        apply(&mut catalog, "g", None);
+        apply(&mut catalog, "h", None);
+        assert_eq!(catalog.bytes, 0);
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Liveness {
     }
 
     /// A member that is known, but was not heard by this registry yet.
-    pub(crate) fn expect(&mut self, now: Duration, key: &Key) {
+    pub(crate) fn recall(&mut self, now: Duration, key: &Key) {
         self.enter(now, key, None);
     }
 
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn whoever_is_vouched_for_needs_not_be_heard() {
         let mut liveness = Liveness::new(TTL);
-        liveness.expect(at(0), &host(1));
+        liveness.recall(at(0), &host(1));
         liveness.hold(at(1), &host(1));
         assert!(drop_silent(&mut liveness, at(100)).is_empty());
         assert!(!liveness.is_unverified(at(100), &host(1)));
@@ -384,7 +384,7 @@ mod tests {
     #[test]
     fn what_is_known_from_before_is_unverified_until_it_is_heard() {
         let mut liveness = Liveness::new(TTL);
-        (0..100).for_each(|n| liveness.expect(at(0), &host(n)));
+        (0..100).for_each(|n| liveness.recall(at(0), &host(n)));
         assert!(liveness.is_unverified(at(0), &host(7)));
         (1..100).for_each(|n| liveness.hear(at(5), &host(n)));
         assert!(!liveness.is_unverified(at(5), &host(7)));

@@ -82,6 +82,26 @@ impl Record {
         }
     }
 
+    /// Bytes of its texts: what a caller decides of the memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let texts = |metadata: &Metadata| -> usize {
+            metadata.iter().map(|(name, value)| name.len() + value.len()).sum()
+        };
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let endpoint = |spec: &EndpointSpec| {
+            spec.service.len()
+                + optional(&spec.package)
+                + optional(&spec.version)
+                + spec.fingerprint.len()
+                + optional(&spec.reason)
+                + spec.tags.iter().map(String::len).sum::<usize>()
+                + texts(&spec.metadata)
+        };
+        self.address.len()
+            + texts(&self.metadata)
+            + self.endpoints.iter().map(endpoint).sum::<usize>()
+    }
+
     /// The state of one of its services.
     pub(crate) fn state_of(&self, spec: &EndpointSpec) -> State {
         self.state.of_service(spec.condition)

@@ -240,7 +240,7 @@ impl Registry {
         // A number of another life, or from the future, is no reason to wait.
         let Some(number) = known.checked_sub(self.plain_base) else { return Ok(()) };
         let index = self.view.index(number);
-        if number > self.view.complete() {
+        if !self.caught_up(index).await {
             return Ok(());
         }
         self.newer_than(service, index, wait).await.map(drop)

@@ -72,8 +72,8 @@ pub(crate) struct Census {
 /// Encodes an event as watchers get it.
 pub(crate) type Encode = fn(WatchEvent) -> Bytes;
 
-/// Bodies of lists that are kept at once.
-const MAX_BODIES: usize = 1024;
+/// Bytes of all bodies of lists that are kept.
+const MAX_BODIES: usize = 64 * 1024 * 1024;
 
 impl View {
     /// # Arguments
@@ -102,7 +102,7 @@ impl View {
         let number = inner.catalog.number();
         for (key, record) in records {
             inner.catalog.apply(&key, Some(&record), number);
-            inner.liveness.expect(now, &key);
+            inner.liveness.recall(now, &key);
         }
     }
 
@@ -194,8 +194,9 @@ impl View {
         }
     }
 
-    pub(crate) fn has_room(&self, key: &Key, endpoints: usize) -> bool {
-        self.lock().1.catalog.has_room(key, endpoints)
+    /// Whether there is room for what is to replace a record.
+    pub(crate) fn has_room(&self, key: &Key, record: &Record) -> bool {
+        self.lock().1.catalog.has_room(key, record)
     }
 
     /// Lets the clock count the time until now: a gap between two readings counts as time in which
@@ -284,7 +285,11 @@ impl View {
     pub(crate) fn keep_body(&self, service: &str, index: Index, body: Bytes) {
         let (_, mut inner) = self.lock();
         if self.index(inner.catalog.service_number(service)) == index {
-            if inner.bodies.len() >= MAX_BODIES {
+            if body.len() > MAX_BODIES {
+                return;
+            }
+            let held: usize = inner.bodies.values().map(|kept| kept.body.len()).sum();
+            if held + body.len() > MAX_BODIES {
                 inner.bodies.clear();
             }
             let sure_until = sure_until(&inner.catalog, &inner.liveness, service);

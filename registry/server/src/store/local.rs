@@ -185,7 +185,7 @@ impl Writer {
         };
         let verdict = decide(key, known.as_deref(), write).map_err(WriteError::Refused)?;
         if let Verdict::Replace(record) = &verdict
-            && !self.view.has_room(key, record.endpoints.len())
+            && !self.view.has_room(key, record)
         {
             return Err(WriteError::Refused(crate::record::Refusal::Full));
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use etcd_client::{
     Client, Compare, CompareOp, DeleteOptions, Error, GetOptions, KeyValue, PutOptions, Txn, TxnOp,
-    TxnOpResponse,
+    TxnOpResponse, TxnResponse,
 };
 
 use tokio::sync::watch;
@@ -260,12 +260,7 @@ impl Etcd {
     async fn read(&self, key: &Key) -> Result<Current, WriteError> {
         let (spec, live) = (self.inner.layout.spec(key), self.inner.layout.live(key));
         let txn = Txn::new().and_then([TxnOp::get(spec, None), TxnOp::get(live, None)]);
-        let answer = self
-            .call(|mut client: Client| {
-                let txn = txn.clone();
-                async move { client.txn(txn).await }
-            })
-            .await?;
+        let answer = self.txn(&txn).await?;
         current(&answer.op_responses())
     }
 
@@ -282,7 +277,7 @@ impl Etcd {
         let mut operations = Vec::new();
         let session = match &verdict {
             Verdict::Replace(record) => {
-                if !view.has_room(key, record.endpoints.len()) {
+                if !view.has_room(key, record) {
                     return Err(WriteError::Refused(Refusal::Full));
                 }
                 let content = stored::encode(record);
@@ -308,12 +303,7 @@ impl Etcd {
         let same = Compare::mod_revision(spec.clone(), CompareOp::Equal, known.revision);
         let instead = [TxnOp::get(spec, None), TxnOp::get(live, None)];
         let txn = Txn::new().when([same]).and_then(operations).or_else(instead);
-        let answer = self
-            .call(|mut client: Client| {
-                let txn = txn.clone();
-                async move { client.txn(txn).await }
-            })
-            .await?;
+        let answer = self.txn(&txn).await?;
         if answer.succeeded() {
             let revision = number(answer.header().map_or(0, |header| header.revision()));
             return Ok(Ok(writes.then_some(revision)));
@@ -368,6 +358,14 @@ impl Etcd {
             self.troubled();
             WriteError::Unavailable(error.to_string())
         })
+    }
+
+    async fn txn(&self, txn: &Txn) -> Result<TxnResponse, WriteError> {
+        self.call(|mut client: Client| {
+            let txn = txn.clone();
+            async move { client.txn(txn).await }
+        })
+        .await
     }
 
     /// Something went wrong, so hosts may not have been able to be heard.

@@ -74,12 +74,7 @@ impl Etcd {
         let options = PutOptions::new().with_lease(lease);
         let take = TxnOp::put(key.clone(), name.clone(), Some(options));
         let txn = Txn::new().when([vacant]).and_then([take]);
-        let won = self
-            .call(|mut client: Client| {
-                let txn = txn.clone();
-                async move { client.txn(txn).await }
-            })
-            .await?;
+        let won = self.txn(&txn).await?;
         Ok(won.succeeded().then_some(Term { name, lease }))
     }
 
@@ -161,12 +156,7 @@ impl Etcd {
             .when(conditions)
             .and_then([TxnOp::delete(spec, None)])
             .or_else([TxnOp::get(reaper, None)]);
-        let answer = self
-            .call(|mut client: Client| {
-                let txn = txn.clone();
-                async move { client.txn(txn).await }
-            })
-            .await?;
+        let answer = self.txn(&txn).await?;
         if answer.succeeded() {
             return Ok(Dropped::Yes);
         }
