@@ -92,7 +92,7 @@ fn loopers(address: &str, stop: &Arc<AtomicBool>) -> Vec<tokio::task::JoinHandle
             let options = CallOptions { timeout: Some(LOOP), ..CallOptions::default() };
             while !stop.load(Ordering::Relaxed) {
                 // It always ends at its deadline.
-                let _ = client.call_with::<_, ()>("hostile.spin", &(), options).await;
+                let _ = client.call_with::<_, ()>("hostile.spin", &(), options.clone()).await;
             }
         })
     };

@@ -31,7 +31,7 @@ async fn a_caller_without_types_calls_with_json() {
     let wharf = up().await;
     let client = wharf.client().await.unwrap();
     let call = async |method, arguments: &[_]| {
-        client.call_json(method, arguments, CallOptions::default()).await
+        client.call_json_with(method, arguments, CallOptions::default()).await
     };
     let product = call("Arith.Multiply", &[json!({"A": 7, "B": 8})]).await.unwrap();
     assert_eq!(product, Outcome::Ok("56".into()));
@@ -86,20 +86,20 @@ async fn wrong_arguments_names_and_signatures_are_told_apart_and_name_the_endpoi
     };
     let plain = CallOptions::default();
 
-    let error = fail("arith.multiply", plain).await;
+    let error = fail("arith.multiply", plain.clone()).await;
     assert_eq!(error.failure.status(), Status::InvalidArgument);
     assert_eq!(error.endpoint.as_deref(), Some(&wharf.host[..]));
     assert!(!error.failure.may_have_executed());
     assert!(error.to_string().contains("arith.multiply: the arguments do not fit: "), "{error}");
 
-    let error = fail("arith.multipy", plain).await;
+    let error = fail("arith.multipy", plain.clone()).await;
     assert_eq!(error.failure.status(), Status::Unimplemented);
     assert!(error.to_string().contains("did you mean 'multiply'?"), "{error}");
 
-    let error = fail("arih.multiply", plain).await;
+    let error = fail("arih.multiply", plain.clone()).await;
     assert!(matches!(error.failure, Failure::NoEndpoint { .. }), "{error:?}");
 
-    let error = fail("multiply", plain).await;
+    let error = fail("multiply", plain.clone()).await;
     assert!(error.to_string().contains("write SERVICE.METHOD"), "{error}");
 
     let options = CallOptions { fingerprint: Some(Fingerprint([7; 16])), ..plain };
@@ -228,7 +228,8 @@ async fn a_caller_of_a_replaced_signature_gets_a_mismatch_and_json_follows_it() 
     let wharf = up().await;
     let client = wharf.direct();
     let json = async || {
-        client.call_json("arith.multiply", &[json!({"a": 7, "b": 8})], CallOptions::default()).await
+        let arguments = [json!({"a": 7, "b": 8})];
+        client.call_json_with("arith.multiply", &arguments, CallOptions::default()).await
     };
     assert_eq!(json().await.unwrap(), Outcome::Ok("56".into()));
     let product = client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }).await.unwrap();

@@ -53,7 +53,7 @@ async fn number_of_endpoints(registry: &str, service: &str, count: usize) {
         .unwrap();
 }
 
-async fn multiply(client: &Client) -> Result<i64, wharf_client::CallError> {
+async fn multiply(client: &Client) -> Result<i64, wharf_client::RpcError> {
     client.call("arith.multiply", &Args { a: 7, b: 8 }).await
 }
 
@@ -64,7 +64,7 @@ async fn a_killed_host_is_evicted_after_its_ttl_and_calls_go_on_at_the_other() {
     let one = host(&registry.url, "one", &arith, &[]).await;
     let two = host(&registry.url, "two", &arith, &[]).await;
     number_of_endpoints(&registry.url, "arith", 2).await;
-    let client = Client::connect(&registry.url).await.unwrap();
+    let client = wharf_tests::client(&registry.url).unwrap();
     for _ in 0..4 {
         assert_eq!(multiply(&client).await.unwrap(), 56);
     }
@@ -88,7 +88,7 @@ async fn hosts_come_back_by_themselves_when_the_registry_is_restarted() {
     let first = registry(&["--ttl", "5s"]).await;
     let host = host(&first.url, "one", &plugin("arith").unwrap(), &[]).await;
     number_of_endpoints(&first.url, "arith", 1).await;
-    let client = Client::connect(&first.url).await.unwrap();
+    let client = wharf_tests::client(&first.url).unwrap();
     assert_eq!(multiply(&client).await.unwrap(), 56);
     let address = first.url.trim_start_matches("http://").to_owned();
     first.process.kill().await.unwrap();
@@ -226,7 +226,7 @@ async fn restarting_one_of_two_hosts_under_load_loses_no_call() {
     let mut one = host(&registry.url, "one", &arith, &[]).await;
     let _two = host(&registry.url, "two", &arith, &[]).await;
     number_of_endpoints(&registry.url, "arith", 2).await;
-    let client = Client::connect(&registry.url).await.unwrap();
+    let client = wharf_tests::client(&registry.url).unwrap();
     let load = Load::start(&client, 16);
     let went_on = async || {
         let before = load.calls();

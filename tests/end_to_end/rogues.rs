@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use wharf_client::{CallError, CallOptions, Client, Status};
+use wharf_client::{CallOptions, Client, RpcError, Status};
 use wharf_tests::{
     Load, Wharf, arith_that, eventually, get_json, guest, heavy, hostile, imports_the_unknown,
     many_methods, never_starts, plugin, with_section,
@@ -43,7 +43,7 @@ impl Scene {
         method: &str,
         arguments: &A,
         timeout: Duration,
-    ) -> Result<R, CallError> {
+    ) -> Result<R, RpcError> {
         let options = CallOptions { timeout: Some(timeout), ..CallOptions::default() };
         self.client.call_with(method, arguments, options).await
     }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use wharf_client::{CallError, Client, Status};
+use wharf_client::{Client, RpcError, Status};
 use wharf_tests::{Wharf, eventually, get_json, guest};
 
 type Reached<T> = Result<T, String>;
@@ -11,7 +11,16 @@ type Reached<T> = Result<T, String>;
 /// The `reach` guest, with a sidecar.
 async fn up(sidecar: &str) -> Wharf {
     let reach = guest("reach").unwrap();
-    Wharf::up_cached(&[("reach.wasm", &reach), ("reach.toml", sidecar.as_bytes())]).await.unwrap()
+    let files: [(&str, &[u8]); 2] = [("reach.wasm", &reach), ("reach.toml", sidecar.as_bytes())];
+    let wharf = Wharf::up_cached(&files).await.unwrap();
+    // It is big enough for the host to begin without it on a busy machine.
+    eventually("it is compiled", async || {
+        let overview = get_json(&format!("{}/services", wharf.http)).await.unwrap();
+        (overview["files"][0]["state"] != "compiling").then_some(())
+    })
+    .await
+    .unwrap();
+    wharf
 }
 
 /// Writes a sidecar, and waits until the host has taken or refused it.
@@ -188,7 +197,7 @@ async fn a_grant_that_is_taken_back_is_used_no_more() {
     let client = wharf.direct();
     assert!(call::<_, Option<String>>(&client, "variable", "SECRET").await.is_some());
     std::fs::remove_file(wharf.file("reach.toml")).unwrap();
-    let error: CallError = eventually("it ends", async || {
+    let error: RpcError = eventually("it ends", async || {
         client.call::<_, Option<String>>("reach.variable", "SECRET").await.err()
     })
     .await

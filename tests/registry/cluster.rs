@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinHandle;
-use wharf_client::Client;
 use wharf_registry_api::{
     Code, Condition, Declaration, Endpoint, EndpointId, EndpointSpec, Heartbeat, Index,
     ListOptions, Metadata, RegistryClient, WatchEvent,
@@ -110,9 +109,10 @@ async fn hosts_and_clients_go_to_the_next_registry_when_theirs_is_gone() {
     eventually("the host is announced", async || (one.hosts("arith").await == ["h"]).then_some(()))
         .await
         .unwrap();
-    let client = Client::connect(&addresses).await.unwrap();
-    let multiply =
-        async |client: &Client| client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }).await;
+    let client = wharf_tests::client(&addresses).unwrap();
+    let multiply = async |client: &wharf_client::Client| {
+        client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }).await
+    };
     assert_eq!(multiply(&client).await.unwrap(), 56);
     one.process.kill().await.unwrap();
     // For longer than it could be silent, the host lives at the other, and clients find it there.
@@ -122,7 +122,7 @@ async fn hosts_and_clients_go_to_the_next_registry_when_theirs_is_gone() {
         assert_eq!(multiply(&client).await.unwrap(), 56);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let new = Client::connect(&addresses).await.unwrap();
+    let new = wharf_tests::client(&addresses).unwrap();
     assert_eq!(multiply(&new).await.unwrap(), 56);
 }
 

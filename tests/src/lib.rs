@@ -14,7 +14,7 @@ pub use guests::{
 };
 pub use http::{client as http_client, get, get_json};
 pub use load::Load;
-pub use process::{Finished, Process, Wharf, guest, plugin, wharf};
+pub use process::{Finished, Process, Wharf, client, guest, plugin, wharf};
 pub use programs::{EtcdCluster, Member, free_port, installed};
 pub use registry::{RegistryProcess, declaration};
 pub use waiting::{eventually, within};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
-use wharf_client::{CallError, Client};
+use wharf_client::{Client, RpcError};
 
 use crate::Args;
 
@@ -84,7 +84,7 @@ impl Report {
 async fn call(client: Client, shared: Arc<Shared>) -> Vec<String> {
     while !shared.stop.load(Ordering::SeqCst) {
         let at_least = shared.at_least.load(Ordering::SeqCst);
-        let answer: Result<u64, CallError> =
+        let answer: Result<u64, RpcError> =
             client.call("arith.multiply", &Args { a: 7, b: 8 }).await.map(i64::cast_unsigned);
         match answer {
             Ok(answer) if answer < at_least => {

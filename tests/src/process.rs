@@ -66,12 +66,24 @@ pub async fn wharf(arguments: &[&str]) -> anyhow::Result<Finished> {
     let mut command = Command::new(binary()?);
     command.args(arguments).current_dir(root()).kill_on_drop(true).stdin(Stdio::null());
     command.env_remove("WHARF_REGISTRY").env_remove("WHARF_LOG").env_remove("WHARF_TOKEN");
+    // What it keeps of lists is nothing to other tests, which may have the same port.
+    let cache = tempfile::tempdir()?;
+    command.env("XDG_CACHE_HOME", cache.path());
     let output = within("a command ends", command.output()).await??;
     Ok(Finished {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout)?,
         stderr: String::from_utf8(output.stderr)?,
     })
+}
+
+/// A client of a registry, or of several, that leaves nothing on disk: a later test may have the same
+/// port.
+///
+/// # Errors
+/// When the address is none.
+pub fn client(registry: &str) -> anyhow::Result<wharf_client::Client> {
+    Ok(wharf_client::Client::builder().without_lists().registry(registry)?)
 }
 
 /// A server that runs; killed when it is dropped.
@@ -298,7 +310,7 @@ impl Wharf {
     /// # Errors
     /// When the address is none.
     pub async fn client(&self) -> anyhow::Result<wharf_client::Client> {
-        Ok(wharf_client::Client::connect(&self.registry).await?)
+        client(&self.registry)
     }
 
     /// A client of its host alone.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use serde_json::Value;
-use wharf_client::{CallError, CallOptions, Client, Failure, Outcome};
+use wharf_client::{CallOptions, Client, Failure, Outcome, RpcError};
 use wharf_schema::{MethodPath, argument_from_text};
 
 use crate::args::Call;
@@ -53,12 +53,12 @@ async fn call(client: &Client, path: &MethodPath, arguments: &Call) -> anyhow::R
     // As whoever started us handed it down; one that cannot be read is as good as none.
     let trace_parent = std::env::var("TRACEPARENT").ok().and_then(|text| text.parse().ok());
     let options = CallOptions { timeout: Some(left), trace_parent, ..CallOptions::default() };
-    Ok(client.call_json(&arguments.method, &values, options).await?)
+    Ok(client.call_json_with(&arguments.method, &values, options).await?)
 }
 
 /// Adds what was probably meant to an error about a name.
 async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> anyhow::Error {
-    let failure = error.downcast_ref::<CallError>().map(|error| &error.failure);
+    let failure = error.downcast_ref::<RpcError>().map(|error| &error.failure);
     match failure {
         Some(Failure::NoEndpoint { reason, .. }) if reason.is_empty() => {
             let Some(registry) = client.registry() else { return error };

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use wharf_client::{CallError, Failure, RegistryError, Status};
+use wharf_client::{Failure, RegistryError, RpcError, Status};
 
 /// A failure with a code of its own. The codes are documented in `wharf --help`.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ fn code(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<RegistryError>().is_some_and(|e| e.problem().is_none()) {
         return 5;
     }
-    match error.downcast_ref::<CallError>().map(|error| &error.failure) {
+    match error.downcast_ref::<RpcError>().map(|error| &error.failure) {
         Some(Failure::Method(_)) => 4,
         Some(failure) => match failure.status() {
             Status::NotFound | Status::Unimplemented => 4,

@@ -235,6 +235,14 @@ impl RegistryClient {
         self.base(self.current.load(Ordering::Relaxed)).as_str().trim_end_matches('/')
     }
 
+    /// All addresses that it was given.
+    #[must_use]
+    pub fn addresses(&self) -> String {
+        let all: Vec<&str> =
+            self.bases.iter().map(|base| base.as_str().trim_end_matches('/')).collect();
+        all.join(",")
+    }
+
     fn base(&self, position: usize) -> &Url {
         &self.bases[position % self.bases.len()]
     }

@@ -1,31 +1,26 @@
 //! What a caller uses.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wharf_registry_api::{RegistryClient, RegistryError};
-use wharf_schema::{
-    Fingerprint, MethodPath, Outcome, Service, ServiceName, Signature, arguments_from_json,
-    result_to_json,
-};
-
+use wharf_schema::{Service, ServiceName};
 use wharf_wire::TraceParent;
 
-use crate::connection::{Deadline, Question};
-use crate::discovery::Discovery;
-use crate::endpoints::Endpoints;
-use crate::error::{CallError, Failure};
-use crate::methods::Method;
+use crate::attempts::{Answer, Asked, Caller, What};
+use crate::balance::Wanted;
+use crate::builder::ClientBuilder;
+use crate::connection::Deadline;
+use crate::error::{Failure, RpcError};
+use crate::named::{Named, Target};
+use crate::observe::{Interceptor, Outgoing, append};
+use crate::options::CallOptions;
 
-/// How long a call may take unless told otherwise.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Names of methods that are kept parsed.
+/// Names of methods that are kept parsed, and descriptions of services.
 const MAX_NAMES: usize = 10_000;
 
 /// Calls services. Clones share connections and what is known of the registry.
@@ -33,105 +28,35 @@ const MAX_NAMES: usize = 10_000;
 pub struct Client(Arc<Inner>);
 
 struct Inner {
-    target: Target,
-    endpoints: Endpoints,
-    timeout: Duration,
+    caller: Caller,
+    defaults: Defaults,
     names: Mutex<HashMap<String, Arc<Named>>>,
     descriptions: Mutex<HashMap<String, Arc<Service>>>,
-    turn: AtomicUsize,
 }
 
-enum Target {
-    Registry(Discovery),
-    Direct(Arc<str>),
+/// What holds for calls that say nothing else.
+pub(crate) struct Defaults {
+    pub(crate) timeout: Duration,
+    pub(crate) idempotent: HashSet<String>,
+    pub(crate) hedge_after: Option<Duration>,
+    pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
 }
 
-/// A method's name, parsed once.
-struct Named {
-    path: MethodPath,
-    canonical: Arc<str>,
-    /// The signature that this client's first call was answered for.
-    first_seen: Arc<OnceLock<Fingerprint>>,
-}
-
-/// What an endpoint answered.
-struct Answer {
-    bytes: Bytes,
-    endpoint: Arc<str>,
-    attempts: u32,
-}
-
-impl Answer {
-    /// The error of an answer that came, and is of no use.
-    fn unusable(&self, method: &str, failure: Failure) -> CallError {
-        let endpoint = Some(self.endpoint.to_string());
-        CallError { method: method.to_owned(), endpoint, attempts: self.attempts, failure }
-    }
-}
-
-/// How a client is made.
-#[derive(Clone, Debug, Default)]
-pub struct ClientBuilder {
-    timeout: Option<Duration>,
-    token: Vec<u8>,
-}
-
-/// How one call is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CallOptions {
-    /// How long all its attempts may take together; otherwise the client's.
-    pub timeout: Option<Duration>,
-    /// The signature that the caller was built against: another one is refused by the host, and
-    /// not guessed at.
-    pub fingerprint: Option<Fingerprint>,
-    /// The trace that the call belongs to.
-    pub trace_parent: Option<TraceParent>,
-}
-
-impl ClientBuilder {
-    /// How long a call may take that names no time of its own; 10 seconds otherwise.
-    #[must_use]
-    pub fn timeout(self, timeout: Duration) -> Self {
-        ClientBuilder { timeout: Some(timeout), ..self }
-    }
-
-    /// What to show to hosts that ask for a token.
-    #[must_use]
-    pub fn token(self, token: impl Into<Vec<u8>>) -> Self {
-        ClientBuilder { token: token.into(), ..self }
-    }
-
-    /// A client that asks the registry at this address, or the processes of one cluster at these,
-    /// with commas between them.
-    ///
-    /// # Errors
-    /// When that is no address. The registry itself need not be there yet.
-    pub fn registry(self, address: &str) -> Result<Client, RegistryError> {
-        Ok(self.registry_client(RegistryClient::new(address)?))
-    }
-
-    /// A client that asks a registry in a way of its own: with a token, over TLS with certificates.
-    #[must_use]
-    pub fn registry_client(self, registry: RegistryClient) -> Client {
-        self.build(Target::Registry(Discovery::new(registry)))
-    }
-
-    /// A client that calls one host at `host:port`, without a registry.
-    #[must_use]
-    pub fn direct(self, address: &str) -> Client {
-        self.build(Target::Direct(address.into()))
-    }
-
-    fn build(self, target: Target) -> Client {
-        Client(Arc::new(Inner {
-            target,
-            endpoints: Endpoints::new(self.token),
-            timeout: self.timeout.unwrap_or(DEFAULT_TIMEOUT),
-            names: Mutex::default(),
-            descriptions: Mutex::default(),
-            turn: AtomicUsize::new(0),
-        }))
-    }
+/// What is known of an endpoint that calls are sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointStatus {
+    /// The whole name of the service; empty where only the address is known.
+    pub service: String,
+    /// `host:port`
+    pub address: String,
+    /// Whether a connection is open.
+    pub connected: bool,
+    /// Whether it is left out for a while, since it failed again and again.
+    pub ejected: bool,
+    /// Calls of this client that it has not answered.
+    pub in_flight: u32,
+    /// What an answer is expected to take: the peak of a moving average.
+    pub latency: Duration,
 }
 
 impl Client {
@@ -141,11 +66,12 @@ impl Client {
         ClientBuilder::default()
     }
 
-    /// A client that asks the registry at this address, `http://127.0.0.1:8500`.
+    /// A client that asks the registry at this address, `http://127.0.0.1:8500`, or the processes
+    /// of one cluster at these, with commas between them.
     ///
     /// # Errors
     /// When that is no address. The registry itself need not be there yet: it is asked until it
-    /// answers, and calls fail as long as it has never done so.
+    /// answers, and calls go by the last list of an earlier run until then, or fail if there is none.
     #[expect(
         clippy::unused_async,
         reason = "starting to follow the registry may have to wait one day"
@@ -154,18 +80,23 @@ impl Client {
         Self::builder().registry(registry)
     }
 
+    pub(crate) fn new(caller: Caller, defaults: Defaults) -> Self {
+        let (names, descriptions) = (Mutex::default(), Mutex::default());
+        Client(Arc::new(Inner { caller, defaults, names, descriptions }))
+    }
+
     /// Calls a method: `arith.multiply`, `Arith.Multiply` or `demo:arith/arith@0.1.0.multiply`.
     ///
     /// `arguments` is the one parameter, or a tuple of several; `()` for none. `R` is what the
     /// method returns: for WIT's `result`, Rust's `Result`.
     ///
     /// # Errors
-    /// [`CallError`]: what failed, where, and whether the call may have been executed.
+    /// [`RpcError`]: what failed, where, and whether the call may have been executed.
     ///
     /// # Cancel safety
     /// Dropping the future cancels the call: its guest is stopped, other calls do not notice. It
     /// may have been executed.
-    pub async fn call<A, R>(&self, method: &str, arguments: &A) -> Result<R, CallError>
+    pub async fn call<A, R>(&self, method: &str, arguments: &A) -> Result<R, RpcError>
     where
         A: Serialize + ?Sized,
         R: DeserializeOwned,
@@ -177,95 +108,45 @@ impl Client {
     ///
     /// # Errors
     /// As of [`Client::call`].
+    ///
+    /// # Cancel safety
+    /// As of [`Client::call`].
     pub async fn call_with<A, R>(
         &self,
         method: &str,
         arguments: &A,
         options: CallOptions,
-    ) -> Result<R, CallError>
+    ) -> Result<R, RpcError>
     where
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        let arguments = postcard::to_stdvec(arguments)
-            .map_err(|error| local(method, Failure::Encode(error)))?;
-        let named = self.named(method).map_err(|failure| local(method, failure))?;
-        let deadline = self.deadline(options);
-        let answer = self.ask_method(&named, arguments.into(), options, deadline).await?;
-        match postcard::take_from_bytes(&answer.bytes) {
-            Ok((result, [])) => Ok(result),
-            Ok(_) => {
-                let left_over = postcard::Error::DeserializeBadEncoding;
-                Err(answer.unusable(method, Failure::Decode(left_over)))
-            }
-            Err(error) => Err(answer.unusable(method, Failure::Decode(error))),
-        }
+        let arguments = encode(method, arguments)?;
+        let named = self.named(method, &options)?;
+        let deadline = self.deadline(&options);
+        let idempotent = options.idempotent || self.0.defaults.idempotent.contains(method);
+        let options = CallOptions { idempotent, ..options };
+        let answer = self.ask_method(&named, arguments, options, deadline).await?;
+        decode(method, &answer)
     }
 
-    /// As [`Client::call`], with arguments and result as JSON: one value for each parameter.
-    ///
-    /// The method's types come from the host's description, which is asked for once.
+    /// Calls a method with encoded arguments, for its encoded result.
     ///
     /// # Errors
-    /// As of [`Client::call`]. The Err of a method's own `result` is no error here, but
-    /// [`Outcome::Err`].
-    pub async fn call_json(
-        &self,
-        method: &str,
-        arguments: &[serde_json::Value],
-        options: CallOptions,
-    ) -> Result<Outcome, CallError> {
-        let named = self.named(method).map_err(|failure| local(method, failure))?;
-        let deadline = self.deadline(options);
-        let mut fresh = false;
-        loop {
-            let (service, cached) =
-                self.description(method, &named.path.service, deadline, fresh).await?;
-            fresh = true;
-            let failure = match encode_json(&service, &named.path.method, arguments) {
-                Ok((encoded, signature)) => {
-                    let fingerprint = Some(signature.fingerprint);
-                    let wanted = options.fingerprint;
-                    if wanted.is_none() || wanted == fingerprint {
-                        let options = CallOptions { fingerprint, ..options };
-                        match self.ask_method(&named, encoded.into(), options, deadline).await {
-                            Ok(answer) => {
-                                let result = signature.result;
-                                return result_to_json(service.types(), result, &answer.bytes)
-                                    .map_err(|e| answer.unusable(method, Failure::Result(e)));
-                            }
-                            // Nothing ran, so the arguments can be encoded anew.
-                            Err(error) if error.failure.is_schema_mismatch() && cached => continue,
-                            Err(error) => return Err(error),
-                        }
-                    }
-                    let message = "the description is of another signature than the caller's";
-                    Failure::Method(message.to_owned())
-                }
-                Err(failure) => failure,
-            };
-            // The plugin may have been replaced since its description was asked for.
-            if !cached {
-                return Err(local(method, failure));
-            }
-        }
-    }
-
-    /// Calls a method with encoded arguments.
+    /// As of [`Client::call`].
     ///
-    /// Endpoints that cannot be reached, or that say that nothing was executed, are passed over
-    /// for the next; each is asked once.
-    ///
-    /// # Errors
+    /// # Cancel safety
     /// As of [`Client::call`].
     pub async fn call_bytes(
         &self,
         method: &str,
         arguments: Bytes,
         options: CallOptions,
-    ) -> Result<Bytes, CallError> {
-        let named = self.named(method).map_err(|failure| local(method, failure))?;
-        let deadline = self.deadline(options);
+    ) -> Result<Bytes, RpcError> {
+        let named = self.named(method, &options)?;
+        let deadline = self.deadline(&options);
+        let idempotent = options.idempotent || self.0.defaults.idempotent.contains(method);
+        let options = CallOptions { idempotent, ..options };
         let answer = self.ask_method(&named, arguments, options, deadline).await?;
         Ok(answer.bytes)
     }
@@ -274,151 +155,152 @@ impl Client {
     ///
     /// # Errors
     /// As of [`Client::call`].
-    pub async fn describe(&self, service: &str) -> Result<Arc<Service>, CallError> {
-        let name = ServiceName::parse(service).map_err(|error| local(service, error.into()))?;
-        let deadline = self.deadline(CallOptions::default());
-        Ok(self.description(service, &name, deadline, true).await?.0)
+    pub async fn describe(&self, service: &str) -> Result<Arc<Service>, RpcError> {
+        let name = ServiceName::parse(service)
+            .map_err(|error| RpcError::local(service, Failure::Name(error)))?;
+        let deadline = self.deadline(&CallOptions::default());
+        let wanted = Wanted { service: name, requirement: None, fingerprint: None };
+        Ok(self.description(&wanted, deadline, true).await?.0)
     }
 
     /// The registry that is asked, if one is.
     #[must_use]
     pub fn registry(&self) -> Option<&RegistryClient> {
-        match &self.0.target {
+        match &self.0.caller.target {
             Target::Registry(discovery) => Some(discovery.registry()),
             Target::Direct(_) => None,
         }
     }
 
+    /// What is known of the endpoints of all services that this client follows.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        let nodes: Vec<_> = match &self.0.caller.target {
+            Target::Direct(selection) => selection.nodes().to_vec(),
+            Target::Registry(discovery) => {
+                discovery.lists().iter().flat_map(|list| list.nodes.clone()).collect()
+            }
+        };
+        let now = Instant::now();
+        let status = |node: &Arc<crate::balance::Node>| {
+            let (in_flight, latency) = node.load(now);
+            let direct = node.name.interface.is_empty();
+            EndpointStatus {
+                service: if direct { String::new() } else { node.name.to_string() },
+                address: node.endpoint.address().to_string(),
+                connected: node.endpoint.is_connected(),
+                ejected: node.is_ejected(now),
+                in_flight,
+                latency,
+            }
+        };
+        nodes.iter().map(status).collect()
+    }
+
     /// A service's description, and whether it was known before.
-    async fn description(
+    pub(crate) async fn description(
         &self,
-        what: &str,
-        name: &ServiceName,
+        wanted: &Wanted,
         deadline: Deadline,
         refresh: bool,
-    ) -> Result<(Arc<Service>, bool), CallError> {
-        let canonical = name.to_string();
-        if !refresh && let Some(known) = lock(&self.0.descriptions).get(&canonical) {
+    ) -> Result<(Arc<Service>, bool), RpcError> {
+        let requirement = wanted.requirement.as_ref().map(|r| format!(" {r}")).unwrap_or_default();
+        let key = format!("{}{requirement}", wanted.service);
+        if !refresh && let Some(known) = lock(&self.0.descriptions).get(&key) {
             return Ok((known.clone(), true));
         }
-        let question = Question::Describe { service: canonical.as_str().into() };
-        let answer = self.ask(what, name, deadline, &question).await?;
+        let named = Named::new(wanted.clone(), None);
+        let (what, hedge_after) = (What::Describe, None);
+        let asked = Asked { named: &named, what, deadline, idempotent: true, hedge_after };
+        let answer = self.0.caller.ask(&asked).await?;
         let service = Service::from_document(&answer.bytes)
-            .map_err(|error| answer.unusable(what, error.into()))?;
+            .map_err(|error| answer.unusable(named.canonical(), error.into()))?;
         let service = Arc::new(service);
         let mut descriptions = lock(&self.0.descriptions);
         if descriptions.len() >= MAX_NAMES {
             descriptions.clear();
         }
-        descriptions.insert(canonical, service.clone());
+        descriptions.insert(key, service.clone());
         Ok((service, false))
     }
 
-    async fn ask_method(
+    pub(crate) async fn ask_method(
         &self,
         named: &Named,
         arguments: Bytes,
         options: CallOptions,
         deadline: Deadline,
-    ) -> Result<Answer, CallError> {
-        let method = Method {
-            name: named.canonical.clone(),
-            fingerprint: options.fingerprint,
-            first_seen: named.first_seen.clone(),
-        };
-        let trace_parent = options.trace_parent;
-        let question = Question::Call { method, arguments, trace_parent };
-        self.ask(&named.canonical, &named.path.service, deadline, &question).await
+    ) -> Result<Answer, RpcError> {
+        let metadata = self
+            .metadata(named.canonical(), &options, deadline)
+            .map_err(|failure| RpcError::local(named.canonical(), failure))?;
+        let CallOptions { fingerprint, idempotent, .. } = options;
+        let what = What::Call { arguments, metadata, fingerprint };
+        let hedge_after = options.hedge_after.or(self.0.defaults.hedge_after);
+        let asked = Asked { named, what, deadline, idempotent, hedge_after };
+        self.0.caller.ask(&asked).await
     }
 
-    /// Asks the endpoints of a service, one after the other, within one deadline.
-    async fn ask(
+    /// The call's own metadata, and what interceptors add.
+    fn metadata(
         &self,
-        what: &str,
-        service: &ServiceName,
+        method: &str,
+        options: &CallOptions,
         deadline: Deadline,
-        question: &Question,
-    ) -> Result<Answer, CallError> {
-        let addresses = match &self.0.target {
-            Target::Direct(address) => vec![address.clone()],
-            Target::Registry(discovery) => discovery
-                .addresses(service, deadline.at)
-                .await
-                .map_err(|failure| local(what, failure))?,
-        };
-        let first = self.0.turn.fetch_add(1, Ordering::Relaxed) % addresses.len().max(1);
-        let in_turn = addresses.iter().cycle().skip(first).take(addresses.len());
-        let mut last = None;
-        for (attempts, endpoint) in (1..).zip(in_turn) {
-            let failure = match self.ask_endpoint(endpoint, deadline, question).await {
-                Ok(bytes) => return Ok(Answer { bytes, endpoint: endpoint.clone(), attempts }),
-                Err(failure) => failure,
-            };
-            let go_on = failure.try_elsewhere();
-            last = Some(CallError {
-                method: what.to_owned(),
-                endpoint: Some(endpoint.to_string()),
-                attempts,
-                failure,
-            });
-            if !go_on {
-                break;
-            }
-        }
-        Err(last.unwrap_or_else(|| {
-            let failure =
-                Failure::NoEndpoint { service: service.to_string(), reason: String::new() };
-            local(what, failure)
-        }))
-    }
-
-    async fn ask_endpoint(
-        &self,
-        address: &Arc<str>,
-        deadline: Deadline,
-        question: &Question,
     ) -> Result<Bytes, Failure> {
-        let mut reconnected = false;
-        loop {
-            let connection = match self.0.endpoints.connection(address, deadline.at).await {
-                Ok(connection) => connection,
-                Err(_) if Instant::now() >= deadline.at => {
-                    let timeout = deadline.timeout;
-                    return Err(Failure::DeadlineExceeded { timeout, not_executed: true });
-                }
-                Err(failure) => return Err(failure),
-            };
-            match connection.ask(question.clone(), deadline).await {
-                // It went away before it took the call, for having been idle for example: that
-                // says nothing against the endpoint.
-                Err(Failure::ConnectionLost { not_executed: true, .. }) if !reconnected => {
-                    reconnected = true;
-                }
-                answer => return answer,
-            }
+        let mut metadata = Vec::new();
+        let refused = |error: wharf_wire::MetadataError| Failure::Intercepted(Box::new(error));
+        if let Some(trace_parent) = options.trace_parent {
+            append(&mut metadata, TraceParent::KEY, &trace_parent.to_string()).map_err(refused)?;
         }
+        for (key, value) in &options.metadata {
+            append(&mut metadata, key, value).map_err(refused)?;
+        }
+        for interceptor in &self.0.defaults.interceptors {
+            let mut call = Outgoing::new(method, deadline.timeout, &mut metadata);
+            interceptor.outgoing(&mut call).map_err(Failure::Intercepted)?;
+        }
+        Ok(metadata.into())
     }
 
-    fn deadline(&self, options: CallOptions) -> Deadline {
-        let timeout = options.timeout.unwrap_or(self.0.timeout);
+    pub(crate) fn deadline(&self, options: &CallOptions) -> Deadline {
+        let timeout = options.timeout.unwrap_or(self.0.defaults.timeout);
         let now = Instant::now();
         // A time beyond what the clock counts is as good as none.
         let none = Duration::from_secs(u32::MAX.into());
         Deadline { at: now.checked_add(timeout).unwrap_or(now + none), timeout }
     }
 
-    fn named(&self, method: &str) -> Result<Arc<Named>, Failure> {
+    /// A method by its name, parsed once.
+    pub(crate) fn named(
+        &self,
+        method: &str,
+        options: &CallOptions,
+    ) -> Result<Arc<Named>, RpcError> {
+        let known = |key: &str| lock(&self.0.names).get(key).cloned();
+        let key = match &options.version {
+            None => {
+                if let Some(named) = known(method) {
+                    return Ok(named);
+                }
+                method.to_owned()
+            }
+            Some(requirement) => {
+                let key = format!("{method} {requirement}");
+                if let Some(named) = known(&key) {
+                    return Ok(named);
+                }
+                key
+            }
+        };
+        let named = Named::parse(method, options.version.clone())
+            .map_err(|error| RpcError::local(method, Failure::Name(error)))?;
+        let named = Arc::new(named);
         let mut names = lock(&self.0.names);
-        if let Some(named) = names.get(method) {
-            return Ok(named.clone());
-        }
-        let path = MethodPath::parse(method)?;
-        let canonical = path.to_string().into();
-        let named = Arc::new(Named { canonical, path, first_seen: Arc::default() });
         if names.len() >= MAX_NAMES {
             names.clear();
         }
-        names.insert(method.to_owned(), named.clone());
+        names.insert(key, named.clone());
         Ok(named)
     }
 }
@@ -426,36 +308,35 @@ impl Client {
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut debug = f.debug_struct("Client");
-        match &self.0.target {
-            Target::Registry(discovery) => debug.field("registry", &discovery.registry().address()),
-            Target::Direct(address) => debug.field("direct", address),
+        match self.registry() {
+            Some(registry) => debug.field("registry", &registry.address()),
+            None => debug.field("endpoints", &self.endpoints()),
         };
-        debug.finish()
+        debug.finish_non_exhaustive()
     }
 }
 
-/// The arguments of a method, encoded by its description.
-fn encode_json<'s>(
-    service: &'s Service,
+/// Arguments as they travel.
+pub(crate) fn encode<A: Serialize + ?Sized>(
     method: &str,
-    arguments: &[serde_json::Value],
-) -> Result<(Vec<u8>, &'s Signature), Failure> {
-    let found = service.method(method).ok_or_else(|| {
-        let known: Vec<&str> = service.methods().iter().map(|m| &m.name[..]).collect();
-        let (service, known) = (service.name(), known.join(", "));
-        Failure::Method(format!("the service '{service}' has no such method; it has {known}"))
-    })?;
-    let signature = found
-        .signature
-        .as_ref()
-        .map_err(|reason| Failure::Method(format!("it cannot be called from outside: {reason}")))?;
-    let encoded = arguments_from_json(service.types(), &signature.params, arguments)?;
-    Ok((encoded, signature))
+    arguments: &A,
+) -> Result<Bytes, RpcError> {
+    match postcard::to_stdvec(arguments) {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(error) => Err(RpcError::local(method, Failure::Encode(error))),
+    }
 }
 
-/// A failure that no endpoint had a part in.
-fn local(method: &str, failure: Failure) -> CallError {
-    CallError { method: method.to_owned(), endpoint: None, attempts: 0, failure }
+/// A result, which has to be all of the answer.
+pub(crate) fn decode<R: DeserializeOwned>(method: &str, answer: &Answer) -> Result<R, RpcError> {
+    match postcard::take_from_bytes(&answer.bytes) {
+        Ok((result, [])) => Ok(result),
+        Ok(_) => {
+            let left_over = postcard::Error::DeserializeBadEncoding;
+            Err(answer.unusable(method, Failure::Decode(left_over)))
+        }
+        Err(error) => Err(answer.unusable(method, Failure::Decode(error))),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -5,15 +5,15 @@
 
 mod task;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
-use wharf_wire::TraceParent;
+use tokio::sync::{mpsc, oneshot};
 
-use self::task::Task;
+use self::task::{Task, Way};
 use crate::error::{ConnectError, Failure};
 use crate::methods::Method;
 use crate::opening;
@@ -22,11 +22,51 @@ use crate::pending::{Waiter, ticket};
 /// Requests that may wait for the task; callers beyond them wait for a place.
 const REQUESTS: usize = 1024;
 
+/// Calls in flight on one connection, however many more its host would take.
+const MAX_CALLS: u32 = 16 * 1024;
+
+/// How connections are made and kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Shown to hosts.
+    pub(crate) token: Vec<u8>,
+    /// To each endpoint.
+    pub(crate) connections: NonZeroUsize,
+    pub(crate) keep_alive: KeepAlive,
+}
+
+/// How a peer is found that went away without a word: stopped, cut off, or gone with its machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// A peer that says nothing for so long while calls wait for it is asked whether it lives;
+    /// 1 second unless told otherwise. While none wait, it is asked after ten times as long.
+    pub ask_after: Duration,
+    /// If it does not answer for so long, the connection is given up, with the calls on it;
+    /// 4 seconds unless told otherwise.
+    pub give_up_after: Duration,
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        KeepAlive { ask_after: Duration::from_secs(1), give_up_after: Duration::from_secs(4) }
+    }
+}
+
+/// Why a connection takes no more calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    /// It was not used for long.
+    Idle,
+    /// The host goes away, or is gone; why.
+    Lost(String),
+    /// The host does not want us; why.
+    Refused(String),
+}
+
 /// The way to a connection's task. When the last one is gone, the connection closes.
-#[derive(Clone)]
 pub(crate) struct Connection {
     requests: mpsc::Sender<Request>,
-    cancels: mpsc::UnboundedSender<u64>,
+    cancels: mpsc::Sender<u64>,
     open: Arc<AtomicBool>,
     max_message: u64,
 }
@@ -48,30 +88,35 @@ pub(crate) struct Deadline {
 #[derive(Clone, Debug)]
 pub(crate) enum Question {
     /// The result of a method.
-    Call { method: Method, arguments: Bytes, trace_parent: Option<TraceParent> },
+    Call { method: Method, arguments: Bytes, metadata: Bytes },
     /// A service's description.
     Describe { service: Arc<str> },
 }
 
 impl Connection {
-    /// Connects and starts the task.
+    /// Connects and starts the task; what comes beside tells when no more calls are taken.
     pub(crate) async fn open(
         address: &str,
-        token: &[u8],
+        settings: &Settings,
         timeout: Duration,
-    ) -> Result<Self, ConnectError> {
-        let opened = opening::open(address, token, timeout).await?;
+    ) -> Result<(Self, oneshot::Receiver<Leaving>), ConnectError> {
+        let opened = opening::open(address, &settings.token, timeout).await?;
         let max_message = opened.negotiated.max_message;
         let (requests, to_do) = mpsc::channel(REQUESTS);
-        let (cancels, to_cancel) = mpsc::unbounded_channel();
+        let max_calls = opened.negotiated.max_calls.clamp(1, MAX_CALLS) as usize;
+        // Of calls in flight, and of those that were answered since cancels were last looked at:
+        // there are never more.
+        let (cancels, to_cancel) = mpsc::channel(2 * max_calls);
+        let (leave, leaving) = oneshot::channel();
         let open = Arc::new(AtomicBool::new(true));
-        let task = Task::new(opened, to_do, to_cancel, open.clone());
+        let way = Way { requests: to_do, cancels: to_cancel, open: open.clone(), leave };
+        let task = Task::new(opened, way, max_calls, settings.keep_alive);
         let address = address.to_owned();
         tokio::spawn(async move {
             let end = task.run().await;
             tracing::debug!(address, end, "a connection ended");
         });
-        Ok(Connection { requests, cancels, open, max_message })
+        Ok((Connection { requests, cancels, open, max_message }, leaving))
     }
 
     /// Whether it takes new calls.
@@ -100,10 +145,18 @@ impl Connection {
             }
             ticket.answer().await
         };
-        tokio::time::timeout_at(at.into(), asking).await.unwrap_or_else(|_| {
-            let not_executed = harmless || !sent.yet();
-            Err(Failure::DeadlineExceeded { timeout, not_executed })
-        })
+        let answer = tokio::time::timeout_at(at.into(), asking).await;
+        match answer {
+            // A deadline that passed is never taken back, not even by an answer that lies ready.
+            Ok(Ok(_)) if Instant::now() >= at => {
+                Err(Failure::DeadlineExceeded { timeout, not_executed: harmless })
+            }
+            Ok(answer) => answer,
+            Err(_) => {
+                let not_executed = harmless || !sent.yet();
+                Err(Failure::DeadlineExceeded { timeout, not_executed })
+            }
+        }
     }
 }
 

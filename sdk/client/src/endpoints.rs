@@ -1,94 +1,94 @@
-//! The connections to all endpoints: one each, made when it is needed.
+//! The endpoints that a client connects to: one for each address, whichever services live there.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
+use crate::channel::{Channel, Condition};
+use crate::connection::{Connection, Settings};
+use crate::error::Failure;
 
-use crate::connection::Connection;
-use crate::error::{ConnectError, Failure};
-
-/// How long connecting may take at most, whatever the call's deadline.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// All endpoints that were ever used.
+/// All endpoints that somebody holds.
 pub(crate) struct Endpoints {
-    token: Vec<u8>,
-    by_address: Mutex<HashMap<String, Arc<Endpoint>>>,
+    settings: Arc<Settings>,
+    by_address: Mutex<HashMap<Arc<str>, Weak<Endpoint>>>,
 }
 
-struct Endpoint {
-    address: String,
-    connection: ArcSwapOption<Connection>,
-    /// Held by the one who connects; others wait for what comes of it.
-    connecting: tokio::sync::Mutex<()>,
+/// An address, and the connections to it.
+pub(crate) struct Endpoint {
+    address: Arc<str>,
+    channels: Box<[Channel]>,
+    turn: AtomicUsize,
 }
 
 impl Endpoints {
-    pub(crate) fn new(token: Vec<u8>) -> Self {
-        Endpoints { token, by_address: Mutex::default() }
+    pub(crate) fn new(settings: Settings) -> Self {
+        Endpoints { settings: Arc::new(settings), by_address: Mutex::default() }
     }
 
-    /// An open connection to an address.
-    pub(crate) async fn connection(
-        &self,
-        address: &str,
-        deadline: Instant,
-    ) -> Result<Arc<Connection>, Failure> {
-        let endpoint = {
-            let mut all = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-            match all.get(address) {
-                Some(endpoint) => endpoint.clone(),
-                None => {
-                    // Addresses come and go; those without a connection are nothing to keep.
-                    all.retain(|_, endpoint| {
-                        endpoint.current().is_some() || Arc::strong_count(endpoint) > 1
-                    });
-                    let endpoint = Arc::new(Endpoint::new(address));
-                    all.insert(address.to_owned(), endpoint.clone());
-                    endpoint
-                }
-            }
-        };
-        endpoint.connection(&self.token, deadline).await
+    /// The endpoint at an address. It is there for as long as somebody holds it.
+    pub(crate) fn at(&self, address: &str) -> Arc<Endpoint> {
+        let mut all = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get(address).and_then(Weak::upgrade) {
+            return known;
+        }
+        all.retain(|_, endpoint| endpoint.strong_count() > 0);
+        let address: Arc<str> = address.into();
+        let channel = |_| Channel::new(address.clone(), self.settings.clone());
+        let endpoint = Arc::new(Endpoint {
+            address: address.clone(),
+            channels: (0..self.settings.connections.get()).map(channel).collect(),
+            turn: AtomicUsize::new(0),
+        });
+        all.insert(address, Arc::downgrade(&endpoint));
+        endpoint
     }
 }
 
 impl Endpoint {
-    fn new(address: &str) -> Self {
-        Endpoint {
-            address: address.to_owned(),
-            connection: ArcSwapOption::empty(),
-            connecting: tokio::sync::Mutex::default(),
-        }
+    pub(crate) fn address(&self) -> &Arc<str> {
+        &self.address
     }
 
-    fn current(&self) -> Option<Arc<Connection>> {
-        self.connection.load_full().filter(|connection| connection.is_open())
+    pub(crate) fn is_connected(&self) -> bool {
+        self.condition() == Condition::Ready
     }
 
-    async fn connection(
-        &self,
-        token: &[u8],
-        deadline: Instant,
-    ) -> Result<Arc<Connection>, Failure> {
-        if let Some(connection) = self.current() {
-            return Ok(connection);
-        }
-        let timeout = deadline.saturating_duration_since(Instant::now()).min(CONNECT_TIMEOUT);
-        let connecting = async {
-            let _only_one = self.connecting.lock().await;
-            if let Some(connection) = self.current() {
-                return Ok(connection);
+    /// The best of its channels' conditions.
+    pub(crate) fn condition(&self) -> Condition {
+        let mut best = Condition::Down;
+        for channel in &self.channels {
+            match channel.condition() {
+                Condition::Ready => return Condition::Ready,
+                Condition::Untried => best = Condition::Untried,
+                Condition::Down => {}
             }
-            let connection = Arc::new(Connection::open(&self.address, token, timeout).await?);
-            self.connection.store(Some(connection.clone()));
-            Ok(connection)
+        }
+        best
+    }
+
+    /// An open connection: of several, each in turn.
+    pub(crate) async fn connection(&self, deadline: Instant) -> Result<Arc<Connection>, Failure> {
+        let first = match &*self.channels {
+            [only] => only,
+            several => {
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                let first = &several[turn % several.len()];
+                if let Some(connection) = first.ready() {
+                    return Ok(connection);
+                }
+                // This one comes back by itself; meanwhile another will do.
+                first.want();
+                if let Some(connection) = several.iter().find_map(Channel::ready) {
+                    return Ok(connection);
+                }
+                first
+            }
         };
-        match tokio::time::timeout(timeout, connecting).await {
-            Ok(connection) => connection.map_err(Failure::Connect),
-            Err(_) => Err(Failure::Connect(ConnectError::TimedOut(timeout))),
+        match first.ready() {
+            Some(connection) => Ok(connection),
+            None => first.connection(deadline).await,
         }
     }
 }

@@ -1,25 +1,102 @@
 //! What can go wrong with a call.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wharf_registry_api::RegistryError;
 use wharf_schema::{DocumentError, NameError, ValueError};
 use wharf_wire::{FrameError, HelloError, Status};
 
-/// A call without a result: what failed, where, and whether it may have been executed.
+/// A typed call without a result: the method's own error, or the reason why there is none.
 #[derive(Debug)]
-pub struct CallError {
+pub enum CallError<E = Infallible> {
+    /// The method ran, and returned the Err of its WIT `result`.
+    Application(E),
+    /// The method gave no answer, or none that was received.
+    Rpc(RpcError),
+}
+
+impl<E> CallError<E> {
+    /// Why there is no answer of the method, if there is none.
+    #[must_use]
+    pub fn rpc(&self) -> Option<&RpcError> {
+        match self {
+            CallError::Application(_) => None,
+            CallError::Rpc(error) => Some(error),
+        }
+    }
+
+    /// The method's own error, if it returned one.
+    #[must_use]
+    pub fn application(&self) -> Option<&E> {
+        match self {
+            CallError::Application(error) => Some(error),
+            CallError::Rpc(_) => None,
+        }
+    }
+}
+
+impl<E> From<RpcError> for CallError<E> {
+    fn from(error: RpcError) -> Self {
+        CallError::Rpc(error)
+    }
+}
+
+impl<E: std::fmt::Debug> std::fmt::Display for CallError<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CallError::Application(error) => write!(f, "the method returned an error: {error:?}"),
+            CallError::Rpc(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: std::fmt::Debug> std::error::Error for CallError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            CallError::Application(_) => None,
+            CallError::Rpc(error) => error.source(),
+        }
+    }
+}
+
+/// A call without an answer: what failed, where, and whether it may have been executed.
+#[derive(Debug)]
+pub struct RpcError {
     /// The method, as it was called.
     pub method: String,
     /// The endpoint of the last attempt, `host:port`; `None` when none was reached for.
     pub endpoint: Option<String>,
-    /// How many endpoints were tried.
+    /// How many attempts were made, hedges included.
     pub attempts: u32,
-    /// What failed, at the last of them.
+    /// Whether code of the plugin may have run, in any of the attempts.
+    pub may_have_executed: bool,
+    /// What failed, in the last of them.
     pub failure: Failure,
 }
 
-impl std::fmt::Display for CallError {
+impl RpcError {
+    /// The failure as one of gRPC's status codes.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.failure.status()
+    }
+
+    /// A failure that no endpoint had a part in.
+    pub(crate) fn local(method: &str, failure: Failure) -> Self {
+        let may_have_executed = failure.may_have_executed();
+        RpcError {
+            method: method.to_owned(),
+            endpoint: None,
+            attempts: 0,
+            may_have_executed,
+            failure,
+        }
+    }
+}
+
+impl std::fmt::Display for RpcError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.method)?;
         if let Some(endpoint) = &self.endpoint {
@@ -32,7 +109,7 @@ impl std::fmt::Display for CallError {
     }
 }
 
-impl std::error::Error for CallError {
+impl std::error::Error for RpcError {
     /// The failure is part of the message, so what follows is its cause.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.failure.source()
@@ -72,7 +149,7 @@ pub enum Failure {
         message: String,
         /// Why.
         #[source]
-        source: std::sync::Arc<RegistryError>,
+        source: Arc<RegistryError>,
     },
     /// The registry has not answered within the call's time.
     #[error("the registry at {url} did not answer in time")]
@@ -93,7 +170,7 @@ pub enum Failure {
     },
     /// The endpoint cannot be connected to.
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Connect(Arc<ConnectError>),
     /// The connection was lost while the call was in flight.
     #[error("the connection was lost: {reason}")]
     ConnectionLost {
@@ -110,6 +187,9 @@ pub enum Failure {
         /// The call was not handed to a host.
         not_executed: bool,
     },
+    /// An interceptor did not let the call out.
+    #[error("an interceptor refused the call: {0}")]
+    Intercepted(Box<dyn std::error::Error + Send + Sync>),
     /// The payload is more than the host accepts.
     #[error("the arguments have {len} bytes, and the host takes at most {max}")]
     TooLarge {
@@ -154,6 +234,9 @@ pub enum ConnectError {
     /// No common ground.
     #[error(transparent)]
     Hello(#[from] HelloError),
+    /// It was connected, and lost again at once.
+    #[error("the connection was lost at once: {0}")]
+    Lost(String),
     /// The host said why it does not want us.
     #[error("the host refused the connection: {0}")]
     Refused(String),
@@ -172,6 +255,7 @@ impl Failure {
             Failure::Decode(_) | Failure::Result(_) | Failure::Description(_) => {
                 Status::FailedPrecondition
             }
+            Failure::Intercepted(_) => Status::Cancelled,
             Failure::Method(_) => Status::Unimplemented,
             Failure::Registry(_)
             | Failure::NoRegistry { .. }
@@ -198,13 +282,12 @@ impl Failure {
         }
     }
 
-    /// Whether another endpoint may do better, and nothing speaks against asking it.
-    pub(crate) fn try_elsewhere(&self) -> bool {
-        let elsewhere = matches!(
-            self.status(),
-            Status::Unavailable | Status::ResourceExhausted | Status::NotFound
-        );
-        elsewhere && !self.may_have_executed() && !matches!(self, Failure::TooLarge { .. })
+    /// When the host would like to be asked again, at the earliest.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Failure::Remote(remote) => remote.retry_after,
+            _ => None,
+        }
     }
 
     /// Whether the host serves another signature than the caller was built against.

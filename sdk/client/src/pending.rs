@@ -17,7 +17,7 @@ pub(crate) type Answer = Result<Bytes, Failure>;
 pub(crate) struct Ticket {
     answer: oneshot::Receiver<Answer>,
     id: Arc<AtomicU64>,
-    cancels: mpsc::UnboundedSender<u64>,
+    cancels: mpsc::Sender<u64>,
     answered: bool,
 }
 
@@ -39,7 +39,7 @@ impl Sent {
 }
 
 /// Both sides of a request that is not sent yet.
-pub(crate) fn ticket(cancels: mpsc::UnboundedSender<u64>, harmless: bool) -> (Ticket, Waiter) {
+pub(crate) fn ticket(cancels: mpsc::Sender<u64>, harmless: bool) -> (Ticket, Waiter) {
     let (send, receive) = oneshot::channel();
     let id = Arc::new(AtomicU64::new(0));
     let ticket = Ticket { answer: receive, id: id.clone(), cancels, answered: false };
@@ -74,8 +74,9 @@ impl Drop for Ticket {
         self.answer.close();
         let id = self.id.load(Ordering::SeqCst);
         if id != 0 {
-            // A connection that has ended has nothing to cancel.
-            let _ = self.cancels.send(id);
+            // A connection that has ended has nothing to cancel; one that is behind with its cancels
+            // finds by itself, within a second, that nobody waits.
+            let _ = self.cancels.try_send(id);
         }
     }
 }
@@ -160,6 +161,12 @@ impl Pending {
     pub(crate) fn cancel(&mut self, id: u64) -> bool {
         self.replies.discard(id);
         self.waiting.remove(&id).is_some()
+    }
+
+    /// Calls whose callers gave up.
+    pub(crate) fn abandoned(&self) -> Vec<u64> {
+        let abandoned = self.waiting.iter().filter(|(_, waiter)| waiter.is_abandoned());
+        abandoned.map(|(id, _)| *id).collect()
     }
 
     /// Fails all calls: the connection is gone, and nobody knows what became of them.

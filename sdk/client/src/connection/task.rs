@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 use wharf_schema::Fingerprint;
 use wharf_wire::{
-    Body, DetailKind, FrameError, Header, Inbound, Metadata, Outbound, Status, Timeout,
-    TraceParent, limits,
+    Body, DetailKind, FrameError, GoAwayCode, Header, Inbound, Metadata, Outbound, Status, Timeout,
+    limits,
 };
 
-use super::{Question, Request, not_sent};
+use super::{KeepAlive, Leaving, Question, Request, not_sent};
 use crate::error::{Failure, Remote};
 use crate::methods::{Method, Methods, Resolved};
 use crate::opening::Opened;
@@ -39,11 +39,8 @@ const UNFINISHED_MAX: u64 = 256 * 1024 * 1024;
 /// How often time is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A peer that was silent for this long is asked whether it lives.
-const PING_AFTER: Duration = Duration::from_secs(10);
-
-/// A peer that has not answered for this long is dead.
-const DEAD_AFTER: Duration = Duration::from_secs(10);
+/// While no calls wait, a peer may be silent for so many times as long before it is asked.
+const IDLE_FACTOR: u32 = 10;
 
 /// Cancels that may be sent in a row, and how many more each second: well below what hosts take for
 /// an attack. A call whose Cancel is not sent ends with its deadline.
@@ -60,13 +57,25 @@ enum Took {
     NoRoom,
 }
 
+/// What callers and the task hold the two ends of.
+pub(super) struct Way {
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) cancels: mpsc::Receiver<u64>,
+    /// Whether new calls are taken.
+    pub(super) open: Arc<AtomicBool>,
+    /// Tells when they are not any more.
+    pub(super) leave: oneshot::Sender<Leaving>,
+}
+
 pub(super) struct Task {
     stream: TcpStream,
     inbound: Inbound,
     outbound: Outbound,
     requests: mpsc::Receiver<Request>,
-    cancels: mpsc::UnboundedReceiver<u64>,
+    cancels: mpsc::Receiver<u64>,
     open: Arc<AtomicBool>,
+    leave: Option<oneshot::Sender<Leaving>>,
+    keep_alive: KeepAlive,
     pending: Pending,
     methods: Methods<Request>,
     /// Which method a call is of, and under which index: it may turn out to be stale.
@@ -84,9 +93,9 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn new(
         opened: Opened,
-        requests: mpsc::Receiver<Request>,
-        cancels: mpsc::UnboundedReceiver<u64>,
-        open: Arc<AtomicBool>,
+        Way { requests, cancels, open, leave }: Way,
+        max_calls: usize,
+        keep_alive: KeepAlive,
     ) -> Self {
         let now = Instant::now();
         Task {
@@ -96,13 +105,15 @@ impl Task {
             requests,
             cancels,
             open,
+            leave: Some(leave),
+            keep_alive,
             pending: Pending::new(limits::MAX_MESSAGE, UNFINISHED_MAX),
             methods: Methods::new(),
             cancels_left: CANCELS,
             ping_sent: None,
             calls: HashMap::new(),
             last_id: 0,
-            max_calls: opened.negotiated.max_calls.max(1) as usize,
+            max_calls,
             last_heard: now,
             going: None,
         }
@@ -121,8 +132,8 @@ impl Task {
             progress.map_or_else(Poll::Ready, |()| Poll::Pending)
         })
         .await;
-        self.open.store(false, Ordering::Release);
         let reason = self.going.take().unwrap_or_else(|| end.to_string());
+        self.take_no_more(Leaving::Lost(reason.clone()));
         self.requests.close();
         self.pending.lose(&reason);
         answer_all(self.methods.give_up_all(), || not_sent(&reason));
@@ -130,6 +141,14 @@ impl Task {
             request.waiter.answer(Err(not_sent(&reason)));
         }
         reason
+    }
+
+    fn take_no_more(&mut self, leaving: Leaving) {
+        self.open.store(false, Ordering::Release);
+        if let Some(leave) = self.leave.take() {
+            // The client may be gone.
+            let _ = leave.send(leaving);
+        }
     }
 
     /// Does what can be done, until nothing can.
@@ -163,14 +182,7 @@ impl Task {
     /// Takes requests and cancels, a bounded number of times.
     fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<Took, End> {
         while let Poll::Ready(Some(id)) = self.cancels.poll_recv(cx) {
-            if self.pending.cancel(id) {
-                self.calls.remove(&id);
-                self.outbound.abandon(id);
-                if let Some(left) = self.cancels_left.checked_sub(1) {
-                    self.cancels_left = left;
-                    self.outbound.push(&Header::Cancel { id });
-                }
-            }
+            self.cancel(id);
         }
         for _ in 0..BATCH {
             if !self.has_room() {
@@ -183,6 +195,17 @@ impl Task {
             }
         }
         Ok(Took::Some)
+    }
+
+    fn cancel(&mut self, id: u64) {
+        if self.pending.cancel(id) {
+            self.calls.remove(&id);
+            self.outbound.abandon(id);
+            if let Some(left) = self.cancels_left.checked_sub(1) {
+                self.cancels_left = left;
+                self.outbound.push(&Header::Cancel { id });
+            }
+        }
     }
 
     fn take(&mut self, request: Request) {
@@ -227,16 +250,7 @@ impl Task {
             Question::Describe { service } => {
                 self.outbound.push(&Header::Describe { id, service: &service });
             }
-            Question::Call { method, arguments, trace_parent } => {
-                let mut metadata = Vec::new();
-                if let Some(trace_parent) = trace_parent {
-                    // One entry is far within the bounds.
-                    let _ = Metadata::append(
-                        &mut metadata,
-                        TraceParent::KEY,
-                        &trace_parent.to_string(),
-                    );
-                }
+            Question::Call { method, arguments, metadata } => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 self.outbound.push_message(id, arguments, |body| Header::Call {
                     id,
@@ -337,8 +351,15 @@ impl Task {
                 self.outbound.abandon(fail.id);
                 self.pending.complete(fail.id, Err(Failure::Remote(Box::new(remote()))));
             }
-            Header::GoAway { last_id, message, .. } => {
-                self.open.store(false, Ordering::Release);
+            Header::GoAway { last_id, code, message } => {
+                self.take_no_more(match code {
+                    GoAwayCode::Idle => Leaving::Idle,
+                    GoAwayCode::Shutdown | GoAwayCode::Other => Leaving::Lost(message.to_owned()),
+                    GoAwayCode::Version
+                    | GoAwayCode::Unauthenticated
+                    | GoAwayCode::Protocol
+                    | GoAwayCode::Overload => Leaving::Refused(message.to_owned()),
+                });
                 let reason = format!("the host goes away: {message}");
                 self.pending.fail_beyond(last_id, || not_sent(&reason));
                 answer_all(self.methods.give_up_all(), || not_sent(&reason));
@@ -358,13 +379,19 @@ impl Task {
     fn look_at_the_time(&mut self) -> Result<(), End> {
         self.cancels_left = (self.cancels_left + CANCELS_PER_LOOK).min(CANCELS);
         self.methods.retain(|request| !request.waiter.is_abandoned());
+        for id in self.pending.abandoned() {
+            self.cancel(id);
+        }
+        let KeepAlive { ask_after, give_up_after } = self.keep_alive;
+        let waiting = !self.pending.is_empty() || self.methods.waiting() > 0;
+        let ask_after = if waiting { ask_after } else { ask_after.saturating_mul(IDLE_FACTOR) };
         // Only a peer that was asked can be found dead: after a pause of our own process, what it
         // sent meanwhile lies in the socket and is read before this looks again.
         match self.ping_sent {
-            Some(sent) if sent.elapsed() >= DEAD_AFTER => {
+            Some(sent) if sent.elapsed() >= give_up_after => {
                 return Err(End::Silent(self.last_heard.elapsed()));
             }
-            None if self.last_heard.elapsed() >= PING_AFTER => {
+            None if self.last_heard.elapsed() >= ask_after => {
                 self.ping_sent = Some(Instant::now());
                 self.outbound.push(&Header::Ping { nonce: self.last_id });
             }

@@ -1,0 +1,334 @@
+//! One call: its attempts, one after the other or hedged, within one deadline.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use tracing::Instrument;
+use wharf_schema::Fingerprint;
+
+use crate::balance::{Node, Selection};
+use crate::connection::{Deadline, Question};
+use crate::error::{Failure, RpcError};
+use crate::named::{Named, Target};
+use crate::observe::{Attempt, Ended, Observer};
+use crate::retry::{RetryBudget, Verdict};
+
+/// Attempts of one call that were paid for out of the budget, beside the first.
+const MAX_PAID: u32 = 3;
+
+/// Attempts of one call whose connection had just gone away, at endpoints that may have another.
+const MAX_RECONNECTS: u32 = 3;
+
+/// The pause before endpoints are asked a second time, and longer each further time; half of it is
+/// chance.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What is needed to make attempts.
+pub(crate) struct Caller {
+    pub(crate) target: Target,
+    pub(crate) budget: RetryBudget,
+    /// Held by the one who decides that an endpoint is left out.
+    pub(crate) ejecting: Mutex<()>,
+    pub(crate) observers: Vec<Arc<dyn Observer>>,
+}
+
+/// What is asked, and how.
+pub(crate) struct Asked<'a> {
+    pub(crate) named: &'a Named,
+    pub(crate) what: What,
+    pub(crate) deadline: Deadline,
+    /// It may be executed more than once.
+    pub(crate) idempotent: bool,
+    /// When a second endpoint is asked beside the first.
+    pub(crate) hedge_after: Option<Duration>,
+}
+
+pub(crate) enum What {
+    /// The result of a method.
+    Call { arguments: Bytes, metadata: Bytes, fingerprint: Option<Fingerprint> },
+    /// The service's description.
+    Describe,
+}
+
+/// What an endpoint answered.
+pub(crate) struct Answer {
+    pub(crate) bytes: Bytes,
+    endpoint: Arc<str>,
+    attempts: u32,
+}
+
+impl Answer {
+    /// The error of an answer that came, and is of no use.
+    pub(crate) fn unusable(&self, method: &str, failure: Failure) -> RpcError {
+        RpcError {
+            method: method.to_owned(),
+            endpoint: Some(self.endpoint.to_string()),
+            attempts: self.attempts,
+            may_have_executed: true,
+            failure,
+        }
+    }
+}
+
+/// How far a call is.
+#[derive(Default)]
+struct Course {
+    /// Those that were asked in this round.
+    asked: Vec<Arc<Node>>,
+    attempts: u32,
+    paid: u32,
+    reconnects: u32,
+    /// Whether a further round may do any good.
+    again: bool,
+    may_have_executed: bool,
+    last: Option<(Arc<Node>, Failure)>,
+}
+
+impl Asked<'_> {
+    fn question(&self, node: &Node) -> Question {
+        match &self.what {
+            What::Call { arguments, metadata, fingerprint } => Question::Call {
+                method: self.named.at(node, *fingerprint),
+                arguments: arguments.clone(),
+                metadata: metadata.clone(),
+            },
+            What::Describe => Question::Describe { service: self.named.name_at(node) },
+        }
+    }
+}
+
+impl Caller {
+    /// Asks until there is an answer, or trying further would do harm or no good.
+    pub(crate) async fn ask(&self, asked: &Asked<'_>) -> Result<Answer, RpcError> {
+        let method = &**asked.named.canonical();
+        let span = tracing::debug_span!(
+            "call",
+            otel.kind = "client",
+            rpc.system = "wharf",
+            rpc.method = method,
+            server.address = tracing::field::Empty,
+            attempts = tracing::field::Empty,
+            status = tracing::field::Empty,
+        );
+        let begun = Instant::now();
+        let result = match span.is_disabled() {
+            true => self.course(asked, begun).await,
+            false => self.course(asked, begun).instrument(span.clone()).await,
+        };
+        let (endpoint, attempts) = match &result {
+            Ok(answer) => (Some(&*answer.endpoint), answer.attempts),
+            Err(error) => (error.endpoint.as_deref(), error.attempts),
+        };
+        let error = result.as_ref().err();
+        if !span.is_disabled() {
+            span.record("server.address", endpoint);
+            span.record("attempts", attempts);
+            span.record("status", error.map_or("OK", |error| error.status().name()));
+        }
+        if !self.observers.is_empty() {
+            let elapsed = begun.elapsed();
+            let ended = Ended { method, endpoint, attempts, elapsed, error };
+            self.observers.iter().for_each(|observer| observer.call_ended(&ended));
+        }
+        result
+    }
+
+    async fn course(&self, asked: &Asked<'_>, begun: Instant) -> Result<Answer, RpcError> {
+        self.budget.deposit(begun);
+        let mut course = Course::default();
+        let mut now = begun;
+        loop {
+            let found = asked.named.selection(&self.target, now, asked.deadline.at).await;
+            let selection = match found {
+                Ok(selection) => selection,
+                Err(failure) => return Err(course.error(asked, Some(failure))),
+            };
+            let Some(node) = selection.pick(now, &course.asked).cloned() else {
+                // All were asked: once more, if that may help and there is time.
+                let pause = course.pause();
+                let affordable =
+                    course.again && now + pause < asked.deadline.at && self.budget.withdraw(now);
+                if !affordable {
+                    return Err(course.error(asked, None));
+                }
+                course.asked.clear();
+                course.again = false;
+                tokio::time::sleep(pause).await;
+                now = Instant::now();
+                continue;
+            };
+            if let Some(answer) = self.attempt_or_hedge(asked, &selection, node, &mut course).await
+            {
+                return Ok(answer);
+            }
+            now = Instant::now();
+            if !self.goes_on(asked, &mut course, now) {
+                return Err(course.error(asked, None));
+            }
+        }
+    }
+
+    /// Whether a call goes on after its last failure.
+    fn goes_on(&self, asked: &Asked<'_>, course: &mut Course, now: Instant) -> bool {
+        let Some((node, failure)) = &course.last else { return false };
+        if now >= asked.deadline.at {
+            return false;
+        }
+        match Verdict::of(failure, asked.idempotent) {
+            Verdict::Final => false,
+            Verdict::Free => {
+                // The connection went, and the endpoint need not have: it may be asked again.
+                if matches!(failure, Failure::ConnectionLost { .. })
+                    && course.reconnects < MAX_RECONNECTS
+                {
+                    course.reconnects += 1;
+                    course.asked.retain(|asked| !asked.is_same(node));
+                }
+                true
+            }
+            verdict @ (Verdict::Paid | Verdict::Elsewhere) => {
+                course.again |= verdict == Verdict::Paid;
+                course.paid += 1;
+                course.paid <= MAX_PAID && self.budget.withdraw(now)
+            }
+        }
+    }
+
+    /// Asks a node, and another one beside it when it takes its time and the call allows that.
+    async fn attempt_or_hedge(
+        &self,
+        asked: &Asked<'_>,
+        selection: &Selection,
+        node: Arc<Node>,
+        course: &mut Course,
+    ) -> Option<Answer> {
+        course.attempts += 1;
+        course.asked.push(node.clone());
+        let first = self.attempt(asked, selection, node.clone(), course.attempts);
+        let after = asked.hedge_after.filter(|_| asked.idempotent && selection.len() > 1);
+        let Some(after) = after else {
+            let result = first.await;
+            return course.take(node, result);
+        };
+        let mut first = pin!(first);
+        if let Ok(result) = tokio::time::timeout(after, &mut first).await {
+            return course.take(node, result);
+        }
+        let now = Instant::now();
+        let other = selection.pick(now, &course.asked).cloned();
+        let Some(other) = other.filter(|_| self.budget.withdraw(now)) else {
+            let result = first.await;
+            return course.take(node, result);
+        };
+        course.attempts += 1;
+        course.asked.push(other.clone());
+        let second = pin!(self.attempt(asked, selection, other.clone(), course.attempts));
+        // The first answer counts; the other attempt is dropped, and so cancelled. A failure counts
+        // only if the other one fails too.
+        match select(first, second).await {
+            Either::Left((Ok(bytes), _)) => course.take(node, Ok(bytes)),
+            Either::Right((Ok(bytes), _)) => course.take(other, Ok(bytes)),
+            Either::Left((Err(failure), second)) => {
+                course.fail(node, failure);
+                let result = second.await;
+                course.take(other, result)
+            }
+            Either::Right((Err(failure), first)) => {
+                course.fail(other, failure);
+                let result = first.await;
+                course.take(node, result)
+            }
+        }
+    }
+
+    /// Asks one node once.
+    async fn attempt(
+        &self,
+        asked: &Asked<'_>,
+        selection: &Selection,
+        node: Arc<Node>,
+        number: u32,
+    ) -> Result<Bytes, Failure> {
+        let begun = Instant::now();
+        let Deadline { at, timeout } = asked.deadline;
+        let in_flight = node.begin(begun);
+        let result = match node.endpoint.connection(at).await {
+            Ok(connection) => connection.ask(asked.question(&node), asked.deadline).await,
+            Err(failure) => Err(failure),
+        };
+        let now = Instant::now();
+        let result = match result {
+            Err(Failure::Connect(_)) if now >= at => {
+                Err(Failure::DeadlineExceeded { timeout, not_executed: true })
+            }
+            result => result,
+        };
+        match &result {
+            Ok(_) => in_flight.answered(now),
+            Err(failure) => {
+                tracing::debug!(endpoint = %node.endpoint.address(), number, %failure, "an attempt failed");
+                if in_flight.failed(now, failure) {
+                    selection.eject(&node, now, &self.ejecting);
+                }
+            }
+        }
+        if !self.observers.is_empty() {
+            let attempt = Attempt {
+                method: asked.named.canonical(),
+                endpoint: node.endpoint.address(),
+                number,
+                elapsed: now.saturating_duration_since(begun),
+                failure: result.as_ref().err(),
+            };
+            self.observers.iter().for_each(|observer| observer.attempt_ended(&attempt));
+        }
+        result
+    }
+}
+
+impl Course {
+    fn take(&mut self, node: Arc<Node>, result: Result<Bytes, Failure>) -> Option<Answer> {
+        match result {
+            Ok(bytes) => {
+                let endpoint = node.endpoint.address().clone();
+                Some(Answer { bytes, endpoint, attempts: self.attempts })
+            }
+            Err(failure) => {
+                self.fail(node, failure);
+                None
+            }
+        }
+    }
+
+    fn fail(&mut self, node: Arc<Node>, failure: Failure) {
+        self.may_have_executed |= failure.may_have_executed();
+        self.last = Some((node, failure));
+    }
+
+    /// How long to wait before all are asked again.
+    fn pause(&self) -> Duration {
+        let longer = PAUSE.saturating_mul(1 << self.paid.min(10));
+        let pause = longer.mul_f64(0.5 + 0.5 * fastrand::f64());
+        // A host that says when is taken at its word.
+        let asked_for = self.last.as_ref().and_then(|(_, failure)| failure.retry_after());
+        pause.max(asked_for.unwrap_or_default())
+    }
+
+    /// The call's error: the last failure of an attempt, or else what kept it from being made.
+    fn error(self, asked: &Asked<'_>, instead: Option<Failure>) -> RpcError {
+        let method = asked.named.canonical().to_string();
+        let no_node = || Failure::NoEndpoint {
+            service: asked.named.wanted().service.to_string(),
+            reason: String::new(),
+        };
+        let (endpoint, failure) = match self.last {
+            Some((node, failure)) => (Some(node.endpoint.address().to_string()), failure),
+            None => (None, instead.unwrap_or_else(no_node)),
+        };
+        let may_have_executed = self.may_have_executed || failure.may_have_executed();
+        RpcError { method, endpoint, attempts: self.attempts, may_have_executed, failure }
+    }
+}

@@ -1,0 +1,170 @@
+//! How loaded an endpoint is, seen from here: plain state that is handed the time.
+
+use std::time::{Duration, Instant};
+
+/// An observed latency counts for half after so long, roughly: the time constant of the average.
+const DECAY: Duration = Duration::from_secs(10);
+
+/// What an endpoint weighs that has calls in flight and has never answered one: more than any that
+/// has. So a new one is asked once, and again when it has answered.
+const UNKNOWN: f64 = 1e15;
+
+/// Calls in flight times the peak of an exponentially weighted moving average of latency: a slower
+/// answer counts at once, faster ones only by and by. As in Finagle's `p2cPeakEwma`
+/// (<https://twitter.github.io/finagle/guide/Clients.html#power-of-two-choices-p2c-least-loaded>).
+///
+/// One thing is added to it: while calls are in flight and none is answered, the time since the last
+/// answer is a latency too. An endpoint that has stopped is avoided while its calls still hang.
+#[derive(Debug)]
+pub(crate) struct Load {
+    in_flight: u32,
+    /// Nanoseconds, as of `observed`.
+    average: f64,
+    observed: Instant,
+    /// When a call was answered, or the first one in flight began.
+    progress: Instant,
+}
+
+impl Load {
+    pub(crate) fn new(now: Instant) -> Self {
+        Load { in_flight: 0, average: 0.0, observed: now, progress: now }
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// The latency to expect, as far as answers tell.
+    pub(crate) fn latency(&self, now: Instant) -> Duration {
+        Duration::try_from_secs_f64(self.decayed(now) / 1e9).unwrap_or(Duration::MAX)
+    }
+
+    /// A call is sent there.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        if self.in_flight == 0 {
+            self.progress = now;
+        }
+        self.in_flight += 1;
+    }
+
+    /// A call ended: with an answer after this time, or without one that says anything.
+    pub(crate) fn end(&mut self, now: Instant, answered_after: Option<Duration>) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Some(latency) = answered_after {
+            self.progress = now;
+            self.observe(now, latency);
+        }
+    }
+
+    /// Counts a latency.
+    pub(crate) fn observe(&mut self, now: Instant, latency: Duration) {
+        let latency = latency.as_nanos() as f64;
+        let weight = self.weight_of_past(now);
+        self.average = if latency > self.average {
+            latency
+        } else {
+            self.average * weight + latency * (1.0 - weight)
+        };
+        self.observed = now;
+    }
+
+    /// Counts a call without an answer: its latency would have been this or more.
+    pub(crate) fn observe_at_least(&mut self, now: Instant, latency: Duration) {
+        if latency > self.latency(now) && self.average > 0.0 {
+            self.observe(now, latency);
+        }
+    }
+
+    /// What a further call would add to; of two endpoints the one that weighs less is asked.
+    pub(crate) fn weight(&self, now: Instant) -> f64 {
+        let in_flight = f64::from(self.in_flight);
+        let expected = self.decayed(now);
+        if self.in_flight == 0 {
+            return expected;
+        }
+        if expected == 0.0 {
+            return UNKNOWN * in_flight;
+        }
+        let waited = now.saturating_duration_since(self.progress).as_nanos() as f64;
+        expected.max(waited) * (in_flight + 1.0)
+    }
+
+    /// The average with time gone by: an endpoint that nobody asked for a while is worth a try.
+    fn decayed(&self, now: Instant) -> f64 {
+        self.average * self.weight_of_past(now)
+    }
+
+    fn weight_of_past(&self, now: Instant) -> f64 {
+        let elapsed = now.saturating_duration_since(self.observed).as_secs_f64();
+        (-elapsed / DECAY.as_secs_f64()).exp()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn answered(load: &mut Load, now: &mut Instant, latency: Duration) {
+        load.begin(*now);
+        *now += latency;
+        load.end(*now, Some(latency));
+    }
+
+    #[test]
+    fn a_slow_answer_counts_at_once_and_is_forgotten_by_and_by() {
+        let mut now = Instant::now();
+        let mut load = Load::new(now);
+        answered(&mut load, &mut now, MS);
+        answered(&mut load, &mut now, 200 * MS);
+        assert_eq!(load.latency(now), 200 * MS);
+        for _ in 0..100 {
+            answered(&mut load, &mut now, MS);
+        }
+        assert!(load.latency(now) > 190 * MS, "a hundred quick ones in a tenth of a second");
+        now += Duration::from_secs(60);
+        assert!(load.latency(now) < MS, "{:?}", load.latency(now));
+    }
+
+    #[test]
+    fn calls_in_flight_add_weight() {
+        let mut now = Instant::now();
+        let mut load = Load::new(now);
+        answered(&mut load, &mut now, MS);
+        let idle = load.weight(now);
+        load.begin(now);
+        assert!((load.weight(now) / idle - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_new_endpoint_is_asked_once_and_again_when_it_has_answered() {
+        let mut now = Instant::now();
+        let (mut new, mut old) = (Load::new(now), Load::new(now));
+        answered(&mut old, &mut now, 100 * MS);
+        assert!(new.weight(now) < old.weight(now));
+        new.begin(now);
+        assert!(new.weight(now) > old.weight(now));
+        new.end(now + MS, Some(MS));
+        assert!(new.weight(now + MS) < old.weight(now + MS));
+    }
+
+    #[test]
+    fn an_endpoint_that_stopped_weighs_more_by_the_time_that_its_calls_hang() {
+        let mut now = Instant::now();
+        let (mut stopped, mut slow) = (Load::new(now), Load::new(now));
+        answered(&mut stopped, &mut now, MS);
+        answered(&mut slow, &mut now, 100 * MS);
+        stopped.begin(now);
+        slow.begin(now);
+        assert!(stopped.weight(now) < slow.weight(now));
+        now += 300 * MS;
+        slow.end(now, Some(100 * MS));
+        slow.begin(now);
+        assert!(stopped.weight(now) > slow.weight(now));
+        // A call that is given up says nothing good of it.
+        stopped.begin(now);
+        stopped.end(now, None);
+        assert!(stopped.weight(now) > slow.weight(now));
+    }
+}

@@ -1,0 +1,86 @@
+//! Endpoints that fail again and again are left out for a while: plain state, handed the time.
+
+use std::time::{Duration, Instant};
+
+/// So many failures in a row, and an endpoint is left out. This and the times are Envoy's
+/// (<https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/outlier>).
+const FAILURES: u32 = 5;
+
+/// For how long, the first time; each further time so much longer.
+const BASE: Duration = Duration::from_secs(30);
+
+/// The longest that an endpoint is left out.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// The failures of one endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Outlier {
+    in_a_row: u32,
+    times: u32,
+    until: Option<Instant>,
+}
+
+impl Outlier {
+    /// An answer came: whatever it says, somebody is there.
+    pub(crate) fn succeeded(&mut self) {
+        self.in_a_row = 0;
+    }
+
+    /// It failed; whether that was once too often.
+    pub(crate) fn failed(&mut self) -> bool {
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        self.in_a_row >= FAILURES
+    }
+
+    /// Leaves it out; for how long.
+    pub(crate) fn eject(&mut self, now: Instant) -> Duration {
+        // Each time without failures, as long as the first one out, forgives one time.
+        let well = self.until.map_or(Duration::ZERO, |until| now.saturating_duration_since(until));
+        let forgiven = u32::try_from(well.as_secs() / BASE.as_secs()).unwrap_or(u32::MAX);
+        self.times = self.times.saturating_sub(forgiven).saturating_add(1);
+        let time = BASE.saturating_mul(self.times).min(LONGEST);
+        self.until = Some(now + time);
+        self.in_a_row = 0;
+        time
+    }
+
+    pub(crate) fn is_ejected(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+}
+
+/// How many of so many endpoints may be left out at once: a tenth, at least one, never all.
+pub(crate) fn most_ejected(endpoints: usize) -> usize {
+    (endpoints / 10).max(1).min(endpoints.saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_failures_in_a_row_are_too_many_and_each_time_out_is_longer() {
+        let now = Instant::now();
+        let mut outlier = Outlier::default();
+        for _ in 0..3 {
+            assert!((0..4).all(|_| !outlier.failed()));
+            outlier.succeeded();
+        }
+        assert!((0..4).all(|_| !outlier.failed()));
+        assert!(outlier.failed());
+        assert_eq!(outlier.eject(now), BASE);
+        assert!(outlier.is_ejected(now + BASE - Duration::from_millis(1)));
+        assert!(!outlier.is_ejected(now + BASE));
+        assert_eq!(outlier.eject(now + BASE), 2 * BASE);
+        assert_eq!(outlier.eject(now + 3 * BASE), 3 * BASE);
+        let well = now + 6 * BASE + 2 * BASE;
+        assert_eq!(outlier.eject(well), 2 * BASE, "two times are forgiven, one is added");
+        assert!((0..20).all(|n| outlier.eject(well + n * LONGEST) <= LONGEST));
+    }
+
+    #[test]
+    fn never_all_are_left_out() {
+        let most: Vec<usize> = [0, 1, 2, 3, 19, 20, 100].map(most_ejected).to_vec();
+        assert_eq!(most, [0, 0, 1, 1, 1, 2, 10]);
+    }
+}

@@ -1,0 +1,196 @@
+//! One way to an address: a connection that is made when it is wanted, and made again when it is lost.
+//!
+//! A task of its own connects, so no call waits for an endpoint that is known to be down, unless
+//! there is no other; and a call that is dropped does not stop the connecting.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use wharf_registry_api::retry_pauses;
+
+use crate::connection::{Connection, Leaving, Settings};
+use crate::error::{ConnectError, Failure};
+
+/// How long connecting may take at most, whatever the call's deadline.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The shortest pause between two attempts, however many calls would like one.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+
+/// A connection that held for so long was a good one: when it is lost, pauses begin anew.
+const HELD: Duration = Duration::from_secs(10);
+
+/// One that did not even hold for so long is as good as none.
+const USELESS: Duration = Duration::from_secs(1);
+
+/// Whether a call can be sent this way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// At once.
+    Ready,
+    /// Nobody has tried, or nothing speaks against it.
+    Untried,
+    /// It could not be connected to, or was lost.
+    Down,
+}
+
+/// The way. Dropped, it is connected no more; a connection closes when its calls have ended.
+pub(crate) struct Channel {
+    shared: Arc<Shared>,
+    /// Begun when a connection is wanted first.
+    task: OnceLock<JoinHandle<()>>,
+}
+
+struct Shared {
+    address: Arc<str>,
+    settings: Arc<Settings>,
+    connection: ArcSwapOption<Connection>,
+    standing: watch::Sender<Standing>,
+    wanted: Notify,
+}
+
+#[derive(Clone, Default)]
+struct Standing {
+    down: bool,
+    /// Attempts to connect that failed, ever.
+    failures: u64,
+    last: Option<Arc<ConnectError>>,
+}
+
+impl Channel {
+    pub(crate) fn new(address: Arc<str>, settings: Arc<Settings>) -> Self {
+        let shared = Arc::new(Shared {
+            address,
+            settings,
+            connection: ArcSwapOption::empty(),
+            standing: watch::Sender::default(),
+            wanted: Notify::new(),
+        });
+        Channel { shared, task: OnceLock::new() }
+    }
+
+    /// An open connection, if there is one.
+    pub(crate) fn ready(&self) -> Option<Arc<Connection>> {
+        self.shared.ready()
+    }
+
+    pub(crate) fn condition(&self) -> Condition {
+        match self.ready() {
+            Some(_) => Condition::Ready,
+            None if self.shared.standing.borrow().down => Condition::Down,
+            None => Condition::Untried,
+        }
+    }
+
+    /// Lets it be connected in the background.
+    pub(crate) fn want(&self) {
+        self.task.get_or_init(|| tokio::spawn(keep(self.shared.clone())));
+        self.shared.wanted.notify_one();
+    }
+
+    /// An open connection; waits for the next attempt to make one, and not for more.
+    ///
+    /// # Errors
+    /// What that attempt came to, or that the time is over.
+    pub(crate) async fn connection(&self, deadline: Instant) -> Result<Arc<Connection>, Failure> {
+        let mut standing = self.shared.standing.subscribe();
+        let failures = standing.borrow_and_update().failures;
+        loop {
+            if let Some(connection) = self.ready() {
+                return Ok(connection);
+            }
+            self.want();
+            match tokio::time::timeout_at(deadline.into(), standing.changed()).await {
+                Ok(Ok(())) => {
+                    let standing = standing.borrow_and_update();
+                    if standing.failures > failures
+                        && let Some(error) = &standing.last
+                    {
+                        return Err(Failure::Connect(error.clone()));
+                    }
+                }
+                // The task ends with the channel, which is still there, or with the runtime.
+                Ok(Err(_)) => {
+                    let reason = "the client ended".to_owned();
+                    return Err(Failure::ConnectionLost { reason, not_executed: true });
+                }
+                Err(_) => {
+                    let timeout = CONNECT_TIMEOUT;
+                    return Err(Failure::Connect(Arc::new(ConnectError::TimedOut(timeout))));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+    }
+}
+
+impl Shared {
+    fn ready(&self) -> Option<Arc<Connection>> {
+        self.connection.load_full().filter(|connection| connection.is_open())
+    }
+
+    /// Tells those who wait that this attempt came to nothing.
+    fn failed(&self, error: ConnectError) {
+        tracing::debug!(address = %self.address, %error, "cannot connect");
+        self.standing.send_modify(|standing| {
+            standing.down = true;
+            standing.failures += 1;
+            standing.last = Some(Arc::new(error));
+        });
+    }
+}
+
+/// Connects when somebody wants it, and after a loss until it works again.
+async fn keep(shared: Arc<Shared>) {
+    let mut pauses = retry_pauses();
+    let mut lost = false;
+    loop {
+        if !lost {
+            shared.wanted.notified().await;
+        }
+        match Connection::open(&shared.address, &shared.settings, CONNECT_TIMEOUT).await {
+            Ok((connection, leaving)) => {
+                shared.connection.store(Some(Arc::new(connection)));
+                shared.standing.send_modify(|standing| standing.down = false);
+                let since = Instant::now();
+                let leaving = leaving.await;
+                shared.connection.store(None);
+                let held = since.elapsed();
+                if held >= HELD || leaving == Ok(Leaving::Idle) {
+                    pauses = retry_pauses();
+                }
+                match leaving {
+                    // What nobody used is connected again when somebody does.
+                    Ok(Leaving::Idle) => {
+                        lost = false;
+                        continue;
+                    }
+                    Ok(Leaving::Refused(why)) => shared.failed(ConnectError::Refused(why)),
+                    Ok(Leaving::Lost(why)) if held < USELESS => {
+                        shared.failed(ConnectError::Lost(why));
+                    }
+                    Ok(Leaving::Lost(_)) | Err(_) => {
+                        shared.standing.send_modify(|standing| standing.down = true);
+                    }
+                }
+            }
+            Err(error) => shared.failed(error),
+        }
+        lost = true;
+        tokio::time::sleep(SHORTEST_PAUSE).await;
+        if let Some(pause) = pauses.next() {
+            // A call that has nowhere else to go does not wait for the pause's end.
+            let _ = tokio::time::timeout(pause, shared.wanted.notified()).await;
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The task that follows one service.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use wharf_registry_api::{
+    Endpoint, RegistryClient, RegistryError, Watch, WatchEvent, retry_pauses,
+};
+
+use super::kept::ListFile;
+use super::listing::Listing;
+use crate::balance::Listed;
+use crate::endpoints::Endpoints;
+
+/// A registry that has not answered for so long when a client starts may be away: a list that was
+/// kept will do meanwhile.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The shortest time between two writes of a list.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+
+/// A service that nobody called for so long is followed no more until somebody does: sooner where it
+/// has no endpoints, since its name may stand for nothing.
+const UNUSED: Duration = Duration::from_secs(600);
+const UNUSED_AND_EMPTY: Duration = Duration::from_secs(60);
+
+/// A service that is followed. Dropped, it is no more.
+pub(crate) struct Followed {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+struct Shared {
+    current: ArcSwapOption<Listed>,
+    news: watch::Sender<News>,
+    begun: Instant,
+    /// When it was used last, in seconds since it began.
+    used: AtomicU64,
+    wanted: Notify,
+    at_rest: AtomicBool,
+}
+
+/// What is known of a service.
+#[derive(Clone)]
+pub(crate) enum News {
+    /// The registry was not heard yet.
+    Nothing,
+    /// The registry does not answer, and never has.
+    Failed(Arc<RegistryError>),
+    /// The last list.
+    List(Arc<Listed>),
+}
+
+impl Followed {
+    pub(super) fn start(
+        registry: RegistryClient,
+        endpoints: Arc<Endpoints>,
+        service: &str,
+        file: Option<ListFile>,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            current: ArcSwapOption::empty(),
+            news: watch::Sender::new(News::Nothing),
+            begun: Instant::now(),
+            used: AtomicU64::new(0),
+            wanted: Notify::new(),
+            at_rest: AtomicBool::new(false),
+        });
+        let follower = Follower {
+            registry,
+            endpoints,
+            service: service.to_owned(),
+            file,
+            shared: shared.clone(),
+            listing: Listing::default(),
+            kept: None,
+            unwritten: false,
+            written: None,
+            heard: false,
+        };
+        let task = tokio::spawn(follower.run());
+        Followed { shared, task }
+    }
+
+    /// The list as it stands, if there is one.
+    pub(crate) fn current(&self) -> Option<Arc<Listed>> {
+        self.shared.current.load_full()
+    }
+
+    /// Whether a list that somebody holds is the one that stands.
+    pub(crate) fn is_current(&self, list: &Arc<Listed>) -> bool {
+        self.shared.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, list))
+    }
+
+    /// Notes that it is used.
+    pub(crate) fn touch(&self, now: Instant) {
+        let seconds = now.saturating_duration_since(self.shared.begun).as_secs();
+        if self.shared.used.load(Ordering::Relaxed) != seconds {
+            self.shared.used.store(seconds, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.shared.at_rest.load(Ordering::Relaxed)
+    }
+
+    /// What is known, once anything is.
+    pub(super) async fn news(&self, deadline: Instant) -> News {
+        let mut news = self.shared.news.subscribe();
+        self.shared.wanted.notify_one();
+        let known = news.wait_for(|news| !matches!(news, News::Nothing));
+        match tokio::time::timeout_at(deadline.into(), known).await {
+            Ok(Ok(news)) => news.clone(),
+            Ok(Err(_)) | Err(_) => News::Nothing,
+        }
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Follower {
+    registry: RegistryClient,
+    endpoints: Arc<Endpoints>,
+    service: String,
+    file: Option<ListFile>,
+    shared: Arc<Shared>,
+    listing: Listing,
+    /// What the file holds.
+    kept: Option<Vec<Endpoint>>,
+    unwritten: bool,
+    written: Option<Instant>,
+    /// Whether the watch of the moment has come to a bookmark.
+    heard: bool,
+}
+
+impl Follower {
+    async fn run(mut self) {
+        self.read_file().await;
+        let mut pauses = retry_pauses();
+        loop {
+            match self.watch().await {
+                Ok(watch) => {
+                    if let Err(error) = self.follow(watch).await {
+                        tracing::debug!(service = self.service, %error, "a watch broke; the last list stands");
+                    }
+                }
+                Err(error) => self.failed(error),
+            }
+            self.listing.interrupted();
+            if std::mem::take(&mut self.heard) {
+                pauses = retry_pauses();
+            }
+            if self.is_unused(Instant::now()) {
+                self.rest().await;
+                pauses = retry_pauses();
+            } else if let Some(pause) = pauses.next() {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    /// Begins a watch. If the registry takes its time to answer the first one, calls go by the list
+    /// that was kept.
+    async fn watch(&mut self) -> Result<Watch, RegistryError> {
+        let (registry, service) = (self.registry.clone(), self.service.clone());
+        let watching = registry.watch(Some(&service), self.listing.index());
+        let mut watching = std::pin::pin!(watching);
+        if self.shared.current.load().is_none() && self.kept.is_some() {
+            if let Ok(watch) = tokio::time::timeout(PATIENCE, &mut watching).await {
+                return watch;
+            }
+            self.recall();
+        }
+        watching.await
+    }
+
+    /// Follows a watch to its end; says why it ended, unless that was in good order.
+    async fn follow(&mut self, mut watch: Watch) -> Result<(), RegistryError> {
+        loop {
+            let now = Instant::now();
+            let write_at = self.unwritten.then(|| match self.written {
+                Some(written) => written + WRITE_EVERY,
+                None => now,
+            });
+            let due = [self.listing.doubted_until(), write_at].into_iter().flatten();
+            let due = due.fold(self.unused_at(), Instant::min);
+            tokio::select! {
+                event = watch.next() => match event? {
+                    None | Some(WatchEvent::Goodbye) => return Ok(()),
+                    Some(event) => {
+                        let bookmark = matches!(event, WatchEvent::Bookmark(_));
+                        self.heard |= bookmark;
+                        let first = bookmark && self.shared.current.load().is_none();
+                        if self.listing.apply(event, Instant::now()) || first {
+                            self.tell();
+                            self.unwritten = true;
+                        }
+                    }
+                },
+                () = tokio::time::sleep_until(due.into()) => {
+                    let now = Instant::now();
+                    if self.listing.doubted_until().is_some_and(|until| until <= now)
+                        && self.listing.settle(now)
+                    {
+                        self.tell();
+                        self.unwritten = true;
+                    }
+                    if write_at.is_some_and(|at| at <= now) {
+                        self.write_file(now).await;
+                    }
+                    if self.is_unused(now) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells callers what is believed.
+    fn tell(&self) {
+        let current = self.shared.current.load_full().unwrap_or_default();
+        let list = Arc::new(Listed::of(self.listing.believed(), &self.endpoints, &current));
+        self.shared.current.store(Some(list.clone()));
+        self.shared.news.send_replace(News::List(list));
+    }
+
+    /// The registry does not answer: the last list stands, or the one that was kept.
+    fn failed(&mut self, error: RegistryError) {
+        tracing::debug!(service = self.service, %error, "the registry does not answer");
+        if self.shared.current.load().is_some() || self.recall() {
+            return;
+        }
+        self.shared.news.send_replace(News::Failed(Arc::new(error)));
+    }
+
+    fn recall(&mut self) -> bool {
+        let Some(kept) = self.kept.clone() else { return false };
+        let endpoints = kept.len();
+        let service = &self.service;
+        tracing::warn!(
+            service,
+            endpoints,
+            "the registry does not answer: going by the last list that was kept"
+        );
+        self.listing.recall(kept);
+        self.tell();
+        true
+    }
+
+    async fn read_file(&mut self) {
+        if let Some(file) = self.file.clone() {
+            let read = tokio::task::spawn_blocking(move || file.read());
+            self.kept = read.await.unwrap_or_default().filter(|kept| !kept.is_empty());
+        }
+    }
+
+    async fn write_file(&mut self, now: Instant) {
+        self.unwritten = false;
+        self.written = Some(now);
+        let believed = self.listing.believed().to_vec();
+        if self.kept.as_deref().unwrap_or_default() == believed {
+            return;
+        }
+        self.kept = Some(believed.clone()).filter(|kept| !kept.is_empty());
+        if let Some(file) = self.file.clone() {
+            let _ = tokio::task::spawn_blocking(move || file.write(&believed)).await;
+        }
+    }
+
+    fn unused_at(&self) -> Instant {
+        let used = Duration::from_secs(self.shared.used.load(Ordering::Relaxed));
+        let empty = self.listing.believed().is_empty();
+        // A second beside, since that is how finely use is noted.
+        let unused = if empty { UNUSED_AND_EMPTY } else { UNUSED } + Duration::from_secs(1);
+        self.shared.begun + used + unused
+    }
+
+    fn is_unused(&self, now: Instant) -> bool {
+        self.unused_at() <= now
+    }
+
+    /// Lets go of everything until it is wanted again.
+    async fn rest(&mut self) {
+        self.listing = Listing::default();
+        self.shared.current.store(None);
+        self.shared.news.send_replace(News::Nothing);
+        self.shared.at_rest.store(true, Ordering::Relaxed);
+        // One may be left over from an earlier call.
+        let mut used = self.shared.used.load(Ordering::Relaxed);
+        loop {
+            self.shared.wanted.notified().await;
+            let now = self.shared.used.load(Ordering::Relaxed);
+            if std::mem::replace(&mut used, now) != now || !self.is_unused(Instant::now()) {
+                break;
+            }
+        }
+        self.shared.at_rest.store(false, Ordering::Relaxed);
+    }
+}

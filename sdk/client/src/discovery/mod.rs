@@ -1,0 +1,120 @@
+//! Where services live: lists of the registry, followed for as long as they are used.
+//!
+//! One task a service follows its list, so a call never asks the registry. While the registry is
+//! away, the last list stands; a client that starts then begins with the one that was kept in a file.
+
+mod follow;
+mod kept;
+mod listing;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use wharf_registry_api::{RegistryClient, RegistryError};
+
+pub(crate) use self::follow::Followed;
+pub(crate) use self::kept::default_folder;
+
+use self::follow::News;
+use self::kept::ListFile;
+use crate::balance::Listed;
+use crate::endpoints::Endpoints;
+use crate::error::Failure;
+
+/// Services that one client follows at most.
+const MAX_SERVICES: usize = 4096;
+
+/// Follows the lists of all services that are called.
+pub(crate) struct Discovery {
+    registry: RegistryClient,
+    endpoints: Arc<Endpoints>,
+    /// Where lists are kept.
+    folder: Option<PathBuf>,
+    followed: Mutex<HashMap<String, Arc<Followed>>>,
+}
+
+impl Discovery {
+    pub(crate) fn new(
+        registry: RegistryClient,
+        endpoints: Arc<Endpoints>,
+        folder: Option<PathBuf>,
+    ) -> Self {
+        Discovery { registry, endpoints, folder, followed: Mutex::default() }
+    }
+
+    pub(crate) fn registry(&self) -> &RegistryClient {
+        &self.registry
+    }
+
+    /// The list of a service, by its short name: as it stands, or the first one to come.
+    ///
+    /// # Errors
+    /// When there is none within the time.
+    pub(crate) async fn list(
+        &self,
+        followed: &Followed,
+        deadline: Instant,
+    ) -> Result<Arc<Listed>, Failure> {
+        if let Some(list) = followed.current() {
+            return Ok(list);
+        }
+        match followed.news(deadline).await {
+            News::List(list) => Ok(list),
+            News::Failed(error) => Err(self.failed(&error)),
+            News::Nothing => {
+                Err(Failure::RegistrySilent { url: self.registry.address().to_owned() })
+            }
+        }
+    }
+
+    /// All services that are followed, with their lists.
+    pub(crate) fn lists(&self) -> Vec<Arc<Listed>> {
+        let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        followed.values().filter_map(|followed| followed.current()).collect()
+    }
+
+    /// Follows a service.
+    ///
+    /// # Errors
+    /// When too many are followed.
+    pub(crate) fn follow(&self, service: &str) -> Result<Arc<Followed>, Failure> {
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = followed.get(service) {
+            return Ok(known.clone());
+        }
+        if followed.len() >= MAX_SERVICES {
+            // Names that stand for nothing, most likely; they can be asked for again.
+            followed.retain(|_, followed| !followed.is_at_rest());
+        }
+        if followed.len() >= MAX_SERVICES {
+            return Err(Failure::NoEndpoint {
+                service: service.to_owned(),
+                reason: format!(
+                    " that is known: this client follows {MAX_SERVICES} services already"
+                ),
+            });
+        }
+        let file = self.folder.as_ref();
+        let file = file.and_then(|f| ListFile::new(f, &self.registry.addresses(), service));
+        let (registry, endpoints) = (self.registry.clone(), self.endpoints.clone());
+        let new = Arc::new(Followed::start(registry, endpoints, service, file));
+        followed.insert(service.to_owned(), new.clone());
+        Ok(new)
+    }
+
+    /// A failure of the registry as often as it is asked for; errors cannot be cloned.
+    fn failed(&self, error: &Arc<RegistryError>) -> Failure {
+        let url = self.registry.address().to_owned();
+        match &**error {
+            RegistryError::Refused { problem, .. } => {
+                Failure::Registry(RegistryError::Refused { url, problem: problem.clone() })
+            }
+            RegistryError::Unexpected { what, .. } => {
+                Failure::Registry(RegistryError::Unexpected { url, what: what.clone() })
+            }
+            other => Failure::NoRegistry { message: other.to_string(), source: error.clone() },
+        }
+    }
+}

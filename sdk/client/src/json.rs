@@ -1,0 +1,141 @@
+//! Calls with JSON, by the description of the service: no types need be known when a program is built.
+
+use serde_json::Value;
+use wharf_schema::{Outcome, Service, Signature, arguments_from_json, result_to_json};
+
+use crate::client::Client;
+use crate::error::{CallError, Failure, RpcError};
+use crate::options::CallOptions;
+
+impl Client {
+    /// As [`Client::call`], with arguments and result as JSON: the one parameter's value, or an array
+    /// of several; `null` for none. Fields of records are in lowerCamelCase in results, and in any
+    /// spelling in arguments; `list<u8>` is base64.
+    ///
+    /// The method's types come from the description of the service, which is asked for once.
+    ///
+    /// # Errors
+    /// The Err of a method's own `result` is [`CallError::Application`]; else as of [`Client::call`].
+    ///
+    /// # Cancel safety
+    /// As of [`Client::call`].
+    pub async fn call_json(
+        &self,
+        method: &str,
+        arguments: Value,
+    ) -> Result<Value, CallError<Value>> {
+        let arguments = Arguments::Whole(arguments);
+        let outcome = self.json(method, &arguments, CallOptions::default()).await?;
+        let parse = |text: String| {
+            serde_json::from_str(&text).map_err(|error| {
+                let what = format!("the result is no JSON: {error}");
+                RpcError::local(method, Failure::Method(what))
+            })
+        };
+        match outcome {
+            Outcome::Ok(result) => Ok(parse(result)?),
+            Outcome::Err(error) => Err(CallError::Application(parse(error)?)),
+        }
+    }
+
+    /// As [`Client::call_json`], with options, one value for each parameter, and the result as the
+    /// text of a JSON value: in texts, numbers have all their digits.
+    ///
+    /// # Errors
+    /// As of [`Client::call`]. The Err of a method's own `result` is no error here, but
+    /// [`Outcome::Err`].
+    ///
+    /// # Cancel safety
+    /// As of [`Client::call`].
+    pub async fn call_json_with(
+        &self,
+        method: &str,
+        arguments: &[Value],
+        options: CallOptions,
+    ) -> Result<Outcome, RpcError> {
+        self.json(method, &Arguments::Each(arguments), options).await
+    }
+
+    async fn json(
+        &self,
+        method: &str,
+        arguments: &Arguments<'_>,
+        options: CallOptions,
+    ) -> Result<Outcome, RpcError> {
+        let named = self.named(method, &options)?;
+        let deadline = self.deadline(&options);
+        let mut fresh = false;
+        loop {
+            let (service, cached) = self.description(named.wanted(), deadline, fresh).await?;
+            fresh = true;
+            let failure = match encode(&service, named.method().unwrap_or_default(), arguments) {
+                Ok((encoded, signature)) => {
+                    let fingerprint = Some(signature.fingerprint);
+                    let wanted = options.fingerprint;
+                    if wanted.is_none() || wanted == fingerprint {
+                        let options = CallOptions { fingerprint, ..options.clone() };
+                        match self.ask_method(&named, encoded.into(), options, deadline).await {
+                            Ok(answer) => {
+                                let result = signature.result;
+                                return result_to_json(service.types(), result, &answer.bytes)
+                                    .map_err(|e| answer.unusable(method, Failure::Result(e)));
+                            }
+                            // Nothing ran, so the arguments can be encoded anew.
+                            Err(error) if error.failure.is_schema_mismatch() && cached => continue,
+                            Err(error) => return Err(error),
+                        }
+                    }
+                    let message = "the description is of another signature than the caller's";
+                    Failure::Method(message.to_owned())
+                }
+                Err(failure) => failure,
+            };
+            // The plugin may have been replaced since its description was asked for.
+            if !cached {
+                return Err(RpcError::local(method, failure));
+            }
+        }
+    }
+}
+
+/// Arguments, as a caller has them.
+enum Arguments<'a> {
+    /// The one parameter, or an array of several.
+    Whole(Value),
+    /// One for each parameter.
+    Each(&'a [Value]),
+}
+
+impl Arguments<'_> {
+    /// One for each of so many parameters.
+    fn each(&self, parameters: usize) -> &[Value] {
+        match (self, parameters) {
+            (Arguments::Each(values), _) => values,
+            (Arguments::Whole(value), 1) => std::slice::from_ref(value),
+            (Arguments::Whole(Value::Null), 0) => &[],
+            (Arguments::Whole(Value::Array(values)), _) => values,
+            // Not as many as there should be, which is said where they are read.
+            (Arguments::Whole(value), _) => std::slice::from_ref(value),
+        }
+    }
+}
+
+/// The arguments of a method, encoded by its description.
+fn encode<'s>(
+    service: &'s Service,
+    method: &str,
+    arguments: &Arguments<'_>,
+) -> Result<(Vec<u8>, &'s Signature), Failure> {
+    let found = service.method(method).ok_or_else(|| {
+        let known: Vec<&str> = service.methods().iter().map(|m| &m.name[..]).collect();
+        let (service, known) = (service.name(), known.join(", "));
+        Failure::Method(format!("the service '{service}' has no such method; it has {known}"))
+    })?;
+    let signature = found
+        .signature
+        .as_ref()
+        .map_err(|reason| Failure::Method(format!("it cannot be called from outside: {reason}")))?;
+    let arguments = arguments.each(signature.params.len());
+    let encoded = arguments_from_json(service.types(), &signature.params, arguments)?;
+    Ok((encoded, signature))
+}
