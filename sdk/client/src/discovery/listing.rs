@@ -122,7 +122,11 @@ mod tests {
     }
 
     fn apply(listing: &mut Listing, events: Vec<WatchEvent>, now: Instant) -> bool {
-        events.into_iter().fold(false, |changed, event| listing.apply(event, now) || changed)
+        let mut changed = false;
+        for event in events {
+            changed |= listing.apply(event, now);
+        }
+        changed
     }
 
     fn hosts(listing: &Listing) -> Vec<&str> {
