@@ -5,6 +5,7 @@ mod http;
 mod load;
 mod process;
 mod programs;
+mod proxy;
 mod registry;
 mod waiting;
 
@@ -16,6 +17,7 @@ pub use http::{client as http_client, get, get_json};
 pub use load::Load;
 pub use process::{Finished, Process, Wharf, client, guest, plugin, wharf};
 pub use programs::{EtcdCluster, Member, free_port, installed};
+pub use proxy::Proxy;
 pub use registry::{RegistryProcess, declaration};
 pub use waiting::{eventually, within};
 

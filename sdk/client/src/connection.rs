@@ -42,13 +42,13 @@ pub struct KeepAlive {
     /// 1 second unless told otherwise. While none wait, it is asked after ten times as long.
     pub ask_after: Duration,
     /// If it does not answer for so long, the connection is given up, with the calls on it;
-    /// 4 seconds unless told otherwise.
+    /// 3 seconds unless told otherwise. Either is looked at twice a second.
     pub give_up_after: Duration,
 }
 
 impl Default for KeepAlive {
     fn default() -> Self {
-        KeepAlive { ask_after: Duration::from_secs(1), give_up_after: Duration::from_secs(4) }
+        KeepAlive { ask_after: Duration::from_secs(1), give_up_after: Duration::from_secs(3) }
     }
 }
 

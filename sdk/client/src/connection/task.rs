@@ -37,7 +37,7 @@ const OUTBOUND_PAUSE: usize = 1024 * 1024;
 const UNFINISHED_MAX: u64 = 256 * 1024 * 1024;
 
 /// How often time is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(500);
 
 /// While no calls wait, a peer may be silent for so many times as long before it is asked.
 const IDLE_FACTOR: u32 = 10;
@@ -45,7 +45,7 @@ const IDLE_FACTOR: u32 = 10;
 /// Cancels that may be sent in a row, and how many more each second: well below what hosts take for
 /// an attack. A call whose Cancel is not sent ends with its deadline.
 const CANCELS: u32 = 1024;
-const CANCELS_PER_LOOK: u32 = 512;
+const CANCELS_PER_LOOK: u32 = 256;
 
 /// How far taking requests came.
 enum Took {
