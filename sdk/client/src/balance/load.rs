@@ -9,6 +9,11 @@ const DECAY: Duration = Duration::from_secs(10);
 /// has. So a new one is asked once, and again when it has answered.
 const UNKNOWN: f64 = 1e15;
 
+/// An endpoint that has answered none of its calls for so many times its latency has stalled, but not
+/// before so long.
+const STALLED: f64 = 8.0;
+const STALLED_AFTER: Duration = Duration::from_millis(200);
+
 /// Calls in flight times the peak of an exponentially weighted moving average of latency: a slower
 /// answer counts at once, faster ones only by and by. As in Finagle's `p2cPeakEwma`
 /// (<https://twitter.github.io/finagle/guide/Clients.html#power-of-two-choices-p2c-least-loaded>).
@@ -85,8 +90,18 @@ impl Load {
         if expected == 0.0 {
             return UNKNOWN * in_flight;
         }
-        let waited = now.saturating_duration_since(self.progress).as_nanos() as f64;
-        expected.max(waited) * (in_flight + 1.0)
+        expected.max(self.waited(now)) * (in_flight + 1.0)
+    }
+
+    /// Whether it has not answered for far longer than it should have taken.
+    pub(crate) fn is_stalled(&self, now: Instant) -> bool {
+        let bound = (self.decayed(now) * STALLED).max(STALLED_AFTER.as_nanos() as f64);
+        self.in_flight > 0 && self.waited(now) > bound
+    }
+
+    /// Since the last answer, while calls are in flight.
+    fn waited(&self, now: Instant) -> f64 {
+        now.saturating_duration_since(self.progress).as_nanos() as f64
     }
 
     /// The average with time gone by: an endpoint that nobody asked for a while is worth a try.
@@ -162,6 +177,7 @@ mod tests {
         slow.end(now, Some(100 * MS));
         slow.begin(now);
         assert!(stopped.weight(now) > slow.weight(now));
+        assert!(stopped.is_stalled(now) && !slow.is_stalled(now + 300 * MS));
         // A call that is given up says nothing good of it.
         stopped.begin(now);
         stopped.end(now, None);

@@ -39,11 +39,10 @@ impl Selection {
             }
             // Nearly always, both that are drawn will do.
             if let Some((a, b)) = draw_two(&self.nodes) {
-                match (a.fitness(now), b.fitness(now)) {
-                    (Fitness::Fit(x), Fitness::Fit(y)) => return Some(if x <= y { a } else { b }),
-                    (Fitness::Fit(_), _) => return Some(a),
-                    (_, Fitness::Fit(_)) => return Some(b),
-                    _ => {}
+                // If one will not, taking the other would leave no choice: whoever is fit is drawn
+                // among instead.
+                if let (Fitness::Fit(x), Fitness::Fit(y)) = (a.fitness(now), b.fitness(now)) {
+                    return Some(if x <= y { a } else { b });
                 }
             }
         }

@@ -39,7 +39,7 @@ struct Health {
 pub(crate) enum Fitness {
     /// It is called if it weighs less than another one.
     Fit(f64),
-    /// It failed often, or asked for a rest: it is called if there is no other.
+    /// It failed often, asked for a rest, or does not answer: it is called if there is no other.
     Unfit(f64),
     /// It cannot be connected to: it is tried if nothing else is left.
     Down,
@@ -82,7 +82,7 @@ impl Node {
         let health = self.health();
         let weight = health.load.weight(now);
         let rests = health.rests_until.is_some_and(|until| now < until);
-        if rests || health.outlier.is_ejected(now) {
+        if rests || health.outlier.is_ejected(now) || health.load.is_stalled(now) {
             return Fitness::Unfit(weight);
         }
         Fitness::Fit(weight)
