@@ -2,7 +2,7 @@
 
 WASM_TARGET := wasm32-wasip2
 PLUGINS     := arith textkit
-GUESTS      := wharf-guest-reach wharf-guest-rogue
+GUESTS      := wharf-guest-reach wharf-guest-rogue wharf-guest-zoo
 COMMA       := ,
 # The registry's etcd client is generated at build time, by protoc. Without it all else is built.
 FEATURES    := $(if $(or $(PROTOC),$(shell command -v protoc)),--features wharf/etcd$(COMMA)wharf-tests/etcd)

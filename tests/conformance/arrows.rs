@@ -10,7 +10,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wharf-schema", &[]),
     ("wharf-guest", &[]),
     ("wharf-registry-api", &[]),
-    ("wharf-client", &["wharf-wire", "wharf-schema", "wharf-registry-api"]),
+    ("wharf-bindgen", &["wharf-schema"]),
+    ("wharf-client", &["wharf-wire", "wharf-schema", "wharf-registry-api", "wharf-bindgen"]),
     ("wharf-registry", &["wharf-registry-api"]),
     ("wharf-runtime", &["wharf-schema"]),
     ("wharf-host", &["wharf-runtime", "wharf-wire", "wharf-schema", "wharf-registry-api"]),
@@ -29,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("textkit", &["wharf-guest"]),
     ("wharf-guest-reach", &[]),
     ("wharf-guest-rogue", &[]),
+    ("wharf-guest-zoo", &[]),
 ];
 
 /// Libraries that shape whoever uses them, and the crates that may.

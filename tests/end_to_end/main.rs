@@ -11,4 +11,5 @@ mod observed;
 mod peers;
 mod rogues;
 mod sidecar;
+mod stubs;
 mod swap;

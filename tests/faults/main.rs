@@ -5,6 +5,8 @@
 //! prints a row of a table: times are for people, since machines are noisy, and what is asserted is
 //! counted.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
+
 mod disturbances;
 mod fleet;
 mod load;

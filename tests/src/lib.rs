@@ -15,7 +15,7 @@ pub use guests::{
 };
 pub use http::{client as http_client, get, get_json};
 pub use load::Load;
-pub use process::{Finished, Process, Wharf, client, guest, plugin, wharf};
+pub use process::{Finished, Process, Wharf, client, example, guest, plugin, wharf};
 pub use programs::{EtcdCluster, Member, free_port, installed};
 pub use proxy::Proxy;
 pub use registry::{RegistryProcess, declaration};

@@ -63,7 +63,21 @@ pub struct Finished {
 /// # Errors
 /// When it does not end.
 pub async fn wharf(arguments: &[&str]) -> anyhow::Result<Finished> {
-    let mut command = Command::new(binary()?);
+    run(&binary()?, arguments).await
+}
+
+/// Runs an example of the client, which is built with the tests, to its end.
+///
+/// # Errors
+/// When it does not end.
+pub async fn example(name: &str, arguments: &[&str]) -> anyhow::Result<Finished> {
+    let wharf = binary()?;
+    let folder = wharf.parent().context("no target directory")?.join("examples");
+    run(&folder.join(name), arguments).await
+}
+
+async fn run(program: &Path, arguments: &[&str]) -> anyhow::Result<Finished> {
+    let mut command = Command::new(program);
     command.args(arguments).current_dir(root()).kill_on_drop(true).stdin(Stdio::null());
     command.env_remove("WHARF_REGISTRY").env_remove("WHARF_LOG").env_remove("WHARF_TOKEN");
     // What it keeps of lists is nothing to other tests, which may have the same port.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wharf_registry_api::{RegistryClient, RegistryError};
-use wharf_schema::{Service, ServiceName};
+use wharf_schema::{Fingerprint, Service, ServiceName};
 use wharf_wire::TraceParent;
 
 use crate::attempts::{Answer, Asked, Caller, What};
@@ -40,6 +40,15 @@ pub(crate) struct Defaults {
     pub(crate) idempotent: HashSet<String>,
     pub(crate) hedge_after: Option<Duration>,
     pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
+}
+
+/// How one call is made, with all that there is to say.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner<'o> {
+    pub(crate) options: &'o CallOptions,
+    pub(crate) fingerprint: Option<Fingerprint>,
+    pub(crate) idempotent: bool,
+    pub(crate) deadline: Deadline,
 }
 
 /// What is known of an endpoint that calls are sent to.
@@ -123,10 +132,8 @@ impl Client {
     {
         let arguments = encode(method, arguments)?;
         let named = self.named(method, &options)?;
-        let deadline = self.deadline(&options);
-        let idempotent = options.idempotent || self.0.defaults.idempotent.contains(method);
-        let options = CallOptions { idempotent, ..options };
-        let answer = self.ask_method(&named, arguments, options, deadline).await?;
+        let manner = self.manner(method, &options);
+        let answer = self.ask_method(&named, arguments, manner).await?;
         decode(method, &answer)
     }
 
@@ -144,10 +151,8 @@ impl Client {
         options: CallOptions,
     ) -> Result<Bytes, RpcError> {
         let named = self.named(method, &options)?;
-        let deadline = self.deadline(&options);
-        let idempotent = options.idempotent || self.0.defaults.idempotent.contains(method);
-        let options = CallOptions { idempotent, ..options };
-        let answer = self.ask_method(&named, arguments, options, deadline).await?;
+        let manner = self.manner(method, &options);
+        let answer = self.ask_method(&named, arguments, manner).await?;
         Ok(answer.bytes)
     }
 
@@ -228,17 +233,26 @@ impl Client {
         &self,
         named: &Named,
         arguments: Bytes,
-        options: CallOptions,
-        deadline: Deadline,
+        manner: Manner<'_>,
     ) -> Result<Answer, RpcError> {
+        let Manner { options, fingerprint, idempotent, deadline } = manner;
         let metadata = self
-            .metadata(named.canonical(), &options, deadline)
+            .metadata(named.canonical(), options, deadline)
             .map_err(|failure| RpcError::local(named.canonical(), failure))?;
-        let CallOptions { fingerprint, idempotent, .. } = options;
         let what = What::Call { arguments, metadata, fingerprint };
         let hedge_after = options.hedge_after.or(self.0.defaults.hedge_after);
         let asked = Asked { named, what, deadline, idempotent, hedge_after };
         self.0.caller.ask(&asked).await
+    }
+
+    /// How a call by a method's name is made.
+    pub(crate) fn manner<'o>(&self, method: &str, options: &'o CallOptions) -> Manner<'o> {
+        Manner {
+            options,
+            fingerprint: options.fingerprint,
+            idempotent: options.idempotent || self.0.defaults.idempotent.contains(method),
+            deadline: self.deadline(options),
+        }
     }
 
     /// The call's own metadata, and what interceptors add.

@@ -136,6 +136,9 @@ impl Connection {
                 return Err(Failure::TooLarge { len, max: self.max_message });
             }
         }
+        if Instant::now() >= at {
+            return Err(Failure::DeadlineExceeded { timeout, not_executed: true });
+        }
         let harmless = matches!(question, Question::Describe { .. });
         let (ticket, waiter) = ticket(self.cancels.clone(), harmless);
         let sent = ticket.sent();

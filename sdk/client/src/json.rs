@@ -3,7 +3,7 @@
 use serde_json::Value;
 use wharf_schema::{Outcome, Service, Signature, arguments_from_json, result_to_json};
 
-use crate::client::Client;
+use crate::client::{Client, Manner};
 use crate::error::{CallError, Failure, RpcError};
 use crate::options::CallOptions;
 
@@ -63,7 +63,8 @@ impl Client {
         options: CallOptions,
     ) -> Result<Outcome, RpcError> {
         let named = self.named(method, &options)?;
-        let deadline = self.deadline(&options);
+        let manner = self.manner(method, &options);
+        let deadline = manner.deadline;
         let mut fresh = false;
         loop {
             let (service, cached) = self.description(named.wanted(), deadline, fresh).await?;
@@ -73,8 +74,8 @@ impl Client {
                     let fingerprint = Some(signature.fingerprint);
                     let wanted = options.fingerprint;
                     if wanted.is_none() || wanted == fingerprint {
-                        let options = CallOptions { fingerprint, ..options.clone() };
-                        match self.ask_method(&named, encoded.into(), options, deadline).await {
+                        let manner = Manner { fingerprint, ..manner };
+                        match self.ask_method(&named, encoded.into(), manner).await {
                             Ok(answer) => {
                                 let result = signature.result;
                                 return result_to_json(service.types(), result, &answer.bytes)

@@ -8,7 +8,27 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A method of one parameter takes that parameter, one of several a tuple of them; a method that
+//! Or with types out of the service's WIT, checked when the program is built:
+//!
+//! ```no_run
+//! wharf_client::bindgen!({ path: "../../plugins/arith/wit", idempotent: ["multiply"] });
+//!
+//! # async fn example(client: wharf_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let arith = ArithClient::new(&client);
+//! let product: i64 = arith.multiply(Args { a: 7, b: 8 }).await?;
+//! match arith.divide(Args { a: 7, b: 0 }).await {
+//!     Ok(Quotient { quo, rem }) => println!("{quo}, and {rem} is left"),
+//!     Err(wharf_client::CallError::Application(ArithError::DivideByZero)) => println!("by zero"),
+//!     Err(error) => return Err(error.into()),
+//! }
+//! # Ok(()) }
+//! # fn main() {}
+//! ```
+//!
+//! Or with JSON, by what the service says of itself: [`Client::call_json`]. Programs that are not
+//! async have [`blocking`].
+//!
+//! In [`Client::call`], a method of one parameter takes that parameter, one of several a tuple of them; a method that
 //! returns WIT's `result` gives Rust's `Result`. Types are whatever serde and postcard write alike:
 //! records are structs with the fields in order, variants enums with the cases in order.
 //!
@@ -25,6 +45,7 @@
 
 mod attempts;
 mod balance;
+pub mod blocking;
 mod builder;
 mod channel;
 mod client;
@@ -32,6 +53,7 @@ mod connection;
 mod discovery;
 mod endpoints;
 mod error;
+mod fixed_list;
 mod json;
 mod methods;
 mod named;
@@ -40,14 +62,55 @@ mod opening;
 mod options;
 mod pending;
 mod retry;
+#[doc(hidden)]
+pub mod stub;
 
 pub use builder::ClientBuilder;
+pub use bytes::Bytes;
 pub use client::{Client, EndpointStatus};
 pub use connection::KeepAlive;
 pub use error::{CallError, ConnectError, Failure, Remote, RpcError};
+pub use fixed_list::FixedList;
 pub use observe::{Attempt, Ended, Interceptor, Observer, Outgoing};
 pub use options::CallOptions;
 pub use semver::VersionReq;
+/// Writes typed stubs for the services of a WIT package.
+///
+/// `bindgen!("wit")` reads the WIT file or folder at that path, relative to the package's
+/// `Cargo.toml`. What the package's world exports is what is called; where it has no world, all of its
+/// interfaces. The long form says more:
+///
+/// ```
+/// wharf_client::bindgen!({
+///     path: "../../plugins/arith/wit",
+///     // Where the package has several.
+///     world: "plugin",
+///     // Methods that may be executed more than once: retried and hedged.
+///     idempotent: ["multiply", "divide"],
+/// });
+/// # fn main() {}
+/// ```
+///
+/// Each interface becomes a module of its name, with its types and, if it is called, a client:
+/// `arith` has `arith::ArithClient`. If there is only one service, all of its module is visible where
+/// the macro stands.
+///
+/// | WIT | Rust |
+/// | --- | --- |
+/// | `bool`, integers, floats, `char`, `string` | the same, `String` |
+/// | `list<u8>`, `list<T>` | [`Bytes`], `Vec<T>` |
+/// | `list<T, N>` | `[T; N]`, beyond 32 elements [`FixedList`] |
+/// | `tuple`, `option`, `result` | tuples, `Option`, `Result` |
+/// | `record`, `variant`, `enum` | `struct`, `enum`, with serde's derives |
+/// | `flags` | a struct with a constant for each, `Flags::A \| Flags::B` |
+///
+/// Methods take what is on the heap by reference. A method's `result` is the method's own: its error is
+/// [`CallError::Application`], apart from everything that can go wrong with a call. What cannot be
+/// transported (resources, streams) is left out, and the client's documentation says why.
+///
+/// A mistake in the WIT is shown with its file, line and text. Nothing but these files is read.
+#[cfg(feature = "bindgen")]
+pub use wharf_bindgen::bindgen;
 pub use wharf_registry_api::RegistryError;
 pub use wharf_schema::{Fingerprint, Outcome, Service};
 pub use wharf_wire::{MetadataError, Status, TraceParent};

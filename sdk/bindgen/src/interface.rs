@@ -1,0 +1,365 @@
+//! A module for each interface: its types, and a client where it is called.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use heck::ToKebabCase;
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote};
+use wharf_schema::{Service, Signature};
+use wit_parser::{Function, InterfaceId, Resolve, Type, TypeDefKind, TypeId, TypeOwner};
+
+use crate::input::Input;
+use crate::names::{camel, snake};
+use crate::types::{Writer, client_name, doc, parts, stub};
+use crate::wit::{Error, Loaded};
+
+/// Parameters beyond so many are grouped: serde knows tuples up to this length.
+const TUPLE: usize = 16;
+
+/// All modules, and what of them is seen where the macro stands.
+pub(crate) fn modules(loaded: &Loaded, input: &Input) -> Result<TokenStream, Error> {
+    let Loaded { resolve, services, .. } = loaded;
+    check_idempotent(services, input)?;
+    let mut needed: BTreeSet<InterfaceId> = services.iter().map(|(id, _)| *id).collect();
+    // Types may come from interfaces that are not called.
+    let mut queue: Vec<InterfaceId> = needed.iter().copied().collect();
+    while let Some(interface) = queue.pop() {
+        for owner in owners(resolve, interface) {
+            if needed.insert(owner) {
+                queue.push(owner);
+            }
+        }
+    }
+    let names = module_names(loaded, &needed);
+    let errors = error_types(loaded);
+    let modules = needed.iter().map(|id| {
+        let writer = Writer { resolve, interface: *id, modules: &names, errors: &errors };
+        let service = services.iter().find(|(called, _)| called == id).map(|(_, service)| service);
+        module(&writer, &names, service, input)
+    });
+    let modules: Vec<TokenStream> = modules.collect::<Result<_, _>>()?;
+    // Where there is one service, its types and its client need no module's name before them.
+    let reexport = match &services[..] {
+        [(only, _)] => {
+            let name = names.get(only);
+            quote!(pub use self::#name::*;)
+        }
+        _ => TokenStream::new(),
+    };
+    Ok(quote! { #(#modules)* #reexport })
+}
+
+fn module(
+    writer: &Writer<'_>,
+    names: &HashMap<InterfaceId, Ident>,
+    service: Option<&Service>,
+    input: &Input,
+) -> Result<TokenStream, Error> {
+    let interface = &writer.resolve.interfaces[writer.interface];
+    let name = names.get(&writer.interface);
+    let docs = doc(&interface.docs);
+    let types = interface.types.values().filter_map(|id| writer.definition(*id));
+    let client = service.map(|service| client(writer, service, input)).transpose()?;
+    Ok(quote! {
+        #docs
+        #[allow(clippy::all, clippy::pedantic, clippy::restriction, unused_qualifications)]
+        pub mod #name {
+            #(#types)*
+            #client
+        }
+    })
+}
+
+fn client(writer: &Writer<'_>, service: &Service, input: &Input) -> Result<TokenStream, Error> {
+    let resolve = writer.resolve;
+    let interface = &resolve.interfaces[writer.interface];
+    let name = client_name(&service.name().interface);
+    let taken = |id: &TypeId| resolve.types[*id].name.as_deref().map(camel).as_ref() == Some(&name);
+    if let Some(id) = interface.types.values().find(|id| taken(id)) {
+        let location = resolve.render_location(resolve.types[*id].span);
+        let what = format!("this type would be called {name}, as the service's client is");
+        return Err(Error::Type { location, what });
+    }
+    let stub = stub();
+    let (mut methods, mut specs) = (Vec::new(), Vec::new());
+    let mut left_out = Vec::new();
+    for (known, function) in service.methods().iter().zip(interface.functions.values()) {
+        match &known.signature {
+            Ok(signature) => {
+                let fingerprint = signature.fingerprint.0;
+                let wit_name = &known.name;
+                let idempotent = is_idempotent(input, wit_name);
+                specs.push(quote! {
+                    #stub::MethodSpec {
+                        name: #wit_name,
+                        fingerprint: [#(#fingerprint),*],
+                        idempotent: #idempotent,
+                    }
+                });
+                methods.push(method(writer, function, signature, methods.len(), idempotent));
+            }
+            Err(reason) => {
+                left_out.push(format!(" - `{}` cannot be called: {reason}.", known.name));
+            }
+        }
+    }
+    let full = service.name();
+    let (package, short) = (option(full.package.as_deref()), &full.interface);
+    let version = option(full.version.as_ref().map(ToString::to_string).as_deref());
+    let fingerprint = service.fingerprint().0;
+    let title = format!(" Calls the service `{full}`.");
+    Ok(quote! {
+        static INTERFACE: #stub::Interface = #stub::Interface {
+            package: #package,
+            interface: #short,
+            version: #version,
+            fingerprint: [#(#fingerprint),*],
+            methods: &[#(#specs),*],
+        };
+
+        #[doc = #title]
+        ///
+        /// It calls the newest version that is compatible with the one that it was built against,
+        /// and only methods of the very same signatures: others are refused by the host. Clones are
+        /// cheap, and share everything.
+        #(#[doc = #left_out])*
+        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+        pub struct #name { stub: #stub::Stub }
+
+        impl #name {
+            /// Calls through a client, with the client's defaults.
+            #[must_use]
+            pub fn new(client: &::wharf_client::Client) -> Self {
+                Self::with_options(client, ::core::default::Default::default())
+            }
+
+            /// Calls through a client, each call with these options.
+            #[must_use]
+            pub fn with_options(
+                client: &::wharf_client::Client,
+                options: ::wharf_client::CallOptions,
+            ) -> Self {
+                Self { stub: #stub::Stub::new(client, &INTERFACE, options) }
+            }
+
+            #(#methods)*
+        }
+    })
+}
+
+fn method(
+    writer: &Writer<'_>,
+    function: &Function,
+    signature: &Signature,
+    index: usize,
+    idempotent: bool,
+) -> TokenStream {
+    let name = snake(&function.name);
+    let docs = match function.docs.contents {
+        Some(_) => doc(&function.docs),
+        None => {
+            let text = format!(" Calls `{}`.", function.name);
+            quote!(#[doc = #text])
+        }
+    };
+    let parameters: Vec<(Ident, (TokenStream, TokenStream))> = function
+        .params
+        .iter()
+        .map(|param| {
+            // As a parameter of ours it must not be called like one of Rust's.
+            let name = snake(&param.name);
+            let written = writer.parameter(&name, &param.ty);
+            (name, written)
+        })
+        .collect();
+    debug_assert_eq!(parameters.len(), signature.params.len());
+    let declared = parameters.iter().map(|(name, (ty, _))| quote!(#name: #ty));
+    let arguments: Vec<&TokenStream> = parameters.iter().map(|(_, (_, value))| value).collect();
+    // The bytes of a tuple of tuples are those of one long tuple.
+    let groups = arguments.chunks(TUPLE).map(|group| quote!((#(#group,)*)));
+    let arguments = quote!((#(#groups,)*));
+    let fallible = function.result.as_ref().and_then(|ty| fallible(writer.resolve, ty));
+    let optional = |ty: &Option<Type>| ty.as_ref().map_or_else(|| quote!(()), |ty| writer.ty(ty));
+    let (ok, err, call) = match (&function.result, fallible) {
+        (_, Some((ok, err))) => (optional(&ok), optional(&err), quote!(call_fallible)),
+        (result, None) => (optional(result), quote!(::core::convert::Infallible), quote!(call)),
+    };
+    let application = fallible.map(|_| {
+        quote! {
+            /// [`CallError::Application`](::wharf_client::CallError::Application): the method's own.
+        }
+    });
+    let again = if idempotent {
+        " The method is idempotent: a call is tried again also when it may have been executed."
+    } else {
+        " A call is tried again only when it was surely not executed."
+    };
+    quote! {
+        #docs
+        ///
+        #[doc = #again]
+        ///
+        /// # Errors
+        #application
+        /// [`CallError::Rpc`](::wharf_client::CallError::Rpc): there is no answer.
+        ///
+        /// # Cancel safety
+        /// Dropping the future cancels the call. It may have been executed.
+        pub async fn #name(
+            &self,
+            #(#declared),*
+        ) -> ::core::result::Result<#ok, ::wharf_client::CallError<#err>> {
+            self.stub.#call(#index, &#arguments).await
+        }
+    }
+}
+
+/// The two sides of a method's result, where it is WIT's `result`.
+fn fallible(resolve: &Resolve, ty: &Type) -> Option<(Option<Type>, Option<Type>)> {
+    let Type::Id(id) = ty else { return None };
+    match &resolve.types[*id].kind {
+        TypeDefKind::Result(result) => Some((result.ok, result.err)),
+        TypeDefKind::Type(ty) => fallible(resolve, ty),
+        _ => None,
+    }
+}
+
+/// Named types that are the error of some method.
+fn error_types(loaded: &Loaded) -> HashSet<TypeId> {
+    let resolve = &loaded.resolve;
+    let mut errors = HashSet::new();
+    for (interface, _) in &loaded.services {
+        for function in resolve.interfaces[*interface].functions.values() {
+            let result = function.result.as_ref().and_then(|ty| fallible(resolve, ty));
+            let mut error = result.and_then(|(_, error)| error);
+            // Through the names that it was given, to where it is defined.
+            while let Some(Type::Id(id)) = error {
+                errors.insert(id);
+                error = match &resolve.types[id].kind {
+                    TypeDefKind::Type(ty) => Some(*ty),
+                    _ => None,
+                };
+            }
+        }
+    }
+    errors
+}
+
+/// The other interfaces whose types an interface uses.
+fn owners(resolve: &Resolve, interface: InterfaceId) -> Vec<InterfaceId> {
+    let used = resolve.interfaces[interface].types.values();
+    used.flat_map(|id| parts(resolve, *id))
+        .filter_map(|part| match part {
+            Type::Id(id) => Some(resolve.types[id].owner),
+            _ => None,
+        })
+        .filter_map(|owner| match owner {
+            TypeOwner::Interface(owner) if owner != interface => Some(owner),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A module's name is the interface's, with its package's before it where two are called alike.
+fn module_names(loaded: &Loaded, needed: &BTreeSet<InterfaceId>) -> HashMap<InterfaceId, Ident> {
+    let resolve = &loaded.resolve;
+    let short = |id: InterfaceId| {
+        let named = resolve.interfaces[id].name.clone();
+        let called = || loaded.services.iter().find(|(called, _)| *called == id);
+        named.or_else(|| called().map(|(_, s)| s.name().interface.clone())).unwrap_or_default()
+    };
+    let name = |id: InterfaceId| {
+        let own = short(id);
+        let package = resolve.interfaces[id].package.map(|id| &resolve.packages[id].name);
+        match package {
+            Some(package) if needed.iter().any(|other| *other != id && short(*other) == own) => {
+                let name = format!("{}-{}-{own}", package.namespace, package.name);
+                format_ident!("{}", snake(&name))
+            }
+            _ => snake(&own),
+        }
+    };
+    needed.iter().map(|id| (*id, name(*id))).collect()
+}
+
+fn is_idempotent(input: &Input, method: &str) -> bool {
+    input.idempotent.iter().any(|name| name.value().to_kebab_case() == method.to_kebab_case())
+}
+
+/// What is said of a method that does not exist is a mistake.
+fn check_idempotent(services: &[(InterfaceId, Service)], input: &Input) -> Result<(), Error> {
+    for method in &input.idempotent {
+        let method = method.value();
+        if services.iter().all(|(_, service)| service.method(&method).is_none()) {
+            let names = services.iter().flat_map(|(_, service)| service.methods());
+            let known: Vec<&str> = names.map(|method| &method.name[..]).collect();
+            return Err(Error::NoMethod { method, known: known.join(", ") });
+        }
+    }
+    Ok(())
+}
+
+fn option(text: Option<&str>) -> TokenStream {
+    match text {
+        Some(text) => quote!(::core::option::Option::Some(#text)),
+        None => quote!(::core::option::Option::None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wit::tests::load_text;
+
+    fn generate(wit: &str, options: &str) -> Result<String, Error> {
+        let (loaded, input) = load_text(wit, options)?;
+        modules(&loaded, &input).map(|tokens| tokens.to_string().replace(' ', ""))
+    }
+
+    #[test]
+    fn parameters_are_borrowed_and_results_are_owned() {
+        let wit = "package a:b@1.0.0; interface api {
+            record r { t: string } type blob = list<u8>;
+            f: func(a: string, b: blob, c: list<r>, d: option<string>, e: r, g: u8) -> list<u8>;
+            h: func() -> result<_, string>; }";
+        let code = generate(wit, "").unwrap();
+        let f = "f(&self,a:&str,b:&[u8],c:&[R],d:::core::option::Option<&str>,e:&R,g:u8)";
+        assert!(code.contains(f), "{code}");
+        assert!(code.contains("Result<::wharf_client::Bytes,::wharf_client::CallError<"), "{code}");
+        assert!(code.contains("::wharf_client::CallError<::std::string::String>>"), "{code}");
+        assert!(syn::parse_str::<proc_macro2::TokenStream>(&code).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_called_is_left_out_with_its_reason() {
+        let wit = "package a:b; interface api {
+            resource r; record holds { r: own<r> } f: func(h: holds); g: func(); }";
+        let code = generate(wit, "").unwrap();
+        assert!(code.contains("`f`cannotbecalled:parameterh:"), "{code}");
+        assert!(!code.contains("structHolds") && code.contains("fng("), "{code}");
+    }
+
+    #[test]
+    fn a_mistake_is_shown_with_its_line() {
+        let wit = "package a:b;\ninterface api {\n  enum api-client { x }\n  f: func();\n}";
+        let error = generate(wit, "").unwrap_err().to_string();
+        assert!(error.contains("api.wit:3:"), "{error}");
+        assert!(error.contains("would be called ApiClient"), "{error}");
+        let wit = "package a:b; interface api { f: func(); }";
+        let error = generate(wit, "idempotent: [\"g\"]").unwrap_err().to_string();
+        assert_eq!(error, "no service of the WIT has a method 'g' to be idempotent; there are f");
+        assert!(generate(wit, "idempotent: [\"F\"]").unwrap().contains("idempotent:true"));
+    }
+
+    #[test]
+    fn types_of_other_interfaces_have_modules_of_their_own() {
+        let wit = "package a:b;
+            interface types { record point { x: f32 } }
+            interface api { use types.{point}; f: func(p: point) -> point; }
+            world w { export api; }";
+        let code = generate(wit, "").unwrap();
+        assert!(code.contains("pubmodtypes{"), "{code}");
+        assert!(code.contains("pubtypePoint=super::types::Point;"), "{code}");
+        assert!(code.contains("pubuseself::api::*;"), "{code}");
+    }
+}

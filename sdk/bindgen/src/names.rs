@@ -1,0 +1,47 @@
+//! WIT's names as Rust's.
+
+use heck::{ToSnakeCase, ToUpperCamelCase};
+use proc_macro2::{Ident, Span};
+
+/// A field, parameter, method or module.
+pub(crate) fn snake(name: &str) -> Ident {
+    ident(&name.to_snake_case())
+}
+
+/// A type or case.
+pub(crate) fn camel(name: &str) -> Ident {
+    ident(&name.to_upper_camel_case())
+}
+
+/// A constant.
+pub(crate) fn screaming(name: &str) -> Ident {
+    ident(&name.to_snake_case().to_uppercase())
+}
+
+/// Words of Rust's own are written so that they are names.
+fn ident(name: &str) -> Ident {
+    if syn::parse_str::<Ident>(name).is_ok() {
+        return Ident::new(name, Span::call_site());
+    }
+    match name {
+        "self" | "Self" | "super" | "crate" | "_" => {
+            Ident::new(&format!("{name}_"), Span::call_site())
+        }
+        _ => Ident::new_raw(name, Span::call_site()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_wit_name_is_a_rust_name() {
+        assert_eq!(snake("word-counts").to_string(), "word_counts");
+        assert_eq!(camel("get-HTTP").to_string(), "GetHttp");
+        assert_eq!(screaming("ignore-case").to_string(), "IGNORE_CASE");
+        assert_eq!(snake("type").to_string(), "r#type");
+        assert_eq!(snake("self").to_string(), "self_");
+        assert_eq!(camel("self").to_string(), "Self_");
+    }
+}

@@ -1,0 +1,162 @@
+//! Reading the WIT, and choosing which interfaces are called.
+
+use std::path::{Path, PathBuf};
+
+use wharf_schema::{NameError, Service, service_from_wit};
+use wit_parser::{InterfaceId, PackageId, Resolve, WorldItem, WorldKey};
+
+use crate::input::Input;
+
+/// A WIT package, and its services.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) resolve: Resolve,
+    pub(crate) services: Vec<(InterfaceId, Service)>,
+    /// What was read.
+    pub(crate) sources: Vec<PathBuf>,
+}
+
+/// Why there are no stubs.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("there is no WIT at {0}: the path is relative to the package's Cargo.toml")]
+    NotThere(PathBuf),
+    /// With file, line and the text there.
+    #[error("{0}")]
+    Wit(String),
+    #[error("the WIT has several worlds, say which: world: {0}")]
+    Worlds(String),
+    #[error("the world '{world}' is none of the WIT's, which has {known}")]
+    NoWorld { world: String, known: String },
+    #[error("the world '{0}' exports no interface with functions, which is what a service is")]
+    NoExports(String),
+    #[error("the WIT has no interface with functions, which is what a service is")]
+    NoInterface,
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("no service of the WIT has a method '{method}' to be idempotent; there are {known}")]
+    NoMethod { method: String, known: String },
+    #[error("{location}: {what}")]
+    Type { location: String, what: String },
+}
+
+/// Reads what the macro was given.
+pub(crate) fn load(base: &Path, input: &Input) -> Result<Loaded, Error> {
+    let path = base.join(input.path.value());
+    if !path.exists() {
+        return Err(Error::NotThere(path));
+    }
+    let mut resolve = Resolve::default();
+    let (package, sources) = match resolve.push_path(&path) {
+        Ok(read) => read,
+        Err(error) => return Err(Error::Wit(resolve.render_error(&error))),
+    };
+    let sources = sources.paths().map(Path::to_owned).collect();
+    let world = input.world.as_ref().map(syn::LitStr::value);
+    let mut services = Vec::new();
+    for (id, name) in called(&resolve, package, world.as_deref())? {
+        let interface = &resolve.interfaces[id];
+        services.push((id, service_from_wit(&resolve, interface, &name, String::new())?));
+    }
+    Ok(Loaded { resolve, services, sources })
+}
+
+/// The interfaces that are called, with their names: what a world exports, or all there are where
+/// there is no world.
+fn called(
+    resolve: &Resolve,
+    package: PackageId,
+    wanted: Option<&str>,
+) -> Result<Vec<(InterfaceId, String)>, Error> {
+    let package = &resolve.packages[package];
+    let known = || package.worlds.keys().map(|k| format!("\"{k}\"")).collect::<Vec<_>>().join(", ");
+    let world = match (wanted, package.worlds.len()) {
+        (Some(world), _) => Some(
+            *package
+                .worlds
+                .get(world)
+                .ok_or_else(|| Error::NoWorld { world: world.to_owned(), known: known() })?,
+        ),
+        (None, 0) => None,
+        (None, 1) => package.worlds.values().next().copied(),
+        (None, _) => return Err(Error::Worlds(known())),
+    };
+    // What has only types is used by services, and none itself.
+    let is_service = |id: &InterfaceId| !resolve.interfaces[*id].functions.is_empty();
+    let Some(world) = world else {
+        let all = package.interfaces.values().filter(|id| is_service(id));
+        let named: Vec<_> = all.filter_map(|id| Some((*id, resolve.id_of(*id)?))).collect();
+        return if named.is_empty() { Err(Error::NoInterface) } else { Ok(named) };
+    };
+    let world = &resolve.worlds[world];
+    let mut exports = Vec::new();
+    for (key, item) in &world.exports {
+        let WorldItem::Interface { id, .. } = item else { continue };
+        if !is_service(id) {
+            continue;
+        }
+        let name = match key {
+            WorldKey::Name(name) => Some(name.clone()),
+            WorldKey::Interface(id) => resolve.id_of(*id),
+        };
+        exports.extend(name.map(|name| (*id, name)));
+    }
+    if exports.is_empty() {
+        return Err(Error::NoExports(world.name.clone()));
+    }
+    Ok(exports)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Loads WIT with options for the macro.
+    pub(crate) fn load_text(wit: &str, options: &str) -> Result<(Loaded, Input), Error> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("api.wit"), wit).unwrap();
+        let input = format!("{{ path: \"api.wit\", {options} }}");
+        let input: Input = syn::parse_str(&input).unwrap();
+        load(folder.path(), &input).map(|loaded| (loaded, input))
+    }
+
+    fn error(wit: &str, options: &str) -> String {
+        load_text(wit, options).map(drop).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_mistake_in_the_wit_is_shown_with_its_line() {
+        let wit = "package a:b;\ninterface api {\n    f: func(x: u9) -> u8;\n}\n";
+        let error = error(wit, "");
+        assert!(error.contains("u9"), "{error}");
+        assert!(error.contains("api.wit:3:"), "{error}");
+    }
+
+    #[test]
+    fn the_exports_of_a_world_are_called_and_what_is_missing_is_named() {
+        let wit = "package a:b@1.0.0; interface one { f: func(); } interface two { g: func(); }
+                   world w { import one; export two; export inline: interface { h: func(); } }";
+        let (loaded, _) = load_text(wit, "").unwrap();
+        let names: Vec<String> =
+            loaded.services.iter().map(|(_, service)| service.name().to_string()).collect();
+        assert_eq!(names, ["a:b/two@1.0.0", "inline"]);
+        let (loaded, _) =
+            load_text("package a:b; interface one {} interface two { g: func(); }", "").unwrap();
+        assert_eq!(loaded.services.len(), 1);
+        let two = "package a:b; world v {} world w {}";
+        assert_eq!(error(two, ""), "the WIT has several worlds, say which: world: \"v\", \"w\"");
+        assert_eq!(
+            error(two, "world: \"v\""),
+            "the world 'v' exports no interface with functions, which is what a service is"
+        );
+        assert!(error(two, "world: \"x\"").contains("which has \"v\", \"w\""));
+        assert!(error("package a:b;", "").contains("no interface with functions"));
+    }
+
+    #[test]
+    fn a_path_that_leads_nowhere_is_shown_whole() {
+        let input: Input = syn::parse_str("\"nowhere\"").unwrap();
+        let error = load(Path::new("/base"), &input).map(drop).unwrap_err().to_string();
+        assert!(error.starts_with("there is no WIT at /base/nowhere"), "{error}");
+    }
+}

@@ -1,0 +1,150 @@
+//! The client for programs that are not async.
+//!
+//! ```no_run
+//! # #[derive(serde::Serialize)] struct Args { a: i64, b: i64 }
+//! # fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = wharf_client::blocking::Client::connect("http://127.0.0.1:8500")?;
+//! let product: i64 = client.call("arith.multiply", &Args { a: 7, b: 8 })?;
+//! # Ok(()) }
+//! ```
+//!
+//! A thread of its own does the work behind it. In an async program it would hold up whatever else
+//! runs on the calling thread: use [`crate::Client`] there.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::runtime::{Builder, Handle, Runtime};
+use wharf_registry_api::RegistryError;
+
+use crate::builder::ClientBuilder;
+use crate::error::{CallError, RpcError};
+use crate::options::CallOptions;
+
+/// Calls services, and waits for their answers. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Client {
+    client: crate::Client,
+    handle: Handle,
+    _background: Arc<Background>,
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The thread behind it cannot be started.
+    #[error("the client's thread cannot be started")]
+    Thread(#[source] std::io::Error),
+    /// Not the address of a registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// Ends the runtime with the last clone.
+#[derive(Debug)]
+struct Background(Option<Runtime>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Also from within an async program, where waiting is not allowed.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Client {
+    /// A client that asks the registry at this address, `http://127.0.0.1:8500`.
+    ///
+    /// # Errors
+    /// When that is no address, or its thread cannot be started.
+    pub fn connect(registry: &str) -> Result<Self, StartError> {
+        Self::build(|builder| builder.registry(registry))
+    }
+
+    /// A client of a way of its own: what is made of the builder is what calls.
+    ///
+    /// # Errors
+    /// As of what makes it, or when its thread cannot be started.
+    pub fn build<E: Into<StartError>>(
+        build: impl FnOnce(ClientBuilder) -> Result<crate::Client, E>,
+    ) -> Result<Self, StartError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("wharf-client")
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        let client = {
+            let _entered = runtime.enter();
+            build(crate::Client::builder()).map_err(Into::into)?
+        };
+        let handle = runtime.handle().clone();
+        Ok(Client { client, handle, _background: Arc::new(Background(Some(runtime))) })
+    }
+
+    /// As [`crate::Client::call`].
+    ///
+    /// # Errors
+    /// As of that.
+    pub fn call<A, R>(&self, method: &str, arguments: &A) -> Result<R, RpcError>
+    where
+        A: Serialize + Sync + ?Sized,
+        R: DeserializeOwned + Send,
+    {
+        self.wait(self.client.call(method, arguments))
+    }
+
+    /// As [`crate::Client::call_with`].
+    ///
+    /// # Errors
+    /// As of that.
+    pub fn call_with<A, R>(
+        &self,
+        method: &str,
+        arguments: &A,
+        options: CallOptions,
+    ) -> Result<R, RpcError>
+    where
+        A: Serialize + Sync + ?Sized,
+        R: DeserializeOwned + Send,
+    {
+        self.wait(self.client.call_with(method, arguments, options))
+    }
+
+    /// As [`crate::Client::call_json`].
+    ///
+    /// # Errors
+    /// As of that.
+    pub fn call_json(
+        &self,
+        method: &str,
+        arguments: serde_json::Value,
+    ) -> Result<serde_json::Value, CallError<serde_json::Value>> {
+        self.wait(self.client.call_json(method, arguments))
+    }
+
+    /// The client behind it, for typed stubs: `ArithClient::new(client.client())`.
+    #[must_use]
+    pub fn client(&self) -> &crate::Client {
+        &self.client
+    }
+
+    /// Waits for anything that the client behind it does:
+    /// `client.wait(arith.multiply(&arguments))`.
+    pub fn wait<F>(&self, future: F) -> F::Output
+    where
+        F: Future + Send,
+        F::Output: Send,
+    {
+        if Handle::try_current().is_err() {
+            return self.handle.block_on(future);
+        }
+        // A thread of an async program may not wait for another runtime; a new thread may.
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| self.handle.block_on(future));
+            waiting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
