@@ -7,12 +7,12 @@ use wharf_client::{Client, Failure};
 use wharf_registry_api::{Endpoint, ListOptions, RegistryClient, State};
 use wharf_tests::{Args, Load, Process, arith_that, eventually, hostile, plugin};
 
-struct Registry {
-    process: Process,
-    url: String,
+pub(crate) struct Registry {
+    pub(crate) process: Process,
+    pub(crate) url: String,
 }
 
-async fn registry(arguments: &[&str]) -> Registry {
+pub(crate) async fn registry(arguments: &[&str]) -> Registry {
     registry_at("127.0.0.1:0", arguments).await
 }
 
@@ -23,13 +23,15 @@ async fn registry_at(address: &str, arguments: &[&str]) -> Registry {
     Registry { process, url }
 }
 
-struct Host {
-    process: Process,
-    address: String,
+pub(crate) struct Host {
+    pub(crate) process: Process,
+    pub(crate) address: String,
+    /// The URL of its HTTP side.
+    pub(crate) http: String,
     _plugins: TempDir,
 }
 
-async fn host(registry: &str, name: &str, wasm: &[u8], arguments: &[&str]) -> Host {
+pub(crate) async fn host(registry: &str, name: &str, wasm: &[u8], arguments: &[&str]) -> Host {
     let plugins = tempfile::tempdir().unwrap();
     std::fs::write(plugins.path().join("plugin.wasm"), wasm).unwrap();
     let folder = plugins.path().to_str().unwrap();
@@ -37,16 +39,17 @@ async fn host(registry: &str, name: &str, wasm: &[u8], arguments: &[&str]) -> Ho
     let mut process =
         Process::start(&[&base[..], &["--listen", "127.0.0.1:0"], arguments].concat()).unwrap();
     let address = process.announced("host").await.unwrap();
-    Host { process, address, _plugins: plugins }
+    let http = process.announced("http").await.unwrap();
+    Host { process, address, http, _plugins: plugins }
 }
 
-async fn endpoints(registry: &str, service: &str) -> Vec<Endpoint> {
+pub(crate) async fn endpoints(registry: &str, service: &str) -> Vec<Endpoint> {
     let registry = RegistryClient::new(registry).unwrap();
     let listed = registry.endpoints(service, &ListOptions::default()).await;
     listed.ok().flatten().map(|list| list.endpoints).unwrap_or_default()
 }
 
-async fn number_of_endpoints(registry: &str, service: &str, count: usize) {
+pub(crate) async fn number_of_endpoints(registry: &str, service: &str, count: usize) {
     let what = format!("{count} endpoints of {service}");
     eventually(&what, async || (endpoints(registry, service).await.len() == count).then_some(()))
         .await

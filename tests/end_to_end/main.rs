@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
 
+mod balance;
 mod cache;
 mod calls;
 mod command_line;
