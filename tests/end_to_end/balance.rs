@@ -11,6 +11,10 @@ use wharf_tests::{Args, Proxy, Wharf, arith_that, eventually, get, hostile, plug
 
 use crate::hosts::{Host, Registry, host, number_of_endpoints, registry};
 
+mod arith {
+    wharf_client::bindgen!("../plugins/arith/wit");
+}
+
 /// Remembers every attempt and every call.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Vec<(String, u32, Option<Status>)>>>, Arc<Mutex<Vec<u32>>>);
@@ -190,6 +194,60 @@ async fn a_call_that_may_have_been_executed_is_tried_again_only_where_it_is_idem
 }
 
 #[tokio::test]
+async fn what_a_host_refuses_for_good_costs_nothing_and_is_asked_of_the_others() {
+    // The one that the client met first decides which signature its calls have.
+    let other = wharf_tests::component(
+        "package demo:arith@0.1.0;
+         interface arith { record args { b: s64, a: s64 } multiply: func(args: args) -> s64; }
+         world plugin { export arith; }",
+        r#"(module (memory (export "memory") 1)
+            (func (export "demo:arith/arith@0.1.0#multiply") (param i64 i64) (result i64) (i64.const 0)))"#,
+    )
+    .unwrap();
+    let registry = registry(&[]).await;
+    let _one = host(&registry.url, "one", &plugin("arith").unwrap(), &[]).await;
+    number_of_endpoints(&registry.url, "arith", 1).await;
+    let client = wharf_tests::client(&registry.url).unwrap();
+    assert_eq!(multiply(&client).await.unwrap(), 56);
+    let two = host(&registry.url, "two", &other, &[]).await;
+    eventually("the client knows the other host", async || {
+        client.endpoints().iter().any(|e| e.address == two.address).then_some(())
+    })
+    .await
+    .unwrap();
+    // Far more than the budget would pay for, at a rate that fills none.
+    for _ in 0..2000 {
+        assert_eq!(multiply(&client).await.unwrap(), 56);
+    }
+}
+
+#[tokio::test]
+async fn no_call_waits_for_an_endpoint_that_does_not_let_connect() {
+    let registry = registry(&[]).await;
+    let arith = plugin("arith").unwrap();
+    let _one = host(&registry.url, "one", &arith, &[]).await;
+    number_of_endpoints(&registry.url, "arith", 1).await;
+    let client = wharf_tests::client(&registry.url).unwrap();
+    assert_eq!(multiply(&client).await.unwrap(), 56);
+    // It is listed, takes connections, and never says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let advertised = silent.local_addr().unwrap().to_string();
+    let _two = host(&registry.url, "two", &arith, &["--advertise", &advertised]).await;
+    eventually("the client knows the silent endpoint", async || {
+        client.endpoints().iter().any(|e| e.address == advertised).then_some(())
+    })
+    .await
+    .unwrap();
+    // A call that waited for it would have no time left.
+    let options = CallOptions { timeout: Some(Duration::from_secs(2)), ..CallOptions::default() };
+    for _ in 0..500 {
+        let call = client.call_with("arith.multiply", &Args { a: 7, b: 8 }, options.clone());
+        let product: i64 = call.await.unwrap();
+        assert_eq!(product, 56);
+    }
+}
+
+#[tokio::test]
 async fn a_hedge_answers_where_the_first_endpoint_takes_its_time() {
     let (registry, one, two, proxy) = proxied().await;
     let seen = Seen::default();
@@ -201,15 +259,17 @@ async fn a_hedge_answers_where_the_first_endpoint_takes_its_time() {
     proxy.lose(true);
     let hedge_after = Some(Duration::from_millis(50));
     let hedged = CallOptions { idempotent: true, hedge_after, ..CallOptions::default() };
-    eventually("a call began at the lost host, and the other one answered", async || {
-        let product = client
-            .call_with::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }, hedged.clone())
-            .await;
-        assert_eq!(product.unwrap(), 56);
-        seen.1.lock().unwrap().contains(&2).then_some(())
-    })
-    .await
-    .unwrap();
+    // So many at once that both hosts are asked.
+    let calls = (0..16).map(|_| {
+        let (client, hedged) = (client.clone(), hedged.clone());
+        tokio::spawn(async move {
+            client.call_with::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }, hedged).await
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        assert_eq!(within("a hedged call ends", call).await.unwrap().unwrap().unwrap(), 56);
+    }
+    assert!(seen.1.lock().unwrap().contains(&2), "one of them began at the lost host");
     let attempts = seen.attempts();
     let hedge = attempts.iter().find(|(_, number, _)| *number == 2).unwrap();
     assert_eq!((&hedge.0, hedge.2), (&two.address, None));
@@ -286,9 +346,6 @@ async fn as_many_connections_are_kept_as_are_asked_for() {
 
 #[tokio::test]
 async fn a_stub_goes_to_the_hosts_that_serve_what_it_was_built_against() {
-    mod arith {
-        wharf_client::bindgen!("../plugins/arith/wit");
-    }
     // The same name and version, and another signature.
     let other = wharf_tests::component(
         "package demo:arith@0.1.0;
@@ -338,6 +395,10 @@ async fn an_interceptor_adds_to_calls_and_refuses_them() {
     assert!(!error.may_have_executed);
     let text = "arith.divide: an interceptor refused the call: not today";
     assert_eq!(error.to_string(), text);
+    // It sees the same name however the method is called.
+    let stub = arith::ArithClient::new(&client);
+    let error = stub.divide(arith::Args { a: 7, b: 0 }).await.unwrap_err();
+    assert!(matches!(error.rpc().unwrap().failure, Failure::Intercepted(_)), "{error}");
     let too_much = vec![("k".to_owned(), "v".repeat(5000))];
     let options = CallOptions { metadata: too_much, ..CallOptions::default() };
     let error = client.call_with::<_, i64>("arith.multiply", &arguments, options).await;

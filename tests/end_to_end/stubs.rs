@@ -12,6 +12,12 @@ mod arith {
 
 wharf_client::bindgen!("guests/zoo/wit");
 
+/// Nothing serves it: that it compiles, whatever its names are, is the test.
+#[deny(missing_docs, dead_code)]
+mod odd {
+    wharf_client::bindgen!({ path: "wit/odd", idempotent: ["odd.flag"] });
+}
+
 #[tokio::test]
 async fn a_typed_call_has_the_methods_own_error_apart_from_all_others() {
     let wharf = Wharf::up(&[("arith.wasm", &plugin("arith").unwrap())], &[]).await.unwrap();
@@ -138,7 +144,36 @@ async fn a_stub_calls_the_newest_version_that_is_compatible_and_a_requirement_ch
     assert_eq!(in_version("*").await.unwrap(), 20);
     let error = in_version("^3").await.unwrap_err();
     assert!(matches!(error.failure, Failure::NoEndpoint { .. }), "{error:?}");
-    assert!(error.to_string().contains("in a version ^3"), "{error}");
+    assert!(error.to_string().contains("'arith@^3'"), "{error}");
+}
+
+#[test]
+fn flags_and_lists_have_the_bytes_that_hosts_write() {
+    use odd::{Flags, odd::Type, other_odd_types as second_or_first, types::Place};
+
+    let flags = Flags::B0 | Flags::B9 | Flags::B32;
+    let bytes = postcard::to_stdvec(&flags).unwrap();
+    assert_eq!(bytes, postcard::to_stdvec(&(1u32 | 1 << 9, 1u32)).unwrap());
+    assert_eq!(postcard::from_bytes::<Flags>(&bytes).unwrap(), flags);
+    let unknown = postcard::to_stdvec(&(0u32, 2u32)).unwrap();
+    assert!(postcard::from_bytes::<Flags>(&unknown).is_err(), "a flag that there is not");
+    let value = Type { self_: 1, r#gen: 2, option: Some("x".to_owned()), r#fn: Place { x: 3 } };
+    assert_eq!(postcard::to_stdvec(&value).unwrap(), [1, 2, 1, 1, b'x', 3]);
+    let _ = std::mem::size_of::<second_or_first::Place>();
+}
+
+#[tokio::test]
+async fn a_host_that_is_called_directly_is_asked_for_a_compatible_version_too() {
+    let (old, new) = (arith_in("0.1.3", 13), arith_in("0.2.0", 20));
+    let wharf = Wharf::up(&[("a.wasm", &old), ("b.wasm", &new)], &[]).await.unwrap();
+    let client = wharf.direct();
+    let arguments = arith::Args { a: 7, b: 8 };
+    assert_eq!(arith::ArithClient::new(&client).multiply(arguments).await.unwrap(), 13);
+    let call = async |method| client.call::<_, i64>(method, &arguments).await;
+    assert_eq!(call("arith.multiply").await.unwrap(), 20);
+    assert_eq!(call("arith@^0.1.multiply").await.unwrap(), 13);
+    let error = call("arith@^3.multiply").await.unwrap_err();
+    assert_eq!(error.status(), Status::NotFound, "{error}");
 }
 
 #[tokio::test]

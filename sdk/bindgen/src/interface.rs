@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use heck::ToKebabCase;
 use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote};
-use wharf_schema::{Service, Signature};
-use wit_parser::{Function, InterfaceId, Resolve, Type, TypeDefKind, TypeId, TypeOwner};
+use quote::quote;
+use wharf_schema::{Service, Signature, kebab};
+use wit_parser::{Function, InterfaceId, Resolve, Span, Type, TypeDefKind, TypeId, TypeOwner};
 
 use crate::input::Input;
-use crate::names::{camel, snake};
+use crate::names::{camel, method as method_name, snake};
 use crate::types::{Writer, client_name, doc, parts, stub};
 use crate::wit::{Error, Loaded};
 
@@ -19,7 +18,7 @@ const TUPLE: usize = 16;
 /// All modules, and what of them is seen where the macro stands.
 pub(crate) fn modules(loaded: &Loaded, input: &Input) -> Result<TokenStream, Error> {
     let Loaded { resolve, services, .. } = loaded;
-    check_idempotent(services, input)?;
+    let idempotent = idempotent(services, input)?;
     let mut needed: BTreeSet<InterfaceId> = services.iter().map(|(id, _)| *id).collect();
     // Types may come from interfaces that are not called.
     let mut queue: Vec<InterfaceId> = needed.iter().copied().collect();
@@ -35,7 +34,7 @@ pub(crate) fn modules(loaded: &Loaded, input: &Input) -> Result<TokenStream, Err
     let modules = needed.iter().map(|id| {
         let writer = Writer { resolve, interface: *id, modules: &names, errors: &errors };
         let service = services.iter().find(|(called, _)| called == id).map(|(_, service)| service);
-        module(&writer, &names, service, input)
+        module(&writer, &names, service, &idempotent)
     });
     let modules: Vec<TokenStream> = modules.collect::<Result<_, _>>()?;
     // Where there is one service, its types and its client need no module's name before them.
@@ -53,16 +52,22 @@ fn module(
     writer: &Writer<'_>,
     names: &HashMap<InterfaceId, Ident>,
     service: Option<&Service>,
-    input: &Input,
+    idempotent: &HashSet<(String, String)>,
 ) -> Result<TokenStream, Error> {
     let interface = &writer.resolve.interfaces[writer.interface];
     let name = names.get(&writer.interface);
     let docs = doc(&interface.docs);
+    for id in interface.types.values() {
+        check_tuples(writer.resolve, &Type::Id(*id), writer.resolve.types[*id].span)?;
+    }
     let types = interface.types.values().filter_map(|id| writer.definition(*id));
-    let client = service.map(|service| client(writer, service, input)).transpose()?;
+    let client = service.map(|service| client(writer, service, idempotent)).transpose()?;
     Ok(quote! {
         #docs
-        #[allow(clippy::all, clippy::pedantic, clippy::restriction, unused_qualifications)]
+        #[allow(
+            clippy::all, clippy::pedantic, clippy::restriction, dead_code, rustdoc::all,
+            unused_qualifications
+        )]
         pub mod #name {
             #(#types)*
             #client
@@ -70,7 +75,11 @@ fn module(
     })
 }
 
-fn client(writer: &Writer<'_>, service: &Service, input: &Input) -> Result<TokenStream, Error> {
+fn client(
+    writer: &Writer<'_>,
+    service: &Service,
+    idempotent: &HashSet<(String, String)>,
+) -> Result<TokenStream, Error> {
     let resolve = writer.resolve;
     let interface = &resolve.interfaces[writer.interface];
     let name = client_name(&service.name().interface);
@@ -88,7 +97,12 @@ fn client(writer: &Writer<'_>, service: &Service, input: &Input) -> Result<Token
             Ok(signature) => {
                 let fingerprint = signature.fingerprint.0;
                 let wit_name = &known.name;
-                let idempotent = is_idempotent(input, wit_name);
+                let types = function.params.iter().map(|param| param.ty).chain(function.result);
+                for ty in types {
+                    check_tuples(resolve, &ty, function.span)?;
+                }
+                let idempotent =
+                    idempotent.contains(&(service.name().to_string(), wit_name.clone()));
                 specs.push(quote! {
                     #stub::MethodSpec {
                         name: #wit_name,
@@ -119,9 +133,10 @@ fn client(writer: &Writer<'_>, service: &Service, input: &Input) -> Result<Token
 
         #[doc = #title]
         ///
-        /// It calls the newest version that is compatible with the one that it was built against,
-        /// and only methods of the very same signatures: others are refused by the host. Clones are
-        /// cheap, and share everything.
+        /// It calls versions that are compatible with the one that it was built against: endpoints
+        /// that serve just the same methods, if there are any, and else those of the newest version.
+        /// A method of another signature is refused by its host. Clones are cheap, and share
+        /// everything.
         #(#[doc = #left_out])*
         #[derive(::core::clone::Clone, ::core::fmt::Debug)]
         pub struct #name { stub: #stub::Stub }
@@ -154,7 +169,7 @@ fn method(
     index: usize,
     idempotent: bool,
 ) -> TokenStream {
-    let name = snake(&function.name);
+    let name = method_name(&function.name);
     let docs = match function.docs.contents {
         Some(_) => doc(&function.docs),
         None => {
@@ -260,43 +275,94 @@ fn owners(resolve: &Resolve, interface: InterfaceId) -> Vec<InterfaceId> {
         .collect()
 }
 
-/// A module's name is the interface's, with its package's before it where two are called alike.
+/// A module's name is the interface's. One of the package that was read keeps it whatever else there
+/// is; others have their package's before it where it is taken, and then their version's, too.
 fn module_names(loaded: &Loaded, needed: &BTreeSet<InterfaceId>) -> HashMap<InterfaceId, Ident> {
     let resolve = &loaded.resolve;
-    let short = |id: InterfaceId| {
-        let named = resolve.interfaces[id].name.clone();
+    let mut order: Vec<InterfaceId> = needed.iter().copied().collect();
+    let is_foreign = |id: &InterfaceId| resolve.interfaces[*id].package != Some(loaded.package);
+    order.sort_by_key(is_foreign);
+    let mut names = HashMap::new();
+    let mut taken = HashSet::new();
+    for id in order {
+        let interface = &resolve.interfaces[id];
         let called = || loaded.services.iter().find(|(called, _)| *called == id);
-        named.or_else(|| called().map(|(_, s)| s.name().interface.clone())).unwrap_or_default()
-    };
-    let name = |id: InterfaceId| {
-        let own = short(id);
-        let package = resolve.interfaces[id].package.map(|id| &resolve.packages[id].name);
-        match package {
-            Some(package) if needed.iter().any(|other| *other != id && short(*other) == own) => {
-                let name = format!("{}-{}-{own}", package.namespace, package.name);
-                format_ident!("{}", snake(&name))
+        let own = interface.name.clone();
+        let own = own.or_else(|| called().map(|(_, service)| service.name().interface.clone()));
+        let own = own.unwrap_or_default();
+        let package = interface.package.map(|id| resolve.packages[id].name.clone());
+        let with_package = package.as_ref().map(|p| format!("{}-{}-{own}", p.namespace, p.name));
+        let version = package.and_then(|package| package.version);
+        let with_version = with_package.clone().zip(version).map(|(name, version)| {
+            format!("{name}-{}", version.to_string().replace(['.', '-', '+'], "-"))
+        });
+        let numbered = (2..).map(|n| format!("{own}-{n}"));
+        let candidates =
+            [Some(own.clone()), with_package, with_version].into_iter().flatten().chain(numbered);
+        let free = candidates.map(|name| snake(&name)).find(|name| taken.insert(name.to_string()));
+        names.extend(free.map(|name| (id, name)));
+    }
+    names
+}
+
+/// The methods that were said to be idempotent, each with its service: `multiply`, or `arith.multiply`
+/// where several services have one of that name. What is said of a method that does not exist is a
+/// mistake.
+fn idempotent(
+    services: &[(InterfaceId, Service)],
+    input: &Input,
+) -> Result<HashSet<(String, String)>, Error> {
+    let mut found = HashSet::new();
+    for text in &input.idempotent {
+        let text = text.value();
+        let (service, method) = match text.rsplit_once('.') {
+            Some((service, method)) => (Some(kebab(service)), method),
+            None => (None, text.as_str()),
+        };
+        let meant = services.iter().map(|(_, known)| known).filter(|known| {
+            service.as_ref().is_none_or(|service| *service == known.name().interface)
+        });
+        let matching: Vec<(&Service, &str)> = meant
+            .filter_map(|service| Some((service, &service.method(method)?.name[..])))
+            .collect();
+        let list = |methods: &mut dyn Iterator<Item = (&Service, &str)>| {
+            let names = methods.map(|(s, method)| format!("{}.{method}", s.name().interface));
+            names.collect::<Vec<_>>().join(", ")
+        };
+        match &matching[..] {
+            [(service, method)] => {
+                found.insert((service.name().to_string(), (*method).to_owned()));
             }
-            _ => snake(&own),
-        }
-    };
-    needed.iter().map(|id| (*id, name(*id))).collect()
-}
-
-fn is_idempotent(input: &Input, method: &str) -> bool {
-    input.idempotent.iter().any(|name| name.value().to_kebab_case() == method.to_kebab_case())
-}
-
-/// What is said of a method that does not exist is a mistake.
-fn check_idempotent(services: &[(InterfaceId, Service)], input: &Input) -> Result<(), Error> {
-    for method in &input.idempotent {
-        let method = method.value();
-        if services.iter().all(|(_, service)| service.method(&method).is_none()) {
-            let names = services.iter().flat_map(|(_, service)| service.methods());
-            let known: Vec<&str> = names.map(|method| &method.name[..]).collect();
-            return Err(Error::NoMethod { method, known: known.join(", ") });
+            [] => {
+                let mut all = services
+                    .iter()
+                    .flat_map(|(_, s)| s.methods().iter().map(move |m| (s, &m.name[..])));
+                return Err(Error::NoMethod { known: list(&mut all), method: text });
+            }
+            several => {
+                let known = list(&mut several.iter().copied());
+                return Err(Error::Ambiguous { known, method: text });
+            }
         }
     }
-    Ok(())
+    Ok(found)
+}
+
+/// Rust's own traits (`Debug`, `PartialEq`) end at tuples of twelve.
+fn check_tuples(resolve: &Resolve, ty: &Type, span: Span) -> Result<(), Error> {
+    let Type::Id(id) = ty else { return Ok(()) };
+    if let TypeDefKind::Tuple(tuple) = &resolve.types[*id].kind
+        && tuple.types.len() > 12
+    {
+        let location = resolve.render_location(span);
+        let what = format!(
+            "a tuple of {} elements, and Rust compares and prints tuples of up to 12: a record of \
+             the same types has the same bytes",
+            tuple.types.len()
+        );
+        return Err(Error::Type { location, what });
+    }
+    parts(resolve, *id).iter().try_for_each(|part| check_tuples(resolve, part, span))
 }
 
 fn option(text: Option<&str>) -> TokenStream {
@@ -313,7 +379,9 @@ mod tests {
 
     fn generate(wit: &str, options: &str) -> Result<String, Error> {
         let (loaded, input) = load_text(wit, options)?;
-        modules(&loaded, &input).map(|tokens| tokens.to_string().replace(' ', ""))
+        let tokens = modules(&loaded, &input)?;
+        assert!(syn::parse2::<syn::File>(tokens.clone()).is_ok(), "it is Rust: {tokens}");
+        Ok(tokens.to_string().replace(' ', ""))
     }
 
     #[test]
@@ -327,7 +395,6 @@ mod tests {
         assert!(code.contains(f), "{code}");
         assert!(code.contains("Result<::wharf_client::Bytes,::wharf_client::CallError<"), "{code}");
         assert!(code.contains("::wharf_client::CallError<::std::string::String>>"), "{code}");
-        assert!(syn::parse_str::<proc_macro2::TokenStream>(&code).is_ok());
     }
 
     #[test]
@@ -347,8 +414,28 @@ mod tests {
         assert!(error.contains("would be called ApiClient"), "{error}");
         let wit = "package a:b; interface api { f: func(); }";
         let error = generate(wit, "idempotent: [\"g\"]").unwrap_err().to_string();
-        assert_eq!(error, "no service of the WIT has a method 'g' to be idempotent; there are f");
+        assert_eq!(
+            error,
+            "no service of the WIT has a method 'g' to be idempotent; there are api.f"
+        );
         assert!(generate(wit, "idempotent: [\"F\"]").unwrap().contains("idempotent:true"));
+        let tuple = ["u8"; 13].join(", ");
+        let wit =
+            format!("package a:b;\ninterface api {{\n  f: func(x: list<tuple<{tuple}>>);\n}}");
+        let error = generate(&wit, "").unwrap_err().to_string();
+        assert!(error.contains("api.wit:3:") && error.contains("a tuple of 13"), "{error}");
+    }
+
+    #[test]
+    fn a_method_is_idempotent_in_the_service_that_is_meant_and_in_no_other() {
+        let wit = "package a:b;
+            interface cache { put: func(); get-it: func(); } interface payments { put: func(); }";
+        let error = generate(wit, "idempotent: [\"put\"]").unwrap_err().to_string();
+        assert!(error.ends_with("say which is idempotent, of cache.put, payments.put"), "{error}");
+        let code = generate(wit, "idempotent: [\"cache.put\", \"getit\"]").unwrap();
+        assert_eq!(code.matches("idempotent:true").count(), 2, "{code}");
+        let payments = &code[code.find("pubmodpayments").unwrap()..];
+        assert!(payments.contains("idempotent:false"), "{payments}");
     }
 
     #[test]

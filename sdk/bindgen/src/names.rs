@@ -18,9 +18,18 @@ pub(crate) fn screaming(name: &str) -> Ident {
     ident(&name.to_snake_case().to_uppercase())
 }
 
+/// A method of a client, beside those that every client has.
+pub(crate) fn method(name: &str) -> Ident {
+    match &*name.to_snake_case() {
+        taken @ ("new" | "with_options" | "clone" | "fmt") => ident(&format!("{taken}_")),
+        free => ident(free),
+    }
+}
+
 /// Words of Rust's own are written so that they are names.
 fn ident(name: &str) -> Ident {
-    if syn::parse_str::<Ident>(name).is_ok() {
+    // A word only since the edition of 2024.
+    if name != "gen" && syn::parse_str::<Ident>(name).is_ok() {
         return Ident::new(name, Span::call_site());
     }
     match name {
@@ -41,6 +50,8 @@ mod tests {
         assert_eq!(camel("get-HTTP").to_string(), "GetHttp");
         assert_eq!(screaming("ignore-case").to_string(), "IGNORE_CASE");
         assert_eq!(snake("type").to_string(), "r#type");
+        assert_eq!(snake("gen").to_string(), "r#gen");
+        assert_eq!(method("with-options").to_string(), "with_options_");
         assert_eq!(snake("self").to_string(), "self_");
         assert_eq!(camel("self").to_string(), "Self_");
     }

@@ -350,11 +350,29 @@ fn error(name: &Ident) -> TokenStream {
 pub(crate) fn doc(docs: &Docs) -> TokenStream {
     match &docs.contents {
         Some(text) => {
-            let lines = text.trim_end().lines().map(|line| format!(" {line}"));
+            let lines = plain(text);
             quote!(#(#[doc = #lines])*)
         }
         None => quote!(#[allow(missing_docs)]),
     }
+}
+
+/// Lines of documentation without code that somebody would compile as Rust and run as a test.
+fn plain(text: &str) -> Vec<String> {
+    let mut within = false;
+    let line = |line: &str| {
+        let trimmed = line.trim_start();
+        if trimmed.starts_with("```") || trimmed.starts_with("~~~") {
+            within = !within;
+            let fence = trimmed.trim_end();
+            // Whatever language it is, it is text here.
+            return if within { format!(" {}text", &fence[..3]) } else { format!(" {fence}") };
+        }
+        // Four spaces begin a block of code.
+        let indented = line.len() - trimmed.len() >= 4;
+        if indented && !within { format!("    {trimmed}").split_off(1) } else { format!(" {line}") }
+    };
+    text.trim_end().lines().map(line).collect()
 }
 
 fn is_byte(resolve: &Resolve, ty: &Type) -> bool {
@@ -424,4 +442,30 @@ fn traits(resolve: &Resolve, ty: &Type) -> Traits {
 /// A name that is none of the WIT's.
 pub(crate) fn client_name(interface: &str) -> Ident {
     format_ident!("{}Client", camel(interface))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_in_documentation_are_no_tests() {
+        let text = "One.\n\n    f {a: 1}\n\n```\n    g()\n```\n```rust\nh()\n```";
+        let lines = plain(text);
+        assert_eq!(
+            lines,
+            [
+                " One.",
+                " ",
+                "   f {a: 1}",
+                " ",
+                " ```text",
+                "     g()",
+                " ```",
+                " ```text",
+                " h()",
+                " ```"
+            ]
+        );
+    }
 }

@@ -11,6 +11,8 @@ use crate::input::Input;
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) resolve: Resolve,
+    /// The one that was asked for; others are what it uses.
+    pub(crate) package: PackageId,
     pub(crate) services: Vec<(InterfaceId, Service)>,
     /// What was read.
     pub(crate) sources: Vec<PathBuf>,
@@ -36,6 +38,8 @@ pub(crate) enum Error {
     Name(#[from] NameError),
     #[error("no service of the WIT has a method '{method}' to be idempotent; there are {known}")]
     NoMethod { method: String, known: String },
+    #[error("several services have a method '{method}': say which is idempotent, of {known}")]
+    Ambiguous { method: String, known: String },
     #[error("{location}: {what}")]
     Type { location: String, what: String },
 }
@@ -58,7 +62,7 @@ pub(crate) fn load(base: &Path, input: &Input) -> Result<Loaded, Error> {
         let interface = &resolve.interfaces[id];
         services.push((id, service_from_wit(&resolve, interface, &name, String::new())?));
     }
-    Ok(Loaded { resolve, services, sources })
+    Ok(Loaded { resolve, package, services, sources })
 }
 
 /// The interfaces that are called, with their names: what a world exports, or all there are where

@@ -10,6 +10,7 @@ use tracing::Instrument;
 use wharf_schema::Fingerprint;
 
 use crate::balance::{Node, Selection};
+use crate::channel::SLOW_CONNECT;
 use crate::connection::{Deadline, Question};
 use crate::error::{Failure, RpcError};
 use crate::named::{Named, Target};
@@ -80,6 +81,8 @@ struct Course {
     asked: Vec<Arc<Node>>,
     attempts: u32,
     paid: u32,
+    /// The next attempt comes out of the budget.
+    must_pay: bool,
     reconnects: u32,
     /// Whether a further round may do any good.
     again: bool,
@@ -88,14 +91,14 @@ struct Course {
 }
 
 impl Asked<'_> {
-    fn question(&self, node: &Node) -> Question {
+    fn question(&self) -> Question {
         match &self.what {
             What::Call { arguments, metadata, fingerprint } => Question::Call {
-                method: self.named.at(node, *fingerprint),
+                method: self.named.resolved_as(*fingerprint),
                 arguments: arguments.clone(),
                 metadata: metadata.clone(),
             },
-            What::Describe => Question::Describe { service: self.named.name_at(node) },
+            What::Describe => Question::Describe { service: self.named.canonical().clone() },
         }
     }
 }
@@ -103,11 +106,12 @@ impl Asked<'_> {
 impl Caller {
     /// Asks until there is an answer, or trying further would do harm or no good.
     pub(crate) async fn ask(&self, asked: &Asked<'_>) -> Result<Answer, RpcError> {
-        let method = &**asked.named.canonical();
+        let (method, service) = (asked.named.short(), asked.named.service());
         let span = tracing::debug_span!(
             "call",
             otel.kind = "client",
             rpc.system = "wharf",
+            rpc.service = service,
             rpc.method = method,
             server.address = tracing::field::Empty,
             attempts = tracing::field::Empty,
@@ -130,7 +134,7 @@ impl Caller {
         }
         if !self.observers.is_empty() {
             let elapsed = begun.elapsed();
-            let ended = Ended { method, endpoint, attempts, elapsed, error };
+            let ended = Ended { method, service, endpoint, attempts, elapsed, error };
             self.observers.iter().for_each(|observer| observer.call_ended(&ended));
         }
         result
@@ -160,39 +164,16 @@ impl Caller {
                 now = Instant::now();
                 continue;
             };
+            if std::mem::take(&mut course.must_pay) && !self.budget.withdraw(now) {
+                return Err(course.error(asked, None));
+            }
             if let Some(answer) = self.attempt_or_hedge(asked, &selection, node, &mut course).await
             {
                 return Ok(answer);
             }
             now = Instant::now();
-            if !self.goes_on(asked, &mut course, now) {
+            if !course.goes_on(asked, &selection, now) {
                 return Err(course.error(asked, None));
-            }
-        }
-    }
-
-    /// Whether a call goes on after its last failure.
-    fn goes_on(&self, asked: &Asked<'_>, course: &mut Course, now: Instant) -> bool {
-        let Some((node, failure)) = &course.last else { return false };
-        if now >= asked.deadline.at {
-            return false;
-        }
-        match Verdict::of(failure, asked.idempotent) {
-            Verdict::Final => false,
-            Verdict::Free => {
-                // The connection went, and the endpoint need not have: it may be asked again.
-                if matches!(failure, Failure::ConnectionLost { .. })
-                    && course.reconnects < MAX_RECONNECTS
-                {
-                    course.reconnects += 1;
-                    course.asked.retain(|asked| !asked.is_same(node));
-                }
-                true
-            }
-            verdict @ (Verdict::Paid | Verdict::Elsewhere) => {
-                course.again |= verdict == Verdict::Paid;
-                course.paid += 1;
-                course.paid <= MAX_PAID && self.budget.withdraw(now)
             }
         }
     }
@@ -207,7 +188,8 @@ impl Caller {
     ) -> Option<Answer> {
         course.attempts += 1;
         course.asked.push(node.clone());
-        let first = self.attempt(asked, selection, node.clone(), course.attempts);
+        let patience = course.patience(asked, selection, &node);
+        let first = self.attempt(asked, selection, node.clone(), course.attempts, patience);
         let after = asked.hedge_after.filter(|_| asked.idempotent && selection.len() > 1);
         let Some(after) = after else {
             let result = first.await;
@@ -225,7 +207,8 @@ impl Caller {
         };
         course.attempts += 1;
         course.asked.push(other.clone());
-        let second = pin!(self.attempt(asked, selection, other.clone(), course.attempts));
+        let number = course.attempts;
+        let second = pin!(self.attempt(asked, selection, other.clone(), number, asked.deadline.at));
         // The first answer counts; the other attempt is dropped, and so cancelled. A failure counts
         // only if the other one fails too.
         match select(first, second).await {
@@ -251,12 +234,13 @@ impl Caller {
         selection: &Selection,
         node: Arc<Node>,
         number: u32,
+        connected_by: Instant,
     ) -> Result<Bytes, Failure> {
         let begun = Instant::now();
         let Deadline { at, timeout } = asked.deadline;
         let in_flight = node.begin(begun);
-        let result = match node.endpoint.connection(at).await {
-            Ok(connection) => connection.ask(asked.question(&node), asked.deadline).await,
+        let result = match node.endpoint.connection(connected_by).await {
+            Ok(connection) => connection.ask(asked.question(), asked.deadline).await,
             Err(failure) => Err(failure),
         };
         let now = Instant::now();
@@ -277,7 +261,8 @@ impl Caller {
         }
         if !self.observers.is_empty() {
             let attempt = Attempt {
-                method: asked.named.canonical(),
+                method: asked.named.short(),
+                service: asked.named.service(),
                 endpoint: node.endpoint.address(),
                 number,
                 elapsed: now.saturating_duration_since(begun),
@@ -290,6 +275,45 @@ impl Caller {
 }
 
 impl Course {
+    /// Whether the call goes on after its last failure.
+    fn goes_on(&mut self, asked: &Asked<'_>, selection: &Selection, now: Instant) -> bool {
+        let Some((node, failure)) = &self.last else { return false };
+        if now >= asked.deadline.at {
+            return false;
+        }
+        match Verdict::of(failure, asked.idempotent) {
+            Verdict::Final => false,
+            Verdict::Free => {
+                // The connection went, and the endpoint need not have: it may be asked again.
+                if matches!(failure, Failure::ConnectionLost { .. })
+                    && self.reconnects < MAX_RECONNECTS
+                {
+                    self.reconnects += 1;
+                    self.asked.retain(|asked| !asked.is_same(node));
+                }
+                true
+            }
+            Verdict::Elsewhere => {
+                selection.refuse(node, now);
+                true
+            }
+            Verdict::Paid => {
+                (self.again, self.must_pay) = (true, true);
+                self.paid += 1;
+                self.paid <= MAX_PAID
+            }
+        }
+    }
+
+    /// Until when a connection is waited for: not for long where somebody else can be asked.
+    fn patience(&self, asked: &Asked<'_>, selection: &Selection, node: &Node) -> Instant {
+        let others: &[Arc<Node>] = if self.again { &[] } else { &self.asked };
+        if node.endpoint.is_connected() || !selection.has_other_ready(node, others) {
+            return asked.deadline.at;
+        }
+        asked.deadline.at.min(Instant::now() + SLOW_CONNECT)
+    }
+
     fn take(&mut self, node: Arc<Node>, result: Result<Bytes, Failure>) -> Option<Answer> {
         match result {
             Ok(bytes) => {

@@ -1,12 +1,12 @@
 //! How a client is made.
 
-use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use wharf_registry_api::{RegistryClient, RegistryError};
+use wharf_schema::{MethodPath, NameError};
 
 use crate::attempts::Caller;
 use crate::balance;
@@ -29,7 +29,7 @@ pub struct ClientBuilder {
     connections: NonZeroUsize,
     keep_alive: KeepAlive,
     lists: Option<PathBuf>,
-    idempotent: HashSet<String>,
+    idempotent: Vec<MethodPath>,
     hedge_after: Option<Duration>,
     interceptors: Vec<Arc<dyn Interceptor>>,
     observers: Vec<Arc<dyn Observer>>,
@@ -43,7 +43,7 @@ impl Default for ClientBuilder {
             connections: NonZeroUsize::MIN,
             keep_alive: KeepAlive::default(),
             lists: default_folder(),
-            idempotent: HashSet::new(),
+            idempotent: Vec::new(),
             hedge_after: None,
             interceptors: Vec::new(),
             observers: Vec::new(),
@@ -90,13 +90,14 @@ impl ClientBuilder {
         ClientBuilder { lists: None, ..self }
     }
 
-    /// Methods that may be executed more than once, `arith.multiply` for example; see
-    /// [`CallOptions::idempotent`](crate::CallOptions::idempotent). They are compared as they are
-    /// called.
-    #[must_use]
-    pub fn idempotent<M: Into<String>>(mut self, methods: impl IntoIterator<Item = M>) -> Self {
-        self.idempotent.extend(methods.into_iter().map(Into::into));
-        self
+    /// A method that may be executed more than once, `arith.multiply` for example, however it is
+    /// called; see [`CallOptions::idempotent`](crate::CallOptions::idempotent).
+    ///
+    /// # Errors
+    /// When that is no name of a method.
+    pub fn idempotent(mut self, method: &str) -> Result<Self, NameError> {
+        self.idempotent.push(MethodPath::parse(method)?);
+        Ok(self)
     }
 
     /// When another endpoint is asked beside the first, for calls of idempotent methods that do not

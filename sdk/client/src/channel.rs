@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use futures_util::FutureExt;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use wharf_registry_api::retry_pauses;
@@ -22,6 +23,9 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// A connection that held for so long was a good one: when it is lost, pauses begin anew.
 const HELD: Duration = Duration::from_secs(10);
+
+/// Connecting that takes longer than this is not waited for where there is somebody else.
+pub(crate) const SLOW_CONNECT: Duration = Duration::from_millis(250);
 
 /// One that did not even hold for so long is as good as none.
 const USELESS: Duration = Duration::from_secs(1);
@@ -55,6 +59,8 @@ struct Shared {
 #[derive(Clone, Default)]
 struct Standing {
     down: bool,
+    /// Since when it is being connected, while it is.
+    connecting: Option<Instant>,
     /// Attempts to connect that failed, ever.
     failures: u64,
     last: Option<Arc<ConnectError>>,
@@ -78,15 +84,23 @@ impl Channel {
     }
 
     pub(crate) fn condition(&self) -> Condition {
-        match self.ready() {
-            Some(_) => Condition::Ready,
-            None if self.shared.standing.borrow().down => Condition::Down,
-            None => Condition::Untried,
+        if self.shared.is_ready() {
+            return Condition::Ready;
+        }
+        let standing = self.shared.standing.borrow();
+        let slow = standing.connecting.is_some_and(|since| since.elapsed() > SLOW_CONNECT);
+        if standing.down || slow { Condition::Down } else { Condition::Untried }
+    }
+
+    /// Lets it be connected in the background, if nobody has tried. One that is down comes back by
+    /// itself, when its pause is over.
+    pub(crate) fn start(&self) {
+        if self.condition() == Condition::Untried {
+            self.want();
         }
     }
 
-    /// Lets it be connected in the background.
-    pub(crate) fn want(&self) {
+    fn want(&self) {
         self.task.get_or_init(|| tokio::spawn(keep(self.shared.clone())));
         self.shared.wanted.notify_one();
     }
@@ -96,6 +110,7 @@ impl Channel {
     /// # Errors
     /// What that attempt came to, or that the time is over.
     pub(crate) async fn connection(&self, deadline: Instant) -> Result<Arc<Connection>, Failure> {
+        let begun = Instant::now();
         let mut standing = self.shared.standing.subscribe();
         let failures = standing.borrow_and_update().failures;
         loop {
@@ -118,8 +133,8 @@ impl Channel {
                     return Err(Failure::ConnectionLost { reason, not_executed: true });
                 }
                 Err(_) => {
-                    let timeout = CONNECT_TIMEOUT;
-                    return Err(Failure::Connect(Arc::new(ConnectError::TimedOut(timeout))));
+                    let waited = begun.elapsed();
+                    return Err(Failure::Connect(Arc::new(ConnectError::TimedOut(waited))));
                 }
             }
         }
@@ -135,6 +150,10 @@ impl Drop for Channel {
 }
 
 impl Shared {
+    fn is_ready(&self) -> bool {
+        self.connection.load().as_ref().is_some_and(|connection| connection.is_open())
+    }
+
     fn ready(&self) -> Option<Arc<Connection>> {
         self.connection.load_full().filter(|connection| connection.is_open())
     }
@@ -144,6 +163,7 @@ impl Shared {
         tracing::debug!(address = %self.address, %error, "cannot connect");
         self.standing.send_modify(|standing| {
             standing.down = true;
+            standing.connecting = None;
             standing.failures += 1;
             standing.last = Some(Arc::new(error));
         });
@@ -158,10 +178,15 @@ async fn keep(shared: Arc<Shared>) {
         if !lost {
             shared.wanted.notified().await;
         }
+        shared.standing.send_modify(|standing| standing.connecting = Some(Instant::now()));
         match Connection::open(&shared.address, &shared.settings, CONNECT_TIMEOUT).await {
             Ok((connection, leaving)) => {
                 shared.connection.store(Some(Arc::new(connection)));
-                shared.standing.send_modify(|standing| standing.down = false);
+                shared.standing.send_modify(|standing| {
+                    (standing.down, standing.connecting) = (false, None);
+                });
+                // Whoever wanted it has it: that is no reason to connect once more.
+                let _ = shared.wanted.notified().now_or_never();
                 let since = Instant::now();
                 let leaving = leaving.await;
                 shared.connection.store(None);

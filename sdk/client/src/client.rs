@@ -1,6 +1,6 @@
 //! What a caller uses.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wharf_registry_api::{RegistryClient, RegistryError};
-use wharf_schema::{Fingerprint, Service, ServiceName};
+use wharf_schema::{Fingerprint, MethodPath, Service, ServiceName};
 use wharf_wire::TraceParent;
 
 use crate::attempts::{Answer, Asked, Caller, What};
@@ -37,7 +37,7 @@ struct Inner {
 /// What holds for calls that say nothing else.
 pub(crate) struct Defaults {
     pub(crate) timeout: Duration,
-    pub(crate) idempotent: HashSet<String>,
+    pub(crate) idempotent: Vec<MethodPath>,
     pub(crate) hedge_after: Option<Duration>,
     pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
 }
@@ -132,7 +132,7 @@ impl Client {
     {
         let arguments = encode(method, arguments)?;
         let named = self.named(method, &options)?;
-        let manner = self.manner(method, &options);
+        let manner = self.manner(&named, &options);
         let answer = self.ask_method(&named, arguments, manner).await?;
         decode(method, &answer)
     }
@@ -151,7 +151,7 @@ impl Client {
         options: CallOptions,
     ) -> Result<Bytes, RpcError> {
         let named = self.named(method, &options)?;
-        let manner = self.manner(method, &options);
+        let manner = self.manner(&named, &options);
         let answer = self.ask_method(&named, arguments, manner).await?;
         Ok(answer.bytes)
     }
@@ -164,7 +164,7 @@ impl Client {
         let name = ServiceName::parse(service)
             .map_err(|error| RpcError::local(service, Failure::Name(error)))?;
         let deadline = self.deadline(&CallOptions::default());
-        let wanted = Wanted { service: name, requirement: None, fingerprint: None };
+        let wanted = Wanted { service: name, fingerprint: None };
         Ok(self.description(&wanted, deadline, true).await?.0)
     }
 
@@ -209,12 +209,11 @@ impl Client {
         deadline: Deadline,
         refresh: bool,
     ) -> Result<(Arc<Service>, bool), RpcError> {
-        let requirement = wanted.requirement.as_ref().map(|r| format!(" {r}")).unwrap_or_default();
-        let key = format!("{}{requirement}", wanted.service);
+        let key = wanted.service.to_string();
         if !refresh && let Some(known) = lock(&self.0.descriptions).get(&key) {
             return Ok((known.clone(), true));
         }
-        let named = Named::new(wanted.clone(), None);
+        let named = Named::new(wanted.clone(), None, &[]);
         let (what, hedge_after) = (What::Describe, None);
         let asked = Asked { named: &named, what, deadline, idempotent: true, hedge_after };
         let answer = self.0.caller.ask(&asked).await?;
@@ -237,7 +236,7 @@ impl Client {
     ) -> Result<Answer, RpcError> {
         let Manner { options, fingerprint, idempotent, deadline } = manner;
         let metadata = self
-            .metadata(named.canonical(), options, deadline)
+            .metadata(named, options, deadline)
             .map_err(|failure| RpcError::local(named.canonical(), failure))?;
         let what = What::Call { arguments, metadata, fingerprint };
         let hedge_after = options.hedge_after.or(self.0.defaults.hedge_after);
@@ -246,11 +245,11 @@ impl Client {
     }
 
     /// How a call by a method's name is made.
-    pub(crate) fn manner<'o>(&self, method: &str, options: &'o CallOptions) -> Manner<'o> {
+    pub(crate) fn manner<'o>(&self, named: &Named, options: &'o CallOptions) -> Manner<'o> {
         Manner {
             options,
             fingerprint: options.fingerprint,
-            idempotent: options.idempotent || self.0.defaults.idempotent.contains(method),
+            idempotent: options.idempotent || named.is_idempotent(),
             deadline: self.deadline(options),
         }
     }
@@ -258,7 +257,7 @@ impl Client {
     /// The call's own metadata, and what interceptors add.
     fn metadata(
         &self,
-        method: &str,
+        named: &Named,
         options: &CallOptions,
         deadline: Deadline,
     ) -> Result<Bytes, Failure> {
@@ -271,7 +270,7 @@ impl Client {
             append(&mut metadata, key, value).map_err(refused)?;
         }
         for interceptor in &self.0.defaults.interceptors {
-            let mut call = Outgoing::new(method, deadline.timeout, &mut metadata);
+            let mut call = Outgoing::new(named, deadline.timeout, &mut metadata);
             interceptor.outgoing(&mut call).map_err(Failure::Intercepted)?;
         }
         Ok(metadata.into())
@@ -283,6 +282,11 @@ impl Client {
         // A time beyond what the clock counts is as good as none.
         let none = Duration::from_secs(u32::MAX.into());
         Deadline { at: now.checked_add(timeout).unwrap_or(now + none), timeout }
+    }
+
+    /// A method of a service.
+    pub(crate) fn name(&self, wanted: Wanted, method: String) -> Named {
+        Named::new(wanted, Some(method), &self.0.defaults.idempotent)
     }
 
     /// A method by its name, parsed once.
@@ -307,7 +311,7 @@ impl Client {
                 key
             }
         };
-        let named = Named::parse(method, options.version.clone())
+        let named = Named::parse(method, options.version.clone(), &self.0.defaults.idempotent)
             .map_err(|error| RpcError::local(method, Failure::Name(error)))?;
         let named = Arc::new(named);
         let mut names = lock(&self.0.names);

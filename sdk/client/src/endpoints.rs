@@ -55,17 +55,22 @@ impl Endpoint {
         self.condition() == Condition::Ready
     }
 
-    /// The best of its channels' conditions.
+    /// Ready if one of its channels is, and down if none is and one is down.
     pub(crate) fn condition(&self) -> Condition {
-        let mut best = Condition::Down;
+        let mut down = false;
         for channel in &self.channels {
             match channel.condition() {
                 Condition::Ready => return Condition::Ready,
-                Condition::Untried => best = Condition::Untried,
-                Condition::Down => {}
+                Condition::Untried => {}
+                Condition::Down => down = true,
             }
         }
-        best
+        if down { Condition::Down } else { Condition::Untried }
+    }
+
+    /// Lets it be connected in the background, if nobody has tried.
+    pub(crate) fn start(&self) {
+        self.channels.iter().for_each(Channel::start);
     }
 
     /// An open connection: of several, each in turn.
@@ -78,8 +83,8 @@ impl Endpoint {
                 if let Some(connection) = first.ready() {
                     return Ok(connection);
                 }
-                // This one comes back by itself; meanwhile another will do.
-                first.want();
+                // Meanwhile another will do.
+                first.start();
                 if let Some(connection) = several.iter().find_map(Channel::ready) {
                     return Ok(connection);
                 }

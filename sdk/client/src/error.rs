@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wharf_registry_api::RegistryError;
 use wharf_schema::{DocumentError, NameError, ValueError};
-use wharf_wire::{FrameError, HelloError, Status};
+use wharf_wire::{AssemblyError, FrameError, HelloError, Status};
 
 /// A typed call without a result: the method's own error, or the reason why there is none.
 #[derive(Debug)]
@@ -198,6 +198,9 @@ pub enum Failure {
         /// The host's bound.
         max: u64,
     },
+    /// The reply breaks the bounds of what this client holds.
+    #[error("the reply cannot be taken: {0}")]
+    Reply(AssemblyError),
     /// The host answered with a failure.
     #[error(transparent)]
     Remote(Box<Remote>),
@@ -265,7 +268,7 @@ impl Failure {
             Failure::DeadlineExceeded { .. } | Failure::RegistrySilent { .. } => {
                 Status::DeadlineExceeded
             }
-            Failure::TooLarge { .. } => Status::ResourceExhausted,
+            Failure::TooLarge { .. } | Failure::Reply(_) => Status::ResourceExhausted,
             Failure::Remote(remote) => remote.status,
         }
     }
@@ -277,7 +280,7 @@ impl Failure {
             Failure::ConnectionLost { not_executed, .. }
             | Failure::DeadlineExceeded { not_executed, .. } => !not_executed,
             Failure::Remote(remote) => !remote.not_executed,
-            Failure::Decode(_) | Failure::Result(_) => true,
+            Failure::Decode(_) | Failure::Result(_) | Failure::Reply(_) => true,
             _ => false,
         }
     }

@@ -63,7 +63,7 @@ impl Client {
         options: CallOptions,
     ) -> Result<Outcome, RpcError> {
         let named = self.named(method, &options)?;
-        let manner = self.manner(method, &options);
+        let manner = self.manner(&named, &options);
         let deadline = manner.deadline;
         let mut fresh = false;
         loop {

@@ -85,7 +85,8 @@ pub use semver::VersionReq;
 ///     path: "../../plugins/arith/wit",
 ///     // Where the package has several.
 ///     world: "plugin",
-///     // Methods that may be executed more than once: retried and hedged.
+///     // Methods that may be executed more than once: retried and hedged. Where several services
+///     // have one of that name, "arith.multiply".
 ///     idempotent: ["multiply", "divide"],
 /// });
 /// # fn main() {}
@@ -112,5 +113,5 @@ pub use semver::VersionReq;
 #[cfg(feature = "bindgen")]
 pub use wharf_bindgen::bindgen;
 pub use wharf_registry_api::RegistryError;
-pub use wharf_schema::{Fingerprint, Outcome, Service};
+pub use wharf_schema::{Fingerprint, NameError, Outcome, Service};
 pub use wharf_wire::{MetadataError, Status, TraceParent};

@@ -1,19 +1,16 @@
 //! A method as callers name it: parsed once, and where its calls go looked up once a list.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use semver::VersionReq;
-use wharf_schema::{Fingerprint, MethodPath, NameError, ServiceName};
+use wharf_schema::{Fingerprint, MethodPath, NameError};
 
-use crate::balance::{Listed, Node, Selection, Wanted, select};
+use crate::balance::{Listed, Selection, Wanted, select};
 use crate::discovery::{Discovery, Followed};
 use crate::error::Failure;
 use crate::methods::Method;
-
-/// Names of a method at endpoints of different versions that are kept.
-const MAX_EXACT: usize = 64;
 
 /// Whom a client calls.
 pub(crate) enum Target {
@@ -28,13 +25,17 @@ pub(crate) struct Named {
     wanted: Wanted,
     /// `None` where the service itself is asked about.
     method: Option<String>,
-    /// As it was meant, in one spelling.
+    /// As it was meant, in one spelling: `demo:arith/arith@^0.1.multiply`.
     canonical: Arc<str>,
+    /// Whatever else was said: `arith.multiply`.
+    short: String,
+    service: String,
+    /// The client was told that it may be executed more than once.
+    idempotent: bool,
     /// The signature that this client's first call was answered for.
     first_seen: Arc<OnceLock<Fingerprint>>,
     followed: OnceLock<Arc<Followed>>,
     chosen: ArcSwapOption<Chosen>,
-    exact: Mutex<Vec<(Arc<ServiceName>, Arc<str>)>>,
 }
 
 /// What was chosen out of one list.
@@ -45,30 +46,66 @@ struct Chosen {
 
 impl Named {
     /// A method by its name in any spelling, in the newest version that is allowed.
-    pub(crate) fn parse(name: &str, requirement: Option<VersionReq>) -> Result<Self, NameError> {
-        let MethodPath { service, method } = MethodPath::parse(name)?;
-        let wanted = Wanted { service, requirement, fingerprint: None };
-        Ok(Named::new(wanted, Some(method)))
+    pub(crate) fn parse(
+        name: &str,
+        requirement: Option<VersionReq>,
+        idempotent: &[MethodPath],
+    ) -> Result<Self, NameError> {
+        let MethodPath { mut service, method } = MethodPath::parse(name)?;
+        // What the name says itself holds.
+        if service.version.is_none() && service.requirement.is_none() {
+            service.requirement = requirement;
+        }
+        let wanted = Wanted { service, fingerprint: None };
+        Ok(Named::new(wanted, Some(method), idempotent))
     }
 
-    pub(crate) fn new(wanted: Wanted, method: Option<String>) -> Self {
-        let canonical = match &method {
-            Some(method) => format!("{}.{method}", wanted.service),
-            None => wanted.service.to_string(),
+    /// A method, or the service itself. `idempotent` are all methods that may be executed more than
+    /// once.
+    pub(crate) fn new(wanted: Wanted, method: Option<String>, idempotent: &[MethodPath]) -> Self {
+        let service = wanted.service.to_string();
+        let name = |service: &str| match &method {
+            Some(method) => format!("{service}.{method}"),
+            None => service.to_owned(),
         };
+        let (canonical, short) = (name(&service), name(&wanted.service.interface));
+        let is_it = |path: &MethodPath| {
+            let (a, b) = (&path.service, &wanted.service);
+            // Either may say less than the other.
+            let alike = a.interface == b.interface
+                && (a.package.is_none() || b.package.is_none() || a.package == b.package);
+            alike && method.as_ref() == Some(&path.method)
+        };
+        let idempotent = idempotent.iter().any(is_it);
         Named {
+            canonical: canonical.into(),
+            short,
+            service,
+            idempotent,
             wanted,
             method,
-            canonical: canonical.into(),
             first_seen: Arc::default(),
             followed: OnceLock::new(),
             chosen: ArcSwapOption::empty(),
-            exact: Mutex::default(),
         }
     }
 
     pub(crate) fn canonical(&self) -> &Arc<str> {
         &self.canonical
+    }
+
+    /// `arith.multiply`, however it was called.
+    pub(crate) fn short(&self) -> &str {
+        &self.short
+    }
+
+    /// The service, with what was said of its package and version.
+    pub(crate) fn service(&self) -> &str {
+        &self.service
+    }
+
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.idempotent
     }
 
     pub(crate) fn wanted(&self) -> &Wanted {
@@ -80,29 +117,10 @@ impl Named {
         self.method.as_deref()
     }
 
-    /// As it is resolved at a node.
-    pub(crate) fn at(&self, node: &Node, fingerprint: Option<Fingerprint>) -> Method {
-        Method { name: self.name_at(node), fingerprint, first_seen: self.first_seen.clone() }
-    }
-
-    /// What to call it at a node. Where versions matter, a host that serves several is told which.
-    pub(crate) fn name_at(&self, node: &Node) -> Arc<str> {
-        if self.wanted.requirement.is_none() || node.name.version.is_none() {
-            return self.canonical.clone();
-        }
-        let mut exact = self.exact.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, name)) = exact.iter().find(|(service, _)| *service == node.name) {
-            return name.clone();
-        }
-        let name: Arc<str> = match &self.method {
-            Some(method) => format!("{}.{method}", node.name).into(),
-            None => node.name.to_string().into(),
-        };
-        if exact.len() >= MAX_EXACT {
-            exact.clear();
-        }
-        exact.push((node.name.clone(), name.clone()));
-        name
+    /// As connections resolve it.
+    pub(crate) fn resolved_as(&self, fingerprint: Option<Fingerprint>) -> Method {
+        let (name, first_seen) = (self.canonical.clone(), self.first_seen.clone());
+        Method { name, fingerprint, first_seen }
     }
 
     /// The nodes that would do, by the list as it stands.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use wharf_wire::{Metadata, MetadataError};
 
 use crate::error::{Failure, RpcError};
+use crate::named::Named;
 
 /// Adds metadata to calls (trace context, who calls), or refuses them.
 pub trait Interceptor: Send + Sync + 'static {
@@ -21,22 +22,28 @@ pub trait Interceptor: Send + Sync + 'static {
 }
 
 /// A call that is about to be made.
-#[derive(Debug)]
 pub struct Outgoing<'c> {
-    method: &'c str,
+    named: &'c Named,
     timeout: Duration,
     metadata: &'c mut Vec<u8>,
 }
 
 impl<'c> Outgoing<'c> {
-    pub(crate) fn new(method: &'c str, timeout: Duration, metadata: &'c mut Vec<u8>) -> Self {
-        Outgoing { method, timeout, metadata }
+    pub(crate) fn new(named: &'c Named, timeout: Duration, metadata: &'c mut Vec<u8>) -> Self {
+        Outgoing { named, timeout, metadata }
     }
 
-    /// The method, `arith.multiply`.
+    /// The method, `arith.multiply`: always in this form, however it is called.
     #[must_use]
     pub fn method(&self) -> &str {
-        self.method
+        self.named.short()
+    }
+
+    /// The service with the package and version that the caller means, as far as it says so:
+    /// `demo:arith/arith@^0.1.0`.
+    #[must_use]
+    pub fn service(&self) -> &str {
+        self.named.service()
     }
 
     /// How long all its attempts may take.
@@ -56,6 +63,13 @@ impl<'c> Outgoing<'c> {
     /// When all entries together would pass 4,096 bytes, or be more than 32.
     pub fn insert(&mut self, key: &str, value: &str) -> Result<(), MetadataError> {
         append(self.metadata, key, value)
+    }
+}
+
+impl std::fmt::Debug for Outgoing<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Metadata may be secrets.
+        f.debug_struct("Outgoing").field("method", &self.method()).finish_non_exhaustive()
     }
 }
 
@@ -85,8 +99,10 @@ pub trait Observer: Send + Sync + 'static {
 /// One attempt of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'c> {
-    /// The method, `arith.multiply`.
+    /// The method, `arith.multiply`: always in this form, however it is called.
     pub method: &'c str,
+    /// The service with the package and version that the caller means, as far as it says so.
+    pub service: &'c str,
     /// Where, `host:port`.
     pub endpoint: &'c str,
     /// The first is 1.
@@ -100,8 +116,10 @@ pub struct Attempt<'c> {
 /// A call that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended<'c> {
-    /// The method, `arith.multiply`.
+    /// The method, `arith.multiply`: always in this form, however it is called.
     pub method: &'c str,
+    /// The service with the package and version that the caller means, as far as it says so.
+    pub service: &'c str,
     /// Where the last attempt was made, if one was.
     pub endpoint: Option<&'c str>,
     /// Attempts, hedges included.

@@ -130,13 +130,17 @@ impl Pending {
         }
     }
 
-    /// The first part of a reply in chunks. What does not fit the bounds fails its call.
-    pub(crate) fn begin_reply(&mut self, id: u64, total: u64, first: &[u8]) {
+    /// The first part of a reply in chunks; whether the rest is wanted. What does not fit the bounds
+    /// fails its call.
+    pub(crate) fn begin_reply(&mut self, id: u64, total: u64, first: &[u8]) -> bool {
         if !self.waiting.contains_key(&id) {
-            return;
+            // It was cancelled, and the host told.
+            return true;
         }
         let begun = self.replies.begin(id, (), total, first);
+        let fits = begun.is_ok();
         self.assembled(id, begun);
+        fits
     }
 
     /// A further part of a reply.
@@ -150,9 +154,7 @@ impl Pending {
             Ok(None) => {}
             Ok(Some(((), whole))) => self.complete(id, Ok(whole)),
             Err(error) => {
-                let reason = format!("the reply cannot be taken: {error}");
-                let lost = Failure::ConnectionLost { reason, not_executed: false };
-                self.complete(id, Err(lost));
+                self.complete(id, Err(Failure::Reply(error)));
             }
         }
     }

@@ -17,7 +17,8 @@ pub(crate) enum Verdict {
     Free,
     /// A host had to do with it: trying another endpoint is paid for out of the budget.
     Paid,
-    /// As `Paid`, but what was refused is refused at this endpoint for good.
+    /// The host does not serve the method: whoever does is looked for, each endpoint asked once, which
+    /// costs nothing either.
     Elsewhere,
 }
 

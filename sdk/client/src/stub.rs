@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 pub use serde;
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
-use wharf_schema::{Fingerprint, ServiceName};
+use wharf_schema::{Fingerprint, ServiceName, kebab};
 
 use crate::attempts::Answer;
 use crate::balance::Wanted;
@@ -67,14 +66,14 @@ impl Stub {
                 package: interface.package.map(str::to_owned),
                 interface: interface.interface.to_owned(),
                 version: None,
+                requirement: options.version.clone().or_else(compatible),
             },
-            requirement: options.version.clone().or_else(compatible),
             fingerprint: Some(Fingerprint(interface.fingerprint)),
         };
-        let prepare = |spec: &MethodSpec| Prepared {
-            named: Named::new(wanted.clone(), Some(spec.name.to_owned())),
-            fingerprint: Fingerprint(spec.fingerprint),
-            idempotent: spec.idempotent || options.idempotent,
+        let prepare = |spec: &MethodSpec| {
+            let named = client.name(wanted.clone(), kebab(spec.name));
+            let idempotent = spec.idempotent || options.idempotent || named.is_idempotent();
+            Prepared { named, fingerprint: Fingerprint(spec.fingerprint), idempotent }
         };
         let methods = interface.methods.iter().map(prepare).collect();
         Stub { client: client.clone(), options: Arc::new(options), methods }
@@ -138,11 +137,5 @@ pub struct Blob<'b>(pub &'b [u8]);
 impl Serialize for Blob<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(self.0)
-    }
-}
-
-impl From<Blob<'_>> for Bytes {
-    fn from(blob: Blob<'_>) -> Self {
-        Bytes::copy_from_slice(blob.0)
     }
 }

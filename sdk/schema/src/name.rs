@@ -4,7 +4,7 @@
 //! same method: names are compared in kebab-case.
 
 use heck::{ToKebabCase, ToLowerCamelCase, ToUpperCamelCase};
-use semver::Version;
+use semver::{Version, VersionReq};
 
 /// `Multiply`, `multiply`, `wordCounts`, `word_counts` in WIT's spelling.
 #[must_use]
@@ -53,8 +53,11 @@ pub enum NameError {
     /// No dot, or nothing on one side of it.
     #[error("'{0}' is not a method: write SERVICE.METHOD, for example arith.multiply")]
     NotAMethod(String),
-    /// Not a version after the `@`.
-    #[error("'{0}' has no valid version after its '@': write it as in demo:arith/arith@0.1.0")]
+    /// Neither a version nor a requirement after the `@`.
+    #[error(
+        "'{0}' has no valid version after its '@': write it as in demo:arith/arith@0.1.0, or which \
+         would do, as in demo:arith/arith@^0.1"
+    )]
     BadVersion(String),
     /// Nothing there.
     #[error("a service's name is empty")]
@@ -73,10 +76,12 @@ pub struct ServiceName {
     pub interface: String,
     /// `0.1.0`, where it is given.
     pub version: Option<Version>,
+    /// Versions that would do, `^0.1`, where they are given; of a service itself never.
+    pub requirement: Option<VersionReq>,
 }
 
 impl ServiceName {
-    /// Parses `arith`, `Arith`, `arith@0.1.0` or `demo:arith/arith@0.1.0`.
+    /// Parses `arith`, `Arith`, `arith@0.1.0`, `demo:arith/arith@0.1.0` or `demo:arith/arith@^0.1`.
     ///
     /// # Errors
     /// On an empty name or a version that is none.
@@ -84,13 +89,17 @@ impl ServiceName {
         if name.len() > MAX_NAME {
             return Err(NameError::TooLong(name.len()));
         }
-        let (path, version) = match name.split_once('@') {
-            Some((path, version)) => {
-                let version =
-                    Version::parse(version).map_err(|_| NameError::BadVersion(name.to_owned()))?;
-                (path, Some(version))
+        let (path, version, requirement) = match name.split_once('@') {
+            // A bare `0.1` is neither: whoever means any 0.1 says so.
+            Some((path, text)) if text.starts_with(|c: char| c.is_ascii_digit()) => {
+                let version = Version::parse(text);
+                (path, Some(version.map_err(|_| NameError::BadVersion(name.to_owned()))?), None)
             }
-            None => (name, None),
+            Some((path, text)) => {
+                let requirement = VersionReq::parse(text);
+                (path, None, Some(requirement.map_err(|_| NameError::BadVersion(name.to_owned()))?))
+            }
+            None => (name, None, None),
         };
         let (package, interface) = match path.rsplit_once('/') {
             Some((package, interface)) => (Some(kebab_package(package)), kebab(interface)),
@@ -99,7 +108,7 @@ impl ServiceName {
         if interface.is_empty() {
             return Err(NameError::Empty);
         }
-        Ok(ServiceName { package, interface, version })
+        Ok(ServiceName { package, interface, version, requirement })
     }
 
     /// Whether `self`, as somebody wrote it, means the service that is wholly named `full`.
@@ -108,6 +117,9 @@ impl ServiceName {
         self.interface == full.interface
             && (self.package.is_none() || self.package == full.package)
             && (self.version.is_none() || self.version == full.version)
+            && self.requirement.as_ref().is_none_or(|requirement| {
+                full.version.as_ref().is_some_and(|version| requirement.matches(version))
+            })
     }
 }
 
@@ -122,10 +134,11 @@ impl std::fmt::Display for ServiceName {
             write!(f, "{package}/")?;
         }
         f.write_str(&self.interface)?;
-        if let Some(version) = &self.version {
-            write!(f, "@{version}")?;
+        match (&self.version, &self.requirement) {
+            (Some(version), _) => write!(f, "@{version}"),
+            (None, Some(requirement)) => write!(f, "@{requirement}"),
+            (None, None) => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -186,6 +199,22 @@ mod tests {
             assert_eq!(path.method, "multiply", "{spelling}");
         }
         assert_eq!(MethodPath::parse("TextKit.WordCounts").unwrap().method, "word-counts");
+    }
+
+    #[test]
+    fn a_requirement_means_the_versions_that_it_allows() {
+        let full = ServiceName::parse("demo:arith/arith@0.1.3").unwrap();
+        for (requirement, allows) in
+            [("^0.1.0", true), ("=0.1.0", false), ("*", true), (">0.2", false)]
+        {
+            let name = format!("demo:arith/arith@{requirement}.multiply");
+            let path = MethodPath::parse(&name).unwrap();
+            assert_eq!(path.service.matches(&full), allows, "{name}");
+            assert_eq!(path.to_string(), name);
+        }
+        for bad in ["arith@0.1", "arith@", "arith@^x"] {
+            assert!(matches!(ServiceName::parse(bad), Err(NameError::BadVersion(_))), "{bad}");
+        }
     }
 
     #[test]

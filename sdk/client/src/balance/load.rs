@@ -75,7 +75,7 @@ impl Load {
 
     /// Counts a call without an answer: its latency would have been this or more.
     pub(crate) fn observe_at_least(&mut self, now: Instant, latency: Duration) {
-        if latency > self.latency(now) && self.average > 0.0 {
+        if latency > self.latency(now) {
             self.observe(now, latency);
         }
     }

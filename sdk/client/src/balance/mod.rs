@@ -9,20 +9,32 @@ mod node;
 mod outlier;
 mod selection;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(crate) use self::node::Node;
 pub(crate) use self::selection::{Listed, Wanted, direct, select};
 
 use self::node::Fitness;
 
-/// The nodes that would do for a call, and how they are chosen among.
+/// For how long a node that has refused a method for good is not asked for it.
+const REFUSED: Duration = Duration::from_secs(5);
+
+/// The nodes that would do for a method, by one list, and how they are chosen among.
 pub(crate) struct Selection {
     nodes: Vec<Arc<Node>>,
+    /// Those that do not serve the method after all, and until when that is believed.
+    refused: Mutex<Vec<(Arc<Node>, Instant)>>,
+    /// Whether there are any of these.
+    some_refused: AtomicBool,
 }
 
 impl Selection {
+    fn new(nodes: Vec<Arc<Node>>) -> Self {
+        Selection { nodes, refused: Mutex::default(), some_refused: AtomicBool::new(false) }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -41,25 +53,66 @@ impl Selection {
             if let Some((a, b)) = draw_two(&self.nodes) {
                 // If one will not, taking the other would leave no choice: whoever is fit is drawn
                 // among instead.
-                if let (Fitness::Fit(x), Fitness::Fit(y)) = (a.fitness(now), b.fitness(now)) {
+                if let (Fitness::Fit(x), Fitness::Fit(y)) =
+                    (self.fitness(a, now), self.fitness(b, now))
+                {
                     return Some(if x <= y { a } else { b });
                 }
             }
         }
-        let (mut fit, mut unfit, mut down) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut fit, mut untried, mut unfit, mut down) = (vec![], vec![], vec![], vec![]);
         for node in self.nodes.iter().filter(|node| !asked.iter().any(|a| a.is_same(node))) {
-            match node.fitness(now) {
+            match self.fitness(node, now) {
                 Fitness::Fit(weight) => fit.push((node, weight)),
+                Fitness::Untried => untried.push((node, 0.0)),
                 Fitness::Unfit(weight) => unfit.push((node, weight)),
                 Fitness::Down => down.push((node, 0.0)),
             }
         }
-        [fit, unfit, down].into_iter().find(|group| !group.is_empty()).and_then(|group| {
+        if !fit.is_empty() {
+            // Next time they will be there; this call need not wait for them.
+            untried.iter().for_each(|(node, _)| node.endpoint.start());
+        }
+        let groups = [fit, untried, unfit, down];
+        groups.into_iter().find(|group| !group.is_empty()).and_then(|group| {
             match draw_two(&group) {
                 Some((a, b)) => Some(if a.1 <= b.1 { a.0 } else { b.0 }),
                 None => group.first().map(|only| only.0),
             }
         })
+    }
+
+    /// Whether a call need not wait for a connection, since somebody else is ready to be asked.
+    pub(crate) fn has_other_ready(&self, node: &Node, asked: &[Arc<Node>]) -> bool {
+        self.nodes.iter().any(|other| {
+            !other.is_same(node)
+                && !asked.iter().any(|asked| asked.is_same(other))
+                && other.endpoint.is_connected()
+        })
+    }
+
+    /// A node does not serve the method, whatever the list says.
+    pub(crate) fn refuse(&self, node: &Arc<Node>, now: Instant) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.retain(|(other, until)| now < *until && !other.is_same(node));
+        refused.push((node.clone(), now + REFUSED));
+        self.some_refused.store(true, Ordering::Relaxed);
+    }
+
+    fn fitness(&self, node: &Node, now: Instant) -> Fitness {
+        let fitness = node.fitness(now);
+        match fitness {
+            Fitness::Fit(weight) if self.has_refused(node, now) => Fitness::Unfit(weight),
+            _ => fitness,
+        }
+    }
+
+    fn has_refused(&self, node: &Node, now: Instant) -> bool {
+        if !self.some_refused.load(Ordering::Relaxed) {
+            return false;
+        }
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.iter().any(|(other, until)| now < *until && other.is_same(node))
     }
 
     /// A node failed once too often: it is left out for a while, unless too many are already.

@@ -39,6 +39,8 @@ struct Health {
 pub(crate) enum Fitness {
     /// It is called if it weighs less than another one.
     Fit(f64),
+    /// Nobody has connected to it: it is called if nobody else is fit.
+    Untried,
     /// It failed often, asked for a rest, or does not answer: it is called if there is no other.
     Unfit(f64),
     /// It cannot be connected to: it is tried if nothing else is left.
@@ -76,8 +78,10 @@ impl Node {
     }
 
     pub(crate) fn fitness(&self, now: Instant) -> Fitness {
-        if self.endpoint.condition() == Condition::Down {
-            return Fitness::Down;
+        match self.endpoint.condition() {
+            Condition::Ready => {}
+            Condition::Untried => return Fitness::Untried,
+            Condition::Down => return Fitness::Down,
         }
         let health = self.health();
         let weight = health.load.weight(now);

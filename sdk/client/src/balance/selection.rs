@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use semver::VersionReq;
 use wharf_registry_api::{Endpoint, State};
 use wharf_schema::{Fingerprint, ServiceName};
 
@@ -22,8 +21,6 @@ pub(crate) struct Listed {
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) service: ServiceName,
-    /// Versions that would do; all, if it names none.
-    pub(crate) requirement: Option<VersionReq>,
     /// Endpoints with exactly these methods come first.
     pub(crate) fingerprint: Option<Fingerprint>,
 }
@@ -45,7 +42,8 @@ impl Listed {
             // A version that is none can match only a name without one.
             let version = spec.version.as_ref().and_then(|text| text.parse().ok());
             let package = spec.package.clone();
-            let name = ServiceName { package, interface: spec.service.clone(), version };
+            let interface = spec.service.clone();
+            let name = ServiceName { package, interface, version, requirement: None };
             let fingerprint = spec.fingerprint.parse().ok();
             let endpoint = endpoints.at(&listed.address);
             let node = Node::new(endpoint, Arc::new(name), fingerprint, listed.state);
@@ -61,21 +59,16 @@ impl Listed {
 
 /// One endpoint, of which nothing is known but its address.
 pub(crate) fn direct(endpoints: &Endpoints, address: &str) -> Selection {
-    let anything = ServiceName { package: None, interface: String::new(), version: None };
+    let interface = String::new();
+    let anything = ServiceName { package: None, interface, version: None, requirement: None };
     let node = Node::new(endpoints.at(address), Arc::new(anything), None, State::Serving);
-    Selection { nodes: vec![Arc::new(node)] }
+    Selection::new(vec![Arc::new(node)])
 }
 
 /// The endpoints of the newest version that is meant and takes calls.
 pub(crate) fn select(wanted: &Wanted, listed: &Listed) -> Result<Selection, Failure> {
-    let Wanted { service, requirement, fingerprint } = wanted;
-    let meant = |node: &&Arc<Node>| {
-        let allowed = requirement.as_ref().is_none_or(|requirement| {
-            node.name.version.as_ref().is_some_and(|version| requirement.matches(version))
-        });
-        service.matches(&node.name) && allowed
-    };
-    let named = || listed.nodes.iter().filter(meant);
+    let Wanted { service, fingerprint } = wanted;
+    let named = || listed.nodes.iter().filter(|node| service.matches(&node.name));
     let serving = || named().filter(|node| node.state == State::Serving);
     // Of those that serve just what the caller was built against, if there are any.
     let exact = fingerprint.is_some() && serving().any(|node| node.fingerprint == *fingerprint);
@@ -84,13 +77,12 @@ pub(crate) fn select(wanted: &Wanted, listed: &Listed) -> Result<Selection, Fail
     let nodes: Vec<Arc<Node>> =
         suitable().filter(|node| Some(&node.name.version) == newest).cloned().collect();
     if !nodes.is_empty() {
-        return Ok(Selection { nodes });
+        return Ok(Selection::new(nodes));
     }
-    let version = requirement.as_ref().map(|r| format!(" in a version {r}")).unwrap_or_default();
     let reason = match (named().count(), listed.nodes.len()) {
         (0, 0) => String::new(),
-        (0, others) => format!("{version} (of {others} others by that short name, none matches)"),
-        _ => format!("{version} that takes calls ({})", states(named())),
+        (0, others) => format!(" (of {others} others by that short name, none matches)"),
+        _ => format!(" that takes calls ({})", states(named())),
     };
     Err(Failure::NoEndpoint { service: service.to_string(), reason })
 }
@@ -103,4 +95,94 @@ fn states<'n>(nodes: impl Iterator<Item = &'n Arc<Node>>) -> String {
     }
     let texts: Vec<String> = counts.iter().map(|(state, n)| format!("{n} {state}")).collect();
     texts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::{KeepAlive, Settings};
+    use std::num::NonZeroUsize;
+    use wharf_registry_api::{Condition, EndpointSpec};
+
+    fn endpoint(version: &str, address: &str, fingerprint: u8, state: State) -> Endpoint {
+        let spec = EndpointSpec {
+            service: "arith".into(),
+            package: Some("demo:arith".into()),
+            version: Some(version.into()),
+            fingerprint: Fingerprint([fingerprint; 16]).to_string(),
+            condition: Condition::Serving,
+            reason: None,
+            tags: Vec::new(),
+            metadata: Default::default(),
+        };
+        Endpoint { spec, host: String::new(), address: address.into(), state, unverified: false }
+    }
+
+    fn endpoints() -> Endpoints {
+        let (token, keep_alive) = (Vec::new(), KeepAlive::default());
+        Endpoints::new(Settings { token, connections: NonZeroUsize::MIN, keep_alive })
+    }
+
+    fn listed() -> Listed {
+        let list = [
+            endpoint("0.1.0", "a", 1, State::Serving),
+            endpoint("0.1.2", "b", 2, State::Serving),
+            endpoint("0.2.0", "c", 3, State::Serving),
+            endpoint("0.10.0", "d", 4, State::Draining),
+        ];
+        Listed::of(&list, &endpoints(), &Listed::default())
+    }
+
+    fn chosen(name: &str, fingerprint: Option<u8>) -> Result<String, String> {
+        let wanted = Wanted {
+            service: ServiceName::parse(name).unwrap(),
+            fingerprint: fingerprint.map(|byte| Fingerprint([byte; 16])),
+        };
+        let selection = select(&wanted, &listed()).map_err(|failure| failure.to_string())?;
+        Ok(selection.nodes().iter().map(|node| node.endpoint.address().to_string()).collect())
+    }
+
+    #[test]
+    fn the_newest_version_that_is_meant_and_takes_calls_is_chosen() {
+        assert_eq!(chosen("Arith", None).unwrap(), "c");
+        assert_eq!(chosen("arith@0.1.0", None).unwrap(), "a");
+        assert_eq!(chosen("arith@^0.1", None).unwrap(), "b");
+        assert_eq!(chosen("arith@=0.1.0", None).unwrap(), "a");
+        assert_eq!(
+            chosen("arith@0.10.0", None).unwrap_err(),
+            "no endpoint of the service 'arith@0.10.0' is registered that takes calls (1 draining)"
+        );
+        assert_eq!(
+            chosen("acme:x/arith", None).unwrap_err(),
+            "no endpoint of the service 'acme:x/arith' is registered (of 4 others by that short name, none matches)"
+        );
+        assert_eq!(
+            chosen("arith@^0.10", None).unwrap_err(),
+            "no endpoint of the service 'arith@^0.10' is registered that takes calls (1 draining)"
+        );
+    }
+
+    #[test]
+    fn whoever_serves_just_what_the_caller_was_built_against_comes_first() {
+        assert_eq!(chosen("arith@^0.1", Some(1)).unwrap(), "a");
+        // Where nobody does, a method may still be the same: its own fingerprint will tell.
+        assert_eq!(chosen("arith@^0.1", Some(9)).unwrap(), "b");
+    }
+
+    #[test]
+    fn what_is_known_of_an_endpoint_outlives_the_list() {
+        let endpoints = endpoints();
+        let list = [endpoint("0.1.0", "a", 1, State::Serving)];
+        let first = Listed::of(&list, &endpoints, &Listed::default());
+        let in_flight = first.nodes[0].begin(std::time::Instant::now());
+        let second = Listed::of(&list, &endpoints, &first);
+        drop(first);
+        let load = |listed: &Listed| listed.nodes[0].load(std::time::Instant::now()).0;
+        assert_eq!(load(&second), 1);
+        drop(in_flight);
+        assert_eq!(load(&second), 0);
+        let moved = [endpoint("0.1.0", "b", 1, State::Serving)];
+        let third = Listed::of(&moved, &endpoints, &second);
+        assert!(!third.nodes[0].is_same(&second.nodes[0]));
+    }
 }

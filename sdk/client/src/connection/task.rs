@@ -30,8 +30,11 @@ const READ: usize = 64 * 1024;
 /// Requests taken in a row before they are written.
 const BATCH: usize = 256;
 
-/// While more than this waits to be written, no requests are taken.
+/// While more than this is ready to be written, no requests are taken.
 const OUTBOUND_PAUSE: usize = 1024 * 1024;
+
+/// The same for arguments that go in chunks, which hold nobody back: they are held in memory.
+const UPLOADS_PAUSE: usize = 64 * 1024 * 1024;
 
 /// Replies that arrive in chunks, all unfinished ones of a connection together.
 const UNFINISHED_MAX: u64 = 256 * 1024 * 1024;
@@ -173,10 +176,16 @@ impl Task {
         }
     }
 
-    /// Whether the host takes more calls, and the socket more bytes.
+    /// Whether the host takes more calls, and the socket more bytes. Once no call is taken, there is
+    /// always room to say so.
     fn has_room(&self) -> bool {
+        self.going.is_some() || self.takes_more()
+    }
+
+    fn takes_more(&self) -> bool {
         self.pending.len() + self.methods.waiting() < self.max_calls
-            && self.outbound.queued() <= OUTBOUND_PAUSE
+            && self.outbound.remaining() <= OUTBOUND_PAUSE
+            && self.outbound.queued() <= UPLOADS_PAUSE
     }
 
     /// Takes requests and cancels, a bounded number of times.
@@ -316,7 +325,9 @@ impl Task {
             }
             Header::Reply { id, body: Body::Chunked(total) } => {
                 self.calls.remove(&id);
-                self.pending.begin_reply(id, total, &payload);
+                if !self.pending.begin_reply(id, total, &payload) {
+                    self.outbound.push(&Header::Cancel { id });
+                }
             }
             Header::Chunk { id } => self.pending.continue_reply(id, &payload),
             Header::Resolved { id, method, fingerprint } => {

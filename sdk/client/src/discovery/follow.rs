@@ -20,6 +20,10 @@ use crate::endpoints::Endpoints;
 /// kept will do meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// A list that was kept no longer ago than this is as good as one of this process: a registry that
+/// says that nobody is there any more is doubted.
+const FRESH: Duration = Duration::from_secs(3600);
+
 /// The shortest time between two writes of a list.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 
@@ -149,7 +153,7 @@ impl Follower {
             match self.watch().await {
                 Ok(watch) => {
                     if let Err(error) = self.follow(watch).await {
-                        tracing::debug!(service = self.service, %error, "a watch broke; the last list stands");
+                        self.failed(error);
                     }
                 }
                 Err(error) => self.failed(error),
@@ -173,7 +177,7 @@ impl Follower {
         let (registry, service) = (self.registry.clone(), self.service.clone());
         let watching = registry.watch(Some(&service), self.listing.index());
         let mut watching = std::pin::pin!(watching);
-        if self.shared.current.load().is_none() && self.kept.is_some() {
+        if self.is_silent() && self.kept.is_some() {
             if let Ok(watch) = tokio::time::timeout(PATIENCE, &mut watching).await {
                 return watch;
             }
@@ -182,15 +186,23 @@ impl Follower {
         watching.await
     }
 
+    /// Whether callers were told nothing yet.
+    fn is_silent(&self) -> bool {
+        self.shared.current.load().is_none()
+    }
+
     /// Follows a watch to its end; says why it ended, unless that was in good order.
     async fn follow(&mut self, mut watch: Watch) -> Result<(), RegistryError> {
+        let begun = Instant::now();
         loop {
             let now = Instant::now();
             let write_at = self.unwritten.then(|| match self.written {
                 Some(written) => written + WRITE_EVERY,
                 None => now,
             });
-            let due = [self.listing.doubted_until(), write_at].into_iter().flatten();
+            // A registry that has answered may still not come to the end of its list.
+            let recall_at = (self.is_silent() && self.kept.is_some()).then(|| begun + PATIENCE);
+            let due = [self.listing.doubted_until(), write_at, recall_at].into_iter().flatten();
             let due = due.fold(self.unused_at(), Instant::min);
             tokio::select! {
                 event = watch.next() => match event? {
@@ -198,7 +210,7 @@ impl Follower {
                     Some(event) => {
                         let bookmark = matches!(event, WatchEvent::Bookmark(_));
                         self.heard |= bookmark;
-                        let first = bookmark && self.shared.current.load().is_none();
+                        let first = bookmark && self.is_silent();
                         if self.listing.apply(event, Instant::now()) || first {
                             self.tell();
                             self.unwritten = true;
@@ -212,6 +224,9 @@ impl Follower {
                     {
                         self.tell();
                         self.unwritten = true;
+                    }
+                    if recall_at.is_some_and(|at| at <= now) {
+                        self.recall();
                     }
                     if write_at.is_some_and(|at| at <= now) {
                         self.write_file(now).await;
@@ -235,7 +250,7 @@ impl Follower {
     /// The registry does not answer: the last list stands, or the one that was kept.
     fn failed(&mut self, error: RegistryError) {
         tracing::debug!(service = self.service, %error, "the registry does not answer");
-        if self.shared.current.load().is_some() || self.recall() {
+        if !self.is_silent() || self.recall() {
             return;
         }
         self.shared.news.send_replace(News::Failed(Arc::new(error)));
@@ -256,10 +271,15 @@ impl Follower {
     }
 
     async fn read_file(&mut self) {
-        if let Some(file) = self.file.clone() {
-            let read = tokio::task::spawn_blocking(move || file.read());
-            self.kept = read.await.unwrap_or_default().filter(|kept| !kept.is_empty());
+        let Some(file) = self.file.clone() else { return };
+        let read = tokio::task::spawn_blocking(move || file.read()).await;
+        let Some((kept, age)) = read.ok().flatten().filter(|(kept, _)| !kept.is_empty()) else {
+            return;
+        };
+        if age <= FRESH {
+            self.listing.recall(kept.clone());
         }
+        self.kept = Some(kept);
     }
 
     async fn write_file(&mut self, now: Instant) {
@@ -289,7 +309,9 @@ impl Follower {
 
     /// Lets go of everything until it is wanted again.
     async fn rest(&mut self) {
+        let believed = self.listing.believed().to_vec();
         self.listing = Listing::default();
+        self.listing.recall(believed);
         self.shared.current.store(None);
         self.shared.news.send_replace(News::Nothing);
         self.shared.at_rest.store(true, Ordering::Relaxed);

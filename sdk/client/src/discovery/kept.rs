@@ -3,6 +3,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wharf_registry_api::Endpoint;
@@ -55,17 +56,18 @@ impl ListFile {
         Some(ListFile { folder, path, registry, service })
     }
 
-    /// The list, if there is one that can be trusted.
-    pub(crate) fn read(&self) -> Option<Vec<Endpoint>> {
+    /// The list, if there is one that can be trusted, and how old it is.
+    pub(crate) fn read(&self) -> Option<(Vec<Endpoint>, Duration)> {
         if !is_own(&self.folder) {
             return None;
         }
         let file = std::fs::File::open(&self.path).ok()?;
+        let age = file.metadata().ok()?.modified().ok()?.elapsed().unwrap_or_default();
         let mut text = Vec::new();
         file.take(MAX_FILE).read_to_end(&mut text).ok()?;
         let content: Content<'_> = serde_json::from_slice(&text).ok()?;
         let ours = content.registry == self.registry && content.service == self.service;
-        ours.then(|| content.endpoints.into_owned())
+        ours.then(|| (content.endpoints.into_owned(), age))
     }
 
     /// Keeps a list, whole or not at all; an empty one is nothing to keep.
@@ -138,7 +140,7 @@ mod tests {
         let arith = file("http://r:1", "arith");
         assert_eq!(arith.read(), None);
         arith.write(&endpoints());
-        assert_eq!(arith.read(), Some(endpoints()));
+        assert_eq!(arith.read().unwrap().0, endpoints());
         assert_eq!(file("http://r:1", "other").read(), None);
         // Another registry whose name looks the same in the file system.
         assert_eq!(file("http://r_1", "arith").read(), None);
