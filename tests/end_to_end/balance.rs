@@ -15,9 +15,12 @@ mod arith {
     wharf_client::bindgen!("../plugins/arith/wit");
 }
 
-/// Remembers every attempt and every call.
+/// An attempt: where, the how manieth, and how it failed.
+type Made = (String, u32, Option<Status>);
+
+/// Remembers every attempt, and how many each call took.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<Vec<(String, u32, Option<Status>)>>>, Arc<Mutex<Vec<u32>>>);
+struct Seen(Arc<Mutex<Vec<Made>>>, Arc<Mutex<Vec<u32>>>);
 
 impl Observer for Seen {
     fn attempt_ended(&self, attempt: &Attempt<'_>) {
@@ -32,7 +35,7 @@ impl Observer for Seen {
 
 impl Seen {
     /// Where attempts were made so far, and forgets them.
-    fn attempts(&self) -> Vec<(String, u32, Option<Status>)> {
+    fn attempts(&self) -> Vec<Made> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
@@ -110,14 +113,16 @@ async fn the_endpoint_that_answers_sooner_gets_the_calls() {
     let client = builder().observer(seen.clone()).registry(&registry.url).unwrap();
     warm_up(&client).await;
     proxy.delay(Duration::from_millis(300));
-    // The first call that meets the delay shows it.
-    eventually("the slow one is known to be slow", async || {
-        multiply(&client).await.unwrap();
-        let slow = |e: &wharf_client::EndpointStatus| e.latency > Duration::from_millis(250);
-        client.endpoints().iter().any(slow).then_some(())
-    })
-    .await
-    .unwrap();
+    // So many at once that both are asked: the first call that meets the delay shows it.
+    let calls = (0..16).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move { multiply(&client).await })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        assert_eq!(within("a call ends", call).await.unwrap().unwrap().unwrap(), 56);
+    }
+    let slow = |e: &wharf_client::EndpointStatus| e.latency > Duration::from_millis(250);
+    assert!(client.endpoints().iter().any(slow), "{:?}", client.endpoints());
     seen.attempts();
     for _ in 0..200 {
         multiply(&client).await.unwrap();
@@ -133,7 +138,14 @@ async fn an_endpoint_that_fails_again_and_again_is_left_out_and_never_all_are() 
     let client = wharf_tests::client(&registry.url).unwrap();
     // Both signatures are the same, so calls go to both.
     eventually("the failing one is left out", async || {
-        let _ = multiply(&client).await;
+        // So many at once that both are asked.
+        let calls = (0..16).map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { multiply(&client).await })
+        });
+        for call in calls.collect::<Vec<_>>() {
+            let _ = call.await.unwrap();
+        }
         client.endpoints().iter().any(|e| e.ejected && e.address == one.address).then_some(())
     })
     .await
