@@ -159,7 +159,7 @@ async fn unreachable_is_a_trap() {
 #[tokio::test]
 async fn a_huge_result_is_refused() {
     let scene = with_hostile().await;
-    let told = "the result is too large";
+    let told = "the result takes more than 16777216 bytes, this plugin's limit";
     scene.misbehaves("hostile.zeros", &200_000_000u32, Status::ResourceExhausted, told).await;
     scene.ends().await;
 }

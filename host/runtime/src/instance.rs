@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre, ResourceTable};
+use wasmtime::component::{Component, ComponentExportIndex, Func, InstancePre, ResourceTable};
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
@@ -15,15 +15,19 @@ use crate::capacity::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES, Needs, Room}
 use crate::clock::TICK;
 use crate::outgoing::Outgoing;
 use crate::output::{Output, printable};
+use crate::splice::MAX_BYTES;
 use crate::turns::Flow;
 use crate::val_path::{self, PathError};
-use crate::{CallError, Engine, Grants, Isolation, Limits, Settings};
+use crate::{CallError, Engine, Grants, Isolation, Limits, Settings, codec_path};
 
 /// Handles (streams, pollables) that an instance may hold: each takes memory of the host's.
 const MAX_HANDLES: usize = 1024;
 
 /// Random bytes that a guest may ask for at once: it waits for them where nothing interrupts it.
 const MAX_RANDOM: u64 = 64 * 1024;
+
+/// Bytes of encoded arguments that a codec has room for, beside its results.
+const ARGUMENTS: usize = 64 * 1024 * 1024;
 
 /// Bytes of a backtrace that are logged.
 const BACKTRACE: usize = 4 * 1024;
@@ -39,6 +43,8 @@ pub(crate) struct Blueprint {
     grants: Arc<Grants>,
     needs: Needs,
     pre: InstancePre<State>,
+    /// The codec that is spliced into the component, if one is.
+    codec: Option<ComponentExportIndex>,
     /// Bytes of values that a guest may hand over in one call, as wasmtime counts them.
     fuel: usize,
     stdout: Output,
@@ -60,17 +66,21 @@ pub(crate) struct State {
     memory: Memory,
 }
 
-/// Counts all memories and tables of one instance together, against one bound.
+/// Counts all memories and tables of one instance together, against one bound; the codec's memory
+/// apart, since it is ours.
 struct Memory {
     used: usize,
     limit: usize,
     refused: bool,
+    codec: usize,
+    codec_limit: usize,
 }
 
 /// One instance. Whoever holds it is its only user.
 pub(crate) struct Instance {
     store: Store<State>,
     instance: wasmtime::component::Instance,
+    codec: Option<Func>,
     /// Calls that it has served.
     served: u32,
     /// Bytes of memory above which it serves no more.
@@ -87,6 +97,8 @@ struct DeadlinePassed;
 /// What a call needs to know of its method.
 pub(crate) struct Callee<'a> {
     pub(crate) export: &'a ComponentExportIndex,
+    /// By which number the codec calls it, if it does.
+    pub(crate) codec: Option<u32>,
     pub(crate) types: &'a Types,
     pub(crate) signature: &'a Signature,
 }
@@ -99,6 +111,7 @@ impl Blueprint {
         plugin: Arc<str>,
         settings: Settings,
         component: &Component,
+        codec: Option<ComponentExportIndex>,
         results_have_flags: bool,
     ) -> wasmtime::Result<Self> {
         let Settings { limits, isolation, grants } = settings;
@@ -117,6 +130,7 @@ impl Blueprint {
             limits,
             isolation,
             pre,
+            codec,
             fuel,
             stdout,
             stderr,
@@ -152,7 +166,13 @@ impl Blueprint {
             deadline,
             entered: Instant::now(),
             interrupted: false,
-            memory: Memory { used: 0, limit: self.limits.memory, refused: false },
+            memory: Memory {
+                used: 0,
+                limit: self.limits.memory,
+                refused: false,
+                codec: 0,
+                codec_limit: self.limits.result_size.saturating_mul(2).saturating_add(ARGUMENTS),
+            },
         };
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
@@ -175,9 +195,10 @@ impl Blueprint {
         let made = self.pre.instantiate_async(&mut store);
         match tokio::time::timeout_at(deadline.into(), self.run(made)).await {
             Ok((Ok(instance), _)) => {
+                let codec = self.codec.and_then(|codec| instance.get_func(&mut store, codec));
                 let started_with = store.data().memory.used;
                 let high_water = self.isolation.high_water.max(started_with.saturating_mul(2));
-                Ok(Instance { store, instance, served: 0, high_water, _room: room })
+                Ok(Instance { store, instance, codec, served: 0, high_water, _room: room })
             }
             Ok((Err(error), _)) => Err(self.explain(&error, &store)),
             Err(_) => Err(CallError::DeadlineExceeded { executed: true }),
@@ -246,10 +267,6 @@ impl Instance {
         deadline: Instant,
     ) -> Result<Bytes, CallError> {
         let entered = Instant::now();
-        let function = self
-            .instance
-            .get_func(&mut self.store, callee.export)
-            .ok_or_else(|| CallError::Trapped { cause: "the function is not exported".into() })?;
         self.served = self.served.saturating_add(1);
         let state = self.store.data_mut();
         state.deadline = deadline;
@@ -258,7 +275,17 @@ impl Instance {
         state.memory.refused = false;
         self.store.set_epoch_deadline(1);
         let limit = blueprint.limits.result_size;
-        let call = val_path::call(&mut self.store, function, callee, arguments, limit);
+        let (store, instance, codec) = (&mut self.store, &self.instance, self.codec);
+        let call = async {
+            if let (Some(codec), Some(number)) = (codec, callee.codec) {
+                return codec_path::call(store, codec, number, callee, arguments, limit).await;
+            }
+            let function = instance.get_func(&mut *store, callee.export);
+            let function = function.ok_or_else(|| {
+                PathError::Guest(wasmtime::Error::msg("the function is not exported"))
+            })?;
+            val_path::call(store, function, callee, arguments, limit).await
+        };
         // The epoch stops a guest that computes, the timer one that is parked in a host call.
         let called = tokio::time::timeout_at(deadline.into(), blueprint.run(call)).await;
         let called = called.map(|(result, longest)| {
@@ -286,7 +313,8 @@ impl Instance {
 
     /// Whether it has grown beyond what an instance may keep from call to call.
     pub(crate) fn is_too_large(&self) -> bool {
-        self.store.data().memory.used > self.high_water
+        let memory = &self.store.data().memory;
+        memory.used > self.high_water || memory.codec > self.high_water
     }
 }
 
@@ -327,6 +355,12 @@ impl ResourceLimiter for Memory {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        if maximum == Some(MAX_BYTES) {
+            // No other memory has this bound: a component that has one gets no codec.
+            let allowed = desired <= self.codec_limit;
+            self.codec = if allowed { desired } else { self.codec };
+            return Ok(allowed);
+        }
         // What the guest's own maximum forbids is not to be counted.
         Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.grow(current, desired))
     }

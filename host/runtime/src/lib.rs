@@ -7,6 +7,7 @@
 mod cache;
 mod capacity;
 mod clock;
+mod codec_path;
 mod compile;
 mod documentation;
 mod engine;
@@ -20,6 +21,7 @@ mod output;
 mod pace;
 mod plugin;
 mod pool;
+mod splice;
 mod threads;
 mod turns;
 mod val_path;

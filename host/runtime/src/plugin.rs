@@ -14,13 +14,18 @@ use crate::inspect::{Import, Inspection, Need, inspect};
 use crate::instance::{Blueprint, Callee};
 use crate::pace::Pace;
 use crate::pool::{Pool, PoolReport};
+use crate::splice::{EXPORT, Spliced, splice};
 use crate::threads::Running;
 use crate::{Engine, Grants, Settings};
 
 /// A file that is a component and offers services; it is not compiled yet.
 #[derive(Clone, Debug)]
 pub struct Candidate {
+    /// With its codec, if it has one.
     bytes: Arc<Vec<u8>>,
+    size: usize,
+    /// Of each service's methods, by which number the codec calls it, if it does.
+    codec: Option<Vec<Vec<Option<u32>>>>,
     services: Vec<Arc<Service>>,
     exports: Vec<String>,
     imports: Vec<Import>,
@@ -41,6 +46,7 @@ struct Inner {
 /// A method that can be called.
 struct Callable {
     export: ComponentExportIndex,
+    codec: Option<u32>,
     pace: Pace,
 }
 
@@ -65,8 +71,13 @@ impl Candidate {
             if !services.iter().any(|s| s.methods().iter().any(|m| m.signature.is_ok())) {
                 return Err(LoadError::NothingToCall(stray_functions));
             }
+            let size = bytes.len();
+            let (bytes, codec) = match splice(&bytes, &services, &exports) {
+                Some(Spliced { bytes, methods }) => (bytes, Some(methods)),
+                None => (bytes, None),
+            };
             let services = services.into_iter().map(Arc::new).collect();
-            Ok(Candidate { bytes: Arc::new(bytes), services, exports, imports })
+            Ok(Candidate { bytes: Arc::new(bytes), size, codec, services, exports, imports })
         });
         read.await.map_err(|_| {
             LoadError::Invalid("reading it made the decoder fail: the file is malformed".into())
@@ -82,7 +93,14 @@ impl Candidate {
     /// The length of its file, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.bytes.len()
+        self.size
+    }
+
+    /// The same without a codec: its calls go by dynamic values, which is slow, and what codecs are
+    /// held against.
+    #[must_use]
+    pub fn without_codec(self) -> Self {
+        Candidate { codec: None, ..self }
     }
 
     /// Compiles it, unless that was done before, and starts its first instance. `name` is for the
@@ -98,22 +116,27 @@ impl Candidate {
         name: &str,
         settings: Settings,
     ) -> Result<Plugin, LoadError> {
-        let Candidate { bytes, services, exports, imports } = self;
+        let Candidate { bytes, codec, services, exports, imports, .. } = self;
         check(&settings.grants, &imports)?;
         let (component, origin) = engine.compiler.compile(&engine.wasmtime, name, bytes).await?;
-        let methods = services.iter().zip(exports).map(|(service, export)| {
+        let methods = services.iter().zip(exports).enumerate().map(|(place, (service, export))| {
             let instance = component.get_export_index(None, &export);
-            let callable = |name: &str| {
+            let numbers = codec.as_ref().and_then(|services| services.get(place));
+            let callable = |index: usize, name: &str| {
                 let export = component.get_export_index(instance.as_ref(), name)?;
-                Some(Callable { export, pace: Pace::default() })
+                let codec = numbers.and_then(|numbers| *numbers.get(index)?);
+                Some(Callable { export, codec, pace: Pace::default() })
             };
-            let methods = service.methods().iter();
-            methods.map(|m| m.signature.as_ref().ok().and_then(|_| callable(&m.name))).collect()
+            let methods = service.methods().iter().enumerate();
+            methods
+                .map(|(index, m)| m.signature.as_ref().ok().and_then(|_| callable(index, &m.name)))
+                .collect()
         });
         let methods = methods.collect();
         let has_flags = services.iter().any(|service| results_have_flags(service));
+        let codec = codec.and_then(|_| component.get_export_index(None, EXPORT));
         let blueprint =
-            Blueprint::new(engine.clone(), name.into(), settings, &component, has_flags)
+            Blueprint::new(engine.clone(), name.into(), settings, &component, codec, has_flags)
                 .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
         let pool = Pool::new(blueprint);
         pool.warm().await.map_err(LoadError::DoesNotStart)?;
@@ -145,6 +168,12 @@ impl Plugin {
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.0.origin
+    }
+
+    /// Whether some of its methods are called through a codec, and not by dynamic values.
+    #[must_use]
+    pub fn uses_codec(&self) -> bool {
+        self.0.methods.iter().flatten().flatten().any(|callable| callable.codec.is_some())
     }
 
     /// What it may reach.
@@ -197,8 +226,8 @@ impl Plugin {
             Ok(signature) => signature,
             Err(reason) => return Err(CallError::NotCallable(reason.clone())),
         };
-        let Callable { export, pace } = self.callable(method).ok_or_else(unknown)?;
-        let callee = Callee { export, types: service.types(), signature };
+        let Callable { export, codec, pace } = self.callable(method).ok_or_else(unknown)?;
+        let callee = Callee { export, codec: *codec, types: service.types(), signature };
         let blueprint = inner.pool.blueprint();
         let deadline = Instant::now()
             .checked_add(blueprint.limits.call_timeout)

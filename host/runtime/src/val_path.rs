@@ -35,6 +35,22 @@ pub(crate) async fn call(
     arguments: &[u8],
     limit: usize,
 ) -> Result<Bytes, PathError> {
+    let params = decode(callee, arguments)?;
+    let mut results = vec![Val::Bool(false); usize::from(callee.signature.result.is_some())];
+    function
+        .call_async(store.as_context_mut(), &params, &mut results)
+        .await
+        .map_err(PathError::Guest)?;
+    let mut encoder =
+        Encoder { types: callee.types, out: Vec::new(), limit, indices: HashMap::new() };
+    if let (Some(ty), Some(value)) = (callee.signature.result, results.first()) {
+        encoder.value(ty, value)?;
+    }
+    Ok(encoder.out.into())
+}
+
+/// The arguments as values.
+pub(crate) fn decode(callee: &Callee<'_>, arguments: &[u8]) -> Result<Vec<Val>, PathError> {
     let mut decoder =
         Decoder { types: callee.types, reader: Reader::new(arguments), left: MAX_VALUES };
     let mut params = Vec::with_capacity(callee.signature.params.len());
@@ -48,17 +64,12 @@ pub(crate) async fn call(
         params.push(value.map_err(|error| PathError::Arguments(error.within(&param.name)))?);
     }
     decoder.reader.finish().map_err(PathError::Arguments)?;
-    let mut results = vec![Val::Bool(false); usize::from(callee.signature.result.is_some())];
-    function
-        .call_async(store.as_context_mut(), &params, &mut results)
-        .await
-        .map_err(PathError::Guest)?;
-    let mut encoder =
-        Encoder { types: callee.types, out: Vec::new(), limit, indices: HashMap::new() };
-    if let (Some(ty), Some(value)) = (callee.signature.result, results.first()) {
-        encoder.value(ty, value)?;
-    }
-    Ok(encoder.out.into())
+    Ok(params)
+}
+
+/// What a result that takes too much is told.
+pub(crate) fn result_too_large(limit: usize) -> PathError {
+    PathError::TooLarge(format!("the result takes more than {limit} bytes, this plugin's limit"))
 }
 
 struct Decoder<'a> {
@@ -253,10 +264,7 @@ impl<'a> Encoder<'a> {
             _ => return Err(unlike(value)),
         }
         if self.out.len() > self.limit {
-            return Err(PathError::TooLarge(format!(
-                "the result takes more than {} bytes, this plugin's limit",
-                self.limit
-            )));
+            return Err(result_too_large(self.limit));
         }
         Ok(())
     }

@@ -1,0 +1,479 @@
+//! The codec's module: a function for each type and direction, one for each method, and the one that
+//! the host calls.
+
+use std::collections::HashMap;
+
+use wasm_encoder::ValType::{I32, I64};
+use wasm_encoder::{
+    BlockType, CodeSection, ConstExpr, EntityType, ExportKind, ExportSection, FunctionSection,
+    GlobalSection, GlobalType, ImportSection, MemorySection, MemoryType, Module, TypeSection,
+    ValType,
+};
+use wharf_schema::{Signature, TypeId};
+
+use super::body::{Body, index};
+use super::helpers::{self, Helpers};
+use super::layout::{Layouts, MAX_FLAT_PARAMS, Shape};
+use super::outermost::Lift;
+use super::writing::{is_unaligned, lied};
+
+/// Where the status, the place and the length of a result are handed over.
+const HANDED_OVER: u32 = 16;
+
+/// Where parameters are laid out before they are passed flat; results of one core value, too.
+pub(super) const SCRATCH: u32 = 64;
+
+/// The most bytes of parameters that are passed flat: sixteen of the largest values, and what variants
+/// waste.
+const MAX_SCRATCH: u32 = 4096;
+
+/// Where the encoded arguments are put.
+const ARGUMENTS: u32 = SCRATCH + MAX_SCRATCH;
+
+/// The most pages of the codec's memory: no guest's memory has just this bound, so the one can be told
+/// from the other when either grows.
+pub(super) const MAX_PAGES: u64 = 10_007;
+
+/// The same in bytes.
+pub(crate) const MAX_BYTES: usize = 10_007 * 65_536;
+
+/// A method that the codec calls.
+pub(super) struct Method<'s> {
+    pub(super) signature: &'s Signature,
+    pub(super) lift: Lift,
+    /// Which of the services' types its own are among.
+    pub(super) service: usize,
+}
+
+/// In which way a value is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Mode {
+    /// It is looked at, and stored nowhere.
+    Check,
+    /// It is stored at a pointer into this memory.
+    Store(u32),
+}
+
+/// Which function a function of the codec is: by service and type.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Task {
+    Read(usize, TypeId, Mode),
+    Write(usize, TypeId, u32),
+}
+
+/// A codec that is being written.
+pub(super) struct Codec<'t> {
+    pub(super) layouts: Vec<Layouts<'t>>,
+    pub(super) helpers: Helpers,
+    types: TypeSection,
+    known_types: HashMap<(Vec<ValType>, Vec<ValType>), u32>,
+    bodies: Vec<Body>,
+    /// Functions that were imported, before those with bodies.
+    imported: u32,
+    tasks: HashMap<Task, u32>,
+    to_do: Vec<Task>,
+}
+
+/// What a codec's module asks for, in the order of its imports.
+pub(super) struct Wanted {
+    pub(super) memory: Option<u32>,
+    pub(super) realloc: Option<u32>,
+    /// The methods' functions, and what is called when their results have been read.
+    pub(super) functions: Vec<u32>,
+    pub(super) post_returns: Vec<Option<u32>>,
+}
+
+/// The names of the imports and exports.
+pub(super) const GUEST: &str = "guest";
+pub(super) const MEMORY: &str = "memory";
+pub(super) const REALLOC: &str = "realloc";
+pub(super) const CALL: &str = "call";
+
+pub(super) fn function_name(method: usize) -> String {
+    format!("f{method}")
+}
+
+pub(super) fn post_return_name(method: usize) -> String {
+    format!("p{method}")
+}
+
+/// Whether a codec can call a method: its types have layouts, and the guest gives the memory that they
+/// take.
+pub(super) fn supports(layouts: &mut Layouts<'_>, signature: &Signature, lift: &Lift) -> bool {
+    let params = || signature.params.iter().map(|param| param.ty);
+    let Some((_, shape)) = layouts.sequence(params()) else { return false };
+    let spilled = layouts.flat_all(params()).len() > MAX_FLAT_PARAMS;
+    let gives_memory = lift.memory.is_some() && lift.realloc.is_some();
+    if (spilled || params().any(|ty| layouts.allocates(ty))) && !gives_memory {
+        return false;
+    }
+    let result = signature.result.is_none_or(|ty| {
+        layouts.shape(ty).is_some() && (layouts.flat(ty).len() <= 1 || lift.memory.is_some())
+    });
+    result && (spilled || shape.size <= MAX_SCRATCH)
+}
+
+/// Writes the module for these methods; `None` where one of them is beyond what a codec does.
+pub(super) fn module(
+    layouts: Vec<Layouts<'_>>,
+    methods: &[Method<'_>],
+    wanted: &Wanted,
+) -> Option<Vec<u8>> {
+    let mut imports = ImportSection::new();
+    let mut codec = Codec {
+        layouts,
+        // Imported memories come first.
+        helpers: Helpers::new(
+            0,
+            u32::from(wanted.memory.is_some()),
+            wanted.memory.map(|_| 0),
+            wanted.realloc.map(|_| 0),
+        ),
+        types: TypeSection::new(),
+        known_types: HashMap::new(),
+        bodies: Vec::new(),
+        imported: 0,
+        tasks: HashMap::new(),
+        to_do: Vec::new(),
+    };
+    if wanted.memory.is_some() {
+        let memory = MemoryType {
+            minimum: 0,
+            maximum: None,
+            memory64: false,
+            shared: false,
+            page_size_log2: None,
+        };
+        imports.import(GUEST, MEMORY, memory);
+    }
+    if wanted.realloc.is_some() {
+        let (params, results) = helpers::REALLOC;
+        codec.import(&mut imports, REALLOC, &params, &results);
+    }
+    let mut guests = Vec::new();
+    for (index, method) in methods.iter().enumerate() {
+        let (params, results) = codec.core_type(method)?;
+        guests.push(codec.import(&mut imports, &function_name(index), &params, &results));
+    }
+    let mut post_returns = Vec::new();
+    for (index, method) in methods.iter().enumerate() {
+        let (_, results) = codec.core_type(method)?;
+        let wanted = wanted.post_returns.get(index).copied().flatten();
+        post_returns.push(
+            wanted.map(|_| codec.import(&mut imports, &post_return_name(index), &results, &[])),
+        );
+    }
+    let helpers = codec.helpers;
+    codec.helpers =
+        Helpers::new(codec.imported, helpers.own, helpers.guest, wanted.realloc.map(|_| 0));
+    for body in codec.helpers.bodies() {
+        codec.bodies.push(body);
+    }
+    let mut entries = Vec::new();
+    for ((method, guest), post_return) in methods.iter().zip(&guests).zip(&post_returns) {
+        let body = codec.method(method, *guest, *post_return)?;
+        entries.push(codec.define(body));
+    }
+    let call = codec.call(&entries);
+    let call = codec.define(call);
+    let realloc = codec.realloc();
+    let realloc = codec.define(realloc);
+    while let Some(task) = codec.to_do.pop() {
+        let body = match task {
+            Task::Read(service, ty, mode) => codec.reader(service, ty, mode)?,
+            Task::Write(service, ty, memory) => codec.writer(service, ty, memory)?,
+        };
+        let index = *codec.tasks.get(&task)? - codec.imported;
+        *codec.bodies.get_mut(index as usize)? = body;
+    }
+    Some(codec.assemble(&imports, call, realloc))
+}
+
+impl<'t> Codec<'t> {
+    fn assemble(mut self, imports: &ImportSection, call: u32, realloc: u32) -> Vec<u8> {
+        let (mut functions, mut code) = (FunctionSection::new(), CodeSection::new());
+        for body in std::mem::take(&mut self.bodies) {
+            functions.function(self.type_of(&body.params, &body.results));
+            code.function(&body.finish());
+        }
+        let mut memories = MemorySection::new();
+        memories.memory(MemoryType {
+            minimum: 1,
+            maximum: Some(MAX_PAGES),
+            memory64: false,
+            shared: false,
+            page_size_log2: None,
+        });
+        let mut globals = GlobalSection::new();
+        for _ in 0..helpers::GLOBALS {
+            let ty = GlobalType { val_type: I32, mutable: true, shared: false };
+            globals.global(ty, &ConstExpr::i32_const(0));
+        }
+        let mut exports = ExportSection::new();
+        exports.export(MEMORY, ExportKind::Memory, self.helpers.own);
+        exports.export(REALLOC, ExportKind::Func, realloc);
+        exports.export(CALL, ExportKind::Func, call);
+        let mut module = Module::new();
+        module
+            .section(&self.types)
+            .section(imports)
+            .section(&functions)
+            .section(&memories)
+            .section(&globals)
+            .section(&exports)
+            .section(&code);
+        module.finish()
+    }
+
+    fn type_of(&mut self, params: &[ValType], results: &[ValType]) -> u32 {
+        let next = self.types.len();
+        *self.known_types.entry((params.to_vec(), results.to_vec())).or_insert_with(|| {
+            self.types.ty().function(params.iter().copied(), results.iter().copied());
+            next
+        })
+    }
+
+    fn import(
+        &mut self,
+        imports: &mut ImportSection,
+        name: &str,
+        params: &[ValType],
+        results: &[ValType],
+    ) -> u32 {
+        let ty = self.type_of(params, results);
+        imports.import(GUEST, name, EntityType::Function(ty));
+        self.imported += 1;
+        self.imported - 1
+    }
+
+    fn define(&mut self, body: Body) -> u32 {
+        self.bodies.push(body);
+        self.imported + index(self.bodies.len()) - 1
+    }
+
+    /// The function that does something with a type; it is written later.
+    pub(super) fn function(&mut self, task: Task) -> u32 {
+        if let Some(known) = self.tasks.get(&task) {
+            return *known;
+        }
+        let index = self.define(Body::new(&[I32], &[]));
+        self.tasks.insert(task, index);
+        self.to_do.push(task);
+        index
+    }
+
+    /// The guest's function of a method, as the canonical ABI has it.
+    fn core_type(&mut self, method: &Method<'_>) -> Option<(Vec<ValType>, Vec<ValType>)> {
+        let layouts = self.layouts.get_mut(method.service)?;
+        let params = method.signature.params.iter().map(|param| param.ty);
+        let mut flat = layouts.flat_all(params);
+        if flat.len() > MAX_FLAT_PARAMS {
+            flat = vec![I32];
+        }
+        let results = match method.signature.result.map(|ty| layouts.flat(ty)) {
+            None => Vec::new(),
+            Some(flat) if flat.len() <= 1 => flat,
+            Some(_) => vec![I32],
+        };
+        Some((flat, results))
+    }
+
+    /// Calls one method: reads its arguments, and writes its result.
+    fn method(&mut self, method: &Method<'_>, guest: u32, post: Option<u32>) -> Option<Body> {
+        let mut body = Body::new(&[], &[]);
+        let Method { service, signature, .. } = *method;
+        let params: Vec<TypeId> = signature.params.iter().map(|param| param.ty).collect();
+        let layouts = self.layouts.get_mut(service)?;
+        let (offsets, Shape { size, align }) = layouts.sequence(params.iter().copied())?;
+        let flat = layouts.flat_all(params.iter().copied());
+        let spilled = flat.len() > MAX_FLAT_PARAMS;
+        let allocates = spilled || params.iter().any(|ty| layouts.allocates(*ty));
+        if allocates && (self.helpers.guest.is_none() || method.lift.realloc.is_none()) {
+            return None;
+        }
+        if !spilled && size > MAX_SCRATCH {
+            return None;
+        }
+        if allocates {
+            // What is malformed must not have taken any of the guest's memory, which it cannot give
+            // back: all of it is looked at before.
+            for ty in &params {
+                self.read(&mut body, service, *ty, Mode::Check, 0, 0)?;
+            }
+            self.expect_end(&mut body);
+            body.write().global_get(helpers::START).global_set(helpers::POSITION);
+        }
+        let place = body.local(I32);
+        let memory = if spilled {
+            body.write()
+                .i32_const(align.cast_signed())
+                .i32_const(size.cast_signed())
+                .call(self.helpers.allocate())
+                .local_set(place);
+            self.helpers.guest?
+        } else {
+            body.write().i32_const(SCRATCH.cast_signed()).local_set(place);
+            self.helpers.own
+        };
+        for (ty, offset) in params.iter().zip(&offsets) {
+            self.read(&mut body, service, *ty, Mode::Store(memory), place, *offset)?;
+        }
+        self.expect_end(&mut body);
+        if spilled {
+            body.write().local_get(place);
+        } else {
+            for (ty, offset) in params.iter().zip(&offsets) {
+                self.push_flat(&mut body, service, *ty, place, *offset)?;
+            }
+        }
+        body.write().call(guest);
+        let Some(result) = signature.result else {
+            if let Some(post) = post {
+                body.write().call(post);
+            }
+            return Some(body);
+        };
+        let flat = self.layouts.get_mut(service)?.flat(result);
+        let shape = self.layouts.get_mut(service)?.shape(result)?;
+        let returned = match &flat[..] {
+            [only] => {
+                let value = body.local(*only);
+                body.write().local_set(value);
+                self.keep_flat(&mut body, service, result, value)?;
+                // The place of the parameters may be the guest's.
+                let kept = body.local(I32);
+                body.write().i32_const(SCRATCH.cast_signed()).local_set(kept);
+                self.write(&mut body, service, result, self.helpers.own, kept, 0)?;
+                value
+            }
+            _ => {
+                let pointer = body.local(I32);
+                body.write().local_set(pointer);
+                let bytes = body.local(I64);
+                body.write().i64_const(shape.size.into()).local_set(bytes);
+                Helpers::is_outside(&mut body, self.helpers.guest?, pointer, bytes);
+                lied(&mut body, helpers::OUT_OF_BOUNDS);
+                is_unaligned(&mut body, pointer, shape.align);
+                lied(&mut body, helpers::NOT_ALIGNED);
+                self.write(&mut body, service, result, self.helpers.guest?, pointer, 0)?;
+                pointer
+            }
+        };
+        if let Some(post) = post {
+            body.write().local_get(returned).call(post);
+        }
+        Some(body)
+    }
+
+    /// Ends a method whose arguments are malformed, or go on beyond their end.
+    fn expect_end(&self, body: &mut Body) {
+        body.write()
+            .global_get(helpers::POSITION)
+            .global_get(helpers::END)
+            .i32_ne()
+            .if_(BlockType::Empty)
+            .call(self.helpers.fail())
+            .end()
+            .global_get(helpers::ERROR)
+            .if_(BlockType::Empty)
+            .return_()
+            .end();
+    }
+
+    /// `(method, limit, pointer, length) -> pointer` to a status, and a result's place and length.
+    fn call(&self, entries: &[u32]) -> Body {
+        let mut body = Body::new(&[I32; 4], &[I32]);
+        let (method, limit, pointer, length) = (0, 1, 2, 3);
+        body.write()
+            .local_get(pointer)
+            .global_set(helpers::POSITION)
+            .local_get(pointer)
+            .global_set(helpers::START)
+            .local_get(pointer)
+            .local_get(length)
+            .i32_add()
+            .global_set(helpers::END)
+            .i32_const(0)
+            .global_set(helpers::ERROR)
+            .local_get(limit)
+            .global_set(helpers::LIMIT)
+            .global_get(helpers::END)
+            .global_set(helpers::OUT)
+            .global_get(helpers::END)
+            .global_set(helpers::OUT_START);
+        let count = index(entries.len());
+        for _ in 0..=count {
+            body.write().block(BlockType::Empty);
+        }
+        body.write().local_get(method).br_table(0..count, count);
+        for (index, entry) in (0u32..).zip(entries) {
+            body.write().end().call(*entry).br(count - index - 1);
+        }
+        body.write().end();
+        // More than was asked for, at the very end of it.
+        body.write()
+            .global_get(helpers::ERROR)
+            .i32_eqz()
+            .global_get(helpers::OUT)
+            .global_get(helpers::OUT_START)
+            .i32_sub()
+            .global_get(helpers::LIMIT)
+            .i32_gt_u()
+            .i32_and()
+            .if_(BlockType::Empty)
+            .i32_const(helpers::TOO_LARGE)
+            .global_set(helpers::ERROR)
+            .end();
+        let own = self.helpers.own;
+        let to = |offset| super::body::at(own, HANDED_OVER + offset);
+        body.write()
+            .i32_const(0)
+            .global_get(helpers::ERROR)
+            .i32_store(to(0))
+            .i32_const(0)
+            .global_get(helpers::OUT_START)
+            .i32_store(to(4))
+            .i32_const(0)
+            .global_get(helpers::OUT)
+            .global_get(helpers::OUT_START)
+            .i32_sub()
+            .i32_const(0)
+            .global_get(helpers::ERROR)
+            .i32_eqz()
+            .select()
+            .i32_store(to(8))
+            .i32_const(HANDED_OVER.cast_signed());
+        body
+    }
+
+    /// Room for the arguments: always the same, since there is one block of them a call.
+    fn realloc(&self) -> Body {
+        let mut body = Body::new(&[I32; 4], &[I32]);
+        let (size, pages, own) = (3, body.local(I32), self.helpers.own);
+        body.write()
+            // As many pages as that takes, beyond what there is.
+            .local_get(size)
+            .i64_extend_i32_u()
+            .i64_const((ARGUMENTS + 0xffff).into())
+            .i64_add()
+            .i64_const(16)
+            .i64_shr_u()
+            .i32_wrap_i64()
+            .memory_size(own)
+            .i32_sub()
+            .local_tee(pages)
+            .i32_const(0)
+            .i32_gt_s()
+            .if_(BlockType::Empty)
+            .local_get(pages)
+            .memory_grow(own)
+            .i32_const(-1)
+            .i32_eq()
+            .if_(BlockType::Empty)
+            .unreachable()
+            .end()
+            .end()
+            .i32_const(ARGUMENTS.cast_signed());
+        body
+    }
+}

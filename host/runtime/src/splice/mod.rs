@@ -1,0 +1,160 @@
+//! Codecs that are spliced into components: a core module, made for just the types of one component,
+//! that reads postcard straight into the guest's memory and writes the guest's results as postcard.
+//!
+//! It is appended to the component's binary, where wit-component's output has everything that it needs
+//! in reach: the core functions that the component lifts, its memory, and what gives and takes back
+//! memory. Compiled together with the plugin, bytes that nobody vouches for are decoded inside of the
+//! sandbox, at the speed of code written by hand. Where the outermost component does not lift its
+//! exports itself, or a type is beyond what a codec does, the other path serves.
+
+mod body;
+mod codec;
+mod helpers;
+mod layout;
+mod outermost;
+mod reading;
+mod writing;
+
+use wasm_encoder::{
+    Alias, CanonicalFunctionSection, CanonicalOption, ComponentAliasSection, ComponentExportKind,
+    ComponentExportSection, ComponentSection, ComponentSectionId, ComponentTypeSection,
+    ComponentValType, ExportKind, InstanceSection, ModuleArg, PrimitiveValType, RawSection,
+};
+use wasmparser::{Validator, WasmFeatures};
+use wharf_schema::Service;
+
+pub(crate) use self::codec::MAX_BYTES;
+pub(crate) use self::helpers::{
+    ARGUMENTS_TOO_LARGE, MALFORMED, NO_CASE, NO_CHAR, NO_TEXT, NOT_ALIGNED, OUT_OF_BOUNDS,
+    TOO_LARGE,
+};
+
+use self::codec::{MAX_PAGES, Method, Wanted};
+use self::layout::Layouts;
+use self::outermost::Outermost;
+
+/// By which name the codec's one function is exported:
+/// `func(method: u32, limit: u32, arguments: list<u8>) -> tuple<u32, list<u8>>`.
+pub(crate) const EXPORT: &str = "wharf-codec";
+
+/// A component with a codec.
+#[derive(Debug)]
+pub(crate) struct Spliced {
+    pub(crate) bytes: Vec<u8>,
+    /// Of each service's methods, by which number the codec calls it; `None` for those that it does
+    /// not.
+    pub(crate) methods: Vec<Vec<Option<u32>>>,
+}
+
+/// Splices a codec into a component for as many methods of its services as it can; `exports` are the
+/// names of the services' interfaces. `None` where it can for none.
+pub(crate) fn splice(bytes: &[u8], services: &[Service], exports: &[String]) -> Option<Spliced> {
+    let outermost = Outermost::read(bytes).ok()?;
+    if outermost.has_memory_of(MAX_PAGES) {
+        return None;
+    }
+    let mut layouts: Vec<Layouts<'_>> =
+        services.iter().map(|service| Layouts::new(service.types())).collect();
+    let mut wanted =
+        Wanted { memory: None, realloc: None, functions: Vec::new(), post_returns: Vec::new() };
+    let (mut methods, mut numbers) = (Vec::new(), Vec::new());
+    for ((index, service), export) in services.iter().enumerate().zip(exports) {
+        let mut of_service = Vec::new();
+        for method in service.methods() {
+            let lift = outermost.lift(export, &method.name);
+            let suitable = method.signature.as_ref().ok().zip(lift).filter(|(signature, lift)| {
+                // One memory serves all of them.
+                let fits = |known: Option<u32>, own: Option<u32>| {
+                    known.is_none() || own.is_none() || known == own
+                };
+                fits(wanted.memory, lift.memory)
+                    && fits(wanted.realloc, lift.realloc)
+                    && layouts.get_mut(index).is_some_and(|l| codec::supports(l, signature, lift))
+            });
+            let Some((signature, lift)) = suitable else {
+                of_service.push(None);
+                continue;
+            };
+            wanted.memory = wanted.memory.or(lift.memory);
+            wanted.realloc = wanted.realloc.or(lift.realloc);
+            wanted.functions.push(lift.function);
+            wanted.post_returns.push(lift.post_return);
+            of_service.push(u32::try_from(methods.len()).ok());
+            methods.push(Method { signature, lift: lift.clone(), service: index });
+        }
+        numbers.push(of_service);
+    }
+    if methods.is_empty() {
+        return None;
+    }
+    let module = codec::module(layouts, &methods, &wanted)?;
+    let bytes = append(bytes, &outermost, &module, &wanted);
+    let features = WasmFeatures::default() | WasmFeatures::CM_FIXED_LENGTH_LISTS;
+    if let Err(error) = Validator::new_with_features(features).validate_all(&bytes) {
+        tracing::warn!(%error, "no codec can be spliced into a component; its calls go by dynamic values");
+        return None;
+    }
+    Some(Spliced { bytes, methods: numbers })
+}
+
+/// The component with sections behind it that make an instance of the codec and export it.
+fn append(bytes: &[u8], outermost: &Outermost, module: &[u8], wanted: &Wanted) -> Vec<u8> {
+    let counts = &outermost.counts;
+    let mut all = bytes.to_vec();
+    RawSection { id: ComponentSectionId::CoreModule.into(), data: module }
+        .append_to_component(&mut all);
+
+    // What it imports of the guest, as an instance; and the codec's own.
+    let mut instances = InstanceSection::new();
+    let mut items: Vec<(String, ExportKind, u32)> = Vec::new();
+    items.extend(wanted.memory.map(|m| (codec::MEMORY.to_owned(), ExportKind::Memory, m)));
+    items.extend(wanted.realloc.map(|f| (codec::REALLOC.to_owned(), ExportKind::Func, f)));
+    for (index, function) in wanted.functions.iter().enumerate() {
+        items.push((codec::function_name(index), ExportKind::Func, *function));
+    }
+    for (index, function) in wanted.post_returns.iter().enumerate() {
+        items.extend(function.map(|f| (codec::post_return_name(index), ExportKind::Func, f)));
+    }
+    instances.export_items(items);
+    let (guest, own) = (counts.core_instances, counts.core_instances + 1);
+    instances.instantiate(counts.core_modules, [(codec::GUEST, ModuleArg::Instance(guest))]);
+    instances.append_to_component(&mut all);
+
+    let mut aliases = ComponentAliasSection::new();
+    for (kind, name) in [
+        (ExportKind::Func, codec::CALL),
+        (ExportKind::Func, codec::REALLOC),
+        (ExportKind::Memory, codec::MEMORY),
+    ] {
+        aliases.alias(Alias::CoreInstanceExport { instance: own, kind, name });
+    }
+    aliases.append_to_component(&mut all);
+
+    let mut types = ComponentTypeSection::new();
+    let (list, tuple, function) = (counts.types, counts.types + 1, counts.types + 2);
+    let number = ComponentValType::Primitive(PrimitiveValType::U32);
+    types.ty().defined_type().list(PrimitiveValType::U8);
+    types.ty().defined_type().tuple([number, ComponentValType::Type(list)]);
+    types
+        .ty()
+        .function()
+        .params([
+            ("method", number),
+            ("limit", number),
+            ("arguments", ComponentValType::Type(list)),
+        ])
+        .result(Some(ComponentValType::Type(tuple)));
+    types.append_to_component(&mut all);
+
+    let mut lifts = CanonicalFunctionSection::new();
+    let (call, realloc) = (counts.core_functions, counts.core_functions + 1);
+    let options =
+        [CanonicalOption::Memory(counts.core_memories), CanonicalOption::Realloc(realloc)];
+    lifts.lift(call, function, options);
+    lifts.append_to_component(&mut all);
+
+    let mut exports = ComponentExportSection::new();
+    exports.export(EXPORT, ComponentExportKind::Func, counts.functions, None);
+    exports.append_to_component(&mut all);
+    all
+}
