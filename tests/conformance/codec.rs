@@ -362,6 +362,25 @@ async fn what_compilers_make_is_spliced_and_answers_alike() {
 }
 
 #[tokio::test]
+async fn what_lifts_strings_as_utf_16_is_called_by_dynamic_values() {
+    let wasm = wharf_tests::component_in_utf16(
+        "package test:units@1.0.0; interface units { count: func(text: string) -> u32; }
+         world plugin { export units; }",
+        r#"(module (memory (export "memory") 1)
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+            (func (export "test:units/units@1.0.0#count") (param i32 i32) (result i32) (local.get 1)))"#,
+    )
+    .unwrap();
+    let inspection = wharf_runtime::inspect(&wasm).unwrap();
+    assert_eq!(inspection.without_codec(&wasm), [["count"]]);
+    let both = Both::load(wasm).await;
+    assert!(!both.codec.uses_codec());
+    // One unit of sixteen bits, which are two bytes in UTF-8.
+    let reply = both.call(0, &postcard::to_stdvec("é").unwrap()).await.unwrap();
+    assert_eq!(reply, [1][..]);
+}
+
+#[tokio::test]
 async fn a_million_calls_on_one_instance_take_no_more_memory_than_a_thousand() {
     let textkit = plugin("textkit").unwrap();
     let engine = Engine::new(None).unwrap();

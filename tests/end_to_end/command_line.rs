@@ -136,6 +136,17 @@ async fn inspect_shows_wit_with_docs_methods_fingerprints_and_needs() {
     ] {
         assert!(done.stdout.contains(shown), "{shown} is not in\n{}", done.stdout);
     }
+    assert!(!done.stdout.contains("dynamic values"), "{}", done.stdout);
+    let utf16 = wharf_tests::component_in_utf16(
+        "package a:b; interface i { f: func(s: string); } world plugin { export i; }",
+        r#"(module
+            (memory (export "memory") 1)
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
+            (func (export "a:b/i#f") (param i32 i32)))"#,
+    )
+    .unwrap();
+    let done = wharf(&["inspect", &file("utf16.wasm", &utf16)]).await.unwrap();
+    assert!(done.stdout.contains("called by dynamic values, which is slow"), "{}", done.stdout);
     let needy = wharf_tests::component(
         "package a:b; interface i { f: func(); } world plugin { import wasi:cli/environment@0.2.6; export i; }
          package wasi:cli@0.2.6 { interface environment { get-arguments: func() -> list<string>; } }",

@@ -11,14 +11,26 @@ use crate::plugin;
 /// # Errors
 /// When the two do not fit each other.
 pub fn component(wit: &str, module: &str) -> anyhow::Result<Vec<u8>> {
-    component_of(wit, wat::parse_str(module)?)
+    component_of(wit, wat::parse_str(module)?, StringEncoding::UTF8)
 }
 
-fn component_of(wit: &str, mut module: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+/// As [`component`], with strings in UTF-16.
+///
+/// # Errors
+/// When the two do not fit each other.
+pub fn component_in_utf16(wit: &str, module: &str) -> anyhow::Result<Vec<u8>> {
+    component_of(wit, wat::parse_str(module)?, StringEncoding::UTF16)
+}
+
+fn component_of(
+    wit: &str,
+    mut module: Vec<u8>,
+    strings: StringEncoding,
+) -> anyhow::Result<Vec<u8>> {
     let mut resolve = Resolve::default();
     let package = resolve.push_source("guest.wit", wit)?;
     let world = resolve.select_world(&[package], None)?;
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
+    embed_component_metadata(&mut module, &resolve, world, strings)?;
     ComponentEncoder::default().validate(true).module(&module)?.encode().context("encoding")
 }
 
@@ -180,6 +192,7 @@ pub fn big(bytes: usize) -> anyhow::Result<Vec<u8>> {
          interface big { mix: func(seed: s64) -> s64; }
          world plugin { export big; }",
         module.finish(),
+        StringEncoding::UTF8,
     )
 }
 
@@ -271,6 +284,7 @@ pub fn heavy(mebibytes: usize) -> anyhow::Result<Vec<u8>> {
          interface heavy { at: func(address: u32) -> u8; }
          world plugin { export heavy; }",
         module.finish(),
+        StringEncoding::UTF8,
     )
 }
 

@@ -23,11 +23,12 @@ pub(crate) fn run(arguments: &Inspect) -> anyhow::Result<()> {
     let inspection =
         wharf_runtime::inspect(&bytes).map_err(|error| anyhow::anyhow!("{file}: {error}"))?;
     let mut out = std::io::stdout().lock();
-    write!(out, "{}", describe(&inspection))?;
+    write!(out, "{}", describe(&inspection, &inspection.without_codec(&bytes)))?;
     Ok(())
 }
 
-fn describe(inspection: &Inspection) -> String {
+/// `slow` are the methods of each service that no codec calls.
+fn describe(inspection: &Inspection, slow: &[Vec<String>]) -> String {
     let mut text = String::new();
     let mut line = |line: &str| {
         text.push_str(line);
@@ -36,7 +37,7 @@ fn describe(inspection: &Inspection) -> String {
     if inspection.services.is_empty() {
         line("It exports no interface, so there is nothing to call.");
     }
-    for service in &inspection.services {
+    for (place, service) in inspection.services.iter().enumerate() {
         line(&format!("service {}", service.name()));
         line(&format!("fingerprint {}", service.fingerprint()));
         line("");
@@ -50,6 +51,14 @@ fn describe(inspection: &Inspection) -> String {
                 }
                 Err(reason) => line(&format!("  cannot be called: {}: {reason}", method.name)),
             }
+        }
+        if let Some(slow) = slow.get(place).filter(|slow| !slow.is_empty()) {
+            line("");
+            line(
+                "called by dynamic values, which is slow for large lists: the outermost component",
+            );
+            line("does not lift these methods itself, or not in UTF-8");
+            line(&format!("  {}", slow.join(", ")));
         }
         line("");
     }

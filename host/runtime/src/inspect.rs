@@ -5,6 +5,7 @@ use wit_component::{DecodedWasm, WitPrinter};
 use wit_parser::{Interface, InterfaceId, Resolve, WorldId, WorldItem};
 
 use crate::error::LoadError;
+use crate::splice::splice;
 
 /// What a component offers and asks for.
 #[derive(Clone, Debug)]
@@ -17,6 +18,26 @@ pub struct Inspection {
     pub stray_functions: Vec<String>,
     /// What it imports.
     pub imports: Vec<Import>,
+}
+
+impl Inspection {
+    /// Of each service, the methods that no codec calls, though they can be called: their values go by
+    /// wasmtime's dynamic ones, which is slow for large lists. `bytes` are those that were inspected.
+    #[must_use]
+    pub fn without_codec(&self, bytes: &[u8]) -> Vec<Vec<String>> {
+        let spliced = splice(bytes, &self.services, &self.exports);
+        let methods = spliced.map(|spliced| spliced.methods).unwrap_or_default();
+        let of_service = |(place, service): (usize, &'_ Service)| {
+            let numbers = methods.get(place);
+            let has_codec = |index: usize| {
+                numbers.and_then(|numbers| numbers.get(index)).is_some_and(Option::is_some)
+            };
+            let slow = service.methods().iter().enumerate();
+            let slow = slow.filter(|(index, m)| m.signature.is_ok() && !has_codec(*index));
+            slow.map(|(_, method)| method.name.clone()).collect()
+        };
+        self.services.iter().enumerate().map(of_service).collect()
+    }
 }
 
 /// Something that a component imports.
