@@ -36,6 +36,21 @@ impl Both {
         &self.codec.services()[self.index()]
     }
 
+    /// Calls a method on both: the same result, or no result from either, in whatever words.
+    async fn call_alike(&self, method: usize, arguments: &[u8]) {
+        let index = MethodIndex { service: self.index(), method };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let call = |plugin: &Plugin| {
+            plugin.clone().call(index, Bytes::copy_from_slice(arguments), deadline)
+        };
+        let (codec, dynamic) = (call(&self.codec).await, call(&self.dynamic).await);
+        assert_eq!(codec.as_ref().ok(), dynamic.as_ref().ok(), "{codec:?}, {dynamic:?}");
+        let traps = |result: &Result<Bytes, CallError>| {
+            matches!(result, Ok(_) | Err(CallError::Trapped { .. }))
+        };
+        assert!(traps(&codec) && traps(&dynamic), "{codec:?}, {dynamic:?}");
+    }
+
     /// Calls a method on both; what either says is what the other says.
     async fn call(&self, method: usize, arguments: &[u8]) -> Result<Bytes, CallError> {
         let index = MethodIndex { service: self.index(), method };
@@ -357,6 +372,39 @@ async fn what_compilers_make_is_spliced_and_answers_alike() {
                 let answer = both.call(method, &sent).await;
                 assert!(matches!(answer, Ok(_) | Err(CallError::InvalidArgument(_))), "{answer:?}");
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn core_values_that_are_wider_than_their_types_mean_the_same_on_both_paths() {
+    let both = Both::load(
+        component(
+            "package test:wide@1.0.0;
+             interface wide {
+                 enum e { a, b } record r { x: bool }
+                 f1: func(x: u32) -> bool; f2: func(x: u32) -> r; f3: func(x: u32) -> e;
+                 f4: func(x: u32) -> result; f5: func(x: u32) -> u8; f6: func(x: u32) -> s16;
+                 f7: func(x: u32) -> char;
+             }
+             world plugin { export wide; }",
+            &format!(
+                "(module {})",
+                (1..=7)
+                    .map(|n| format!(
+                        r#"(func (export "test:wide/wide@1.0.0#f{n}") (param i32) (result i32) (local.get 0))"#
+                    ))
+                    .collect::<String>()
+            ),
+        )
+        .unwrap(),
+    )
+    .await;
+    assert!(both.codec.uses_codec());
+    for method in 0..7 {
+        for value in [0u32, 1, 2, 255, 256, 257, 65535, 65536, 0xd800, 0x11_0000, u32::MAX] {
+            let arguments = postcard::to_stdvec(&value).unwrap();
+            both.call_alike(method, &arguments).await;
         }
     }
 }

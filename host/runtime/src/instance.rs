@@ -276,10 +276,14 @@ impl Instance {
         self.store.set_epoch_deadline(1);
         let limit = blueprint.limits.result_size;
         let (store, instance, codec) = (&mut self.store, &self.instance, self.codec);
+        let fuel = blueprint.fuel;
         let call = async {
             if let (Some(codec), Some(number)) = (codec, callee.codec) {
+                // The result is one list of bytes then, whatever is in it.
+                store.set_hostcall_fuel(fuel.max(limit.saturating_add(1)));
                 return codec_path::call(store, codec, number, callee, arguments, limit).await;
             }
+            store.set_hostcall_fuel(fuel);
             let function = instance.get_func(&mut *store, callee.export);
             let function = function.ok_or_else(|| {
                 PathError::Guest(wasmtime::Error::msg("the function is not exported"))
@@ -357,7 +361,7 @@ impl ResourceLimiter for Memory {
     ) -> wasmtime::Result<bool> {
         if maximum == Some(MAX_BYTES) {
             // No other memory has this bound: a component that has one gets no codec.
-            let allowed = desired <= self.codec_limit;
+            let allowed = desired <= self.codec_limit.min(MAX_BYTES);
             self.codec = if allowed { desired } else { self.codec };
             return Ok(allowed);
         }

@@ -14,7 +14,7 @@ use crate::inspect::{Import, Inspection, Need, inspect};
 use crate::instance::{Blueprint, Callee};
 use crate::pace::Pace;
 use crate::pool::{Pool, PoolReport};
-use crate::splice::{EXPORT, Spliced, splice};
+use crate::splice::{EXPORT, MAX_RESULT, Spliced, splice};
 use crate::threads::Running;
 use crate::{Engine, Grants, Settings};
 
@@ -134,6 +134,8 @@ impl Candidate {
         });
         let methods = methods.collect();
         let has_flags = services.iter().any(|service| results_have_flags(service));
+        // A codec has a bound of its own.
+        let codec = codec.filter(|_| settings.limits.result_size <= MAX_RESULT);
         let codec = codec.and_then(|_| component.get_export_index(None, EXPORT));
         let blueprint =
             Blueprint::new(engine.clone(), name.into(), settings, &component, codec, has_flags)

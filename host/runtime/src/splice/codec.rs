@@ -27,6 +27,11 @@ pub(super) const SCRATCH: u32 = 64;
 /// waste.
 const MAX_SCRATCH: u32 = 4096;
 
+/// The most values, those of all cases of variants counted, that one method's parameters are passed flat
+/// with; and all methods together.
+const MAX_NODES: u32 = 1000;
+pub(super) const MAX_METHODS: usize = 2000;
+
 /// Where the encoded arguments are put.
 const ARGUMENTS: u32 = SCRATCH + MAX_SCRATCH;
 
@@ -36,6 +41,9 @@ pub(super) const MAX_PAGES: u64 = 10_007;
 
 /// The same in bytes.
 pub(crate) const MAX_BYTES: usize = 10_007 * 65_536;
+
+/// The largest result, in bytes, that it has room for beside the arguments, whatever else is allowed.
+pub(crate) const MAX_RESULT: usize = 256 * 1024 * 1024;
 
 /// A method that the codec calls.
 pub(super) struct Method<'s> {
@@ -103,6 +111,11 @@ pub(super) fn supports(layouts: &mut Layouts<'_>, signature: &Signature, lift: &
     let params = || signature.params.iter().map(|param| param.ty);
     let Some((_, shape)) = layouts.sequence(params()) else { return false };
     let spilled = layouts.flat_all(params()).len() > MAX_FLAT_PARAMS;
+    // What is passed flat is written out value by value.
+    if !spilled && params().fold(0u32, |all, ty| all.saturating_add(layouts.nodes(ty))) > MAX_NODES
+    {
+        return false;
+    }
     let gives_memory = lift.memory.is_some() && lift.realloc.is_some();
     if (spilled || params().any(|ty| layouts.allocates(ty))) && !gives_memory {
         return false;
@@ -360,7 +373,18 @@ impl<'t> Codec<'t> {
             }
         };
         if let Some(post) = post {
-            body.write().local_get(returned).call(post);
+            // A guest that broke the rules is not run again.
+            body.write()
+                .global_get(helpers::ERROR)
+                .i32_eqz()
+                .global_get(helpers::ERROR)
+                .i32_const(helpers::TOO_LARGE)
+                .i32_eq()
+                .i32_or()
+                .if_(BlockType::Empty)
+                .local_get(returned)
+                .call(post)
+                .end();
         }
         Some(body)
     }

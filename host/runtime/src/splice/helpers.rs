@@ -546,8 +546,12 @@ impl Helpers {
         }
         body.write()
             .end()
+            .global_get(ERROR)
+            .i32_eqz()
+            .if_(BlockType::Empty)
             .i32_const(TOO_LARGE)
             .global_set(ERROR)
+            .end()
             // What comes now is written over what nobody will read.
             .global_get(OUT_START)
             .global_set(OUT)

@@ -26,11 +26,19 @@ pub(super) struct Layouts<'t> {
     types: &'t Types,
     shapes: HashMap<TypeId, Option<Shape>>,
     flats: HashMap<TypeId, Vec<ValType>>,
+    nodes: HashMap<TypeId, u32>,
+    allocating: HashMap<TypeId, bool>,
 }
 
 impl<'t> Layouts<'t> {
     pub(super) fn new(types: &'t Types) -> Self {
-        Layouts { types, shapes: HashMap::new(), flats: HashMap::new() }
+        Layouts {
+            types,
+            shapes: HashMap::new(),
+            flats: HashMap::new(),
+            nodes: HashMap::new(),
+            allocating: HashMap::new(),
+        }
     }
 
     pub(super) fn types(&self) -> &'t Types {
@@ -177,12 +185,40 @@ impl<'t> Layouts<'t> {
         joined
     }
 
-    /// Whether values of a type take memory of the guest's beside their place.
-    pub(super) fn allocates(&self, ty: TypeId) -> bool {
-        match &self.types[ty] {
-            Type::String | Type::Bytes | Type::List(_) => true,
-            other => other.parts().any(|part| self.allocates(part)),
+    /// How many values a type spells out as, with all cases of its variants: types share their parts,
+    /// and may spell out exponentially.
+    pub(super) fn nodes(&mut self, ty: TypeId) -> u32 {
+        if let Some(known) = self.nodes.get(&ty) {
+            return *known;
         }
+        let parts: Vec<TypeId> = match &self.types[ty] {
+            Type::List(_) => Vec::new(),
+            other => other.parts().collect(),
+        };
+        let parts = parts.into_iter().fold(1u32, |all, part| all.saturating_add(self.nodes(part)));
+        let repeats = match &self.types[ty] {
+            Type::FixedList(_, len) => *len,
+            _ => 1,
+        };
+        let nodes = parts.saturating_mul(repeats);
+        self.nodes.insert(ty, nodes);
+        nodes
+    }
+
+    /// Whether values of a type take memory of the guest's beside their place.
+    pub(super) fn allocates(&mut self, ty: TypeId) -> bool {
+        if let Some(known) = self.allocating.get(&ty) {
+            return *known;
+        }
+        let allocates = match &self.types[ty] {
+            Type::String | Type::Bytes | Type::List(_) => true,
+            other => {
+                let parts: Vec<TypeId> = other.parts().collect();
+                parts.into_iter().any(|part| self.allocates(part))
+            }
+        };
+        self.allocating.insert(ty, allocates);
+        allocates
     }
 }
 
@@ -257,5 +293,6 @@ mod tests {
         let mut layouts = Layouts::new(&types);
         assert_eq!(layouts.shape(ty), None);
         assert_eq!(layouts.flat(ty).len(), MAX_FLAT_PARAMS + 1);
+        assert_eq!((layouts.nodes(ty), layouts.allocates(ty)), (u32::MAX, false));
     }
 }

@@ -23,13 +23,13 @@ use wasm_encoder::{
 use wasmparser::{Validator, WasmFeatures};
 use wharf_schema::Service;
 
-pub(crate) use self::codec::MAX_BYTES;
+pub(crate) use self::codec::{MAX_BYTES, MAX_RESULT};
 pub(crate) use self::helpers::{
     ARGUMENTS_TOO_LARGE, MALFORMED, NO_CASE, NO_CHAR, NO_TEXT, NOT_ALIGNED, OUT_OF_BOUNDS,
     TOO_LARGE,
 };
 
-use self::codec::{MAX_PAGES, Method, Wanted};
+use self::codec::{MAX_METHODS, MAX_PAGES, Method, Wanted};
 use self::layout::Layouts;
 use self::outermost::Outermost;
 
@@ -50,7 +50,7 @@ pub(crate) struct Spliced {
 /// names of the services' interfaces. `None` where it can for none.
 pub(crate) fn splice(bytes: &[u8], services: &[Service], exports: &[String]) -> Option<Spliced> {
     let outermost = Outermost::read(bytes).ok()?;
-    if outermost.has_memory_of(MAX_PAGES) {
+    if outermost.has_memory_of(MAX_PAGES) || !outermost.has_room() {
         return None;
     }
     let mut layouts: Vec<Layouts<'_>> =
@@ -71,6 +71,7 @@ pub(crate) fn splice(bytes: &[u8], services: &[Service], exports: &[String]) -> 
                     && fits(wanted.realloc, lift.realloc)
                     && layouts.get_mut(index).is_some_and(|l| codec::supports(l, signature, lift))
             });
+            let suitable = suitable.filter(|_| methods.len() < MAX_METHODS);
             let Some((signature, lift)) = suitable else {
                 of_service.push(None);
                 continue;

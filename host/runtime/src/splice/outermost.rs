@@ -9,6 +9,8 @@ use wasmparser::{
     ExternalKind, Parser, Payload,
 };
 
+use crate::capacity::{MAX_CORE_INSTANCES, MAX_MEMORIES};
+
 /// A core function that the outermost component lifts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lift {
@@ -42,6 +44,9 @@ pub(super) struct Outermost {
     exports: HashMap<String, u32>,
     /// The bounds of all memories, in pages, wherever they are.
     bounds: Vec<u64>,
+    /// All memories and core instances, wherever they are.
+    memories: usize,
+    core_instances: usize,
 }
 
 /// The functions of an instance by their names, where they are known.
@@ -59,8 +64,12 @@ impl Outermost {
             let payload = payload?;
             if let Payload::MemorySection(section) = &payload {
                 for memory in section.clone() {
+                    outermost.memories += 1;
                     outermost.bounds.extend(memory?.maximum);
                 }
+            }
+            if let Payload::InstanceSection(section) = &payload {
+                outermost.core_instances += section.count() as usize;
             }
             match (&payload, depth) {
                 (Payload::ModuleSection { .. }, _) => {
@@ -94,6 +103,11 @@ impl Outermost {
     pub(super) fn lift(&self, interface: &str, method: &str) -> Option<&Lift> {
         let instance = self.instances.get(*self.exports.get(interface)? as usize)?;
         self.functions.get(*instance.0.get(method)? as usize)?.as_ref()
+    }
+
+    /// Whether one memory and two core instances more are within what an instance may have.
+    pub(super) fn has_room(&self) -> bool {
+        self.memories < MAX_MEMORIES && self.core_instances + 2 <= MAX_CORE_INSTANCES
     }
 
     /// Whether some memory has just this bound.

@@ -203,7 +203,16 @@ impl Codec<'_> {
                 return self.keep_flat(body, service, part, value);
             }
             Type::Variant(_) | Type::Enum(_) | Type::Option(_) | Type::Result { .. } => {
-                discriminant_size(self.layouts.get(service)?.cases(ty).len())
+                let cases = self.layouts.get(service)?.cases(ty).len();
+                // As wide as it comes, not as it will lie in memory.
+                body.write().local_get(value).i32_const(index(cases).cast_signed()).i32_ge_u();
+                lied(body, NO_CASE);
+                discriminant_size(cases)
+            }
+            Type::Bool => {
+                // Whatever is not zero is true, also what does not fit a byte.
+                body.write().local_get(value).i32_const(0).i32_ne().local_set(value);
+                1
             }
             _ => self.layouts.get_mut(service)?.shape(ty)?.size,
         };
