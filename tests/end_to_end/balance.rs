@@ -208,14 +208,7 @@ async fn a_call_that_may_have_been_executed_is_tried_again_only_where_it_is_idem
 #[tokio::test]
 async fn what_a_host_refuses_for_good_costs_nothing_and_is_asked_of_the_others() {
     // The one that the client met first decides which signature its calls have.
-    let other = wharf_tests::component(
-        "package demo:arith@0.1.0;
-         interface arith { record args { b: s64, a: s64 } multiply: func(args: args) -> s64; }
-         world plugin { export arith; }",
-        r#"(module (memory (export "memory") 1)
-            (func (export "demo:arith/arith@0.1.0#multiply") (param i64 i64) (result i64) (i64.const 0)))"#,
-    )
-    .unwrap();
+    let other = wharf_tests::arith_reordered().unwrap();
     let registry = registry(&[]).await;
     let _one = host(&registry.url, "one", &plugin("arith").unwrap(), &[]).await;
     number_of_endpoints(&registry.url, "arith", 1).await;
@@ -359,14 +352,7 @@ async fn as_many_connections_are_kept_as_are_asked_for() {
 #[tokio::test]
 async fn a_stub_goes_to_the_hosts_that_serve_what_it_was_built_against() {
     // The same name and version, and another signature.
-    let other = wharf_tests::component(
-        "package demo:arith@0.1.0;
-         interface arith { record args { b: s64, a: s64 } multiply: func(args: args) -> s64; }
-         world plugin { export arith; }",
-        r#"(module (memory (export "memory") 1)
-            (func (export "demo:arith/arith@0.1.0#multiply") (param i64 i64) (result i64) (i64.const 0)))"#,
-    )
-    .unwrap();
+    let other = wharf_tests::arith_reordered().unwrap();
     let (registry, _one, two) = two_hosts(&other, &plugin("arith").unwrap(), "arith").await;
     let seen = Seen::default();
     let client = builder().observer(seen.clone()).registry(&registry.url).unwrap();

@@ -234,14 +234,7 @@ async fn a_caller_of_a_replaced_signature_gets_a_mismatch_and_json_follows_it() 
     assert_eq!(json().await.unwrap(), Outcome::Ok("56".into()));
     let product = client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }).await.unwrap();
     assert_eq!(product, 56);
-    let other_signature = wharf_tests::component(
-        "package demo:arith@0.1.0;
-         interface arith { record args { b: s64, a: s64 } multiply: func(args: args) -> s64; }
-         world plugin { export arith; }",
-        r#"(module (memory (export "memory") 1)
-            (func (export "demo:arith/arith@0.1.0#multiply") (param i64 i64) (result i64) (local.get 0)))"#,
-    )
-    .unwrap();
+    let other_signature = wharf_tests::arith_reordered().unwrap();
     std::fs::write(wharf.file("arith.wasm"), other_signature).unwrap();
     // The typed caller resolved the old signature: it must never be answered by the new one.
     eventually("the old signature is refused", async || {

@@ -34,6 +34,20 @@ fn component_of(
     ComponentEncoder::default().validate(true).module(&module)?.encode().context("encoding")
 }
 
+/// `demo:arith/arith@0.1.0` with a `multiply` of another signature: the same fields, in another order.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn arith_reordered() -> anyhow::Result<Vec<u8>> {
+    component(
+        "package demo:arith@0.1.0;
+         interface arith { record args { b: s64, a: s64 } multiply: func(args: args) -> s64; }
+         world plugin { export arith; }",
+        r#"(module (memory (export "memory") 1)
+            (func (export "demo:arith/arith@0.1.0#multiply") (param i64 i64) (result i64) (local.get 0)))"#,
+    )
+}
+
 /// `demo:arith/arith@0.1.0` with a `multiply` that computes something else: `body` is WebAssembly
 /// text over the locals 0 and 1.
 ///
