@@ -400,7 +400,9 @@ async fn an_interceptor_adds_to_calls_and_refuses_them() {
     let too_much = vec![("k".to_owned(), "v".repeat(5000))];
     let options = CallOptions { metadata: too_much, ..CallOptions::default() };
     let error = client.call_with::<_, i64>("arith.multiply", &arguments, options).await;
-    assert!(error.unwrap_err().to_string().contains("at most 4096 are allowed"));
+    let error = error.unwrap_err();
+    assert!(matches!(error.failure, Failure::Metadata(_)), "{error:?}");
+    assert!(error.to_string().contains("at most 4096 are allowed"), "{error}");
     let (_, log) = wharf.process.terminate().await.unwrap();
     assert!(log.contains("4bf92f3577b34da6a3ce929d0e0e4736"), "{log}");
 }

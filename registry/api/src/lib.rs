@@ -4,13 +4,13 @@
 //! must not know how a registry stores anything, nor what a service's types look like.
 
 mod client;
+mod error;
 mod problem;
 mod types;
 mod watch;
 
-pub use client::{
-    ListOptions, RegistryClient, RegistryError, RegistryOptions, choose_cryptography, retry_pauses,
-};
+pub use client::{ListOptions, RegistryClient, RegistryOptions, choose_cryptography, retry_pauses};
+pub use error::RegistryError;
 pub use problem::{Code, PROBLEM_JSON, Problem};
 pub use types::{
     Condition, Declaration, Declared, Endpoint, EndpointId, EndpointList, EndpointSpec, Heartbeat,

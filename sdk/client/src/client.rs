@@ -262,12 +262,11 @@ impl Client {
         deadline: Deadline,
     ) -> Result<Bytes, Failure> {
         let mut metadata = Vec::new();
-        let refused = |error: wharf_wire::MetadataError| Failure::Intercepted(Box::new(error));
         if let Some(trace_parent) = options.trace_parent {
-            append(&mut metadata, TraceParent::KEY, &trace_parent.to_string()).map_err(refused)?;
+            append(&mut metadata, TraceParent::KEY, &trace_parent.to_string())?;
         }
         for (key, value) in &options.metadata {
-            append(&mut metadata, key, value).map_err(refused)?;
+            append(&mut metadata, key, value)?;
         }
         for interceptor in &self.0.defaults.interceptors {
             let mut call = Outgoing::new(named, deadline.timeout, &mut metadata);

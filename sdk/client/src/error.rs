@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wharf_registry_api::RegistryError;
 use wharf_schema::{DocumentError, NameError, ValueError};
-use wharf_wire::{AssemblyError, FrameError, HelloError, Status};
+use wharf_wire::{AssemblyError, FrameError, HelloError, MetadataError, Status};
 
 /// A typed call without a result: the method's own error, or the reason why there is none.
 #[derive(Debug)]
@@ -187,6 +187,9 @@ pub enum Failure {
         /// The call was not handed to a host.
         not_executed: bool,
     },
+    /// The call's own metadata break their bounds.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
     /// An interceptor did not let the call out.
     #[error("an interceptor refused the call: {0}")]
     Intercepted(Box<dyn std::error::Error + Send + Sync>),
@@ -254,7 +257,9 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
-            Failure::Name(_) | Failure::Encode(_) | Failure::Json(_) => Status::InvalidArgument,
+            Failure::Name(_) | Failure::Encode(_) | Failure::Json(_) | Failure::Metadata(_) => {
+                Status::InvalidArgument
+            }
             Failure::Decode(_) | Failure::Result(_) | Failure::Description(_) => {
                 Status::FailedPrecondition
             }

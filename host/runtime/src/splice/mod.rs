@@ -9,6 +9,7 @@
 
 mod body;
 mod codec;
+mod entry;
 mod helpers;
 mod layout;
 mod outermost;

@@ -2,6 +2,7 @@
 //! have come.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use wasmparser::{
     BinaryReaderError, CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExport,
@@ -37,9 +38,11 @@ pub(super) struct Outermost {
     pub(super) counts: Counts,
     /// By function index; `None` for those that it does not lift itself, or in a way of its own.
     functions: Vec<Option<Lift>>,
-    instances: Vec<Instance>,
+    instances: Vec<Names<u32>>,
     /// The exports of nested components: by which import each is satisfied.
-    nested: Vec<HashMap<String, String>>,
+    nested: Vec<Names<String>>,
+    /// Bytes of names that instances took: one may export again what another has, many times.
+    named: usize,
     /// By the names of interfaces.
     exports: HashMap<String, u32>,
     /// The bounds of all memories, in pages, wherever they are.
@@ -49,9 +52,12 @@ pub(super) struct Outermost {
     core_instances: usize,
 }
 
-/// The functions of an instance by their names, where they are known.
-#[derive(Clone, Debug, Default)]
-struct Instance(HashMap<String, u32>);
+/// Functions by their names, where they are known; shared by those that export the same.
+type Names<F> = Rc<HashMap<String, F>>;
+
+/// The most bytes of names, and of what goes with them, that are noted of all instances together: far
+/// beyond any real component.
+const MAX_NAMED: usize = 16 * 1024 * 1024;
 
 impl Outermost {
     /// Reads a component that is known to be valid.
@@ -88,7 +94,7 @@ impl Outermost {
                 (Payload::End(_), _) => {
                     depth -= 1;
                     if depth == 0 && nested.is_component {
-                        outermost.nested.push(std::mem::take(&mut nested).exports);
+                        outermost.nested.push(Rc::new(std::mem::take(&mut nested).exports));
                     }
                 }
                 (_, 0) => outermost.payload(payload)?,
@@ -102,7 +108,7 @@ impl Outermost {
     /// The core function behind a method of an exported interface, if the outermost component lifts it.
     pub(super) fn lift(&self, interface: &str, method: &str) -> Option<&Lift> {
         let instance = self.instances.get(*self.exports.get(interface)? as usize)?;
-        self.functions.get(*instance.0.get(method)? as usize)?.as_ref()
+        self.functions.get(*instance.get(method)? as usize)?.as_ref()
     }
 
     /// Whether one memory and two core instances more are within what an instance may have.
@@ -125,8 +131,8 @@ impl Outermost {
                         ComponentTypeRef::Module(_) => self.counts.core_modules += 1,
                         ComponentTypeRef::Func(_) => self.function(None),
                         ComponentTypeRef::Type(_) => self.counts.types += 1,
-                        ComponentTypeRef::Instance(_) => self.instances.push(Instance::default()),
-                        ComponentTypeRef::Component(_) => self.nested.push(HashMap::new()),
+                        ComponentTypeRef::Instance(_) => self.instances.push(Names::default()),
+                        ComponentTypeRef::Component(_) => self.nested.push(Names::default()),
                         ComponentTypeRef::Value(_) => {}
                     }
                 }
@@ -149,7 +155,7 @@ impl Outermost {
             Payload::ComponentInstanceSection(section) => {
                 for instance in section {
                     let functions = self.instance(instance?);
-                    self.instances.push(Instance(functions));
+                    self.instances.push(Rc::new(functions));
                 }
             }
             Payload::ComponentExportSection(section) => {
@@ -173,13 +179,13 @@ impl Outermost {
                 ComponentExternalKind::Module => self.counts.core_modules += 1,
                 ComponentExternalKind::Func => {
                     let instance = self.instances.get(*instance_index as usize);
-                    let function = instance.and_then(|instance| instance.0.get(*name)).copied();
+                    let function = instance.and_then(|instance| instance.get(*name)).copied();
                     let lift = function.and_then(|f| self.functions.get(f as usize).cloned());
                     self.function(lift.flatten());
                 }
                 ComponentExternalKind::Type => self.counts.types += 1,
-                ComponentExternalKind::Instance => self.instances.push(Instance::default()),
-                ComponentExternalKind::Component => self.nested.push(HashMap::new()),
+                ComponentExternalKind::Instance => self.instances.push(Names::default()),
+                ComponentExternalKind::Component => self.nested.push(Names::default()),
                 ComponentExternalKind::Value => {}
             },
             ComponentAlias::CoreInstanceExport { kind, .. } => match kind {
@@ -190,20 +196,23 @@ impl Outermost {
             ComponentAlias::Outer { kind, .. } => match kind {
                 ComponentOuterAliasKind::CoreModule => self.counts.core_modules += 1,
                 ComponentOuterAliasKind::Type => self.counts.types += 1,
-                ComponentOuterAliasKind::Component => self.nested.push(HashMap::new()),
+                ComponentOuterAliasKind::Component => self.nested.push(Names::default()),
                 ComponentOuterAliasKind::CoreType => {}
             },
         }
     }
 
     /// The functions of an instance that is made.
-    fn instance(&self, instance: ComponentInstance<'_>) -> HashMap<String, u32> {
+    fn instance(&mut self, instance: ComponentInstance<'_>) -> HashMap<String, u32> {
+        let mut functions = HashMap::new();
         match instance {
-            ComponentInstance::FromExports(exports) => exports
-                .iter()
-                .filter(|export| export.kind == ComponentExternalKind::Func)
-                .map(|export| (export.name.name.to_owned(), export.index))
-                .collect(),
+            ComponentInstance::FromExports(exports) => {
+                for export in &exports {
+                    if export.kind == ComponentExternalKind::Func {
+                        self.note(&mut functions, export.name.name, export.index);
+                    }
+                }
+            }
             // What wit-component writes: a component that exports again what it is given.
             ComponentInstance::Instantiate { component_index, args } => {
                 let given: HashMap<&str, u32> = args
@@ -211,12 +220,25 @@ impl Outermost {
                     .filter(|arg| arg.kind == ComponentExternalKind::Func)
                     .map(|arg| (arg.name, arg.index))
                     .collect();
-                let nested = self.nested.get(component_index as usize);
-                let exports = nested.into_iter().flatten();
-                exports
-                    .filter_map(|(name, import)| Some((name.clone(), *given.get(import.as_str())?)))
-                    .collect()
+                let nested = self.nested.get(component_index as usize).cloned().unwrap_or_default();
+                for (name, import) in nested.iter() {
+                    if self.named > MAX_NAMED {
+                        break;
+                    }
+                    if let Some(function) = given.get(import.as_str()) {
+                        self.note(&mut functions, name, *function);
+                    }
+                }
             }
+        }
+        functions
+    }
+
+    /// Notes a function of an instance, as long as there is room.
+    fn note(&mut self, functions: &mut HashMap<String, u32>, name: &str, function: u32) {
+        self.named = self.named.saturating_add(name.len() + size_of::<(String, u32)>());
+        if self.named <= MAX_NAMED {
+            functions.insert(name.to_owned(), function);
         }
     }
 

@@ -10,6 +10,9 @@ use wharf_registry_api::{Endpoint, EndpointId, Index, WatchEvent};
 /// either has most likely been put right.
 const DOUBT: Duration = Duration::from_secs(15);
 
+/// The most endpoints of one service that are held, whatever a registry tells.
+const MAX_ENDPOINTS: usize = 100_000;
+
 /// The endpoints of one service.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
@@ -47,7 +50,10 @@ impl Listing {
             WatchEvent::Snapshot => self.gathering = Some(BTreeMap::new()),
             WatchEvent::Upsert(endpoint) => {
                 let list = self.gathering.as_mut().unwrap_or(&mut self.told);
-                list.insert(endpoint.id(), *endpoint);
+                let id = endpoint.id();
+                if list.len() < MAX_ENDPOINTS || list.contains_key(&id) {
+                    list.insert(id, *endpoint);
+                }
             }
             WatchEvent::Delete(id) => {
                 self.gathering.as_mut().unwrap_or(&mut self.told).remove(&id);
