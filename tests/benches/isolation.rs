@@ -145,7 +145,7 @@ async fn fresh_instances(calls: usize) {
             }
             let start = Instant::now();
             let deadline = start + Duration::from_secs(10);
-            plugin.clone().call(method, arguments.clone(), deadline).await.unwrap();
+            plugin.clone().call(method, arguments.clone(), Instant::now(), deadline).await.unwrap();
             record(times, start.elapsed());
         }
     }
@@ -180,8 +180,12 @@ async fn cancelling(calls: usize) {
             tokio::task::yield_now().await;
         }
         let (send, ended) = tokio::sync::oneshot::channel();
-        let call =
-            plugin.clone().call(method, Bytes::new(), Instant::now() + Duration::from_secs(30));
+        let call = plugin.clone().call(
+            method,
+            Bytes::new(),
+            Instant::now(),
+            Instant::now() + Duration::from_secs(30),
+        );
         let running = plugin.spawn(async move {
             let _ended = Ended(Some(send));
             let _ = call.await;

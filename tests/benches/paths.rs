@@ -53,7 +53,9 @@ async fn turn(plugin: &Plugin, index: MethodIndex, arguments: &Bytes) -> f64 {
     let (begun, mut calls, length) = (Instant::now(), 0u32, length());
     while begun.elapsed() < length {
         let deadline = Instant::now() + Duration::from_secs(20);
-        black_box(plugin.clone().call(index, arguments.clone(), deadline).await.unwrap());
+        black_box(
+            plugin.clone().call(index, arguments.clone(), Instant::now(), deadline).await.unwrap(),
+        );
         calls += 1;
     }
     begun.elapsed().as_nanos() as f64 / f64::from(calls)

@@ -41,7 +41,7 @@ impl Both {
         let index = MethodIndex { service: self.index(), method };
         let deadline = Instant::now() + Duration::from_secs(20);
         let call = |plugin: &Plugin| {
-            plugin.clone().call(index, Bytes::copy_from_slice(arguments), deadline)
+            plugin.clone().call(index, Bytes::copy_from_slice(arguments), Instant::now(), deadline)
         };
         let (codec, dynamic) = (call(&self.codec).await, call(&self.dynamic).await);
         assert_eq!(codec.as_ref().ok(), dynamic.as_ref().ok(), "{codec:?}, {dynamic:?}");
@@ -56,7 +56,7 @@ impl Both {
         let index = MethodIndex { service: self.index(), method };
         let deadline = Instant::now() + Duration::from_secs(20);
         let call = |plugin: &Plugin| {
-            plugin.clone().call(index, Bytes::copy_from_slice(arguments), deadline)
+            plugin.clone().call(index, Bytes::copy_from_slice(arguments), Instant::now(), deadline)
         };
         let (codec, dynamic) = (call(&self.codec).await, call(&self.dynamic).await);
         let name = || self.service().notation(&self.service().methods()[method]);
@@ -451,10 +451,17 @@ async fn a_million_calls_on_one_instance_take_no_more_memory_than_a_thousand() {
     let malformed = Bytes::from_static(&[40, 1]);
     let deadline = Instant::now() + Duration::from_secs(300);
     for n in 0..1_000_000 {
-        let reply = plugin.clone().call(index("echo"), echo.clone(), deadline).await.unwrap();
+        let reply = plugin
+            .clone()
+            .call(index("echo"), echo.clone(), Instant::now(), deadline)
+            .await
+            .unwrap();
         assert_eq!(reply, echo);
         if n % 10 == 0 {
-            let answer = plugin.clone().call(index("echo"), malformed.clone(), deadline).await;
+            let answer = plugin
+                .clone()
+                .call(index("echo"), malformed.clone(), Instant::now(), deadline)
+                .await;
             assert!(matches!(answer, Err(CallError::InvalidArgument(_))), "{answer:?}");
         }
     }

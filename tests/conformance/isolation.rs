@@ -15,7 +15,10 @@ async fn call(plugin: &Plugin, name: &str, arguments: &[u8]) -> Result<Bytes, Ca
     let method = plugin.services()[0].methods().iter().position(|m| m.name == name).unwrap();
     let arguments = Bytes::copy_from_slice(arguments);
     let deadline = Instant::now() + Duration::from_secs(20);
-    plugin.clone().call(MethodIndex { service: 0, method }, arguments, deadline).await
+    plugin
+        .clone()
+        .call(MethodIndex { service: 0, method }, arguments, Instant::now(), deadline)
+        .await
 }
 
 async fn count(plugin: &Plugin) -> u32 {

@@ -83,7 +83,7 @@ impl Guest {
         let index = MethodIndex { service: 0, method };
         let deadline = Instant::now() + timeout;
         let arguments = bytes::Bytes::copy_from_slice(arguments);
-        self.plugin.clone().call(index, arguments, deadline).await.map(Into::into)
+        self.plugin.clone().call(index, arguments, Instant::now(), deadline).await.map(Into::into)
     }
 
     async fn count(&self) -> u8 {

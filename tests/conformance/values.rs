@@ -18,7 +18,8 @@ async fn call<R: DeserializeOwned>(plugin: &Plugin, method: &str, arguments: &im
     let arguments = postcard::to_stdvec(arguments).unwrap();
     let index = MethodIndex { service: 0, method: index };
     let deadline = Instant::now() + Duration::from_secs(20);
-    let reply = plugin.clone().call(index, arguments.into(), deadline).await.unwrap();
+    let reply =
+        plugin.clone().call(index, arguments.into(), Instant::now(), deadline).await.unwrap();
     postcard::from_bytes(&reply).unwrap()
 }
 

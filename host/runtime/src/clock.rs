@@ -1,6 +1,6 @@
 //! The clock that interrupts guests: it ticks while any runs, and rests while none does.
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::Thread;
@@ -71,8 +71,7 @@ impl Clock {
     }
 
     /// Runs a guest: the clock ticks until the future ends, or is dropped.
-    pub(crate) async fn during<F: Future>(&self, guest: F) -> F::Output {
-        let mut guest = pin!(guest);
+    pub(crate) async fn during<F: Future>(&self, mut guest: Pin<&mut F>) -> F::Output {
         let mut waiting = None;
         self.guest_begins();
         std::future::poll_fn(|cx| {

@@ -1,7 +1,7 @@
 //! The quick data path: encoded bytes in and out of the codec that is spliced into the component.
 
 use bytes::Bytes;
-use wasmtime::component::Func;
+use wasmtime::component::{Func, TypedFunc, WasmList};
 use wasmtime::{AsContextMut, Store};
 use wharf_schema::ValueError;
 
@@ -9,40 +9,61 @@ use crate::instance::{Callee, State};
 use crate::splice;
 use crate::val_path::{self, PathError};
 
-/// Hands the arguments to the codec, and takes a result of at most `limit` bytes from it.
-pub(crate) async fn call(
-    store: &mut Store<State>,
-    codec: Func,
-    number: u32,
-    callee: &Callee<'_>,
-    arguments: &[u8],
-    limit: usize,
-) -> Result<Bytes, PathError> {
-    let codec = codec
-        .typed::<(u32, u32, &[u8]), ((u32, Vec<u8>),)>(store.as_context_mut())
-        .map_err(PathError::Guest)?;
-    let most = u32::try_from(limit).unwrap_or(u32::MAX);
-    let ((status, result),) = codec
-        .call_async(store.as_context_mut(), (number, most, arguments))
-        .await
-        .map_err(PathError::Guest)?;
-    match status.cast_signed() {
-        0 => Ok(result.into()),
-        // The other path says what is wrong with them, and where; time is no matter then.
-        splice::MALFORMED => Err(match val_path::decode(callee, arguments) {
-            Err(error) => error,
-            Ok(_) => PathError::Arguments(ValueError::new("they do not fit the method's types")),
-        }),
-        splice::ARGUMENTS_TOO_LARGE => Err(PathError::TooLarge(
-            "the arguments would take more memory than a guest can have".to_owned(),
-        )),
-        splice::TOO_LARGE => Err(val_path::result_too_large(limit)),
-        splice::OUT_OF_BOUNDS => Err(broken("a pointer or length out of bounds of its memory")),
-        splice::NOT_ALIGNED => Err(broken("a pointer that is not aligned")),
-        splice::NO_CASE => Err(broken("a discriminant that no case has")),
-        splice::NO_TEXT => Err(broken("a string that is not UTF-8")),
-        splice::NO_CHAR => Err(broken("a number that is no character")),
-        _ => Err(broken("something that the codec does not know")),
+/// The function of a codec: a method's number, the most bytes of a result, and the arguments; a status
+/// and the result.
+type Function<'a> = TypedFunc<(u32, u32, &'a [u8]), ((u32, WasmList<u8>),)>;
+
+/// The codec of one instance.
+#[derive(Clone, Copy)]
+pub(crate) struct Codec(Func);
+
+impl Codec {
+    /// # Errors
+    /// When the function has other types than a codec's.
+    pub(crate) fn new(function: Func, store: &mut Store<State>) -> wasmtime::Result<Self> {
+        let _: Function<'_> = function.typed(store.as_context_mut())?;
+        Ok(Codec(function))
+    }
+
+    /// Hands the arguments to the codec, and takes a result of at most `limit` bytes from it.
+    pub(crate) async fn call(
+        self,
+        store: &mut Store<State>,
+        number: u32,
+        callee: &Callee<'_>,
+        arguments: &[u8],
+        limit: usize,
+    ) -> Result<Bytes, PathError> {
+        // SAFETY: `Codec::new` has checked the function against just these types. They are compared
+        // once an instance, and not once a call: that takes longer than the call of a small function.
+        #[expect(unsafe_code, reason = "the types were checked when this was made")]
+        let function: Function<'_> = unsafe { TypedFunc::new_unchecked(self.0) };
+        let most = u32::try_from(limit).unwrap_or(u32::MAX);
+        let ((status, result),) = function
+            .call_async(store.as_context_mut(), (number, most, arguments))
+            .await
+            .map_err(PathError::Guest)?;
+        match status.cast_signed() {
+            // One copy as a whole: as a `Vec`, it would be taken over byte by byte.
+            0 => Ok(Bytes::copy_from_slice(result.as_le_slice(&*store))),
+            // The other path says what is wrong with them, and where; time is no matter then.
+            splice::MALFORMED => Err(match val_path::decode(callee, arguments) {
+                Err(error) => error,
+                Ok(_) => {
+                    PathError::Arguments(ValueError::new("they do not fit the method's types"))
+                }
+            }),
+            splice::ARGUMENTS_TOO_LARGE => Err(PathError::TooLarge(
+                "the arguments would take more memory than a guest can have".to_owned(),
+            )),
+            splice::TOO_LARGE => Err(val_path::result_too_large(limit)),
+            splice::OUT_OF_BOUNDS => Err(broken("a pointer or length out of bounds of its memory")),
+            splice::NOT_ALIGNED => Err(broken("a pointer that is not aligned")),
+            splice::NO_CASE => Err(broken("a discriminant that no case has")),
+            splice::NO_TEXT => Err(broken("a string that is not UTF-8")),
+            splice::NO_CHAR => Err(broken("a number that is no character")),
+            _ => Err(broken("something that the codec does not know")),
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! One running instance of a plugin: a store, its bounds, and a call in it.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use wasmtime::component::{Component, ComponentExportIndex, Func, InstancePre, ResourceTable};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, ResourceTable};
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
@@ -13,12 +15,13 @@ use wharf_schema::{Signature, Types};
 
 use crate::capacity::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES, Needs, Room};
 use crate::clock::TICK;
+use crate::codec_path::Codec;
 use crate::outgoing::Outgoing;
 use crate::output::{Output, printable};
 use crate::splice::MAX_BYTES;
 use crate::turns::Flow;
 use crate::val_path::{self, PathError};
-use crate::{CallError, Engine, Grants, Isolation, Limits, Settings, codec_path};
+use crate::{CallError, Engine, Grants, Isolation, Limits, Settings};
 
 /// Handles (streams, pollables) that an instance may hold: each takes memory of the host's.
 const MAX_HANDLES: usize = 1024;
@@ -80,7 +83,7 @@ struct Memory {
 pub(crate) struct Instance {
     store: Store<State>,
     instance: wasmtime::component::Instance,
-    codec: Option<Func>,
+    codec: Option<Codec>,
     /// Calls that it has served.
     served: u32,
     /// Bytes of memory above which it serves no more.
@@ -192,10 +195,15 @@ impl Blueprint {
         });
         store.set_epoch_deadline(1);
         store.set_hostcall_fuel(self.fuel);
-        let made = self.pre.instantiate_async(&mut store);
-        match tokio::time::timeout_at(deadline.into(), self.run(made)).await {
+        let made = {
+            let made = pin!(self.pre.instantiate_async(&mut store));
+            tokio::time::timeout_at(deadline.into(), self.run(Instant::now(), made)).await
+        };
+        match made {
             Ok((Ok(instance), _)) => {
                 let codec = self.codec.and_then(|codec| instance.get_func(&mut store, codec));
+                let codec = codec.map(|codec| Codec::new(codec, &mut store)).transpose();
+                let codec = codec.map_err(|error| self.explain(&error, &store))?;
                 let started_with = store.data().memory.used;
                 let high_water = self.isolation.high_water.max(started_with.saturating_mul(2));
                 Ok(Instance { store, instance, codec, served: 0, high_water, _room: room })
@@ -205,21 +213,22 @@ impl Blueprint {
         }
     }
 
-    /// Runs a guest, interrupted by the clock and in turn with other plugins; and the longest time
-    /// that it went on without a pause.
-    async fn run<F: Future>(&self, guest: F) -> (F::Output, Duration) {
-        let mut guest = std::pin::pin!(guest);
+    /// Runs a guest that is entered `now`, interrupted by the clock and in turn with other plugins; and
+    /// the longest time that it went on without a pause.
+    ///
+    /// By reference: what is handed on by value takes its place in each future on the way.
+    async fn run<F: Future>(&self, now: Instant, mut guest: Pin<&mut F>) -> (F::Output, Duration) {
         let mut longest = Duration::ZERO;
-        let timed = std::future::poll_fn(|cx| {
-            let begun = Instant::now();
+        let mut entered = Some(now);
+        let timed = pin!(std::future::poll_fn(|cx| {
+            let begun = entered.take().unwrap_or_else(Instant::now);
             let polled = guest.as_mut().poll(cx);
             // The clock does not tell of work that is done for a guest and outside of it.
             longest = longest.max(begun.elapsed());
-            polled
-        });
-        let output =
-            self.engine.clock.during(self.engine.threads.turns.run(self.flow, timed)).await;
-        (output, longest)
+            polled.map(|output| (output, longest))
+        }));
+        let in_turn = pin!(self.engine.threads.turns.run(self.flow, timed));
+        self.engine.clock.during(in_turn).await
     }
 
     /// What went wrong inside a guest, for its caller; the whole story goes to the log.
@@ -254,7 +263,7 @@ impl Blueprint {
 }
 
 impl Instance {
-    /// Calls a function with encoded arguments.
+    /// Calls a function with encoded arguments, `now`.
     ///
     /// # Errors
     /// Why there is no result. Only after [`CallError::InvalidArgument`] and
@@ -264,34 +273,41 @@ impl Instance {
         blueprint: &Blueprint,
         callee: &Callee<'_>,
         arguments: &[u8],
+        now: Instant,
         deadline: Instant,
     ) -> Result<Bytes, CallError> {
-        let entered = Instant::now();
         self.served = self.served.saturating_add(1);
         let state = self.store.data_mut();
         state.deadline = deadline;
-        state.entered = entered;
+        state.entered = now;
         state.interrupted = false;
         state.memory.refused = false;
         self.store.set_epoch_deadline(1);
         let limit = blueprint.limits.result_size;
         let (store, instance, codec) = (&mut self.store, &self.instance, self.codec);
         let fuel = blueprint.fuel;
-        let call = async {
-            if let (Some(codec), Some(number)) = (codec, callee.codec) {
-                // The result is one list of bytes then, whatever is in it.
-                store.set_hostcall_fuel(fuel.max(limit.saturating_add(1)));
-                return codec_path::call(store, codec, number, callee, arguments, limit).await;
+        let called = {
+            let call = pin!(async {
+                if let (Some(codec), Some(number)) = (codec, callee.codec) {
+                    // The result is one list of bytes then, whatever is in it.
+                    store.set_hostcall_fuel(fuel.max(limit.saturating_add(1)));
+                    return codec.call(store, number, callee, arguments, limit).await;
+                }
+                store.set_hostcall_fuel(fuel);
+                let function = instance.get_func(&mut *store, callee.export);
+                let function = function.ok_or_else(|| {
+                    PathError::Guest(wasmtime::Error::msg("the function is not exported"))
+                })?;
+                Box::pin(val_path::call(store, function, callee, arguments, limit)).await
+            });
+            let mut run = pin!(blueprint.run(now, call));
+            match std::future::poll_fn(|cx| Poll::Ready(run.as_mut().poll(cx))).await {
+                Poll::Ready(called) => Ok(called),
+                // The epoch stops a guest that computes, the timer one that is parked in a host
+                // call. One that comes to its end at once needs none.
+                Poll::Pending => Box::pin(tokio::time::timeout_at(deadline.into(), run)).await,
             }
-            store.set_hostcall_fuel(fuel);
-            let function = instance.get_func(&mut *store, callee.export);
-            let function = function.ok_or_else(|| {
-                PathError::Guest(wasmtime::Error::msg("the function is not exported"))
-            })?;
-            val_path::call(store, function, callee, arguments, limit).await
         };
-        // The epoch stops a guest that computes, the timer one that is parked in a host call.
-        let called = tokio::time::timeout_at(deadline.into(), blueprint.run(call)).await;
         let called = called.map(|(result, longest)| {
             self.store.data_mut().interrupted |= longest >= TICK;
             result

@@ -13,7 +13,7 @@ use crate::error::{CallError, LoadError};
 use crate::inspect::{Import, Inspection, Need, inspect};
 use crate::instance::{Blueprint, Callee};
 use crate::pace::Pace;
-use crate::pool::{Pool, PoolReport};
+use crate::pool::{Leased, Pool, PoolReport};
 use crate::splice::{EXPORT, MAX_RESULT, Spliced, splice};
 use crate::threads::Running;
 use crate::{Engine, Grants, Settings};
@@ -210,8 +210,8 @@ impl Plugin {
 
     /// Calls a method with encoded arguments; the answer is the encoded result.
     ///
-    /// `deadline` is capped by the plugin's own. Dropping the future stops the guest at its next
-    /// tick and drops its instance. Each poll lasts a tick at most.
+    /// The call is made `now`, and its `deadline` is capped by the plugin's own. Dropping the future
+    /// stops the guest at its next tick and drops its instance. Each poll lasts a tick at most.
     ///
     /// # Errors
     /// Why there is no result, and whether the guest ran ([`CallError::not_executed`]).
@@ -219,6 +219,7 @@ impl Plugin {
         self,
         method: MethodIndex,
         arguments: Bytes,
+        now: Instant,
         deadline: Instant,
     ) -> Result<Bytes, CallError> {
         let inner = &*self.0;
@@ -231,14 +232,18 @@ impl Plugin {
         let Callable { export, codec, pace } = self.callable(method).ok_or_else(unknown)?;
         let callee = Callee { export, codec: *codec, types: service.types(), signature };
         let blueprint = inner.pool.blueprint();
-        let deadline = Instant::now()
+        let deadline = now
             .checked_add(blueprint.limits.call_timeout)
             .map_or(deadline, |cap| cap.min(deadline));
-        let mut lease = inner.pool.lease(deadline).await?;
+        let (mut lease, now) = match inner.pool.lease()? {
+            Leased::Now(lease) => (lease, now),
+            // Apart from here: most calls do not wait, and need no room for it.
+            Leased::Later(place) => (Box::pin(place.wait(deadline)).await?, Instant::now()),
+        };
         let instance =
             lease.begin().ok_or_else(|| CallError::CannotStart("the instance is gone".into()))?;
         let mut unfinished = Unfinished(Some(pace));
-        let result = instance.call(blueprint, &callee, &arguments, deadline).await;
+        let result = instance.call(blueprint, &callee, &arguments, now, deadline).await;
         unfinished.0 = None;
         pace.note(instance.was_interrupted());
         if matches!(result, Ok(_) | Err(CallError::InvalidArgument(_) | CallError::TooLarge(_))) {

@@ -53,6 +53,29 @@ pub(crate) struct Lease {
     clean: bool,
 }
 
+/// What asking for an instance comes to.
+pub(crate) enum Leased {
+    Now(Lease),
+    Later(Place),
+}
+
+/// A place among those that wait for an instance; dropped, it is passed on.
+pub(crate) struct Place(oneshot::Receiver<Result<Lease, CallError>>);
+
+impl Place {
+    /// An instance, as soon as one is free.
+    ///
+    /// # Errors
+    /// When the deadline passes, or no instance can be made.
+    pub(crate) async fn wait(self, deadline: Instant) -> Result<Lease, CallError> {
+        match tokio::time::timeout_at(deadline.into(), self.0).await {
+            Ok(Ok(leased)) => leased,
+            Ok(Err(_)) => Err(CallError::CannotStart("the plugin was unloaded".into())),
+            Err(_) => Err(CallError::DeadlineExceeded { executed: false }),
+        }
+    }
+}
+
 impl Pool {
     pub(crate) fn new(blueprint: Blueprint) -> Arc<Self> {
         Arc::new(Pool { blueprint, state: Mutex::default() })
@@ -73,12 +96,11 @@ impl Pool {
         Ok(())
     }
 
-    /// An instance, at once or as soon as one is free.
+    /// An instance, or a place among those that wait for one.
     ///
     /// # Errors
-    /// When too many calls wait already, the deadline passes, or no instance can be made.
-    /// Cancel-safe: a place in the queue that is given up is passed on.
-    pub(crate) async fn lease(self: &Arc<Self>, deadline: Instant) -> Result<Lease, CallError> {
+    /// When too many calls wait already.
+    pub(crate) fn lease(self: &Arc<Self>) -> Result<Leased, CallError> {
         let (idle, place, grow, replace) = {
             let mut state = self.state();
             let idle = state.idle.pop();
@@ -108,14 +130,10 @@ impl Pool {
         if replace {
             self.replace();
         }
-        let Some(place) = place else {
-            return Ok(Lease { pool: self.clone(), instance: idle, clean: true });
-        };
-        match tokio::time::timeout_at(deadline.into(), place).await {
-            Ok(Ok(leased)) => leased,
-            Ok(Err(_)) => Err(CallError::CannotStart("the plugin was unloaded".into())),
-            Err(_) => Err(CallError::DeadlineExceeded { executed: false }),
-        }
+        Ok(match place {
+            Some(place) => Leased::Later(Place(place)),
+            None => Leased::Now(Lease { pool: self.clone(), instance: idle, clean: true }),
+        })
     }
 
     pub(crate) fn report(&self) -> PoolReport {

@@ -8,7 +8,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
@@ -57,8 +57,7 @@ impl Turns {
     }
 
     /// Runs a guest; on the guests' threads, each poll of it in a turn of its plugin's.
-    pub(crate) async fn run<F: Future>(&self, flow: Flow, guest: F) -> F::Output {
-        let mut guest = pin!(guest);
+    pub(crate) async fn run<F: Future>(&self, flow: Flow, mut guest: Pin<&mut F>) -> F::Output {
         let mut place: Option<oneshot::Receiver<Turn>> = None;
         std::future::poll_fn(|cx| {
             let turn = if NEEDS_TURNS.get() {
@@ -165,7 +164,7 @@ mod tests {
             cx.waker().wake_by_ref();
             if left == 0 { Poll::Ready(()) } else { Poll::Pending }
         });
-        turns.run(flow, guest).await;
+        turns.run(flow, pin!(guest)).await;
     }
 
     #[tokio::test]

@@ -9,9 +9,9 @@ use futures_util::future::{Either, select};
 use tracing::Instrument;
 use wharf_schema::Fingerprint;
 
-use crate::balance::{Node, Selection};
+use crate::balance::{InFlight, Node, Selection};
 use crate::channel::SLOW_CONNECT;
-use crate::connection::{Deadline, Question};
+use crate::connection::{Connection, Deadline, Question};
 use crate::error::{Failure, RpcError};
 use crate::named::{Named, Target};
 use crate::observe::{Attempt, Ended, Observer};
@@ -57,7 +57,7 @@ pub(crate) enum What {
 /// What an endpoint answered.
 pub(crate) struct Answer {
     pub(crate) bytes: Bytes,
-    endpoint: Arc<str>,
+    node: Arc<Node>,
     attempts: u32,
 }
 
@@ -66,7 +66,7 @@ impl Answer {
     pub(crate) fn unusable(&self, method: &str, failure: Failure) -> RpcError {
         RpcError {
             method: method.to_owned(),
-            endpoint: Some(self.endpoint.to_string()),
+            endpoint: Some(self.node.endpoint.address().to_string()),
             attempts: self.attempts,
             may_have_executed: true,
             failure,
@@ -106,6 +106,14 @@ impl Asked<'_> {
 impl Caller {
     /// Asks until there is an answer, or trying further would do harm or no good.
     pub(crate) async fn ask(&self, asked: &Asked<'_>) -> Result<Answer, RpcError> {
+        if self.observers.is_empty() && !tracing::enabled!(tracing::Level::DEBUG) {
+            return self.course(asked).await;
+        }
+        Box::pin(self.observed(asked)).await
+    }
+
+    /// The same, for those who want to know of it.
+    async fn observed(&self, asked: &Asked<'_>) -> Result<Answer, RpcError> {
         let (method, service) = (asked.named.short(), asked.named.service());
         let span = tracing::debug_span!(
             "call",
@@ -117,13 +125,9 @@ impl Caller {
             attempts = tracing::field::Empty,
             status = tracing::field::Empty,
         );
-        let begun = Instant::now();
-        let result = match span.is_disabled() {
-            true => self.course(asked, begun).await,
-            false => self.course(asked, begun).instrument(span.clone()).await,
-        };
+        let result = self.course(asked).instrument(span.clone()).await;
         let (endpoint, attempts) = match &result {
-            Ok(answer) => (Some(&*answer.endpoint), answer.attempts),
+            Ok(answer) => (Some(&**answer.node.endpoint.address()), answer.attempts),
             Err(error) => (error.endpoint.as_deref(), error.attempts),
         };
         let error = result.as_ref().err();
@@ -132,18 +136,59 @@ impl Caller {
             span.record("attempts", attempts);
             span.record("status", error.map_or("OK", |error| error.status().name()));
         }
-        if !self.observers.is_empty() {
-            let elapsed = begun.elapsed();
-            let ended = Ended { method, service, endpoint, attempts, elapsed, error };
-            self.observers.iter().for_each(|observer| observer.call_ended(&ended));
-        }
+        let elapsed = asked.deadline.begun.elapsed();
+        let ended = Ended { method, service, endpoint, attempts, elapsed, error };
+        self.observers.iter().for_each(|observer| observer.call_ended(&ended));
         result
     }
 
-    async fn course(&self, asked: &Asked<'_>, begun: Instant) -> Result<Answer, RpcError> {
+    /// The first attempt, where all that it takes is at hand; it nearly always is the only one. The
+    /// rest is set apart: it would make each call's future several times as large.
+    async fn course(&self, asked: &Asked<'_>) -> Result<Answer, RpcError> {
+        let begun = asked.deadline.begun;
         self.budget.deposit(begun);
         let mut course = Course::default();
-        let mut now = begun;
+        let Some((selection, node, connection)) = self.at_hand(asked) else {
+            return Box::pin(self.go_on(asked, course, None)).await;
+        };
+        let in_flight = node.begin(begun);
+        let result = connection.ask(asked.question(), asked.deadline, begun).await;
+        match self.ended(asked, &selection, in_flight, 1, result) {
+            Ok(bytes) => Ok(Answer { bytes, node, attempts: 1 }),
+            Err(failure) => {
+                course.attempts = 1;
+                course.asked.push(node.clone());
+                course.fail(node, failure);
+                Box::pin(self.go_on(asked, course, Some(selection))).await
+            }
+        }
+    }
+
+    fn at_hand(&self, asked: &Asked<'_>) -> Option<(Arc<Selection>, Arc<Node>, Arc<Connection>)> {
+        if asked.hedge_after.is_some() {
+            return None;
+        }
+        let begun = asked.deadline.begun;
+        let selection = asked.named.selection_at_hand(&self.target, begun)?;
+        let node = selection.pick(begun, &[])?.clone();
+        let connection = node.endpoint.connection_at_hand()?;
+        Some((selection, node, connection))
+    }
+
+    /// Makes further attempts; `failed` is among whom the last one was made.
+    async fn go_on(
+        &self,
+        asked: &Asked<'_>,
+        mut course: Course,
+        failed: Option<Arc<Selection>>,
+    ) -> Result<Answer, RpcError> {
+        let mut now = asked.deadline.begun;
+        if let Some(selection) = failed {
+            now = Instant::now();
+            if !course.goes_on(asked, &selection, now) {
+                return Err(course.error(asked, None));
+            }
+        }
         loop {
             let found = asked.named.selection(&self.target, now, asked.deadline.at).await;
             let selection = match found {
@@ -236,17 +281,34 @@ impl Caller {
         number: u32,
         connected_by: Instant,
     ) -> Result<Bytes, Failure> {
-        let begun = Instant::now();
-        let Deadline { at, timeout } = asked.deadline;
-        let in_flight = node.begin(begun);
+        let in_flight = node.begin(Instant::now());
         let result = match node.endpoint.connection(connected_by).await {
-            Ok(connection) => connection.ask(asked.question(), asked.deadline).await,
+            Ok(connection) => {
+                connection.ask(asked.question(), asked.deadline, Instant::now()).await
+            }
             Err(failure) => Err(failure),
         };
+        self.ended(asked, selection, in_flight, number, result)
+    }
+
+    /// Notes what an attempt came to.
+    fn ended(
+        &self,
+        asked: &Asked<'_>,
+        selection: &Selection,
+        in_flight: InFlight<'_>,
+        number: u32,
+        result: Result<Bytes, Failure>,
+    ) -> Result<Bytes, Failure> {
         let now = Instant::now();
+        let (node, begun) = (in_flight.node(), in_flight.begun());
         let result = match result {
-            Err(Failure::Connect(_)) if now >= at => {
-                Err(Failure::DeadlineExceeded { timeout, not_executed: true })
+            // A deadline that passed is never taken back, not even by an answer that lies ready.
+            Ok(_) if now >= asked.deadline.at => {
+                Err(asked.deadline.passed(matches!(asked.what, What::Describe)))
+            }
+            Err(Failure::Connect(_)) if now >= asked.deadline.at => {
+                Err(asked.deadline.passed(true))
             }
             result => result,
         };
@@ -255,7 +317,7 @@ impl Caller {
             Err(failure) => {
                 tracing::debug!(endpoint = %node.endpoint.address(), number, %failure, "an attempt failed");
                 if in_flight.failed(now, failure) {
-                    selection.eject(&node, now, &self.ejecting);
+                    selection.eject(node, now, &self.ejecting);
                 }
             }
         }
@@ -316,10 +378,7 @@ impl Course {
 
     fn take(&mut self, node: Arc<Node>, result: Result<Bytes, Failure>) -> Option<Answer> {
         match result {
-            Ok(bytes) => {
-                let endpoint = node.endpoint.address().clone();
-                Some(Answer { bytes, endpoint, attempts: self.attempts })
-            }
+            Ok(bytes) => Some(Answer { bytes, node, attempts: self.attempts }),
             Err(failure) => {
                 self.fail(node, failure);
                 None

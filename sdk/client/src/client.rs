@@ -17,11 +17,12 @@ use crate::builder::ClientBuilder;
 use crate::connection::Deadline;
 use crate::error::{Failure, RpcError};
 use crate::named::{Named, Target};
+use crate::names::Names;
 use crate::observe::{Interceptor, Outgoing, append};
-use crate::options::CallOptions;
+use crate::options::{CallOptions, PLAIN};
 
-/// Names of methods that are kept parsed, and descriptions of services.
-const MAX_NAMES: usize = 10_000;
+/// Descriptions of services that are kept.
+const MAX_DESCRIPTIONS: usize = 10_000;
 
 /// Calls services. Clones share connections and what is known of the registry.
 #[derive(Clone)]
@@ -30,7 +31,7 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     caller: Caller,
     defaults: Defaults,
-    names: Mutex<HashMap<String, Arc<Named>>>,
+    names: Names,
     descriptions: Mutex<HashMap<String, Arc<Service>>>,
 }
 
@@ -90,7 +91,7 @@ impl Client {
     }
 
     pub(crate) fn new(caller: Caller, defaults: Defaults) -> Self {
-        let (names, descriptions) = (Mutex::default(), Mutex::default());
+        let (names, descriptions) = (Names::default(), Mutex::default());
         Client(Arc::new(Inner { caller, defaults, names, descriptions }))
     }
 
@@ -110,7 +111,7 @@ impl Client {
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        self.call_with(method, arguments, CallOptions::default()).await
+        self.called(method, arguments, &PLAIN).await
     }
 
     /// As [`Client::call`], with options.
@@ -130,9 +131,22 @@ impl Client {
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
+        self.called(method, arguments, &options).await
+    }
+
+    async fn called<A, R>(
+        &self,
+        method: &str,
+        arguments: &A,
+        options: &CallOptions,
+    ) -> Result<R, RpcError>
+    where
+        A: Serialize + ?Sized,
+        R: DeserializeOwned,
+    {
         let arguments = encode(method, arguments)?;
-        let named = self.named(method, &options)?;
-        let manner = self.manner(&named, &options);
+        let named = self.named(method, options)?;
+        let manner = self.manner(&named, options);
         let answer = self.ask_method(&named, arguments, manner).await?;
         decode(method, &answer)
     }
@@ -221,7 +235,7 @@ impl Client {
             .map_err(|error| answer.unusable(named.canonical(), error.into()))?;
         let service = Arc::new(service);
         let mut descriptions = lock(&self.0.descriptions);
-        if descriptions.len() >= MAX_NAMES {
+        if descriptions.len() >= MAX_DESCRIPTIONS {
             descriptions.clear();
         }
         descriptions.insert(key, service.clone());
@@ -280,7 +294,7 @@ impl Client {
         let now = Instant::now();
         // A time beyond what the clock counts is as good as none.
         let none = Duration::from_secs(u32::MAX.into());
-        Deadline { at: now.checked_add(timeout).unwrap_or(now + none), timeout }
+        Deadline { begun: now, at: now.checked_add(timeout).unwrap_or(now + none), timeout }
     }
 
     /// A method of a service.
@@ -294,17 +308,16 @@ impl Client {
         method: &str,
         options: &CallOptions,
     ) -> Result<Arc<Named>, RpcError> {
-        let known = |key: &str| lock(&self.0.names).get(key).cloned();
         let key = match &options.version {
             None => {
-                if let Some(named) = known(method) {
+                if let Some(named) = self.0.names.get(method) {
                     return Ok(named);
                 }
                 method.to_owned()
             }
             Some(requirement) => {
                 let key = format!("{method} {requirement}");
-                if let Some(named) = known(&key) {
+                if let Some(named) = self.0.names.get(&key) {
                     return Ok(named);
                 }
                 key
@@ -313,11 +326,7 @@ impl Client {
         let named = Named::parse(method, options.version.clone(), &self.0.defaults.idempotent)
             .map_err(|error| RpcError::local(method, Failure::Name(error)))?;
         let named = Arc::new(named);
-        let mut names = lock(&self.0.names);
-        if names.len() >= MAX_NAMES {
-            names.clear();
-        }
-        names.insert(key, named.clone());
+        self.0.names.insert(key, named.clone());
         Ok(named)
     }
 }

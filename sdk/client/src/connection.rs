@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use self::task::{Task, Way};
@@ -77,9 +78,10 @@ struct Request {
     waiter: Waiter,
 }
 
-/// When a call is over, and what the caller allowed for it.
+/// When a call began and when it is over, and what the caller allowed for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
+    pub(crate) begun: Instant,
     pub(crate) at: Instant,
     pub(crate) timeout: Duration,
 }
@@ -88,7 +90,7 @@ pub(crate) struct Deadline {
 #[derive(Clone, Debug)]
 pub(crate) enum Question {
     /// The result of a method.
-    Call { method: Method, arguments: Bytes, metadata: Bytes },
+    Call { method: Arc<Method>, arguments: Bytes, metadata: Bytes },
     /// A service's description.
     Describe { service: Arc<str> },
 }
@@ -124,11 +126,13 @@ impl Connection {
         self.open.load(Ordering::Acquire) && !self.requests.is_closed()
     }
 
-    /// Asks the host, until the deadline. Dropping the future cancels the question there.
+    /// Asks the host, until the deadline; `now` is the time. Dropping the future cancels the question
+    /// there. An answer may have come after the deadline.
     pub(crate) async fn ask(
         &self,
         question: Question,
-        Deadline { at, timeout }: Deadline,
+        deadline: Deadline,
+        now: Instant,
     ) -> Result<Bytes, Failure> {
         if let Question::Call { arguments, .. } = &question {
             let len = arguments.len() as u64;
@@ -136,31 +140,42 @@ impl Connection {
                 return Err(Failure::TooLarge { len, max: self.max_message });
             }
         }
-        if Instant::now() >= at {
-            return Err(Failure::DeadlineExceeded { timeout, not_executed: true });
+        if now >= deadline.at {
+            return Err(deadline.passed(true));
         }
         let harmless = matches!(question, Question::Describe { .. });
-        let (ticket, waiter) = ticket(self.cancels.clone(), harmless);
-        let sent = ticket.sent();
-        let asking = async {
-            if self.requests.send(Request { question, deadline: at, waiter }).await.is_err() {
-                return Err(not_sent("it was closed before the call was sent"));
-            }
-            ticket.answer().await
-        };
-        let answer = tokio::time::timeout_at(at.into(), asking).await;
-        match answer {
-            // A deadline that passed is never taken back, not even by an answer that lies ready.
-            Ok(Ok(_)) if Instant::now() >= at => {
-                Err(Failure::DeadlineExceeded { timeout, not_executed: harmless })
-            }
+        let (mut ticket, waiter) = ticket(&self.cancels, harmless);
+        match self.requests.try_send(Request { question, deadline: deadline.at, waiter }) {
+            Ok(()) => {}
+            // Apart from here, since nearly all calls have a place at once.
+            Err(TrySendError::Full(request)) => Box::pin(self.queue(request, deadline)).await?,
+            Err(TrySendError::Closed(_)) => return Err(closed()),
+        }
+        match tokio::time::timeout_at(deadline.at.into(), &mut ticket).await {
             Ok(answer) => answer,
-            Err(_) => {
-                let not_executed = harmless || !sent.yet();
-                Err(Failure::DeadlineExceeded { timeout, not_executed })
-            }
+            Err(_) => Err(deadline.passed(harmless || !ticket.was_sent())),
         }
     }
+
+    /// Waits for a place among those that wait for the task.
+    async fn queue(&self, request: Request, deadline: Deadline) -> Result<(), Failure> {
+        match tokio::time::timeout_at(deadline.at.into(), self.requests.send(request)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(closed()),
+            Err(_) => Err(deadline.passed(true)),
+        }
+    }
+}
+
+impl Deadline {
+    /// What a call fails with that was not answered in time.
+    pub(crate) fn passed(self, not_executed: bool) -> Failure {
+        Failure::DeadlineExceeded { timeout: self.timeout, not_executed }
+    }
+}
+
+fn closed() -> Failure {
+    not_sent("it was closed before the call was sent")
 }
 
 fn not_sent(reason: &str) -> Failure {

@@ -73,27 +73,28 @@ impl Endpoint {
         self.channels.iter().for_each(Channel::start);
     }
 
-    /// An open connection: of several, each in turn.
-    pub(crate) async fn connection(&self, deadline: Instant) -> Result<Arc<Connection>, Failure> {
-        let first = match &*self.channels {
-            [only] => only,
-            several => {
-                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-                let first = &several[turn % several.len()];
-                if let Some(connection) = first.ready() {
-                    return Ok(connection);
-                }
-                // Meanwhile another will do.
-                first.start();
-                if let Some(connection) = several.iter().find_map(Channel::ready) {
-                    return Ok(connection);
-                }
-                first
-            }
+    /// An open connection, if there is one: of several, each in turn.
+    pub(crate) fn connection_at_hand(&self) -> Option<Arc<Connection>> {
+        let several = match &*self.channels {
+            [only] => return only.ready(),
+            several => several,
         };
-        match first.ready() {
-            Some(connection) => Ok(connection),
-            None => first.connection(deadline).await,
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let first = &several[turn % several.len()];
+        first.ready().or_else(|| {
+            // Meanwhile another will do.
+            first.start();
+            several.iter().find_map(Channel::ready)
+        })
+    }
+
+    /// An open connection, as soon as there is one.
+    pub(crate) async fn connection(&self, deadline: Instant) -> Result<Arc<Connection>, Failure> {
+        if let Some(connection) = self.connection_at_hand() {
+            return Ok(connection);
         }
+        // The one that was just started.
+        let turn = self.turn.load(Ordering::Relaxed).wrapping_sub(1);
+        self.channels[turn % self.channels.len()].connection(deadline).await
     }
 }

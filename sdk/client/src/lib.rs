@@ -57,6 +57,7 @@ mod fixed_list;
 mod json;
 mod methods;
 mod named;
+mod names;
 mod observe;
 mod opening;
 mod options;

@@ -1,12 +1,15 @@
 //! The methods of one connection: what their calls use for an index, and who waits to know it.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use wharf_schema::Fingerprint;
 
+use crate::pending::IdHasher;
+
 /// A method as a caller means it: each is resolved once per connection.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Method {
     pub(crate) name: Arc<str>,
     /// What the caller says that it was built against.
@@ -14,9 +17,21 @@ pub(crate) struct Method {
     /// What the first answer was about, for callers that do not say: bytes made for one signature
     /// are never sent to another, not even after a replacement or at another endpoint.
     pub(crate) first_seen: Arc<OnceLock<Fingerprint>>,
+    /// Of name and fingerprint: each call is looked up by it.
+    hash: u64,
 }
 
 impl Method {
+    pub(crate) fn new(
+        name: Arc<str>,
+        fingerprint: Option<Fingerprint>,
+        first_seen: Arc<OnceLock<Fingerprint>>,
+    ) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (&name, fingerprint).hash(&mut hasher);
+        Method { name, fingerprint, first_seen, hash: hasher.finish() }
+    }
+
     /// The signature that an answer must be about, if it is known yet.
     pub(crate) fn wanted(&self) -> Option<Fingerprint> {
         self.fingerprint.or_else(|| self.first_seen.get().copied())
@@ -37,9 +52,9 @@ impl PartialEq for Method {
 
 impl Eq for Method {}
 
-impl std::hash::Hash for Method {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        (&self.name, self.fingerprint).hash(state);
+impl Hash for Method {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
     }
 }
 
@@ -53,9 +68,9 @@ enum Resolution<R> {
 
 /// All methods that were called on a connection. `R` is a request that can wait.
 pub(crate) struct Methods<R> {
-    resolutions: HashMap<Method, Resolution<R>>,
+    resolutions: HashMap<Arc<Method>, Resolution<R>, BuildHasherDefault<IdHasher>>,
     /// Resolutions that were asked for, by the id of the question.
-    questions: HashMap<u64, Method>,
+    questions: HashMap<u64, Arc<Method>>,
     /// Requests that wait, of all methods.
     waiting: usize,
 }
@@ -65,12 +80,12 @@ pub(crate) enum Resolved<R> {
     /// These may be sent, each if its own method accepts what is served.
     Send(Vec<R>),
     /// These were made for another signature.
-    Mismatch(Vec<R>, Method),
+    Mismatch(Vec<R>, Arc<Method>),
 }
 
 impl<R> Methods<R> {
     pub(crate) fn new() -> Self {
-        Methods { resolutions: HashMap::new(), questions: HashMap::new(), waiting: 0 }
+        Methods { resolutions: HashMap::default(), questions: HashMap::new(), waiting: 0 }
     }
 
     /// Requests that wait for a resolution.
@@ -87,18 +102,18 @@ impl<R> Methods<R> {
     }
 
     /// Lets a request wait for its method's index; whether that has to be asked for.
-    pub(crate) fn wait(&mut self, method: Method, request: R) -> bool {
+    pub(crate) fn wait(&mut self, method: &Arc<Method>, request: R) -> bool {
         self.waiting += 1;
-        if let Some(Resolution::Asked(waiting)) = self.resolutions.get_mut(&method) {
+        if let Some(Resolution::Asked(waiting)) = self.resolutions.get_mut(method) {
             waiting.push(request);
             return false;
         }
-        self.resolutions.insert(method, Resolution::Asked(vec![request]));
+        self.resolutions.insert(method.clone(), Resolution::Asked(vec![request]));
         true
     }
 
     /// Notes under which id the index was asked for.
-    pub(crate) fn asked(&mut self, id: u64, method: Method) {
+    pub(crate) fn asked(&mut self, id: u64, method: Arc<Method>) {
         self.questions.insert(id, method);
     }
 
@@ -134,7 +149,7 @@ impl<R> Methods<R> {
 
     /// All who wait, since there will be no answer.
     pub(crate) fn give_up_all(&mut self) -> Vec<R> {
-        let methods: Vec<Method> = self.questions.drain().map(|(_, method)| method).collect();
+        let methods: Vec<Arc<Method>> = self.questions.drain().map(|(_, method)| method).collect();
         methods.iter().flat_map(|method| self.give_up(method)).collect()
     }
 
@@ -165,19 +180,19 @@ impl<R> Methods<R> {
 mod tests {
     use super::*;
 
-    fn method(name: &str) -> Method {
-        Method { name: name.into(), fingerprint: None, first_seen: Arc::default() }
+    fn method(name: &str) -> Arc<Method> {
+        Arc::new(Method::new(name.into(), None, Arc::default()))
     }
 
     #[test]
     fn a_late_failure_on_a_stale_index_leaves_those_alone_who_wait_for_the_next() {
         let mut methods = Methods::new();
         let multiply = method("multiply");
-        assert!(methods.wait(multiply.clone(), "first"));
+        assert!(methods.wait(&multiply, "first"));
         methods.asked(1, multiply.clone());
         assert!(matches!(methods.resolved(1, 0, Fingerprint([1; 16])), Some(Resolved::Send(_))));
         methods.stale(&multiply, 0);
-        assert!(methods.wait(multiply.clone(), "second"));
+        assert!(methods.wait(&multiply, "second"));
         methods.stale(&multiply, 0);
         assert_eq!(methods.waiting(), 1);
         methods.asked(2, multiply.clone());
@@ -191,12 +206,12 @@ mod tests {
     fn bytes_for_one_signature_are_not_sent_to_another() {
         let mut methods = Methods::new();
         let multiply = method("multiply");
-        methods.wait(multiply.clone(), "first");
+        methods.wait(&multiply, "first");
         methods.asked(1, multiply.clone());
         methods.resolved(1, 0, Fingerprint([1; 16]));
         assert_eq!(multiply.wanted(), Some(Fingerprint([1; 16])));
         methods.stale(&multiply, 0);
-        methods.wait(multiply.clone(), "second");
+        methods.wait(&multiply, "second");
         methods.asked(2, multiply.clone());
         let resolved = methods.resolved(2, 0, Fingerprint([2; 16]));
         assert!(matches!(resolved, Some(Resolved::Mismatch(waiting, _)) if waiting == ["second"]));
@@ -207,7 +222,7 @@ mod tests {
     fn nobody_waits_for_an_answer_that_will_not_come() {
         let mut methods = Methods::new();
         for (id, name) in [(1, "a"), (2, "b")] {
-            methods.wait(method(name), name);
+            methods.wait(&method(name), name);
             methods.asked(id, method(name));
         }
         assert_eq!(methods.refused(1), Some(vec!["a"]));

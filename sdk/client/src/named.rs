@@ -32,8 +32,10 @@ pub(crate) struct Named {
     service: String,
     /// The client was told that it may be executed more than once.
     idempotent: bool,
-    /// The signature that this client's first call was answered for.
-    first_seen: Arc<OnceLock<Fingerprint>>,
+    /// As connections resolve it, for callers that say nothing of its signature.
+    resolved: Arc<Method>,
+    /// The same for those who say what they were built against: nearly always one and the same.
+    resolved_as: OnceLock<Arc<Method>>,
     followed: OnceLock<Arc<Followed>>,
     chosen: ArcSwapOption<Chosen>,
 }
@@ -77,14 +79,16 @@ impl Named {
             alike && method.as_ref() == Some(&path.method)
         };
         let idempotent = idempotent.iter().any(is_it);
+        let canonical: Arc<str> = canonical.into();
         Named {
-            canonical: canonical.into(),
+            resolved: Arc::new(Method::new(canonical.clone(), None, Arc::default())),
+            resolved_as: OnceLock::new(),
+            canonical,
             short,
             service,
             idempotent,
             wanted,
             method,
-            first_seen: Arc::default(),
             followed: OnceLock::new(),
             chosen: ArcSwapOption::empty(),
         }
@@ -118,9 +122,34 @@ impl Named {
     }
 
     /// As connections resolve it.
-    pub(crate) fn resolved_as(&self, fingerprint: Option<Fingerprint>) -> Method {
-        let (name, first_seen) = (self.canonical.clone(), self.first_seen.clone());
-        Method { name, fingerprint, first_seen }
+    pub(crate) fn resolved_as(&self, fingerprint: Option<Fingerprint>) -> Arc<Method> {
+        if fingerprint.is_none() {
+            return self.resolved.clone();
+        }
+        let make = || {
+            let first_seen = self.resolved.first_seen.clone();
+            Arc::new(Method::new(self.canonical.clone(), fingerprint, first_seen))
+        };
+        let kept = self.resolved_as.get_or_init(make);
+        if kept.fingerprint == fingerprint { kept.clone() } else { make() }
+    }
+
+    /// The nodes that would do, where they are known and the list is the last one.
+    pub(crate) fn selection_at_hand(
+        &self,
+        target: &Target,
+        now: Instant,
+    ) -> Option<Arc<Selection>> {
+        match target {
+            Target::Direct(selection) => Some(selection.clone()),
+            Target::Registry(_) => {
+                let followed = self.followed.get()?;
+                followed.touch(now);
+                let chosen = self.chosen.load();
+                let chosen = chosen.as_ref()?;
+                followed.is_current(&chosen.list).then(|| chosen.selection.clone())
+            }
+        }
     }
 
     /// The nodes that would do, by the list as it stands.
@@ -130,6 +159,9 @@ impl Named {
         now: Instant,
         deadline: Instant,
     ) -> Result<Arc<Selection>, Failure> {
+        if let Some(selection) = self.selection_at_hand(target, now) {
+            return Ok(selection);
+        }
         let discovery = match target {
             Target::Direct(selection) => return Ok(selection.clone()),
             Target::Registry(discovery) => discovery,
@@ -142,11 +174,6 @@ impl Named {
             }
         };
         followed.touch(now);
-        if let Some(chosen) = &*self.chosen.load()
-            && followed.is_current(&chosen.list)
-        {
-            return Ok(chosen.selection.clone());
-        }
         let list = discovery.list(followed, deadline).await?;
         let selection = Arc::new(select(&self.wanted, &list)?);
         let chosen = Chosen { list, selection: selection.clone() };

@@ -29,3 +29,14 @@ pub struct CallOptions {
     /// Further metadata for the host: at most 32 entries and 4,096 bytes, interceptors' included.
     pub metadata: Vec<(String, String)>,
 }
+
+/// What holds where nothing is said.
+pub(crate) static PLAIN: CallOptions = CallOptions {
+    timeout: None,
+    idempotent: false,
+    hedge_after: None,
+    version: None,
+    fingerprint: None,
+    trace_parent: None,
+    metadata: Vec::new(),
+};

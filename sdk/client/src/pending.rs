@@ -1,79 +1,128 @@
 //! The calls in flight on one connection: one owner completes, cancels and fails them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use wharf_wire::Assembler;
 
 use crate::error::Failure;
+use crate::methods::Method;
 
 /// What a request comes to.
 pub(crate) type Answer = Result<Bytes, Failure>;
 
-/// The caller's side of a request. Dropped before the answer, it cancels the request.
-pub(crate) struct Ticket {
-    answer: oneshot::Receiver<Answer>,
-    id: Arc<AtomicU64>,
-    cancels: mpsc::Sender<u64>,
+/// Where a request and its caller meet.
+struct Meeting {
+    /// Under which the request was sent; 0 before that.
+    id: AtomicU64,
+    /// Asking has no effect, so it may be asked again whatever became of it.
+    harmless: bool,
+    state: Mutex<State>,
+}
+
+enum State {
+    /// The caller has not looked yet.
+    New,
+    /// The caller is to be woken.
+    Waiting(Waker),
+    Answered(Answer),
+    /// The caller has its answer, or wants none any more.
+    Over,
+    /// There will be no answer.
+    Lost,
+}
+
+impl Meeting {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, end: State) {
+        let mut state = self.state();
+        // The caller may have given up at this very moment.
+        if let State::Over | State::Answered(_) = *state {
+            return;
+        }
+        let before = std::mem::replace(&mut *state, end);
+        drop(state);
+        if let State::Waiting(waker) = before {
+            waker.wake();
+        }
+    }
+}
+
+/// The caller's side of a request: it resolves to the answer. Dropped before that, it cancels the
+/// request.
+pub(crate) struct Ticket<'c> {
+    meeting: Arc<Meeting>,
+    cancels: &'c mpsc::Sender<u64>,
     answered: bool,
 }
 
 /// The connection's side of a request.
-pub(crate) struct Waiter {
-    answer: oneshot::Sender<Answer>,
-    id: Arc<AtomicU64>,
-    /// Asking has no effect, so it may be asked again whatever became of it.
-    harmless: bool,
-}
-
-/// Whether a request was handed to the host.
-pub(crate) struct Sent(Arc<AtomicU64>);
-
-impl Sent {
-    pub(crate) fn yet(&self) -> bool {
-        self.0.load(Ordering::SeqCst) != 0
-    }
-}
+pub(crate) struct Waiter(Arc<Meeting>);
 
 /// Both sides of a request that is not sent yet.
-pub(crate) fn ticket(cancels: mpsc::Sender<u64>, harmless: bool) -> (Ticket, Waiter) {
-    let (send, receive) = oneshot::channel();
-    let id = Arc::new(AtomicU64::new(0));
-    let ticket = Ticket { answer: receive, id: id.clone(), cancels, answered: false };
-    (ticket, Waiter { answer: send, id, harmless })
+pub(crate) fn ticket(cancels: &mpsc::Sender<u64>, harmless: bool) -> (Ticket<'_>, Waiter) {
+    let meeting =
+        Arc::new(Meeting { id: AtomicU64::new(0), harmless, state: Mutex::new(State::New) });
+    (Ticket { meeting: meeting.clone(), cancels, answered: false }, Waiter(meeting))
 }
 
-impl Ticket {
-    /// Tells whether the request was sent, also once the ticket is gone.
-    pub(crate) fn sent(&self) -> Sent {
-        Sent(self.id.clone())
-    }
-
-    /// Waits for the answer.
-    pub(crate) async fn answer(mut self) -> Answer {
-        let answer = (&mut self.answer).await;
-        self.answered = true;
-        answer.unwrap_or_else(|_| {
-            // The connection's task answers everyone before it ends, unless it is torn down with
-            // the whole runtime.
-            Err(Failure::ConnectionLost { reason: "the client ended".into(), not_executed: false })
-        })
+impl Ticket<'_> {
+    /// Whether the request was handed to the host.
+    pub(crate) fn was_sent(&self) -> bool {
+        self.meeting.id.load(Ordering::SeqCst) != 0
     }
 }
 
-impl Drop for Ticket {
+impl Future for Ticket<'_> {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        let mut state = self.meeting.state();
+        match std::mem::replace(&mut *state, State::Over) {
+            State::Waiting(waker) if waker.will_wake(cx.waker()) => {
+                *state = State::Waiting(waker);
+                Poll::Pending
+            }
+            State::New | State::Waiting(_) => {
+                *state = State::Waiting(cx.waker().clone());
+                Poll::Pending
+            }
+            State::Answered(answer) => {
+                drop(state);
+                self.answered = true;
+                Poll::Ready(answer)
+            }
+            State::Lost | State::Over => {
+                drop(state);
+                self.answered = true;
+                // The connection's task answers everyone before it ends, unless it is torn down with
+                // the whole runtime.
+                let reason = "the client ended".into();
+                Poll::Ready(Err(Failure::ConnectionLost { reason, not_executed: false }))
+            }
+        }
+    }
+}
+
+impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         if self.answered {
             return;
         }
         // Closed first, read second; the connection writes first and looks second. So either it
         // sees that nobody waits, or we see under which id it sent the request.
-        self.answer.close();
-        let id = self.id.load(Ordering::SeqCst);
-        if id != 0 {
+        let answer = std::mem::replace(&mut *self.meeting.state(), State::Over);
+        let id = self.meeting.id.load(Ordering::SeqCst);
+        if id != 0 && !matches!(answer, State::Answered(_)) {
             // A connection that has ended has nothing to cancel; one that is behind with its cancels
             // finds by itself, within a second, that nobody waits.
             let _ = self.cancels.try_send(id);
@@ -84,30 +133,60 @@ impl Drop for Ticket {
 impl Waiter {
     /// Takes an id for a request that is about to be sent; `false` when nobody waits any more.
     pub(crate) fn begin(&self, id: u64) -> bool {
-        self.id.store(id, Ordering::SeqCst);
-        !self.answer.is_closed()
+        self.0.id.store(id, Ordering::SeqCst);
+        !self.is_abandoned()
     }
 
     /// Whether the caller gave up.
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.answer.is_closed()
+        matches!(*self.0.state(), State::Over)
     }
 
     pub(crate) fn answer(self, answer: Answer) {
-        // The caller may have given up at this very moment.
-        let _ = self.answer.send(answer);
+        self.0.end(State::Answered(answer));
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.0.end(State::Lost);
+    }
+}
+
+/// Ids are counted by this side, so that nobody can choose them to collide.
+#[derive(Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((self.0 << 8) | u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // Fibonacci hashing (Knuth): neighbours are spread over all bits.
+        self.0 = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 
 /// All calls that were sent, by their ids.
 pub(crate) struct Pending {
-    waiting: HashMap<u64, Waiter>,
+    waiting: HashMap<u64, InFlight, BuildHasherDefault<IdHasher>>,
     replies: Assembler<()>,
+}
+
+struct InFlight {
+    waiter: Waiter,
+    /// Which method a call is of, and under which index: it may turn out to be stale.
+    method: Option<(Arc<Method>, u32)>,
 }
 
 impl Pending {
     pub(crate) fn new(max_message: u64, max_total: u64) -> Self {
-        Pending { waiting: HashMap::new(), replies: Assembler::new(max_message, max_total) }
+        Pending { waiting: HashMap::default(), replies: Assembler::new(max_message, max_total) }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -118,14 +197,19 @@ impl Pending {
         self.waiting.is_empty()
     }
 
-    pub(crate) fn insert(&mut self, id: u64, waiter: Waiter) {
-        self.waiting.insert(id, waiter);
+    pub(crate) fn insert(&mut self, id: u64, waiter: Waiter, method: Option<(Arc<Method>, u32)>) {
+        self.waiting.insert(id, InFlight { waiter, method });
+    }
+
+    /// The method of a call, and the index that stood for it when it was sent.
+    pub(crate) fn method(&self, id: u64) -> Option<(Arc<Method>, u32)> {
+        self.waiting.get(&id)?.method.clone()
     }
 
     /// Ends a call with its answer. One that was cancelled meanwhile is none of ours any more.
     pub(crate) fn complete(&mut self, id: u64, answer: Answer) {
         self.replies.discard(id);
-        if let Some(waiter) = self.waiting.remove(&id) {
+        if let Some(InFlight { waiter, .. }) = self.waiting.remove(&id) {
             waiter.answer(answer);
         }
     }
@@ -167,14 +251,14 @@ impl Pending {
 
     /// Calls whose callers gave up.
     pub(crate) fn abandoned(&self) -> Vec<u64> {
-        let abandoned = self.waiting.iter().filter(|(_, waiter)| waiter.is_abandoned());
+        let abandoned = self.waiting.iter().filter(|(_, call)| call.waiter.is_abandoned());
         abandoned.map(|(id, _)| *id).collect()
     }
 
     /// Fails all calls: the connection is gone, and nobody knows what became of them.
     pub(crate) fn lose(&mut self, reason: &str) {
-        for (_, waiter) in self.waiting.drain() {
-            let not_executed = waiter.harmless;
+        for (_, InFlight { waiter, .. }) in self.waiting.drain() {
+            let not_executed = waiter.0.harmless;
             waiter.answer(Err(Failure::ConnectionLost { reason: reason.to_owned(), not_executed }));
         }
     }

@@ -1,10 +1,11 @@
 //! The calls in flight on one connection: one owner completes, cancels and forgets them.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -91,24 +92,28 @@ impl Calls {
         self.running.is_empty()
     }
 
-    /// Starts a call. Its outcome, if it finished at once; else it goes on in a task.
+    /// Starts a call. Its outcome, and when, if it finished at once; else it goes on in a task.
     pub(super) fn start(
         &mut self,
         cx: &mut Context<'_>,
         id: u64,
         callee: Callee,
         arrived: Arrived,
-    ) -> Option<Outcome> {
+    ) -> Option<(Outcome, Instant)> {
         let Callee { plugin, method, target } = callee;
         let Arrived { arguments, at, deadline, share, span } = arrived;
         let held = arguments.len() as u64;
         let quick = plugin.is_quick(method);
-        let call = plugin.clone().call(method, arguments, deadline).instrument(span);
-        let mut call = Box::pin(call);
+        let call = plugin.clone().call(method, arguments, at, deadline);
+        let mut call: Pin<Box<dyn Future<Output = _> + Send>> = match span.is_disabled() {
+            true => Box::pin(call),
+            false => Box::pin(call.instrument(span)),
+        };
         // A guest that computes for longer than a tick yields, so this is bounded; and if its calls
         // tend to do that, they do not begin here.
         if quick && let Poll::Ready(result) = call.as_mut().poll(cx) {
-            return Some(outcome(&target, at, result));
+            let now = Instant::now();
+            return Some((outcome(&target, now.duration_since(at), result), now));
         }
         let finish = self.finish.clone();
         self.held += held;
@@ -116,7 +121,8 @@ impl Calls {
         let share = share.or_else(|| Share::of(&self.held_by_all, held, u64::MAX));
         let running = plugin.spawn(async move {
             let _share = share;
-            let outcome = outcome(&target, at, call.await);
+            let result = call.await;
+            let outcome = outcome(&target, at.elapsed(), result);
             // The connection may be gone.
             let _ = finish.send((id, outcome));
         });
@@ -153,8 +159,7 @@ impl Calls {
 }
 
 /// The outcome of a call, counted.
-fn outcome(target: &Target, arrived: Instant, result: Result<Bytes, CallError>) -> Outcome {
-    let took = arrived.elapsed();
+fn outcome(target: &Target, took: Duration, result: Result<Bytes, CallError>) -> Outcome {
     match result {
         Ok(bytes) => {
             target.metrics.answered(Status::Ok, took);

@@ -19,32 +19,51 @@ use crate::server::Shared;
 /// Arguments of one connection's calls that are not answered yet, arriving ones included.
 pub(super) const HELD_MAX: u64 = 64 * 1024 * 1024;
 
+/// While answers are held back for so long, to be written with those that come after them, the callers
+/// of the first wait for the last. Long enough to share a write among dozens of quick calls, which take
+/// about as long as one write; and the peer goes on with the first while the others are made.
+const HELD_BACK: Duration = Duration::from_micros(40);
+
 /// Replies beyond this are dropped in favour of a failure: what one connection may hold of memory.
 const OUTBOUND_MAX: usize = 64 * 1024 * 1024;
 
+/// How far dispatching came.
+pub(super) enum Dispatched {
+    /// To the last frame.
+    All,
+    /// There are more, and what was answered so far is to be written first.
+    WritingIsDue,
+    /// There are more, and others have their turn.
+    TurnOver,
+}
+
 impl Connection {
-    /// Dispatches the frames that were read; whether it came to the last one.
+    /// Dispatches the frames that were read; how far it came.
     pub(super) fn dispatch_all(
         &mut self,
         cx: &mut Context<'_>,
         turn_ends: Instant,
-    ) -> Result<bool, Violation> {
+    ) -> Result<Dispatched, Violation> {
+        self.now = Instant::now();
+        let writing_is_due = self.now + HELD_BACK;
         while !self.is_paused()
             && let Some(frame) = self.inbound.next_frame()?
         {
             let (header, payload) = frame.parse()?;
-            let now = Instant::now();
             if !matches!(header, Header::Ping { .. } | Header::Pong { .. }) {
                 // Keeping alive is not using.
-                self.last_used = now;
+                self.last_used = self.now;
             }
             self.dispatch(cx, header, payload)?;
             // A quick call runs to its end in here; many of them must not hold up everyone else.
-            if now >= turn_ends {
-                return Ok(false);
+            if self.now >= turn_ends {
+                return Ok(Dispatched::TurnOver);
+            }
+            if self.now >= writing_is_due {
+                return Ok(Dispatched::WritingIsDue);
             }
         }
-        Ok(true)
+        Ok(Dispatched::All)
     }
 
     fn dispatch(
@@ -57,7 +76,7 @@ impl Connection {
             Header::Call { id, method, timeout, metadata, body } => {
                 self.take_id(id)?;
                 metadata.check().map_err(Violation::Metadata)?;
-                let now = Instant::now();
+                let now = self.now;
                 let cap = self.shared.config.max_call_timeout;
                 // Checked: what a peer says can be any number.
                 let timeout = timeout.duration().map_or(cap, |timeout| timeout.min(cap));
@@ -173,7 +192,7 @@ impl Connection {
         match assembled {
             Ok(None) => {}
             Ok(Some((Arriving { method, deadline, share, span, .. }, arguments))) => {
-                let (share, at) = (Some(share), Instant::now());
+                let (share, at) = (Some(share), self.now);
                 let arrived = Arrived { arguments, at, deadline, share, span };
                 self.start(cx, id, method, arrived);
             }
@@ -192,7 +211,8 @@ impl Connection {
     fn start(&mut self, cx: &mut Context<'_>, id: u64, method: u32, arrived: Arrived) {
         match self.methods.callee(method) {
             Ok(callee) => {
-                if let Some(outcome) = self.calls.start(cx, id, callee, arrived) {
+                if let Some((outcome, now)) = self.calls.start(cx, id, callee, arrived) {
+                    self.now = now;
                     self.answer(id, outcome);
                 }
             }

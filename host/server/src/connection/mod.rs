@@ -26,6 +26,7 @@ use tracing::Span;
 use wharf_wire::{Assembler, GoAwayCode, Header, Inbound, Outbound, Status};
 
 use self::calls::{Calls, Share};
+use self::dispatch::Dispatched;
 use self::methods::Methods;
 use crate::fail::Failure;
 use crate::server::Shared;
@@ -134,7 +135,7 @@ enum End {
 enum Read {
     /// To the end of what there is; the socket wakes the task for more.
     Drained,
-    /// To what has to be written first.
+    /// To where something has to be written first.
     Paused,
     /// To the end of its turn.
     TurnOver,
@@ -160,6 +161,8 @@ struct Connection {
     closing: Option<Instant>,
     /// Whether a GoAway says why it closes.
     said_why: bool,
+    /// The time, as it was last looked at.
+    now: Instant,
     last_used: Instant,
     last_written: Instant,
 }
@@ -197,6 +200,7 @@ impl Connection {
             going: None,
             closing: None,
             said_why: false,
+            now,
             last_used: now,
             last_written: now,
             shared,
@@ -204,11 +208,12 @@ impl Connection {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let turn_ends = Instant::now() + TURN;
         loop {
             while let Poll::Ready((id, outcome)) = self.calls.poll_finished(cx) {
                 self.answer(id, outcome);
             }
-            let read = match self.poll_read(cx) {
+            let read = match self.poll_read(cx, turn_ends) {
                 Ok(read) => read,
                 Err(end) => return Poll::Ready(end),
             };
@@ -240,14 +245,14 @@ impl Connection {
         self.closing.is_some() || self.outbound.queued() > OUTBOUND_PAUSE
     }
 
-    /// Dispatches and reads, for a bounded time.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<Read, End> {
-        let turn_ends = Instant::now() + TURN;
+    /// Dispatches and reads, a bounded number of times, and no longer than to the end of the turn.
+    fn poll_read(&mut self, cx: &mut Context<'_>, turn_ends: Instant) -> Result<Read, End> {
         for _ in 0..READS {
             // What was read before, with the Hello or in an earlier turn, comes first.
             match self.dispatch_all(cx, turn_ends) {
-                Ok(true) => {}
-                Ok(false) => return Ok(Read::TurnOver),
+                Ok(Dispatched::All) => {}
+                Ok(Dispatched::WritingIsDue) => return Ok(Read::Paused),
+                Ok(Dispatched::TurnOver) => return Ok(Read::TurnOver),
                 Err(error) => self.close(error.code(), &error.to_string()),
             }
             if self.is_paused() {

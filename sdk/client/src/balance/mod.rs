@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-pub(crate) use self::node::Node;
+pub(crate) use self::node::{InFlight, Node};
 pub(crate) use self::selection::{Listed, Wanted, direct, select};
 
 use self::node::Fitness;

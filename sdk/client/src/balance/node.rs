@@ -48,8 +48,8 @@ pub(crate) enum Fitness {
 }
 
 /// A call in flight at a node. Dropped, it was given up.
-pub(crate) struct InFlight {
-    node: Arc<Node>,
+pub(crate) struct InFlight<'n> {
+    node: &'n Node,
     begun: Instant,
     ended: bool,
 }
@@ -93,9 +93,9 @@ impl Node {
     }
 
     /// A call is sent there.
-    pub(crate) fn begin(self: &Arc<Self>, now: Instant) -> InFlight {
+    pub(crate) fn begin(&self, now: Instant) -> InFlight<'_> {
         self.health().load.begin(now);
-        InFlight { node: self.clone(), begun: now, ended: false }
+        InFlight { node: self, begun: now, ended: false }
     }
 
     pub(crate) fn is_ejected(&self, now: Instant) -> bool {
@@ -118,7 +118,15 @@ impl Node {
     }
 }
 
-impl InFlight {
+impl<'n> InFlight<'n> {
+    pub(crate) fn node(&self) -> &'n Node {
+        self.node
+    }
+
+    pub(crate) fn begun(&self) -> Instant {
+        self.begun
+    }
+
     /// The call was answered with a result.
     pub(crate) fn answered(mut self, now: Instant) {
         self.ended = true;
@@ -156,7 +164,7 @@ impl InFlight {
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         if !self.ended {
             let now = Instant::now();

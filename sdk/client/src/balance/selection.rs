@@ -174,7 +174,8 @@ mod tests {
         let endpoints = endpoints();
         let list = [endpoint("0.1.0", "a", 1, State::Serving)];
         let first = Listed::of(&list, &endpoints, &Listed::default());
-        let in_flight = first.nodes[0].begin(std::time::Instant::now());
+        let node = first.nodes[0].clone();
+        let in_flight = node.begin(std::time::Instant::now());
         let second = Listed::of(&list, &endpoints, &first);
         drop(first);
         let load = |listed: &Listed| listed.nodes[0].load(std::time::Instant::now()).0;

@@ -1,6 +1,5 @@
 //! The task that owns a connection: its socket and all of its state, without a lock.
 
-use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -81,16 +80,18 @@ pub(super) struct Task {
     keep_alive: KeepAlive,
     pending: Pending,
     methods: Methods<Request>,
-    /// Which method a call is of, and under which index: it may turn out to be stale.
-    calls: HashMap<u64, (Method, u32)>,
     last_id: u64,
     max_calls: usize,
     cancels_left: u32,
+    /// The time, as this turn of the task began.
+    now: Instant,
     last_heard: Instant,
     /// When the peer was asked whether it lives, and has not been heard since.
     ping_sent: Option<Instant>,
     /// Set once the host takes no new calls: why.
     going: Option<String>,
+    /// Requests were taken that are not written yet, since more may come at any moment.
+    gathering: bool,
 }
 
 impl Task {
@@ -114,11 +115,12 @@ impl Task {
             methods: Methods::new(),
             cancels_left: CANCELS,
             ping_sent: None,
-            calls: HashMap::new(),
             last_id: 0,
             max_calls,
+            now,
             last_heard: now,
             going: None,
+            gathering: false,
         }
     }
 
@@ -157,7 +159,13 @@ impl Task {
     /// Does what can be done, until nothing can.
     fn poll(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         loop {
+            self.now = Instant::now();
             let took = self.poll_requests(cx)?;
+            if self.gathers() {
+                // To the end of the runtime's queue: behind the callers that were just answered.
+                cx.waker().wake_by_ref();
+                return Ok(());
+            }
             let read = self.poll_read(cx)?;
             self.poll_write(cx)?;
             if self.going.is_some() && self.pending.is_empty() {
@@ -174,6 +182,15 @@ impl Task {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether to let other callers run before anything is written. Many are answered out of one read,
+    /// and call again one after the other: without this, each would cost a write of its own, here, and
+    /// a read and another write at the host.
+    fn gathers(&mut self) -> bool {
+        let more_may_come = self.outbound.has_remaining() && self.pending.len() > 1;
+        self.gathering = more_may_come && !self.gathering;
+        self.gathering
     }
 
     /// Whether the host takes more calls, and the socket more bytes. Once no call is taken, there is
@@ -208,7 +225,6 @@ impl Task {
 
     fn cancel(&mut self, id: u64) {
         if self.pending.cancel(id) {
-            self.calls.remove(&id);
             self.outbound.abandon(id);
             if let Some(left) = self.cancels_left.checked_sub(1) {
                 self.cancels_left = left;
@@ -231,7 +247,7 @@ impl Task {
             return self.send_if_accepted(request, index, served);
         }
         let method = method.clone();
-        if self.methods.wait(method.clone(), request) {
+        if self.methods.wait(&method, request) {
             let id = self.next_id();
             let fingerprint = method.wanted().map(|fingerprint| fingerprint.0);
             self.outbound.push(&Header::Resolve { id, name: &method.name, fingerprint });
@@ -258,9 +274,10 @@ impl Task {
         match question {
             Question::Describe { service } => {
                 self.outbound.push(&Header::Describe { id, service: &service });
+                self.pending.insert(id, waiter, None);
             }
             Question::Call { method, arguments, metadata } => {
-                let left = deadline.saturating_duration_since(Instant::now());
+                let left = deadline.saturating_duration_since(self.now);
                 self.outbound.push_message(id, arguments, |body| Header::Call {
                     id,
                     method: index,
@@ -268,10 +285,9 @@ impl Task {
                     metadata: Metadata::over(&metadata),
                     body,
                 });
-                self.calls.insert(id, (method, index));
+                self.pending.insert(id, waiter, Some((method, index)));
             }
         }
-        self.pending.insert(id, waiter);
     }
 
     fn next_id(&mut self) -> u64 {
@@ -288,7 +304,7 @@ impl Task {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0)) => Err(End::Closed),
             Poll::Ready(Ok(_)) => {
-                self.last_heard = Instant::now();
+                self.last_heard = self.now;
                 self.ping_sent = None;
                 self.dispatch_all()?;
                 Ok(true)
@@ -320,11 +336,9 @@ impl Task {
     fn dispatch(&mut self, header: Header<'_>, payload: Bytes) -> Result<(), End> {
         match header {
             Header::Reply { id, body: Body::Whole } => {
-                self.calls.remove(&id);
                 self.pending.complete(id, Ok(payload));
             }
             Header::Reply { id, body: Body::Chunked(total) } => {
-                self.calls.remove(&id);
                 if !self.pending.begin_reply(id, total, &payload) {
                     self.outbound.push(&Header::Cancel { id });
                 }
@@ -353,9 +367,7 @@ impl Task {
                 // The method behind the index is gone or another: ask again for the next call.
                 let stale = fail.not_executed
                     && matches!(fail.status, Status::FailedPrecondition | Status::Unavailable);
-                if let Some((method, index)) = self.calls.remove(&fail.id)
-                    && stale
-                {
+                if stale && let Some((method, index)) = self.pending.method(fail.id) {
                     self.methods.stale(&method, index);
                 }
                 // What is left of its arguments need not be sent.

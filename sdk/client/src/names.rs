@@ -1,0 +1,85 @@
+//! The methods that a client has called by their names: each parsed once, and found without a lock.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::named::Named;
+
+/// Names that are kept.
+const MAX_NAMES: usize = 10_000;
+
+/// Two maps, as in Go's `sync.Map`: one that is read without a lock and replaced as a whole, and one
+/// behind a lock that has all names. When what is new was looked up as often as there are names, it is
+/// published: so copying costs each name a constant, and soon all lookups find theirs in the first.
+#[derive(Default)]
+pub(crate) struct Names {
+    published: ArcSwap<HashMap<String, Arc<Named>>>,
+    all: Mutex<All>,
+}
+
+#[derive(Default)]
+struct All {
+    names: HashMap<String, Arc<Named>>,
+    /// Lookups that found their name here, and not among those that are published.
+    missed: usize,
+}
+
+impl Names {
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<Named>> {
+        if let Some(named) = self.published.load().get(name) {
+            return Some(named.clone());
+        }
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = all.names.get(name)?.clone();
+        all.missed += 1;
+        if all.missed >= all.names.len() {
+            all.missed = 0;
+            self.published.store(Arc::new(all.names.clone()));
+        }
+        Some(named)
+    }
+
+    pub(crate) fn insert(&self, name: String, named: Arc<Named>) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.names.len() >= MAX_NAMES {
+            *all = All::default();
+            self.published.store(Arc::default());
+        }
+        all.names.insert(name, named);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> Arc<Named> {
+        Arc::new(Named::parse(name, None, &[]).unwrap())
+    }
+
+    #[test]
+    fn a_name_is_found_at_once_and_soon_without_the_lock() {
+        let names = Names::default();
+        for name in ["a.b", "a.c"] {
+            assert!(names.get(name).is_none());
+            names.insert(name.to_owned(), named(name));
+            assert!(names.get(name).is_some());
+        }
+        (0..2).for_each(|_| assert!(names.get("a.c").is_some()));
+        assert_eq!(names.published.load().len(), 2);
+    }
+
+    #[test]
+    fn names_without_end_are_not_kept_without_end() {
+        let names = Names::default();
+        let one = named("a.b");
+        for count in 0..2 * MAX_NAMES {
+            names.insert(format!("a.b{count}"), one.clone());
+            assert!(names.get(&format!("a.b{count}")).is_some());
+        }
+        assert!(names.all.lock().unwrap().names.len() <= MAX_NAMES);
+        assert!(names.published.load().len() <= MAX_NAMES);
+    }
+}
