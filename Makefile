@@ -9,13 +9,14 @@ FEATURES    := $(if $(or $(PROTOC),$(shell command -v protoc)),--features wharf/
 TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
 WHARF       := $(TARGET_DIR)/debug/wharf
 
-.PHONY: help run build plugins guests toolchain test check bench clean
+.PHONY: help run build plugins guests toolchain tools test check bench clean
 
 help:
 	@echo 'make run      build everything, start wharf over plugins/, make a first call'
 	@echo 'make test     build and run every test'
 	@echo 'make check    formatting, lints, documentation, crate policy'
 	@echo 'make plugins  build the example services into plugins/*.wasm'
+	@echo 'make tools    install what some tests run beside (Python, npm), into the target directory'
 	@echo 'make bench    measure calls, isolation, scale and the registry (release build; some minutes)'
 
 run: build plugins
@@ -38,6 +39,13 @@ plugins: toolchain
 		cp $(TARGET_DIR)/$(WASM_TARGET)/plugin/$$plugin.wasm plugins/.$$plugin.wasm.new && \
 		mv plugins/.$$plugin.wasm.new plugins/$$plugin.wasm && echo "plugins/$$plugin.wasm"; \
 	done
+
+# What some tests run beside what the system has; without it, they say that they are skipped.
+tools:
+	python3 -m venv $(TARGET_DIR)/tools/python
+	$(TARGET_DIR)/tools/python/bin/pip install --quiet schemathesis==4.32.5 py-consul==1.8.0 componentize-py==0.25.1
+	mkdir -p $(TARGET_DIR)/tools/javascript
+	npm install --silent --no-audit --no-fund --prefix $(TARGET_DIR)/tools/javascript @bytecodealliance/componentize-js@0.23.0
 
 # Services that only the tests run; they stay in the target directory.
 guests: toolchain

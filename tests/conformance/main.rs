@@ -6,4 +6,5 @@ mod arrows;
 mod codec;
 mod isolation;
 mod loading;
+mod tongues;
 mod values;

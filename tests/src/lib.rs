@@ -7,6 +7,7 @@ mod process;
 mod programs;
 mod proxy;
 mod registry;
+mod tongues;
 mod waiting;
 
 pub use guests::{
@@ -19,6 +20,7 @@ pub use process::{Finished, Process, Wharf, client, example, guest, plugin, whar
 pub use programs::{EtcdCluster, Member, free_port, installed};
 pub use proxy::Proxy;
 pub use registry::{RegistryProcess, declaration};
+pub use tongues::Tongue;
 pub use waiting::{eventually, within};
 
 use serde::{Deserialize, Serialize};

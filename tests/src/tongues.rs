@@ -1,0 +1,113 @@
+//! The service of `tests/guests/tongues`, built in languages other than Rust.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use wit_bindgen_core::Files;
+use wit_component::ComponentEncoder;
+use wit_parser::Resolve;
+
+use crate::installed;
+
+/// A language, with the tools that make components of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tongue {
+    /// wit-bindgen's C, with clang and wasi-libc.
+    C,
+    /// componentize-py, of PyPI.
+    Python,
+    /// componentize-js, of npm, which `jco componentize` runs.
+    JavaScript,
+}
+
+impl Tongue {
+    /// The component; `None` where the tools are not installed, which is said, and which CI does not
+    /// take.
+    ///
+    /// # Errors
+    /// When the tools fail.
+    pub fn component(self) -> anyhow::Result<Option<Vec<u8>>> {
+        let folder = tempfile::tempdir()?;
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/tongues");
+        let output = folder.path().join("tongue.wasm");
+        match self {
+            Tongue::C => {
+                let Some(clang) = installed("clang", "Debian: clang lld wasi-libc") else {
+                    return Ok(None);
+                };
+                c(&clang, &sources, folder.path(), &output)?;
+                let module = std::fs::read(&output)?;
+                return Ok(Some(ComponentEncoder::default().module(&module)?.encode()?));
+            }
+            Tongue::Python => {
+                let Some(tool) = tool("python/bin/componentize-py", "make tools")? else {
+                    return Ok(None);
+                };
+                let mut command = Command::new(tool);
+                command.arg("-d").arg(sources.join("tongues.wit"));
+                // It uses no more of WASI than the interpreter does, and that works without.
+                command.args(["-w", "speaker", "componentize", "--stub-wasi", "tongue", "-p"]);
+                command.arg(&sources);
+                // Bytecode is not left beside the source.
+                command.env("PYTHONDONTWRITEBYTECODE", "1");
+                run(command.arg("-o").arg(&output))?;
+            }
+            Tongue::JavaScript => {
+                let Some(node) = installed("node", "Debian: nodejs npm") else { return Ok(None) };
+                let Some(modules) = tool("javascript/node_modules", "make tools")? else {
+                    return Ok(None);
+                };
+                let mut command = Command::new(node);
+                // Its imports are looked for from where it runs.
+                let script = include_str!("../guests/tongues/componentize.mjs");
+                command.current_dir(modules).args(["--input-type=module", "-e", script, "--"]);
+                command.arg(sources.join("tongue.js")).arg(sources.join("tongues.wit"));
+                run(command.arg("speaker").arg(&output))?;
+            }
+        }
+        Ok(Some(std::fs::read(&output)?))
+    }
+}
+
+/// Generates the bindings, and compiles them with the service. It needs nothing of WASI, so what comes
+/// of it imports nothing.
+fn c(clang: &Path, sources: &Path, folder: &Path, output: &Path) -> anyhow::Result<()> {
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_path(sources.join("tongues.wit"))?;
+    let world = resolve.select_world(&[package], None)?;
+    let mut files = Files::default();
+    wit_bindgen_c::Opts::default().build().generate(&mut resolve, world, &mut files)?;
+    for (name, content) in files.iter() {
+        std::fs::write(folder.join(name), content)?;
+    }
+    let mut command = Command::new(clang);
+    command.args(["--target=wasm32-wasi", "-O2", "-mexec-model=reactor", "-nodefaultlibs"]);
+    command.arg("-I").arg(folder).arg(sources.join("tongue.c")).arg(folder.join("speaker.c"));
+    command.arg(folder.join("speaker_component_type.o")).arg("-lc");
+    run(command.arg("-o").arg(output))
+}
+
+/// One of the tools that `make tools` installs.
+fn tool(name: &str, how: &str) -> anyhow::Result<Option<PathBuf>> {
+    let own = std::env::current_exe()?;
+    let target = own.ancestors().nth(3).context("no target directory")?;
+    let path = target.join("tools").join(name);
+    if path.exists() {
+        return Ok(Some(path));
+    }
+    ensure!(std::env::var_os("CI").is_none(), "{name} is not installed, and CI skips nothing");
+    eprintln!("skipped: {name} is not installed ({how})");
+    Ok(None)
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
