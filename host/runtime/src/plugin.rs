@@ -96,6 +96,12 @@ impl Candidate {
         self.size
     }
 
+    /// How many bytes its codec adds to it; 0 without one.
+    #[must_use]
+    pub fn codec_size(&self) -> usize {
+        self.bytes.len().saturating_sub(self.size)
+    }
+
     /// The same without a codec: its calls go by dynamic values, which is slow, and what codecs are
     /// held against.
     #[must_use]

@@ -342,12 +342,15 @@ impl std::fmt::Debug for Client {
     }
 }
 
+/// Bytes that most arguments fit into.
+const SMALL: usize = 64;
+
 /// Arguments as they travel.
 pub(crate) fn encode<A: Serialize + ?Sized>(
     method: &str,
     arguments: &A,
 ) -> Result<Bytes, RpcError> {
-    match postcard::to_stdvec(arguments) {
+    match postcard::to_extend(arguments, Vec::with_capacity(SMALL)) {
         Ok(bytes) => Ok(bytes.into()),
         Err(error) => Err(RpcError::local(method, Failure::Encode(error))),
     }

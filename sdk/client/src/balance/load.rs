@@ -22,7 +22,6 @@ const STALLED_AFTER: Duration = Duration::from_millis(200);
 /// answer is a latency too. An endpoint that has stopped is avoided while its calls still hang.
 #[derive(Debug)]
 pub(crate) struct Load {
-    in_flight: u32,
     /// Nanoseconds, as of `observed`.
     average: f64,
     observed: Instant,
@@ -32,11 +31,7 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn new(now: Instant) -> Self {
-        Load { in_flight: 0, average: 0.0, observed: now, progress: now }
-    }
-
-    pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight
+        Load { average: 0.0, observed: now, progress: now }
     }
 
     /// The latency to expect, as far as answers tell.
@@ -44,25 +39,19 @@ impl Load {
         Duration::try_from_secs_f64(self.decayed(now) / 1e9).unwrap_or(Duration::MAX)
     }
 
-    /// A call is sent there.
-    pub(crate) fn begin(&mut self, now: Instant) {
-        if self.in_flight == 0 {
-            self.progress = now;
-        }
-        self.in_flight += 1;
+    /// A call is sent there while no other is in flight.
+    pub(crate) fn first_begins(&mut self, now: Instant) {
+        self.progress = now;
     }
 
-    /// A call ended: with an answer after this time, or without one that says anything.
-    pub(crate) fn end(&mut self, now: Instant, answered_after: Option<Duration>) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        if let Some(latency) = answered_after {
-            self.progress = now;
-            self.observe(now, latency);
-        }
+    /// A call was answered after this time.
+    pub(crate) fn answered(&mut self, now: Instant, latency: Duration) {
+        self.progress = now;
+        self.observe(now, latency);
     }
 
     /// Counts a latency.
-    pub(crate) fn observe(&mut self, now: Instant, latency: Duration) {
+    fn observe(&mut self, now: Instant, latency: Duration) {
         let latency = latency.as_nanos() as f64;
         let weight = self.weight_of_past(now);
         self.average = if latency > self.average {
@@ -80,23 +69,24 @@ impl Load {
         }
     }
 
-    /// What a further call would add to; of two endpoints the one that weighs less is asked.
-    pub(crate) fn weight(&self, now: Instant) -> f64 {
-        let in_flight = f64::from(self.in_flight);
+    /// What a further call would add to, beside so many in flight; of two endpoints the one that weighs
+    /// less is asked.
+    pub(crate) fn weight(&self, now: Instant, in_flight: u32) -> f64 {
         let expected = self.decayed(now);
-        if self.in_flight == 0 {
+        if in_flight == 0 {
             return expected;
         }
+        let in_flight = f64::from(in_flight);
         if expected == 0.0 {
             return UNKNOWN * in_flight;
         }
         expected.max(self.waited(now)) * (in_flight + 1.0)
     }
 
-    /// Whether it has not answered for far longer than it should have taken.
-    pub(crate) fn is_stalled(&self, now: Instant) -> bool {
+    /// Whether it has not answered for far longer than it should have taken, with so many in flight.
+    pub(crate) fn is_stalled(&self, now: Instant, in_flight: u32) -> bool {
         let bound = (self.decayed(now) * STALLED).max(STALLED_AFTER.as_nanos() as f64);
-        self.in_flight > 0 && self.waited(now) > bound
+        in_flight > 0 && self.waited(now) > bound
     }
 
     /// Since the last answer, while calls are in flight.
@@ -122,9 +112,9 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn answered(load: &mut Load, now: &mut Instant, latency: Duration) {
-        load.begin(*now);
+        load.first_begins(*now);
         *now += latency;
-        load.end(*now, Some(latency));
+        load.answered(*now, latency);
     }
 
     #[test]
@@ -147,9 +137,9 @@ mod tests {
         let mut now = Instant::now();
         let mut load = Load::new(now);
         answered(&mut load, &mut now, MS);
-        let idle = load.weight(now);
-        load.begin(now);
-        assert!((load.weight(now) / idle - 2.0).abs() < 1e-9);
+        let idle = load.weight(now, 0);
+        load.first_begins(now);
+        assert!((load.weight(now, 1) / idle - 2.0).abs() < 1e-9);
     }
 
     #[test]
@@ -157,11 +147,11 @@ mod tests {
         let mut now = Instant::now();
         let (mut new, mut old) = (Load::new(now), Load::new(now));
         answered(&mut old, &mut now, 100 * MS);
-        assert!(new.weight(now) < old.weight(now));
-        new.begin(now);
-        assert!(new.weight(now) > old.weight(now));
-        new.end(now + MS, Some(MS));
-        assert!(new.weight(now + MS) < old.weight(now + MS));
+        assert!(new.weight(now, 0) < old.weight(now, 0));
+        new.first_begins(now);
+        assert!(new.weight(now, 1) > old.weight(now, 0));
+        new.answered(now + MS, MS);
+        assert!(new.weight(now + MS, 0) < old.weight(now + MS, 0));
     }
 
     #[test]
@@ -170,17 +160,13 @@ mod tests {
         let (mut stopped, mut slow) = (Load::new(now), Load::new(now));
         answered(&mut stopped, &mut now, MS);
         answered(&mut slow, &mut now, 100 * MS);
-        stopped.begin(now);
-        slow.begin(now);
-        assert!(stopped.weight(now) < slow.weight(now));
+        stopped.first_begins(now);
+        slow.first_begins(now);
+        assert!(stopped.weight(now, 1) < slow.weight(now, 1));
         now += 300 * MS;
-        slow.end(now, Some(100 * MS));
-        slow.begin(now);
-        assert!(stopped.weight(now) > slow.weight(now));
-        assert!(stopped.is_stalled(now) && !slow.is_stalled(now + 300 * MS));
-        // A call that is given up says nothing good of it.
-        stopped.begin(now);
-        stopped.end(now, None);
-        assert!(stopped.weight(now) > slow.weight(now));
+        slow.answered(now, 100 * MS);
+        slow.first_begins(now);
+        assert!(stopped.weight(now, 1) > slow.weight(now, 1));
+        assert!(stopped.is_stalled(now, 1) && !slow.is_stalled(now + 300 * MS, 1));
     }
 }

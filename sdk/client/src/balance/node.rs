@@ -1,6 +1,7 @@
 //! One service at one endpoint, and what calls to it have shown.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use wharf_registry_api::State;
@@ -24,10 +25,17 @@ pub(crate) struct Node {
     /// Of all its methods, where the registry knows it.
     pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) state: State,
-    health: Arc<Mutex<Health>>,
+    health: Arc<Health>,
 }
 
 struct Health {
+    /// Calls that are not answered. Apart from the lock, which calls would wait for at each other.
+    in_flight: AtomicU32,
+    shown: Mutex<Shown>,
+}
+
+/// What calls have shown.
+struct Shown {
     load: Load,
     outlier: Outlier,
     /// The endpoint asked not to be called before this.
@@ -62,8 +70,9 @@ impl Node {
         state: State,
     ) -> Self {
         let load = Load::new(Instant::now());
-        let health = Health { load, outlier: Outlier::default(), rests_until: None };
-        Node { endpoint, name, fingerprint, state, health: Arc::new(Mutex::new(health)) }
+        let shown = Shown { load, outlier: Outlier::default(), rests_until: None };
+        let health = Health { in_flight: AtomicU32::new(0), shown: Mutex::new(shown) };
+        Node { endpoint, name, fingerprint, state, health: Arc::new(health) }
     }
 
     /// Goes on with what an earlier list's node has shown, if it is the same one.
@@ -83,10 +92,11 @@ impl Node {
             Condition::Untried => return Fitness::Untried,
             Condition::Down => return Fitness::Down,
         }
-        let health = self.health();
-        let weight = health.load.weight(now);
-        let rests = health.rests_until.is_some_and(|until| now < until);
-        if rests || health.outlier.is_ejected(now) || health.load.is_stalled(now) {
+        let in_flight = self.health.in_flight.load(Ordering::Relaxed);
+        let shown = self.shown();
+        let weight = shown.load.weight(now, in_flight);
+        let rests = shown.rests_until.is_some_and(|until| now < until);
+        if rests || shown.outlier.is_ejected(now) || shown.load.is_stalled(now, in_flight) {
             return Fitness::Unfit(weight);
         }
         Fitness::Fit(weight)
@@ -94,27 +104,28 @@ impl Node {
 
     /// A call is sent there.
     pub(crate) fn begin(&self, now: Instant) -> InFlight<'_> {
-        self.health().load.begin(now);
+        if self.health.in_flight.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.shown().load.first_begins(now);
+        }
         InFlight { node: self, begun: now, ended: false }
     }
 
     pub(crate) fn is_ejected(&self, now: Instant) -> bool {
-        self.health().outlier.is_ejected(now)
+        self.shown().outlier.is_ejected(now)
     }
 
     /// Leaves it out for a while.
     pub(crate) fn eject(&self, now: Instant) -> Duration {
-        self.health().outlier.eject(now)
+        self.shown().outlier.eject(now)
     }
 
     /// Calls in flight, and the latency to expect.
     pub(crate) fn load(&self, now: Instant) -> (u32, Duration) {
-        let health = self.health();
-        (health.load.in_flight(), health.load.latency(now))
+        (self.health.in_flight.load(Ordering::Relaxed), self.shown().load.latency(now))
     }
 
-    fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.health.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -129,34 +140,45 @@ impl<'n> InFlight<'n> {
 
     /// The call was answered with a result.
     pub(crate) fn answered(mut self, now: Instant) {
-        self.ended = true;
+        self.end();
         let latency = now.saturating_duration_since(self.begun);
-        let mut health = self.node.health();
-        health.load.end(now, Some(latency));
-        health.outlier.succeeded();
+        let mut shown = match self.node.health.shown.try_lock() {
+            Ok(shown) => shown,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Of two answers at the same moment one is enough to know how the endpoint does.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        shown.load.answered(now, latency);
+        shown.outlier.succeeded();
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.node.health.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The call failed; whether that was once too often.
     pub(crate) fn failed(mut self, now: Instant, failure: &Failure) -> bool {
-        self.ended = true;
+        self.end();
         let elapsed = now.saturating_duration_since(self.begun);
-        let mut health = self.node.health();
+        let mut shown = self.node.shown();
         let answered = matches!(failure, Failure::Remote(_));
         // A refusal comes quickly, and says nothing of how quick a result would be.
-        let latency = (answered && failure.may_have_executed()).then_some(elapsed);
-        health.load.end(now, latency);
+        if answered && failure.may_have_executed() {
+            shown.load.answered(now, elapsed);
+        }
         if let Failure::DeadlineExceeded { .. } = failure {
-            health.load.observe_at_least(now, elapsed);
+            shown.load.observe_at_least(now, elapsed);
         }
         if let Failure::Remote(remote) = failure
             && let Some(after) = remote.retry_after.filter(|_| remote.not_executed)
         {
-            health.rests_until = Some(now + after.min(LONGEST_REST));
+            shown.rests_until = Some(now + after.min(LONGEST_REST));
         }
         match fault(failure) {
-            Some(true) => health.outlier.failed(),
+            Some(true) => shown.outlier.failed(),
             Some(false) => {
-                health.outlier.succeeded();
+                shown.outlier.succeeded();
                 false
             }
             None => false,
@@ -167,11 +189,11 @@ impl<'n> InFlight<'n> {
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         if !self.ended {
+            self.end();
             let now = Instant::now();
-            let mut health = self.node.health();
-            health.load.end(now, None);
             // It would have taken at least as long.
-            health.load.observe_at_least(now, now.saturating_duration_since(self.begun));
+            let waited = now.saturating_duration_since(self.begun);
+            self.node.shown().load.observe_at_least(now, waited);
         }
     }
 }

@@ -80,6 +80,8 @@ pub(super) struct Task {
     keep_alive: KeepAlive,
     pending: Pending,
     methods: Methods<Request>,
+    /// Requests that were just taken; empty between the turns of the task.
+    batch: Vec<Request>,
     last_id: u64,
     max_calls: usize,
     cancels_left: u32,
@@ -113,6 +115,7 @@ impl Task {
             keep_alive,
             pending: Pending::new(limits::MAX_MESSAGE, UNFINISHED_MAX),
             methods: Methods::new(),
+            batch: Vec::new(),
             cancels_left: CANCELS,
             ping_sent: None,
             last_id: 0,
@@ -210,17 +213,21 @@ impl Task {
         while let Poll::Ready(Some(id)) = self.cancels.poll_recv(cx) {
             self.cancel(id);
         }
-        for _ in 0..BATCH {
-            if !self.has_room() {
-                return Ok(Took::NoRoom);
-            }
-            match self.requests.poll_recv(cx) {
-                Poll::Ready(Some(request)) => self.take(request),
-                Poll::Ready(None) if self.pending.is_empty() => return Err(End::Unused),
-                Poll::Ready(None) | Poll::Pending => return Ok(Took::All),
-            }
+        if !self.has_room() {
+            return Ok(Took::NoRoom);
         }
-        Ok(Took::Some)
+        // Once no call is taken, each only learns of that.
+        let room = self.max_calls.saturating_sub(self.pending.len() + self.methods.waiting());
+        let batch = if self.going.is_some() { BATCH } else { room.min(BATCH) };
+        let mut batch_taken = std::mem::take(&mut self.batch);
+        let polled = self.requests.poll_recv_many(cx, &mut batch_taken, batch);
+        batch_taken.drain(..).for_each(|request| self.take(request));
+        self.batch = batch_taken;
+        match polled {
+            Poll::Ready(0) if self.pending.is_empty() => Err(End::Unused),
+            Poll::Ready(0) | Poll::Pending => Ok(Took::All),
+            Poll::Ready(_) => Ok(Took::Some),
+        }
     }
 
     fn cancel(&mut self, id: u64) {
@@ -237,14 +244,14 @@ impl Task {
         if let Some(reason) = &self.going {
             return request.waiter.answer(Err(not_sent(reason)));
         }
-        if request.waiter.is_abandoned() {
-            return;
-        }
         let Question::Call { method, .. } = &request.question else {
             return self.send(request, 0);
         };
         if let Some((index, served)) = self.methods.index(method) {
             return self.send_if_accepted(request, index, served);
+        }
+        if request.waiter.is_abandoned() {
+            return;
         }
         let method = method.clone();
         if self.methods.wait(&method, request) {

@@ -1,0 +1,183 @@
+//! Where a call's time goes: what each part of it costs by itself, and what both sides take of the
+//! processors together. `ARCHITECTURE.md` has the table that this prints.
+
+#![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use wharf_client::Client;
+use wharf_host::{Advertise, Config, Host};
+use wharf_runtime::{Engine, MethodIndex, Plugin, Settings};
+use wharf_tests::{Args, guest, plugin};
+use wharf_wire::{Header, Inbound, MAGIC, Metadata, Outbound, Timeout, limits};
+
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+const IN_FLIGHT: usize = 256;
+
+fn main() {
+    // `cargo test --benches` only wants to know that it runs.
+    let quick = std::env::args().any(|argument| argument == "--test");
+    let length = Duration::from_millis(if quick { 5 } else { 500 });
+    println!("multiply, ns of processor time a call; parts by themselves, on one thread\n");
+    let (host, client) = sides(if quick { length } else { 6 * length });
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let (multiply, nothing) = runtime.block_on(inside(length));
+    let frames = frames(length);
+    let values = values(length);
+    let row = |name: &str, nanoseconds: f64| println!("{name:<56} {nanoseconds:>8.0}");
+    row("the host, all of it", host);
+    row("  the runtime: pool, fiber, codec, guest", multiply);
+    row("    of this, a method without arguments and result", nothing);
+    row("  frames: the call's read, the answer's written", frames);
+    row("  socket, scheduling, metrics: the rest", host - multiply - frames);
+    row("the client, all of it", client);
+    row("  frames: the call's written, the answer's read", frames);
+    row("  arguments encoded, the result decoded", values);
+    row("  socket, scheduling, timers, balancing: the rest", client - frames - values);
+}
+
+/// Nanoseconds that one of many takes.
+fn each(length: Duration, mut one: impl FnMut()) -> f64 {
+    let (begun, mut count) = (Instant::now(), 0u32);
+    while begun.elapsed() < length {
+        (0..64).for_each(|_| one());
+        count += 64;
+    }
+    begun.elapsed().as_nanos() as f64 / f64::from(count)
+}
+
+/// Processor time that calls over one connection take on both sides: the host's, and the callers'.
+fn sides(length: Duration) -> (f64, f64) {
+    let runtime = |name: &str| -> Runtime {
+        Builder::new_multi_thread().thread_name(name).enable_all().build().unwrap()
+    };
+    let (servers, callers) = (runtime("host"), runtime("client"));
+    let plugins = tempfile::tempdir().unwrap();
+    std::fs::write(plugins.path().join("arith.wasm"), plugin("arith").unwrap()).unwrap();
+    let (host, address) = servers.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = Config::new("bench", plugins.path(), Advertise::new(None, address).unwrap());
+        let host = Host::start(listener, None, config).unwrap();
+        host.ready().await;
+        (host, address)
+    });
+    let client = Client::builder().direct(&address.to_string());
+    let calls = |length: Duration| {
+        callers.block_on(async {
+            let begun = Instant::now();
+            let caller = |_| {
+                let client = client.clone();
+                tokio::spawn(async move {
+                    let mut calls = 0u32;
+                    while begun.elapsed() < length {
+                        for _ in 0..16 {
+                            let arguments = Args { a: 7, b: 8 };
+                            let product: i64 =
+                                client.call("arith.multiply", &arguments).await.unwrap();
+                            assert_eq!(product, 56);
+                        }
+                        calls += 16;
+                    }
+                    calls
+                })
+            };
+            let mut calls = 0;
+            for caller in (0..IN_FLIGHT).map(caller).collect::<Vec<_>>() {
+                calls += caller.await.unwrap();
+            }
+            f64::from(calls)
+        })
+    };
+    calls(length / 10);
+    let before = (processor_time("host"), processor_time("client"));
+    let calls = calls(length);
+    let after = (processor_time("host"), processor_time("client"));
+    servers.block_on(host.drain());
+    ((after.0 - before.0) / calls, (after.1 - before.1) / calls)
+}
+
+/// Nanoseconds that this process's threads of a name have run.
+fn processor_time(name: &str) -> f64 {
+    let mut all = 0.0;
+    for thread in std::fs::read_dir("/proc/self/task").unwrap() {
+        let thread = thread.unwrap().path();
+        // A thread may end meanwhile.
+        let Ok(comm) = std::fs::read_to_string(thread.join("comm")) else { continue };
+        if comm.trim() == name {
+            let times = std::fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
+            all += times.split_whitespace().next().map_or(0.0, |time| time.parse().unwrap());
+        }
+    }
+    all
+}
+
+/// A call inside of the runtime, and one of a method that takes and gives nothing.
+async fn inside(length: Duration) -> (f64, f64) {
+    let engine = Engine::new(None).unwrap();
+    let arguments = Bytes::from(postcard::to_stdvec(&Args { a: 7, b: 8 }).unwrap());
+    let mut figures = Vec::new();
+    for (wasm, method, arguments) in [
+        (plugin("arith").unwrap(), "multiply", arguments),
+        (guest("zoo").unwrap(), "nothing", Bytes::new()),
+    ] {
+        let plugin = Plugin::load(&engine, method, wasm, Settings::default()).await.unwrap();
+        let place = |(service, described): (usize, &std::sync::Arc<wharf_schema::Service>)| {
+            let method = described.methods().iter().position(|m| m.name == method)?;
+            Some(MethodIndex { service, method })
+        };
+        let index = plugin.services().iter().enumerate().find_map(place).unwrap();
+        let (begun, mut calls) = (Instant::now(), 0u32);
+        while begun.elapsed() < length {
+            for _ in 0..64 {
+                let now = Instant::now();
+                let deadline = now + Duration::from_secs(20);
+                let call = plugin.clone().call(index, arguments.clone(), now, deadline);
+                black_box(call.await.unwrap());
+            }
+            calls += 64;
+        }
+        figures.push(begun.elapsed().as_nanos() as f64 / f64::from(calls));
+    }
+    (figures[0], figures[1])
+}
+
+/// A call's frame, written on one side and read on the other.
+fn frames(length: Duration) -> f64 {
+    let (mut outbound, mut inbound) = (Outbound::new(limits::CHUNK), Inbound::new());
+    inbound.buffer().extend_from_slice(&MAGIC);
+    assert!(inbound.next_frame().unwrap().is_none());
+    inbound.accept_frames(limits::MAX_FRAME);
+    let arguments = Bytes::from(postcard::to_stdvec(&Args { a: 7, b: 8 }).unwrap());
+    let mut id = 0;
+    each(length, || {
+        id += 1;
+        outbound.push_message(id, arguments.clone(), |body| Header::Call {
+            id,
+            method: 0,
+            timeout: Timeout::after(Duration::from_secs(30)),
+            metadata: Metadata::default(),
+            body,
+        });
+        inbound.buffer().extend_from_slice(outbound.chunk());
+        outbound.advance(outbound.remaining());
+        let frame = inbound.next_frame().unwrap().unwrap();
+        black_box(frame.parse().unwrap());
+    })
+}
+
+fn values(length: Duration) -> f64 {
+    let result = postcard::to_stdvec(&56i64).unwrap();
+    each(length, || {
+        let arguments = black_box(Args { a: 7, b: 8 });
+        black_box(postcard::to_extend(&arguments, Vec::with_capacity(64)).unwrap());
+        black_box(postcard::from_bytes::<i64>(black_box(&result)).unwrap());
+    })
+}
