@@ -19,7 +19,7 @@ use crate::codec_path::Codec;
 use crate::outgoing::Outgoing;
 use crate::output::{Output, printable};
 use crate::splice::MAX_BYTES;
-use crate::turns::Flow;
+use crate::turns::{self, Flow};
 use crate::val_path::{self, PathError};
 use crate::{CallError, Engine, Grants, Isolation, Limits, Settings};
 
@@ -219,7 +219,8 @@ impl Blueprint {
     /// By reference: what is handed on by value takes its place in each future on the way.
     async fn run<F: Future>(&self, now: Instant, mut guest: Pin<&mut F>) -> (F::Output, Duration) {
         let mut longest = Duration::ZERO;
-        let mut entered = Some(now);
+        // With turns, it is entered when it has one.
+        let mut entered = Some(now).filter(|_| !turns::are_needed_on_this_thread());
         let timed = pin!(std::future::poll_fn(|cx| {
             let begun = entered.take().unwrap_or_else(Instant::now);
             let polled = guest.as_mut().poll(cx);
@@ -301,23 +302,30 @@ impl Instance {
                 Box::pin(val_path::call(store, function, callee, arguments, limit)).await
             });
             let mut run = pin!(blueprint.run(now, call));
-            match std::future::poll_fn(|cx| Poll::Ready(run.as_mut().poll(cx))).await {
-                Poll::Ready(called) => Ok(called),
-                // The epoch stops a guest that computes, the timer one that is parked in a host
-                // call. One that comes to its end at once needs none.
-                Poll::Pending => Box::pin(tokio::time::timeout_at(deadline.into(), run)).await,
-            }
+            // The epoch stops a guest that computes, the timer one that is parked in a host call. One
+            // that comes to its end at once needs none.
+            let mut timer = None;
+            std::future::poll_fn(|cx| {
+                if let Poll::Ready(called) = run.as_mut().poll(cx) {
+                    return Poll::Ready(Some(called));
+                }
+                let timer = timer
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+                // A guest that has used up what a task may do at once must not keep it from its timer.
+                pin!(tokio::task::coop::unconstrained(timer.as_mut())).poll(cx).map(|()| None)
+            })
+            .await
         };
         let called = called.map(|(result, longest)| {
             self.store.data_mut().interrupted |= longest >= TICK;
             result
         });
         match called {
-            Ok(Ok(result)) => Ok(result),
-            Ok(Err(PathError::Arguments(error))) => Err(CallError::InvalidArgument(error)),
-            Ok(Err(PathError::TooLarge(what))) => Err(CallError::TooLarge(what)),
-            Ok(Err(PathError::Guest(error))) => Err(blueprint.explain(&error, &self.store)),
-            Err(_) => Err(CallError::DeadlineExceeded { executed: true }),
+            Some(Ok(result)) => Ok(result),
+            Some(Err(PathError::Arguments(error))) => Err(CallError::InvalidArgument(error)),
+            Some(Err(PathError::TooLarge(what))) => Err(CallError::TooLarge(what)),
+            Some(Err(PathError::Guest(error))) => Err(blueprint.explain(&error, &self.store)),
+            None => Err(CallError::DeadlineExceeded { executed: true }),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::pace::Pace;
 use crate::pool::{Leased, Pool, PoolReport};
 use crate::splice::{EXPORT, MAX_RESULT, Spliced, splice};
 use crate::threads::Running;
-use crate::{Engine, Grants, Settings};
+use crate::{Engine, Grants, Settings, turns};
 
 /// A file that is a component and offers services; it is not compiled yet.
 #[derive(Clone, Debug)]
@@ -238,6 +238,8 @@ impl Plugin {
         let Callable { export, codec, pace } = self.callable(method).ok_or_else(unknown)?;
         let callee = Callee { export, codec: *codec, types: service.types(), signature };
         let blueprint = inner.pool.blueprint();
+        // Elsewhere than where it arrived, it has waited for a thread: that is not the guest's time.
+        let now = if turns::are_needed_on_this_thread() { Instant::now() } else { now };
         let deadline = now
             .checked_add(blueprint.limits.call_timeout)
             .map_or(deadline, |cap| cap.min(deadline));

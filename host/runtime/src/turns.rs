@@ -38,6 +38,11 @@ struct State {
 /// The right to compute. Dropped, it passes on.
 struct Turn(Option<Turns>);
 
+/// Whether guests that compute on this thread take turns.
+pub(crate) fn are_needed_on_this_thread() -> bool {
+    NEEDS_TURNS.get()
+}
+
 /// From now on, guests that compute on this thread take turns.
 pub(crate) fn needed_on_this_thread() {
     NEEDS_TURNS.set(true);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use wharf_schema::Fingerprint;
 
 use crate::balance::{InFlight, Node, Selection};
@@ -106,14 +106,6 @@ impl Asked<'_> {
 impl Caller {
     /// Asks until there is an answer, or trying further would do harm or no good.
     pub(crate) async fn ask(&self, asked: &Asked<'_>) -> Result<Answer, RpcError> {
-        if self.observers.is_empty() && !tracing::enabled!(tracing::Level::DEBUG) {
-            return self.course(asked).await;
-        }
-        Box::pin(self.observed(asked)).await
-    }
-
-    /// The same, for those who want to know of it.
-    async fn observed(&self, asked: &Asked<'_>) -> Result<Answer, RpcError> {
         let (method, service) = (asked.named.short(), asked.named.service());
         let span = tracing::debug_span!(
             "call",
@@ -125,6 +117,15 @@ impl Caller {
             attempts = tracing::field::Empty,
             status = tracing::field::Empty,
         );
+        if span.is_disabled() && self.observers.is_empty() {
+            return self.course(asked).await;
+        }
+        Box::pin(self.observed(asked, span)).await
+    }
+
+    /// The same, for those who want to know of it.
+    async fn observed(&self, asked: &Asked<'_>, span: Span) -> Result<Answer, RpcError> {
+        let (method, service) = (asked.named.short(), asked.named.service());
         let result = self.course(asked).instrument(span.clone()).await;
         let (endpoint, attempts) = match &result {
             Ok(answer) => (Some(&**answer.node.endpoint.address()), answer.attempts),

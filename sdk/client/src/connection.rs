@@ -153,7 +153,10 @@ impl Connection {
         }
         match tokio::time::timeout_at(deadline.at.into(), &mut ticket).await {
             Ok(answer) => answer,
-            Err(_) => Err(deadline.passed(harmless || !ticket.was_sent())),
+            Err(_) => {
+                let was_sent = ticket.give_up();
+                Err(deadline.passed(harmless || !was_sent))
+            }
         }
     }
 

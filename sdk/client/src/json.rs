@@ -1,5 +1,7 @@
 //! Calls with JSON, by the description of the service: no types need be known when a program is built.
 
+use std::time::Instant;
+
 use serde_json::Value;
 use wharf_schema::{Outcome, Service, Signature, arguments_from_json, result_to_json};
 
@@ -63,12 +65,14 @@ impl Client {
         options: CallOptions,
     ) -> Result<Outcome, RpcError> {
         let named = self.named(method, &options)?;
-        let manner = self.manner(&named, &options);
+        let mut manner = self.manner(&named, &options);
         let deadline = manner.deadline;
         let mut fresh = false;
         loop {
             let (service, cached) = self.description(named.wanted(), deadline, fresh).await?;
             fresh = true;
+            // What came before is no part of how long the call takes.
+            manner.deadline.begun = Instant::now();
             let failure = match encode(&service, named.method().unwrap_or_default(), arguments) {
                 Ok((encoded, signature)) => {
                     let fingerprint = Some(signature.fingerprint);

@@ -76,9 +76,16 @@ pub(crate) fn ticket(cancels: &mpsc::Sender<u64>, harmless: bool) -> (Ticket<'_>
 }
 
 impl Ticket<'_> {
-    /// Whether the request was handed to the host.
-    pub(crate) fn was_sent(&self) -> bool {
+    /// Wants no answer any more; whether the request was handed to the host.
+    pub(crate) fn give_up(&mut self) -> bool {
+        self.answered = matches!(self.close(), State::Answered(_));
         self.meeting.id.load(Ordering::SeqCst) != 0
+    }
+
+    /// Closed first, read second; the connection writes first and looks second. So either it sees that
+    /// nobody waits, or we see under which id it sent the request.
+    fn close(&self) -> State {
+        std::mem::replace(&mut *self.meeting.state(), State::Over)
     }
 }
 
@@ -118,11 +125,9 @@ impl Drop for Ticket<'_> {
         if self.answered {
             return;
         }
-        // Closed first, read second; the connection writes first and looks second. So either it
-        // sees that nobody waits, or we see under which id it sent the request.
-        let answer = std::mem::replace(&mut *self.meeting.state(), State::Over);
+        let state = self.close();
         let id = self.meeting.id.load(Ordering::SeqCst);
-        if id != 0 && !matches!(answer, State::Answered(_)) {
+        if id != 0 && !matches!(state, State::Answered(_)) {
             // A connection that has ended has nothing to cancel; one that is behind with its cancels
             // finds by itself, within a second, that nobody waits.
             let _ = self.cancels.try_send(id);
@@ -269,5 +274,56 @@ impl Pending {
         for id in ids {
             self.complete(id, Err(failure()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poll(ticket: &mut Ticket<'_>) -> Poll<Answer> {
+        Pin::new(ticket).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_request_that_was_given_up_is_not_sent_and_one_that_was_sent_is_cancelled() {
+        let (cancels, mut cancelled) = mpsc::channel(4);
+        let (mut early, waiter) = ticket(&cancels, false);
+        assert!(poll(&mut early).is_pending());
+        assert!(!early.give_up());
+        assert!(!waiter.begin(1), "nobody waits for it");
+        drop(waiter);
+        let (mut late, waiter) = ticket(&cancels, false);
+        assert!(waiter.begin(2));
+        assert!(late.give_up());
+        drop((early, late));
+        assert_eq!(cancelled.try_recv().ok(), Some(1), "its id was taken, so the host is told");
+        assert_eq!(cancelled.try_recv().ok(), Some(2));
+        waiter.answer(Ok(Bytes::new()));
+        assert!(cancelled.try_recv().is_err());
+    }
+
+    #[test]
+    fn an_answer_comes_once_and_cancels_nothing() {
+        let (cancels, mut cancelled) = mpsc::channel(4);
+        let (mut waiting, waiter) = ticket(&cancels, false);
+        assert!(waiter.begin(1));
+        assert!(poll(&mut waiting).is_pending());
+        waiter.answer(Ok(Bytes::from_static(b"56")));
+        assert!(matches!(poll(&mut waiting), Poll::Ready(Ok(answer)) if answer == "56"));
+        let (unread, waiter) = ticket(&cancels, false);
+        assert!(waiter.begin(2));
+        waiter.answer(Ok(Bytes::new()));
+        drop((waiting, unread));
+        assert!(cancelled.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_request_that_nobody_answers_is_lost() {
+        let (cancels, _cancelled) = mpsc::channel(4);
+        let (mut waiting, waiter) = ticket(&cancels, false);
+        assert!(poll(&mut waiting).is_pending());
+        drop(waiter);
+        assert!(matches!(poll(&mut waiting), Poll::Ready(Err(Failure::ConnectionLost { .. }))));
     }
 }

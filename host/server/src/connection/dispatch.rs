@@ -26,6 +26,9 @@ pub(super) const HELD_MAX: u64 = 64 * 1024 * 1024;
 /// with 8 us where there were 256.
 const HELD_BACK: Duration = Duration::from_micros(16);
 
+/// The longest that they are held back where so much was read that a quarter of it takes longer.
+const HELD_BACK_MOST: Duration = Duration::from_micros(64);
+
 /// Replies beyond this are dropped in favour of a failure: what one connection may hold of memory.
 const OUTBOUND_MAX: usize = 64 * 1024 * 1024;
 
@@ -47,7 +50,7 @@ impl Connection {
         turn_ends: Instant,
     ) -> Result<Dispatched, Violation> {
         self.now = Instant::now();
-        let writing_is_due = self.now + HELD_BACK;
+        let (begun, read) = (self.now, self.inbound.buffer().len());
         while !self.is_paused()
             && let Some(frame) = self.inbound.next_frame()?
         {
@@ -56,12 +59,19 @@ impl Connection {
                 // Keeping alive is not using.
                 self.last_used = self.now;
             }
+            let before = self.now;
             self.dispatch(cx, header, payload)?;
+            if self.now == before {
+                // It was no call that came to its end here, which says when it did.
+                self.now = Instant::now();
+            }
             // A quick call runs to its end in here; many of them must not hold up everyone else.
             if self.now >= turn_ends {
                 return Ok(Dispatched::TurnOver);
             }
-            if self.now >= writing_is_due {
+            let held_back = self.now.duration_since(begun);
+            let quarter = self.inbound.buffer().len() <= read - read / 4;
+            if held_back >= HELD_BACK_MOST || (held_back >= HELD_BACK && quarter) {
                 return Ok(Dispatched::WritingIsDue);
             }
         }

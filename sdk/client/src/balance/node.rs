@@ -1,6 +1,6 @@
 //! One service at one endpoint, and what calls to it have shown.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,8 @@ pub(crate) struct Node {
 struct Health {
     /// Calls that are not answered. Apart from the lock, which calls would wait for at each other.
     in_flight: AtomicU32,
+    /// Whether the last outcome that was noted is a failure.
+    failing: AtomicBool,
     shown: Mutex<Shown>,
 }
 
@@ -71,7 +73,11 @@ impl Node {
     ) -> Self {
         let load = Load::new(Instant::now());
         let shown = Shown { load, outlier: Outlier::default(), rests_until: None };
-        let health = Health { in_flight: AtomicU32::new(0), shown: Mutex::new(shown) };
+        let health = Health {
+            in_flight: AtomicU32::new(0),
+            failing: AtomicBool::new(false),
+            shown: Mutex::new(shown),
+        };
         Node { endpoint, name, fingerprint, state, health: Arc::new(health) }
     }
 
@@ -104,9 +110,11 @@ impl Node {
 
     /// A call is sent there.
     pub(crate) fn begin(&self, now: Instant) -> InFlight<'_> {
-        if self.health.in_flight.fetch_add(1, Ordering::Relaxed) == 0 {
+        if self.health.in_flight.load(Ordering::Relaxed) == 0 {
+            // Before it is counted: whoever sees it counted sees this.
             self.shown().load.first_begins(now);
         }
+        self.health.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight { node: self, begun: now, ended: false }
     }
 
@@ -142,12 +150,18 @@ impl<'n> InFlight<'n> {
     pub(crate) fn answered(mut self, now: Instant) {
         self.end();
         let latency = now.saturating_duration_since(self.begun);
-        let mut shown = match self.node.health.shown.try_lock() {
-            Ok(shown) => shown,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // Of two answers at the same moment one is enough to know how the endpoint does.
-            Err(TryLockError::WouldBlock) => return,
+        let health = &self.node.health;
+        let mut shown = if health.failing.load(Ordering::Relaxed) {
+            self.node.shown()
+        } else {
+            match health.shown.try_lock() {
+                Ok(shown) => shown,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                // One answer more or less changes little in how an endpoint looks that does well.
+                Err(TryLockError::WouldBlock) => return,
+            }
         };
+        health.failing.store(false, Ordering::Relaxed);
         shown.load.answered(now, latency);
         shown.outlier.succeeded();
     }
@@ -176,7 +190,10 @@ impl<'n> InFlight<'n> {
             shown.rests_until = Some(now + after.min(LONGEST_REST));
         }
         match fault(failure) {
-            Some(true) => shown.outlier.failed(),
+            Some(true) => {
+                self.node.health.failing.store(true, Ordering::Relaxed);
+                shown.outlier.failed()
+            }
             Some(false) => {
                 shown.outlier.succeeded();
                 false

@@ -164,27 +164,33 @@ impl Helpers {
             .i32_const(1)
             .return_()
             .end();
-        // Eight at once, where they are ASCII.
-        body.write()
-            .local_get(end)
-            .local_get(at_)
-            .i32_sub()
-            .i32_const(8)
-            .i32_ge_u()
-            .if_(BlockType::Empty)
-            .local_get(at_)
-            .i64_load(at(own, 0))
-            .i64_const(0x8080_8080_8080_8080_u64.cast_signed())
-            .i64_and()
-            .i64_eqz()
-            .if_(BlockType::Empty)
-            .local_get(at_)
-            .i32_const(8)
-            .i32_add()
-            .local_set(at_)
-            .br(2)
-            .end()
-            .end();
+        // Many at once, where they are ASCII.
+        for step in [32, 8] {
+            body.write()
+                .local_get(end)
+                .local_get(at_)
+                .i32_sub()
+                .i32_const(step)
+                .i32_ge_u()
+                .if_(BlockType::Empty)
+                .local_get(at_)
+                .i64_load(at(own, 0));
+            for offset in (8..step.cast_unsigned()).step_by(8) {
+                body.write().local_get(at_).i64_load(at(own, offset)).i64_or();
+            }
+            body.write()
+                .i64_const(0x8080_8080_8080_8080_u64.cast_signed())
+                .i64_and()
+                .i64_eqz()
+                .if_(BlockType::Empty)
+                .local_get(at_)
+                .i32_const(step)
+                .i32_add()
+                .local_set(at_)
+                .br(2)
+                .end()
+                .end();
+        }
         body.write()
             .local_get(at_)
             .i32_load8_u(at(own, 0))
