@@ -326,34 +326,57 @@ fn damaged(random: &mut fastrand::Rng, mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
+/// What somebody who looks for more has said.
+fn told(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|number| number.parse().unwrap())
+}
+
+/// `make fuzz` runs it for millions of damaged values: with other types for each of WHARF_CODEC_SEEDS,
+/// and WHARF_CODEC_ROUNDS times as many values of each.
 #[tokio::test]
 async fn made_up_types_and_values_come_back_alike_on_both_paths() {
-    // More of them, when somebody looks for more: WHARF_CODEC_SEEDS=1000.
-    let seeds = std::env::var("WHARF_CODEC_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
-    for seed in 0..seeds.unwrap_or(12) {
+    let (mut whole, mut broken, mut refused) = (0u64, 0u64, 0u64);
+    let rounds = told("WHARF_CODEC_ROUNDS").unwrap_or(1);
+    for seed in 0..told("WHARF_CODEC_SEEDS").unwrap_or(12) {
         let mut random = fastrand::Rng::with_seed(seed);
         let both = Both::load(echo(&mut random, 12)).await;
         assert!(both.codec.uses_codec() && !both.dynamic.uses_codec());
         let service = both.service().clone();
         for method in 0..service.methods().len() - 1 {
             let in_memory = service.methods()[method].name.starts_with('m');
-            for _ in 0..20 {
+            for _ in 0..20 * rounds {
                 let sent = arguments(&mut random, &service, method);
                 let reply = both.call(method, &sent).await.unwrap();
                 // In memory, it is the very same value.
                 assert!(!in_memory || reply == sent, "seed {seed}: {sent:?} {reply:?}");
+                whole += 1;
             }
-            for _ in 0..40 {
+            for _ in 0..40 * rounds {
                 let sent = arguments(&mut random, &service, method);
                 let sent = damaged(&mut random, sent);
                 let answer = both.call(method, &sent).await;
                 let invalid = matches!(answer, Ok(_) | Err(CallError::InvalidArgument(_)));
                 assert!(invalid, "seed {seed}: {answer:?}");
+                broken += 1;
+                refused += u64::from(answer.is_err());
             }
         }
         // Whatever was malformed has taken no memory: all of it is given back after each call.
         let pages = both.call(service.methods().len() - 1, &[]).await.unwrap();
         assert!(pages[0] <= 17, "seed {seed}: {} pages", pages[0]);
+    }
+    assert!(refused > broken / 4, "hardly anything was damaged: {refused} of {broken}");
+    println!("{whole} values, and {broken} that were damaged, of which {refused} were refused");
+}
+
+#[tokio::test]
+async fn a_codec_takes_some_hundred_bytes_a_method_beside_what_all_codecs_have() {
+    // `zoo` has every kind of type there is.
+    for wasm in [plugin("arith").unwrap(), plugin("textkit").unwrap(), guest("zoo").unwrap()] {
+        let candidate = Candidate::read(wasm).await.unwrap();
+        let methods: usize = candidate.services().iter().map(|s| s.methods().len()).sum();
+        let size = candidate.codec_size();
+        assert!(0 < size && size <= 1536 + 600 * methods, "{size} bytes for {methods} methods");
     }
 }
 
