@@ -29,18 +29,18 @@ fn main() {
     let (host, client) = sides(if quick { length } else { 6 * length });
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let (multiply, nothing) = runtime.block_on(inside(length));
-    let frames = frames(length);
+    let (host_frames, client_frames) = frames(length);
     let values = values(length);
     let row = |name: &str, nanoseconds: f64| println!("{name:<56} {nanoseconds:>8.0}");
     row("the host, all of it", host);
     row("  the runtime: pool, fiber, codec, guest", multiply);
     row("    of this, a method without arguments and result", nothing);
-    row("  frames: the call's read, the answer's written", frames);
-    row("  socket, scheduling, metrics: the rest", host - multiply - frames);
+    row("  frames: the call's read, the answer's written", host_frames);
+    row("  socket, scheduling, metrics: the rest", host - multiply - host_frames);
     row("the client, all of it", client);
-    row("  frames: the call's written, the answer's read", frames);
+    row("  frames: the call's written, the answer's read", client_frames);
     row("  arguments encoded, the result decoded", values);
-    row("  socket, scheduling, timers, balancing: the rest", client - frames - values);
+    row("  socket, scheduling, timers, balancing: the rest", client - client_frames - values);
 }
 
 /// Nanoseconds that one of many takes.
@@ -97,23 +97,25 @@ fn sides(length: Duration) -> (f64, f64) {
         })
     };
     calls(length / 10);
-    let before = (processor_time("host"), processor_time("client"));
+    // With the guests' threads, and the clock's.
+    let times = || (processor_time(&["host", "wharf-"]), processor_time(&["client"]));
+    let before = times();
     let calls = calls(length);
-    let after = (processor_time("host"), processor_time("client"));
+    let after = times();
     servers.block_on(host.drain());
     ((after.0 - before.0) / calls, (after.1 - before.1) / calls)
 }
 
-/// Nanoseconds that this process's threads of a name have run.
-fn processor_time(name: &str) -> f64 {
+/// Nanoseconds that threads of this process have run whose names begin so.
+fn processor_time(prefixes: &[&str]) -> f64 {
     let mut all = 0.0;
     for thread in std::fs::read_dir("/proc/self/task").unwrap() {
         let thread = thread.unwrap().path();
         // A thread may end meanwhile.
         let Ok(comm) = std::fs::read_to_string(thread.join("comm")) else { continue };
-        if comm.trim() == name {
-            let times = std::fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
-            all += times.split_whitespace().next().map_or(0.0, |time| time.parse().unwrap());
+        if prefixes.iter().any(|prefix| comm.starts_with(prefix)) {
+            let times = std::fs::read_to_string(thread.join("schedstat")).unwrap();
+            all += times.split_whitespace().next().unwrap().parse::<f64>().unwrap();
         }
     }
     all
@@ -149,16 +151,11 @@ async fn inside(length: Duration) -> (f64, f64) {
     (figures[0], figures[1])
 }
 
-/// A call's frame, written on one side and read on the other.
-fn frames(length: Duration) -> f64 {
-    let (mut outbound, mut inbound) = (Outbound::new(limits::CHUNK), Inbound::new());
-    inbound.buffer().extend_from_slice(&MAGIC);
-    assert!(inbound.next_frame().unwrap().is_none());
-    inbound.accept_frames(limits::MAX_FRAME);
+/// Frames by themselves: the host's (a call's read, an answer's written), and the client's.
+fn frames(length: Duration) -> (f64, f64) {
     let arguments = Bytes::from(postcard::to_stdvec(&Args { a: 7, b: 8 }).unwrap());
-    let mut id = 0;
-    each(length, || {
-        id += 1;
+    let result = Bytes::from(postcard::to_stdvec(&56i64).unwrap());
+    let call = |outbound: &mut Outbound, id: u64| {
         outbound.push_message(id, arguments.clone(), |body| Header::Call {
             id,
             method: 0,
@@ -166,11 +163,38 @@ fn frames(length: Duration) -> f64 {
             metadata: Metadata::default(),
             body,
         });
-        inbound.buffer().extend_from_slice(outbound.chunk());
+    };
+    let answer = |outbound: &mut Outbound, id: u64| {
+        outbound.push_message(id, result.clone(), |body| Header::Reply { id, body });
+    };
+    let (write_call, read_call) = frame(length, call);
+    let (write_answer, read_answer) = frame(length, answer);
+    (read_call + write_answer, write_call + read_answer)
+}
+
+/// What it takes to write a frame, and to read it.
+fn frame(length: Duration, push: impl Fn(&mut Outbound, u64)) -> (f64, f64) {
+    let (mut outbound, mut id) = (Outbound::new(limits::CHUNK), 0);
+    let write = each(length, || {
+        id += 1;
+        push(&mut outbound, id);
         outbound.advance(outbound.remaining());
-        let frame = inbound.next_frame().unwrap().unwrap();
-        black_box(frame.parse().unwrap());
-    })
+    });
+    // As many as come in one read.
+    (0..64).for_each(|id| push(&mut outbound, id));
+    let frames = Bytes::copy_from_slice(outbound.chunk());
+    let mut inbound = Inbound::new();
+    inbound.buffer().extend_from_slice(&MAGIC);
+    assert!(inbound.next_frame().unwrap().is_none());
+    inbound.accept_frames(limits::MAX_FRAME);
+    let read = each(length, || {
+        inbound.make_room(64 * 1024);
+        inbound.buffer().extend_from_slice(&frames);
+        while let Some(frame) = inbound.next_frame().unwrap() {
+            black_box(frame.parse().unwrap());
+        }
+    });
+    (write, read / 64.0)
 }
 
 fn values(length: Duration) -> f64 {

@@ -1,5 +1,6 @@
 //! Programs of others that tests run beside ours: what CI installs, and others may lack.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
@@ -19,9 +20,14 @@ pub fn installed(program: &str, package: &str) -> Option<PathBuf> {
     if found.is_none() {
         let why = format!("{program} is not installed ({package})");
         assert!(std::env::var_os("CI").is_none(), "{why}, and CI skips nothing");
-        eprintln!("skipped: {why}");
+        say_skipped(&why);
     }
     found
+}
+
+/// Says that something is not tested, also where the output of a test that passes is kept back.
+pub(crate) fn say_skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
 /// A port that nobody listens on just now, for a program that has to be told one.

@@ -9,6 +9,11 @@ use wit_component::ComponentEncoder;
 use wit_parser::Resolve;
 
 use crate::installed;
+use crate::programs::say_skipped;
+
+/// Without what compilers add by themselves: Debian has none of it for this target.
+const FOR_WEBASSEMBLY: [&str; 4] =
+    ["--target=wasm32-wasi", "-O2", "-mexec-model=reactor", "-nodefaultlibs"];
 
 /// A language, with the tools that make components of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +41,9 @@ impl Tongue {
                 let Some(clang) = installed("clang", "Debian: clang lld wasi-libc") else {
                     return Ok(None);
                 };
+                if !links(&clang, folder.path())? {
+                    return missing("clang for WebAssembly", "Debian: lld wasi-libc");
+                }
                 c(&clang, &sources, folder.path(), &output)?;
                 let module = std::fs::read(&output)?;
                 return Ok(Some(ComponentEncoder::default().module(&module)?.encode()?));
@@ -70,6 +78,15 @@ impl Tongue {
     }
 }
 
+/// Whether clang has what it takes to make a module that uses the C library.
+fn links(clang: &Path, folder: &Path) -> anyhow::Result<bool> {
+    let source = folder.join("empty.c");
+    std::fs::write(&source, "#include <stdlib.h>\nvoid *take(void) { return malloc(1); }\n")?;
+    let mut command = Command::new(clang);
+    command.args(FOR_WEBASSEMBLY).arg(source).arg("-lc");
+    Ok(command.arg("-o").arg(folder.join("empty.wasm")).output()?.status.success())
+}
+
 /// Generates the bindings, and compiles them with the service. It needs nothing of WASI, so what comes
 /// of it imports nothing.
 fn c(clang: &Path, sources: &Path, folder: &Path, output: &Path) -> anyhow::Result<()> {
@@ -82,7 +99,7 @@ fn c(clang: &Path, sources: &Path, folder: &Path, output: &Path) -> anyhow::Resu
         std::fs::write(folder.join(name), content)?;
     }
     let mut command = Command::new(clang);
-    command.args(["--target=wasm32-wasi", "-O2", "-mexec-model=reactor", "-nodefaultlibs"]);
+    command.args(FOR_WEBASSEMBLY);
     command.arg("-I").arg(folder).arg(sources.join("tongue.c")).arg(folder.join("speaker.c"));
     command.arg(folder.join("speaker_component_type.o")).arg("-lc");
     run(command.arg("-o").arg(output))
@@ -96,8 +113,12 @@ fn tool(name: &str, how: &str) -> anyhow::Result<Option<PathBuf>> {
     if path.exists() {
         return Ok(Some(path));
     }
+    missing(name, how)
+}
+
+fn missing<T>(name: &str, how: &str) -> anyhow::Result<Option<T>> {
     ensure!(std::env::var_os("CI").is_none(), "{name} is not installed, and CI skips nothing");
-    eprintln!("skipped: {name} is not installed ({how})");
+    say_skipped(&format!("{name} is not installed ({how})"));
     Ok(None)
 }
 

@@ -1,5 +1,6 @@
 //! One running instance of a plugin: a store, its bounds, and a call in it.
 
+use std::cell::Cell;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -35,6 +36,12 @@ const ARGUMENTS: usize = 64 * 1024 * 1024;
 /// Bytes of a backtrace that are logged.
 const BACKTRACE: usize = 4 * 1024;
 
+thread_local! {
+    /// When the guest that runs on this thread began, or went on: the clock interrupts it where it was
+    /// entered.
+    static ENTERED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
 /// What all instances of a plugin are made from.
 pub(crate) struct Blueprint {
     pub(crate) engine: Engine,
@@ -62,9 +69,7 @@ pub(crate) struct State {
     pub(crate) grants: Arc<Grants>,
     table: ResourceTable,
     deadline: Instant,
-    /// When the guest was entered.
-    entered: Instant,
-    /// Whether it has computed for a whole tick since.
+    /// Whether it has computed for a whole tick.
     interrupted: bool,
     memory: Memory,
 }
@@ -167,7 +172,6 @@ impl Blueprint {
             grants: self.grants.clone(),
             table,
             deadline,
-            entered: Instant::now(),
             interrupted: false,
             memory: Memory {
                 used: 0,
@@ -187,7 +191,7 @@ impl Blueprint {
                 return Err(DeadlinePassed.into());
             }
             // A quick call may begin just before a tick.
-            if now.duration_since(state.entered) < TICK {
+            if now.saturating_duration_since(ENTERED.get().unwrap_or(now)) < TICK {
                 return Ok(UpdateDeadline::Continue(1));
             }
             state.interrupted = true;
@@ -223,6 +227,7 @@ impl Blueprint {
         let mut entered = Some(now).filter(|_| !turns::are_needed_on_this_thread());
         let timed = pin!(std::future::poll_fn(|cx| {
             let begun = entered.take().unwrap_or_else(Instant::now);
+            ENTERED.set(Some(begun));
             let polled = guest.as_mut().poll(cx);
             // The clock does not tell of work that is done for a guest and outside of it.
             longest = longest.max(begun.elapsed());
@@ -280,7 +285,6 @@ impl Instance {
         self.served = self.served.saturating_add(1);
         let state = self.store.data_mut();
         state.deadline = deadline;
-        state.entered = now;
         state.interrupted = false;
         state.memory.refused = false;
         self.store.set_epoch_deadline(1);

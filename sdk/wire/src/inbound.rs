@@ -67,6 +67,14 @@ impl Inbound {
         &mut self.buffer
     }
 
+    /// Makes room for a read of up to `most` bytes. What is left of the block that was read into before
+    /// is used first: its frames may still be in use, and each read would take a new block then.
+    pub fn make_room(&mut self, most: usize) {
+        if self.buffer.capacity() - self.buffer.len() < most / 8 {
+            self.buffer.reserve(most);
+        }
+    }
+
     /// The next whole frame, or `None` until more bytes have come.
     ///
     /// # Errors

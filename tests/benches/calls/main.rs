@@ -3,7 +3,7 @@
 //!
 //! Each peer serves on one runtime and is called from another, as in two processes, with the same
 //! settings for all. Rounds alternate between peers, and the median counts, since machines are noisy.
-//! net/rpc runs in a process of its own, in Go, where there is a Go toolchain.
+//! net/rpc runs in two processes, in Go, where there is a Go toolchain.
 //!
 //! `--only NAME` measures one peer, `--load TEXT` the loads whose names have the text in them,
 //! `--rounds N` and `--milliseconds N` say how long.
@@ -104,7 +104,7 @@ impl Settings {
         let quick = arguments.iter().any(|argument| argument == "--test");
         let number = |name, usual| after(name).map_or(usual, |text| text.parse().unwrap());
         Settings {
-            rounds: number("--rounds", if quick { 1 } else { 7 }),
+            rounds: number("--rounds", if quick { 1 } else { 11 }),
             length: Duration::from_millis(number("--milliseconds", if quick { 20 } else { 600 })),
             only: after("--only"),
             load: after("--load").unwrap_or_default(),

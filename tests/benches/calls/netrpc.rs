@@ -1,6 +1,7 @@
-//! Go's net/rpc: a process of its own, built when there is a Go toolchain.
+//! Go's net/rpc: server and callers in a process each, built when there is a Go toolchain.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -9,9 +10,8 @@ use crate::load::{Load, Round, Work};
 const PROGRAM: &str = include_str!("netrpc.go");
 
 pub(crate) struct Peer {
-    process: Child,
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
+    callers: Process,
+    _server: Process,
     _folder: tempfile::TempDir,
 }
 
@@ -27,13 +27,10 @@ impl Peer {
             .current_dir(folder.path())
             .status();
         assert!(built.unwrap().success());
-        let mut process = Command::new(folder.path().join("netrpc"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(process.stdout.take().unwrap());
-        Some(Peer { input: process.stdin.take(), process, output, _folder: folder })
+        let program = folder.path().join("netrpc");
+        let mut server = Process::start(&program, None);
+        let callers = Process::start(&program, Some(&server.line()));
+        Some(Peer { callers, _server: server, _folder: folder })
     }
 
     pub(crate) fn run(&mut self, load: &Load, length: Duration) -> Round {
@@ -41,11 +38,10 @@ impl Peer {
             Work::Multiply => 0,
             Work::Echo(bytes) => bytes,
         };
-        let input = self.input.as_mut().unwrap();
-        let milliseconds = length.as_millis();
-        writeln!(input, "{} {} {bytes} {milliseconds}", load.connections, load.in_flight).unwrap();
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
+        let Load { connections, in_flight, .. } = load;
+        let input = self.callers.input.as_mut().unwrap();
+        writeln!(input, "{connections} {in_flight} {bytes} {}", length.as_millis()).unwrap();
+        let line = self.callers.line();
         let figures: Vec<u64> =
             line.split_whitespace().map(|figure| figure.parse().unwrap()).collect();
         let [calls, took, p50] = figures[..] else { panic!("net/rpc said {line:?}") };
@@ -54,10 +50,32 @@ impl Peer {
     }
 }
 
-impl Drop for Peer {
+struct Process {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Process {
+    fn start(program: &Path, argument: Option<&str>) -> Self {
+        let mut command = Command::new(program);
+        command.args(argument).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Process { input: child.stdin.take(), child, output }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+}
+
+impl Drop for Process {
     fn drop(&mut self) {
         // It ends with its input.
         drop(self.input.take());
-        let _ = self.process.wait();
+        let _ = self.child.wait();
     }
 }

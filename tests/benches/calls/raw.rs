@@ -1,18 +1,19 @@
 //! The floor: length-prefixed frames echoed over a bare socket, without any of our code.
 //!
-//! The server reads whatever has come at once, and writes all of it back at once. With one call in
-//! flight the caller writes a frame and reads one. With more, they are pipelined: one task keeps so
-//! many frames in flight, as few writes as possible, and another takes them in. So nobody waits for
-//! *their* answer, which is what a library of calls has to add.
+//! The server reads whatever has come, and writes all whole frames of it back at once, from where they
+//! lie. With one call in flight the caller writes a frame and reads one. With more, they are pipelined:
+//! one task keeps so many frames in flight, all that may be sent in one write, and another takes them in
+//! as they come. So nobody waits for *their* answer, which is what a library of calls has to add.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::{Buf, BytesMut};
 use hdrhistogram::Histogram;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 
 use crate::Sides;
 use crate::callers::nanoseconds;
@@ -21,25 +22,11 @@ use crate::load::{Load, Round, Work};
 /// As many bytes as a call of `multiply` and its answer take, roughly.
 const FRAME: usize = 16;
 
-/// Bytes read and written at once.
-const BUFFER: usize = 64 * 1024;
+/// Bytes read at once.
+const READ: usize = 64 * 1024;
 
 pub(crate) struct Peer {
     address: SocketAddr,
-}
-
-struct Connection {
-    read: BufReader<OwnedReadHalf>,
-    write: BufWriter<OwnedWriteHalf>,
-}
-
-impl Connection {
-    fn new(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).unwrap();
-        let (read, write) = stream.into_split();
-        let read = BufReader::with_capacity(BUFFER, read);
-        Connection { read, write: BufWriter::with_capacity(BUFFER, write) }
-    }
 }
 
 impl Peer {
@@ -49,7 +36,7 @@ impl Peer {
             let address = listener.local_addr().unwrap();
             tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(echo(Connection::new(stream)));
+                    tokio::spawn(echo(stream));
                 }
             });
             Peer { address }
@@ -57,24 +44,25 @@ impl Peer {
     }
 
     pub(crate) async fn run(&self, load: &Load, length: Duration) -> Round {
-        let frame = vec![
-            7;
-            match load.work {
-                Work::Multiply => FRAME,
-                Work::Echo(bytes) => bytes,
-            }
-        ];
-        let mut connections = Vec::new();
+        let payload = match load.work {
+            Work::Multiply => FRAME,
+            Work::Echo(bytes) => bytes,
+        };
+        let mut frame = u32::try_from(payload).unwrap().to_le_bytes().to_vec();
+        frame.resize(4 + payload, 7);
+        let mut streams = Vec::new();
         for _ in 0..load.connections {
-            connections.push(Connection::new(TcpStream::connect(self.address).await.unwrap()));
+            let stream = TcpStream::connect(self.address).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            streams.push(stream);
         }
         let begun = Instant::now();
         let mut running = Vec::new();
-        for connection in connections {
+        for stream in streams {
             let frame = frame.clone();
             running.push(match load.in_flight {
-                1 => tokio::spawn(one_by_one(connection, frame, begun, length)),
-                many => tokio::spawn(pipelined(connection, frame, many, begun, length)),
+                1 => tokio::spawn(one_by_one(stream, frame, begun, length)),
+                many => tokio::spawn(pipelined(stream, frame, many, begun, length)),
             });
         }
         let (mut calls, mut p50) = (0, None);
@@ -88,18 +76,21 @@ impl Peer {
 }
 
 async fn one_by_one(
-    mut connection: Connection,
+    mut stream: TcpStream,
     frame: Vec<u8>,
     begun: Instant,
     length: Duration,
 ) -> (u64, Option<Duration>) {
-    let mut back = Vec::new();
+    let mut buffer = BytesMut::with_capacity(READ);
     let mut latencies = Histogram::<u64>::new(2).unwrap();
     let mut before = Instant::now();
     while before.duration_since(begun) < length {
-        write_frame(&mut connection.write, &frame).await;
-        connection.write.flush().await.unwrap();
-        assert!(read_frame(&mut connection.read, &mut back).await);
+        stream.write_all(&frame).await.unwrap();
+        while whole_frames(&buffer).0 == 0 {
+            buffer.reserve(READ);
+            assert_ne!(stream.read_buf(&mut buffer).await.unwrap(), 0);
+        }
+        buffer.clear();
         let now = Instant::now();
         latencies.record(nanoseconds(now - before)).unwrap();
         before = now;
@@ -108,63 +99,69 @@ async fn one_by_one(
 }
 
 async fn pipelined(
-    Connection { mut read, mut write }: Connection,
+    stream: TcpStream,
     frame: Vec<u8>,
     in_flight: usize,
     begun: Instant,
     length: Duration,
 ) -> (u64, Option<Duration>) {
-    // A permit is a place in flight: the reader gives it back to the writer.
-    let (give, mut places) = mpsc::channel::<()>(in_flight);
-    for _ in 0..in_flight {
-        give.try_send(()).unwrap();
-    }
+    let (mut read, mut write) = stream.into_split();
+    // A permit is a place in flight: the reader gives back as many as have come.
+    let places = Arc::new(Semaphore::new(in_flight));
+    let free = places.clone();
     let writer = tokio::spawn(async move {
-        let mut sent = 0;
+        let (frames, mut sent) = (frame.repeat(in_flight), 0);
         while begun.elapsed() < length {
-            places.recv().await.unwrap();
-            write_frame(&mut write, &frame).await;
-            sent += 1;
-            // Whatever else may be sent goes into the same write.
-            while places.try_recv().is_ok() {
-                write_frame(&mut write, &frame).await;
-                sent += 1;
-            }
-            write.flush().await.unwrap();
+            // As many as there are, and one at least.
+            let count = free.available_permits().max(1);
+            free.acquire_many(u32::try_from(count).unwrap()).await.unwrap().forget();
+            write.write_all(&frames[..count * frame.len()]).await.unwrap();
+            sent += count as u64;
         }
-        // Half closed: the peer sees the end, its last answers still come.
-        (sent, places)
+        // Half closed when it is dropped: the peer sees the end, its last answers still come.
+        sent
     });
-    let (mut received, mut back) = (0, Vec::new());
-    while read_frame(&mut read, &mut back).await {
-        received += 1;
-        // The writer may have ended.
-        let _ = give.try_send(());
+    let (mut received, mut buffer) = (0, BytesMut::with_capacity(READ));
+    loop {
+        buffer.reserve(READ);
+        if read.read_buf(&mut buffer).await.unwrap() == 0 {
+            break;
+        }
+        let (count, bytes) = whole_frames(&buffer);
+        buffer.advance(bytes);
+        places.add_permits(count);
+        received += count as u64;
     }
-    let (sent, _places) = writer.await.unwrap();
-    assert_eq!(sent, received);
+    assert_eq!(writer.await.unwrap(), received);
     (received, None)
 }
 
-async fn echo(Connection { mut read, mut write }: Connection) {
-    let mut frame = Vec::new();
-    while read_frame(&mut read, &mut frame).await {
-        write_frame(&mut write, &frame).await;
-        if read.buffer().is_empty() {
-            write.flush().await.unwrap();
+async fn echo(mut stream: TcpStream) {
+    stream.set_nodelay(true).unwrap();
+    let mut buffer = BytesMut::with_capacity(READ);
+    loop {
+        buffer.reserve(READ);
+        // A caller that has what it wants may reset the connection.
+        if stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
+            return;
         }
+        let (_, bytes) = whole_frames(&buffer);
+        if stream.write_all(&buffer[..bytes]).await.is_err() {
+            return;
+        }
+        buffer.advance(bytes);
     }
 }
 
-async fn write_frame(write: &mut BufWriter<OwnedWriteHalf>, frame: &[u8]) {
-    write.write_u32_le(u32::try_from(frame.len()).unwrap()).await.unwrap();
-    write.write_all(frame).await.unwrap();
-}
-
-/// Reads a frame; `false` at the end of the connection.
-async fn read_frame(read: &mut BufReader<OwnedReadHalf>, frame: &mut Vec<u8>) -> bool {
-    let Ok(len) = read.read_u32_le().await else { return false };
-    frame.resize(len as usize, 0);
-    read.read_exact(frame).await.unwrap();
-    true
+/// How many whole frames the bytes begin with, and how many bytes these are.
+fn whole_frames(bytes: &[u8]) -> (usize, usize) {
+    let (mut count, mut end) = (0, 0);
+    while let Some(prefix) = bytes[end..].first_chunk::<4>() {
+        let next = end + 4 + u32::from_le_bytes(*prefix) as usize;
+        if next > bytes.len() {
+            break;
+        }
+        (count, end) = (count + 1, next);
+    }
+    (count, end)
 }

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
-use serde_bytes::ByteBuf;
 use tarpc::context::{self, Context};
 use tarpc::serde_transport::new as transport;
 use tarpc::server::{BaseChannel, Channel};
@@ -19,7 +19,7 @@ use crate::load::{Load, Round, Work};
 #[tarpc::service]
 pub(crate) trait Arith {
     async fn multiply(a: i64, b: i64) -> i64;
-    async fn echo(payload: ByteBuf) -> ByteBuf;
+    async fn echo(payload: Bytes) -> Bytes;
 }
 
 #[derive(Clone)]
@@ -30,7 +30,7 @@ impl Arith for Service {
         a.wrapping_mul(b)
     }
 
-    async fn echo(self, _: Context, payload: ByteBuf) -> ByteBuf {
+    async fn echo(self, _: Context, payload: Bytes) -> Bytes {
         payload
     }
 }
@@ -72,7 +72,7 @@ impl Peer {
         match load.work {
             Work::Multiply => drive(&clients, load, length, multiply).await,
             Work::Echo(bytes) => {
-                let payload = ByteBuf::from(vec![7; bytes]);
+                let payload = Bytes::from(vec![7; bytes]);
                 let echo = move |client: ArithClient| {
                     let payload = payload.clone();
                     async move {

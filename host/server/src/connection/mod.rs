@@ -258,7 +258,7 @@ impl Connection {
             if self.is_paused() {
                 return Ok(Read::Paused);
             }
-            self.inbound.buffer().reserve(READ);
+            self.inbound.make_room(READ);
             match poll_read_buf(Pin::new(&mut self.stream), cx, self.inbound.buffer()) {
                 Poll::Pending => return Ok(Read::Drained),
                 Poll::Ready(Ok(0)) => self.end_of_input(),

@@ -110,11 +110,15 @@ impl Node {
 
     /// A call is sent there.
     pub(crate) fn begin(&self, now: Instant) -> InFlight<'_> {
-        if self.health.in_flight.load(Ordering::Relaxed) == 0 {
+        let alone = self.health.in_flight.load(Ordering::Relaxed) == 0;
+        if alone {
             // Before it is counted: whoever sees it counted sees this.
             self.shown().load.first_begins(now);
         }
-        self.health.in_flight.fetch_add(1, Ordering::Relaxed);
+        if self.health.in_flight.fetch_add(1, Ordering::Relaxed) == 0 && !alone {
+            // All others have ended meanwhile.
+            self.shown().load.first_begins(now);
+        }
         InFlight { node: self, begun: now, ended: false }
     }
 

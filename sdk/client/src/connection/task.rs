@@ -306,7 +306,7 @@ impl Task {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         // What came together with the Hello is here already.
         self.dispatch_all()?;
-        self.inbound.buffer().reserve(READ);
+        self.inbound.make_room(READ);
         match poll_read_buf(Pin::new(&mut self.stream), cx, self.inbound.buffer()) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0)) => Err(End::Closed),
