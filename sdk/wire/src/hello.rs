@@ -44,7 +44,7 @@ impl Hello<'static> {
 pub struct Negotiated {
     /// The newest version that both speak.
     pub version: u16,
-    /// The most payload bytes that we may put into one frame.
+    /// The payload bytes that we put into one frame, and an eighth more into the last.
     pub chunk: usize,
     /// The largest whole payload that the peer accepts, in bytes.
     pub max_message: u64,
@@ -102,7 +102,7 @@ pub fn negotiate(peer: &Hello<'_>) -> Result<Negotiated, HelloError> {
     let room = usize::try_from(peer.max_frame).unwrap_or(usize::MAX) - limits::HEADER_ROOM;
     Ok(Negotiated {
         version,
-        chunk: room.min(limits::CHUNK),
+        chunk: (room - room / 8).min(limits::CHUNK),
         max_message: peer.max_message,
         max_calls: peer.max_calls,
     })
@@ -126,6 +126,15 @@ mod tests {
             error.to_string(),
             "no protocol version in common: we speak 1 to 1, the peer 2 to 3; update the older side"
         );
+    }
+
+    #[test]
+    fn the_largest_chunk_fits_the_smallest_frame() {
+        for max_frame in [limits::MIN_MAX_FRAME, 20_001, limits::MAX_FRAME, u32::MAX] {
+            let peer = Hello { max_frame, ..Hello::ours() };
+            let last = limits::last_chunk(negotiate(&peer).unwrap().chunk);
+            assert!(last + limits::HEADER_ROOM <= max_frame as usize, "{last} of {max_frame}");
+        }
     }
 
     #[test]

@@ -11,8 +11,15 @@ pub const MIN_MAX_FRAME: u32 = 16 * 1024;
 /// The `max_frame` that we announce: one chunk and any header.
 pub const MAX_FRAME: u32 = 128 * 1024;
 
-/// Payloads beyond this many bytes travel in chunks of at most this many.
+/// Payloads that are larger than this many bytes, and an eighth, travel in chunks of this many; the last
+/// has up to an eighth more.
 pub const CHUNK: usize = 64 * 1024;
+
+/// How many payload bytes the last chunk may have where others have `chunk`.
+#[must_use]
+pub(crate) fn last_chunk(chunk: usize) -> usize {
+    chunk + chunk / 8
+}
 
 /// Bytes that a header other than a Hello or a Fail may take beside its payload.
 pub const HEADER_ROOM: usize = 8 * 1024;

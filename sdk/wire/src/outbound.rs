@@ -18,6 +18,8 @@ const READY: usize = 2 * limits::CHUNK;
 ///
 /// Small frames are coalesced into one buffer; payloads beyond a chunk are cut, and their chunks
 /// take turns with one another and with small frames, so no large payload holds back a small one.
+/// What is only a little larger than a chunk is not cut: a value of so many bytes, with its length
+/// before it, would be copied together again for the sake of three bytes.
 /// It is a [`Buf`]: its owner writes [`Buf::chunks_vectored`] and [`Buf::advance`]s.
 #[derive(Debug)]
 pub struct Outbound {
@@ -38,7 +40,7 @@ struct Stream {
 }
 
 impl Outbound {
-    /// Empty, with chunks of at most `chunk` payload bytes.
+    /// Empty, with chunks of `chunk` payload bytes, and an eighth more in the last of them.
     #[must_use]
     pub fn new(chunk: usize) -> Self {
         Outbound {
@@ -69,7 +71,7 @@ impl Outbound {
         payload: Bytes,
         header: impl FnOnce(Body) -> Header<'h>,
     ) {
-        if payload.len() > self.chunk {
+        if self.is_to_be_cut(payload.len()) {
             let total = payload.len() as u64;
             self.push_small(&header(Body::Chunked(total)), &[]);
             self.stream_bytes += payload.len();
@@ -119,12 +121,19 @@ impl Outbound {
         self.ready_bytes += self.tail.len() - before;
     }
 
+    /// Whether more than a chunk is left, and enough more that it is worth another frame.
+    fn is_to_be_cut(&self, rest: usize) -> bool {
+        rest > limits::last_chunk(self.chunk)
+    }
+
     /// Keeps some chunks ready, one of each stream in turn.
     fn cut_chunks(&mut self) {
         while self.ready_bytes < READY
             && let Some(mut stream) = self.streams.pop_front()
         {
-            let chunk = stream.rest.split_to(stream.rest.len().min(self.chunk));
+            let rest = stream.rest.len();
+            let taken = if self.is_to_be_cut(rest) { self.chunk } else { rest };
+            let chunk = stream.rest.split_to(taken);
             self.stream_bytes -= chunk.len();
             self.push_frame(&Header::Chunk { id: stream.id }, chunk);
             if !stream.rest.is_empty() {
@@ -220,6 +229,20 @@ mod tests {
             })
             .unwrap();
         assert!(at <= 4, "the small reply is frame {at} of {}", frames.len());
+    }
+
+    #[test]
+    fn what_is_hardly_more_than_a_chunk_is_one_frame() {
+        for (size, frames) in [(1000, 1), (1125, 1), (1126, 2), (2125, 2), (2126, 3)] {
+            let mut outbound = Outbound::new(1000);
+            outbound.push_message(1, Bytes::from(vec![1; size]), reply(1));
+            let sent: Vec<usize> = drain(&mut outbound, usize::MAX)
+                .iter()
+                .map(|frame| frame.parse().unwrap().1.len())
+                .filter(|payload| *payload > 0)
+                .collect();
+            assert_eq!((sent.len(), sent.iter().sum()), (frames, size), "{size}: {sent:?}");
+        }
     }
 
     #[test]
