@@ -1,6 +1,8 @@
 //! The quick data path: encoded bytes in and out of the codec that is spliced into the component.
 
-use bytes::Bytes;
+use std::cell::Cell;
+
+use bytes::{Bytes, BytesMut};
 use wasmtime::component::{Func, TypedFunc, WasmList};
 use wasmtime::{AsContextMut, Store};
 use wharf_schema::ValueError;
@@ -12,6 +14,16 @@ use crate::val_path::{self, PathError};
 /// The function of a codec: a method's number, the most bytes of a result, and the arguments; a status
 /// and the result.
 type Function<'a> = TypedFunc<(u32, u32, &'a [u8]), ((u32, WasmList<u8>),)>;
+
+/// The bytes of a block that results share.
+const BLOCK: usize = 4 * 1024;
+
+/// Results up to this many bytes lie in such a block.
+const SMALL: usize = BLOCK / 8;
+
+thread_local! {
+    static RESULTS: Cell<Option<BytesMut>> = const { Cell::new(None) };
+}
 
 /// The codec of one instance.
 #[derive(Clone, Copy)]
@@ -45,7 +57,7 @@ impl Codec {
             .map_err(PathError::Guest)?;
         match status.cast_signed() {
             // One copy as a whole: as a `Vec`, it would be taken over byte by byte.
-            0 => Ok(Bytes::copy_from_slice(result.as_le_slice(&*store))),
+            0 => Ok(copy(result.as_le_slice(&*store))),
             // The other path says what is wrong with them, and where; time is no matter then.
             splice::MALFORMED => Err(match val_path::decode(callee, arguments) {
                 Err(error) => error,
@@ -67,7 +79,44 @@ impl Codec {
     }
 }
 
+/// A copy of a result. Small ones lie one after the other in a block that is used again once they are
+/// sent, and take no memory of their own.
+fn copy(result: &[u8]) -> Bytes {
+    if result.len() > SMALL {
+        return Bytes::copy_from_slice(result);
+    }
+    // A thread that ends has none any more.
+    let block = RESULTS.try_with(Cell::take).ok().flatten();
+    let mut block = block.unwrap_or_default();
+    if block.capacity() < result.len() {
+        block.reserve(BLOCK);
+    }
+    block.extend_from_slice(result);
+    let bytes = block.split().freeze();
+    let _ = RESULTS.try_with(|results| results.set(Some(block)));
+    bytes
+}
+
 /// A guest's result that breaks the rules of its type.
 fn broken(how: &str) -> PathError {
     PathError::Guest(wasmtime::Error::msg(format!("its result has {how}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_that_are_held_stay_as_they_were() {
+        let sizes = (0..2000).map(|i| i % (2 * SMALL));
+        let results: Vec<Vec<u8>> = sizes.map(|size| vec![size.to_le_bytes()[0]; size]).collect();
+        let held: Vec<Bytes> = results.iter().map(|result| copy(result)).collect();
+        assert!(held.iter().eq(&results));
+    }
+
+    #[test]
+    fn a_block_is_used_again_once_its_results_are_sent() {
+        let first = copy(b"result").as_ptr();
+        assert!((0..BLOCK).any(|_| copy(b"result").as_ptr() == first));
+    }
 }

@@ -1,7 +1,6 @@
 //! The calls in flight on one connection: one owner completes, cancels and forgets them.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio_util::sync::ReusableBoxFuture;
 use tracing::{Instrument, Span};
 use wharf_runtime::{CallError, Running};
 use wharf_wire::Status;
@@ -33,6 +33,8 @@ pub(super) struct Calls {
     /// Never more messages than calls: each sends one.
     finished: mpsc::UnboundedReceiver<(u64, Outcome)>,
     finish: mpsc::UnboundedSender<(u64, Outcome)>,
+    /// Where calls begin: those that finish at once leave the block to the next.
+    beginning: ReusableBoxFuture<'static, Result<Bytes, CallError>>,
 }
 
 struct InFlight {
@@ -76,7 +78,8 @@ impl Drop for Share {
 impl Calls {
     pub(super) fn new(held_by_all: Arc<AtomicU64>) -> Self {
         let (finish, finished) = mpsc::unbounded_channel();
-        Calls { running: HashMap::new(), held: 0, held_by_all, finished, finish }
+        let beginning = none_begins();
+        Calls { running: HashMap::new(), held: 0, held_by_all, finished, finish, beginning }
     }
 
     /// Bytes of arguments of the calls that are running.
@@ -105,16 +108,22 @@ impl Calls {
         let held = arguments.len() as u64;
         let quick = plugin.is_quick(method);
         let call = plugin.clone().call(method, arguments, at, deadline);
-        let mut call: Pin<Box<dyn Future<Output = _> + Send>> = match span.is_disabled() {
-            true => Box::pin(call),
-            false => Box::pin(call.instrument(span)),
-        };
+        let watched = !span.is_disabled();
+        match watched {
+            false => self.beginning.set(call),
+            true => self.beginning.set(call.instrument(span)),
+        }
         // A guest that computes for longer than a tick yields, so this is bounded; and if its calls
         // tend to do that, they do not begin here.
-        if quick && let Poll::Ready(result) = call.as_mut().poll(cx) {
+        if quick && let Poll::Ready(result) = self.beginning.poll(cx) {
             let now = Instant::now();
+            if watched {
+                // Its span ends now, and not when the next call takes its place.
+                self.beginning = none_begins();
+            }
             return Some((outcome(&target, now.duration_since(at), result), now));
         }
+        let call = std::mem::replace(&mut self.beginning, none_begins());
         let finish = self.finish.clone();
         self.held += held;
         // What came in one frame was judged when it came, and is counted from now on.
@@ -156,6 +165,11 @@ impl Calls {
         self.held -= held;
         Some(running)
     }
+}
+
+/// Takes no memory: a call that is set in its place brings its own.
+fn none_begins() -> ReusableBoxFuture<'static, Result<Bytes, CallError>> {
+    ReusableBoxFuture::new(std::future::pending())
 }
 
 /// The outcome of a call, counted.
