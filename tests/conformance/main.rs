@@ -6,5 +6,6 @@ mod arrows;
 mod codec;
 mod isolation;
 mod loading;
+mod made_up;
 mod tongues;
 mod values;

@@ -109,6 +109,18 @@ impl Candidate {
         Candidate { codec: None, ..self }
     }
 
+    /// The same with a codec for the methods whose names are wanted. The others go by dynamic values, in
+    /// the same instances, so that one path can read what the other has written.
+    #[must_use]
+    pub fn with_codec_for(mut self, wanted: impl Fn(&str) -> bool) -> Self {
+        for (numbers, service) in self.codec.iter_mut().flatten().zip(&self.services) {
+            for (number, method) in numbers.iter_mut().zip(service.methods()) {
+                *number = number.filter(|_| wanted(&method.name));
+            }
+        }
+        self
+    }
+
     /// Compiles it, unless that was done before, and starts its first instance. `name` is for the
     /// log.
     ///
