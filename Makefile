@@ -42,11 +42,15 @@ plugins: toolchain
 	done
 
 # What some tests run beside what the system has; without it, they say that they are skipped.
+#
+# componentize-js imports preview2-shim without saying so: where npm puts it for others, and whether it
+# stays there when it is run again, is chance.
 tools:
 	python3 -m venv $(TARGET_DIR)/tools/python
 	$(TARGET_DIR)/tools/python/bin/pip install --quiet schemathesis==4.32.5 py-consul==1.8.0 componentize-py==0.25.1
 	mkdir -p $(TARGET_DIR)/tools/javascript
-	npm install --silent --no-audit --no-fund --prefix $(TARGET_DIR)/tools/javascript @bytecodealliance/componentize-js@0.23.0
+	npm install --silent --no-audit --no-fund --prefix $(TARGET_DIR)/tools/javascript \
+		@bytecodealliance/componentize-js@0.23.0 @bytecodealliance/preview2-shim@0.25.0
 
 # Services that only the tests run; they stay in the target directory.
 guests: toolchain

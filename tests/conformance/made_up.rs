@@ -1,5 +1,4 @@
-//! Types and values that are made up. They are strategies of proptest: what fails is made smaller, until
-//! it is the smallest type and value that still do.
+//! Types and values that are made up. They are strategies of proptest, so that what fails is made smaller.
 
 use std::fmt::{self, Write};
 
@@ -138,10 +137,13 @@ impl Kind {
     }
 }
 
-/// The place of the method that tells how many pages of memory there are.
-pub(crate) fn pages(types: usize) -> usize {
+/// The place of the method that tells where free memory begins.
+pub(crate) fn free(types: usize) -> usize {
     Kind::ALL.len() * types
 }
+
+/// Where it begins while nothing is taken.
+pub(crate) const ALL_FREE: u32 = 1024;
 
 /// A component, which is shown as its WIT.
 #[derive(Clone)]
@@ -187,7 +189,7 @@ pub(crate) fn echo(shapes: &[Shape]) -> Echo {
     }
     let wit = |functions: &str| {
         format!(
-            "package test:echo@1.0.0; interface echo {{ {} {functions} pages: func() -> u32; }}
+            "package test:echo@1.0.0; interface echo {{ {} {functions} free: func() -> u32; }}
              world plugin {{ export echo; }}",
             named.join(" ")
         )
@@ -230,7 +232,7 @@ pub(crate) fn echo(shapes: &[Shape]) -> Echo {
             writeln!(
                 wat,
                 "(func (export \"cabi_post_test:echo/echo@1.0.0#{}\") (param i32)
-                   (global.set $free (i32.const 1024)))",
+                   (global.set $free (i32.const {ALL_FREE})))",
                 kind.method(n)
             )
             .unwrap();
@@ -242,9 +244,9 @@ pub(crate) fn echo(shapes: &[Shape]) -> Echo {
         &format!(
             r#"(module
                 (memory (export "memory") 1)
-                (global $free (mut i32) (i32.const 1024))
+                (global $free (mut i32) (i32.const {ALL_FREE}))
                 (global $kept (mut i32) (i32.const 0))
-                (func {pages} (result i32) (memory.size))
+                (func {free} (result i32) (global.get $free))
                 (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (local $at i32)
                     (local.set $at (i32.and
                         (i32.add (global.get $free) (i32.sub (local.get 2) (i32.const 1)))
@@ -256,7 +258,7 @@ pub(crate) fn echo(shapes: &[Shape]) -> Echo {
                                   unreachable)))
                     (local.get $at))
                 {wat})"#,
-            pages = export("pages"),
+            free = export("free"),
         ),
     )
     .unwrap();
@@ -277,32 +279,42 @@ fn row(parts: Vec<BoxedStrategy<Vec<u8>>>) -> BoxedStrategy<Vec<u8>> {
 
 /// A value of a type, encoded.
 fn value(types: &Types, ty: TypeId) -> BoxedStrategy<Vec<u8>> {
-    let unsigned = |most: u64| {
-        // As many short ones as long ones.
-        let any = (0..=64u32, any::<u64>())
-            .prop_map(|(bits, number)| number.checked_shr(64 - bits).unwrap_or(0));
-        any.prop_map(move |number| encoded(|out| put_unsigned(out, number & most))).boxed()
+    // As many short ones as long ones, of at most so many bits.
+    let numbers = |bits: u32| {
+        (0..=bits, any::<u64>())
+            .prop_map(|(bits, number)| number.checked_shr(64 - bits).unwrap_or(0))
     };
-    let signed = |numbers: BoxedStrategy<i64>| {
-        numbers.prop_map(|number| encoded(|out| put_signed(out, number))).boxed()
+    let unsigned = |bits: u32| {
+        numbers(bits).prop_map(|number| encoded(|out| put_unsigned(out, number))).boxed()
+    };
+    let signed = |bits: u32| {
+        let either = (numbers(bits - 1), any::<bool>()).prop_map(|(number, negative)| {
+            let number = number.cast_signed();
+            if negative { !number } else { number }
+        });
+        either.prop_map(|number| encoded(|out| put_signed(out, number))).boxed()
     };
     let of = |ty: Option<TypeId>| ty.map_or_else(|| row(Vec::new()), |ty| value(types, ty));
     match &types[ty] {
         Type::Bool => any::<bool>().prop_map(|is| vec![is.into()]).boxed(),
         Type::U8 | Type::S8 => any::<u8>().prop_map(|byte| vec![byte]).boxed(),
-        Type::U16 => unsigned(u16::MAX.into()),
-        Type::U32 => unsigned(u32::MAX.into()),
-        Type::U64 => unsigned(u64::MAX),
-        Type::S16 => signed(any::<i16>().prop_map_into().boxed()),
-        Type::S32 => signed(any::<i32>().prop_map_into().boxed()),
-        Type::S64 => signed(any::<i64>().boxed()),
+        Type::U16 => unsigned(16),
+        Type::U32 => unsigned(32),
+        Type::U64 => unsigned(64),
+        Type::S16 => signed(16),
+        Type::S32 => signed(32),
+        Type::S64 => signed(64),
         // Any bits at all would do, but both paths may change a NaN's.
-        Type::F32 => (f32::NORMAL | f32::SUBNORMAL | f32::ZERO | f32::INFINITE | f32::NEGATIVE)
-            .prop_map(|number| number.to_le_bytes().to_vec())
-            .boxed(),
-        Type::F64 => (f64::NORMAL | f64::SUBNORMAL | f64::ZERO | f64::INFINITE | f64::NEGATIVE)
-            .prop_map(|number| number.to_le_bytes().to_vec())
-            .boxed(),
+        Type::F32 => {
+            let kinds = f32::NORMAL | f32::SUBNORMAL | f32::ZERO | f32::INFINITE;
+            let numbers = kinds | f32::POSITIVE | f32::NEGATIVE;
+            numbers.prop_map(|number| number.to_le_bytes().to_vec()).boxed()
+        }
+        Type::F64 => {
+            let kinds = f64::NORMAL | f64::SUBNORMAL | f64::ZERO | f64::INFINITE;
+            let numbers = kinds | f64::POSITIVE | f64::NEGATIVE;
+            numbers.prop_map(|number| number.to_le_bytes().to_vec()).boxed()
+        }
         Type::Char => any::<char>().prop_map(|char| encoded(|out| put_char(out, char))).boxed(),
         Type::String => {
             let texts = prop_oneof![

@@ -45,6 +45,8 @@ fn take(inbound: &mut Inbound, assembler: &mut Assembler<()>, header: Header<'_>
         Header::Hello(hello) => {
             if let Ok(agreed) = negotiate(&hello) {
                 assert!(agreed.chunk > 0 && agreed.chunk <= limits::CHUNK);
+                let largest = agreed.chunk + agreed.chunk / 8 + limits::HEADER_ROOM;
+                assert!(largest <= hello.max_frame as usize, "a frame of {largest} bytes");
                 inbound.accept_frames(limits::MAX_FRAME);
             }
             return;
