@@ -3,9 +3,6 @@
 WASM_TARGET := wasm32-wasip2
 PLUGINS     := arith textkit
 GUESTS      := wharf-guest-reach wharf-guest-rogue wharf-guest-zoo
-COMMA       := ,
-# The registry's etcd client is generated at build time, by protoc. Without it all else is built.
-FEATURES    := $(if $(or $(PROTOC),$(shell command -v protoc)),--features wharf/etcd$(COMMA)wharf-tests/etcd)
 TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
 WHARF       := $(TARGET_DIR)/debug/wharf
 
@@ -26,8 +23,7 @@ run: build plugins
 # With the tests, which take seconds: without them cargo would choose other features for a few crates,
 # and build the WebAssembly engine once more for 'make test'.
 build: toolchain
-	@$(if $(FEATURES),,echo 'protoc is not installed (Debian: protobuf-compiler), so wharf registry is built without etcd; all else is there')
-	cargo test --workspace $(FEATURES) --no-run
+	cargo test --workspace --no-run
 
 # rust-toolchain.toml names toolchain and target; where rustup does not install them by itself, this does.
 toolchain:
@@ -58,23 +54,22 @@ guests: toolchain
 
 # The tests run the plugins and the binary; cargo builds the latter for its own test.
 test: plugins guests
-	@$(if $(FEATURES),,echo 'skipped: protoc is not installed (Debian: protobuf-compiler), so the etcd store is neither built nor tested')
-	cargo test --workspace $(FEATURES)
+	cargo test --workspace
 
 # The codec against the path over dynamic values, with types and values that are made up: some three
 # million values that were damaged, in some five minutes; other ones each time.
 fuzz: plugins guests
-	WHARF_CODEC_CASES=600 WHARF_CODEC_ROUNDS=10 cargo test --workspace $(FEATURES) --test conformance made_up -- --nocapture
+	WHARF_CODEC_CASES=600 WHARF_CODEC_ROUNDS=10 cargo test --workspace --test conformance made_up -- --nocapture
 
 check: toolchain
 	cargo fmt --all --check
-	cargo clippy --workspace $(FEATURES) --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace $(FEATURES) --no-deps --document-private-items
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
 	else echo 'skipped: cargo-deny is not installed (cargo install cargo-deny), so licenses are not checked; the arrows between crates are, by make test'; fi
 
 bench: plugins guests
-	cargo bench -p wharf-tests $(if $(FEATURES),--features etcd)
+	cargo bench -p wharf-tests
 
 clean:
 	cargo clean

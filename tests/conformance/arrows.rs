@@ -41,7 +41,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("axum", &["wharf-registry", "wharf-host"]),
     ("reqwest", &["wharf-registry-api"]),
     ("redb", &["wharf-registry"]),
-    ("etcd-client", &["wharf-registry"]),
+    ("tonic", &["wharf-registry"]),
     ("anyhow", &["wharf"]),
     ("clap", &["wharf"]),
 ];

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
-use wharf_registry::{Config, Store, Tls, TlsFiles, TokenFile};
+use wharf_registry::{Config, EtcdConfig, Store, Tls, TlsFiles, TokenFile, etcd};
 
 use crate::args::Keeping;
 
@@ -33,7 +33,7 @@ pub(crate) fn config(
         None => default,
         Some(memory) if memory.eq_ignore_ascii_case("memory") => Store::Memory,
         Some(url) if url.starts_with("etcd://") || url.starts_with("etcds://") => {
-            etcd(url, keeping)?
+            cluster(url, keeping)?
         }
         Some(url) if url.contains("://") => anyhow::bail!(
             "--store {url}: write a file, memory, or etcd://HOST:PORT,HOST:PORT (etcds:// with TLS)"
@@ -49,16 +49,8 @@ pub(crate) fn config(
     Ok(Config { store, tokens, tls, ..Config::with_ttl(keeping.ttl) })
 }
 
-#[cfg(not(feature = "etcd"))]
-fn etcd(url: &str, _: &Keeping) -> anyhow::Result<Store> {
-    anyhow::bail!(
-        "this wharf was built without etcd, so it cannot keep records in {url}: install protoc (Debian: apt-get install protobuf-compiler) and build it again with 'make build'"
-    )
-}
-
 /// A cluster by its URL: `etcd://HOST:PORT,HOST:PORT/PREFIX`, `etcds` for TLS.
-#[cfg(feature = "etcd")]
-fn etcd(url: &str, keeping: &Keeping) -> anyhow::Result<Store> {
+fn cluster(url: &str, keeping: &Keeping) -> anyhow::Result<Store> {
     use anyhow::Context;
 
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
@@ -86,13 +78,15 @@ fn etcd(url: &str, keeping: &Keeping) -> anyhow::Result<Store> {
         Some((name, password)) => Ok((name.to_owned(), password.to_owned())),
         None => Err(anyhow::anyhow!("WHARF_ETCD_USER is not NAME:PASSWORD")),
     });
-    Ok(Store::Etcd(wharf_registry::EtcdConfig {
+    Ok(Store::Etcd(EtcdConfig {
         endpoints,
         prefix: format!("/{}", if prefix.is_empty() { "wharf" } else { prefix }),
-        encrypted: scheme == "etcds",
-        authorities: read(&keeping.etcd_authorities)?,
-        certificate: read(&keeping.etcd_certificate)?,
-        user: user.transpose()?,
+        credentials: etcd::Credentials {
+            encrypted: scheme == "etcds",
+            authorities: read(&keeping.etcd_authorities)?,
+            certificate: read(&keeping.etcd_certificate)?,
+            user: user.transpose()?,
+        },
     }))
 }
 

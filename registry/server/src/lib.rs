@@ -10,6 +10,7 @@
 mod access;
 mod catalog;
 mod clock;
+pub mod etcd;
 mod http;
 mod journal;
 mod listener;
@@ -30,7 +31,6 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 
 pub use crate::access::{TokenFile, TokenFileError};
-#[cfg(feature = "etcd")]
 pub use crate::store::etcd::EtcdConfig;
 pub use crate::store::file::{OPENING_THREAD, OpenError};
 pub use crate::tls::{Tls, TlsError, TlsFiles};
@@ -66,7 +66,6 @@ pub enum Store {
     /// In a file, in which every acknowledged change survives the process.
     File(PathBuf),
     /// In an etcd cluster, which any number of registries share.
-    #[cfg(feature = "etcd")]
     Etcd(EtcdConfig),
 }
 
@@ -127,7 +126,6 @@ impl Registry {
                 tracing::info!(store = %path.display(), records = records.len(), "the store is open");
                 local(&config, Some(file), records, &metrics)?
             }
-            #[cfg(feature = "etcd")]
             Store::Etcd(etcd) => {
                 // The lease counts first, and what is left of the time to live after it.
                 let left = config.ttl.saturating_sub(store::etcd::lease(config.ttl));

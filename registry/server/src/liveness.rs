@@ -89,7 +89,6 @@ impl Liveness {
     }
 
     /// Somebody else vouches for a member, until [`Liveness::release`].
-    #[cfg(feature = "etcd")]
     pub(crate) fn hold(&mut self, now: Duration, key: &Key) {
         if self.members.contains_key(key) {
             self.enter(now, key, Some(now));
@@ -100,7 +99,6 @@ impl Liveness {
     }
 
     /// Nobody vouches for a member any more: it has its time from now on.
-    #[cfg(feature = "etcd")]
     pub(crate) fn release(&mut self, now: Duration, key: &Key) {
         if let Some(member) = self.members.get_mut(key)
             && std::mem::take(&mut member.held)
@@ -366,7 +364,6 @@ mod tests {
         assert_eq!(drop_silent(&mut liveness, at(31)).len(), AT_LEAST);
     }
 
-    #[cfg(feature = "etcd")]
     #[test]
     fn whoever_is_vouched_for_needs_not_be_heard() {
         let mut liveness = Liveness::new(TTL);

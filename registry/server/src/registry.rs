@@ -384,7 +384,6 @@ fn problem(host: &str, error: WriteError) -> Problem {
             Code::Busy,
             "more changes are asked for at once than the registry can write: ask again after the time in Retry-After",
         ),
-        #[cfg(feature = "etcd")]
         WriteError::TooLarge { .. } => Problem::new(
             Code::TooLarge,
             format!("the declaration of '{host}' is too large ({error}): declare fewer endpoints"),

@@ -34,7 +34,6 @@ struct Inner {
     /// Up to which number all changes are here. It may be beyond the last change of an endpoint.
     complete: u64,
     /// The same, for whoever waits for it.
-    #[cfg(feature = "etcd")]
     progress: watch::Sender<u64>,
     /// Whoever waits for a service's endpoints to change; `None` stands for all services.
     waiting: HashMap<Option<Arc<str>>, watch::Sender<()>>,
@@ -88,7 +87,6 @@ impl View {
                 liveness: Liveness::new(ttl),
                 journal: Journal::new(number),
                 complete: number,
-                #[cfg(feature = "etcd")]
                 progress: watch::Sender::new(number),
                 waiting: HashMap::new(),
                 bodies: HashMap::new(),
@@ -122,7 +120,6 @@ impl View {
     }
 
     /// Everything up to a store's number is here, though no record changed.
-    #[cfg(feature = "etcd")]
     pub(crate) fn complete_to(&self, number: u64) {
         let (_, mut inner) = self.lock();
         if number > inner.complete {
@@ -132,7 +129,6 @@ impl View {
     }
 
     /// Waits until everything up to a store's number is here.
-    #[cfg(feature = "etcd")]
     pub(crate) async fn completed(&self, number: u64) {
         let mut progress = self.lock().1.progress.subscribe();
         // The sender lives as long as the view.
@@ -140,7 +136,6 @@ impl View {
     }
 
     /// The store vouches for a record's life, or no longer does.
-    #[cfg(feature = "etcd")]
     pub(crate) fn vouch(&self, key: &Key, lives: bool) {
         let (now, mut inner) = self.lock();
         if lives {
@@ -152,7 +147,6 @@ impl View {
     }
 
     /// Everybody gets another time to live, because hosts may not have been able to be heard.
-    #[cfg(feature = "etcd")]
     pub(crate) fn forgive(&self) {
         let (now, mut inner) = self.lock();
         inner.forgive(now);

@@ -1,4 +1,4 @@
-//! What the macro is given.
+//! The macro's input.
 
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
@@ -6,9 +6,9 @@ use syn::{Ident, LitStr, Token, braced, bracketed};
 
 /// `"wit"`, or `{ path: "wit", world: "plugin", idempotent: ["multiply"] }`.
 pub(crate) struct Input {
-    /// Of a WIT file or of a folder of them.
+    /// The path of a WIT file, or of a folder of WIT files.
     pub(crate) path: LitStr,
-    /// Whose exports are called, where the package has several.
+    /// The world whose exports are called. Needed if the package has several.
     pub(crate) world: Option<LitStr>,
     /// Methods that may be executed more than once.
     pub(crate) idempotent: Vec<LitStr>,

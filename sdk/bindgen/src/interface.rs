@@ -1,4 +1,4 @@
-//! A module for each interface: its types, and a client where it is called.
+//! Generates a module for each interface: its types, and a client if the interface is called.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -12,10 +12,11 @@ use crate::names::{camel, method as method_name, snake};
 use crate::types::{Writer, client_name, doc, parts, stub};
 use crate::wit::{Error, Loaded};
 
-/// Parameters beyond so many are grouped: serde knows tuples up to this length.
+/// If there are more parameters than this, they are grouped: serde supports tuples up to this
+/// length.
 const TUPLE: usize = 16;
 
-/// All modules, and what of them is seen where the macro stands.
+/// All modules, and what they export to the place where the macro is used.
 pub(crate) fn modules(loaded: &Loaded, input: &Input) -> Result<TokenStream, Error> {
     let Loaded { resolve, services, .. } = loaded;
     let idempotent = idempotent(services, input)?;
@@ -37,7 +38,7 @@ pub(crate) fn modules(loaded: &Loaded, input: &Input) -> Result<TokenStream, Err
         module(&writer, &names, service, &idempotent)
     });
     let modules: Vec<TokenStream> = modules.collect::<Result<_, _>>()?;
-    // Where there is one service, its types and its client need no module's name before them.
+    // If there is only one service, its types and its client can be used without the module's name.
     let reexport = match &services[..] {
         [(only, _)] => {
             let name = names.get(only);
@@ -133,10 +134,10 @@ fn client(
 
         #[doc = #title]
         ///
-        /// It calls versions that are compatible with the one that it was built against: endpoints
-        /// that serve just the same methods, if there are any, and else those of the newest version.
-        /// A method of another signature is refused by its host. Clones are cheap, and share
-        /// everything.
+        /// It calls versions that are compatible with the one that it was built against. It prefers
+        /// endpoints that serve exactly the same methods; if there are none, it calls those of the
+        /// newest version. The host refuses a method whose signature differs. Clones are cheap, and
+        /// share everything.
         #(#[doc = #left_out])*
         #[derive(::core::clone::Clone, ::core::fmt::Debug)]
         pub struct #name { stub: #stub::Stub }
@@ -181,7 +182,7 @@ fn method(
         .params
         .iter()
         .map(|param| {
-            // As a parameter of ours it must not be called like one of Rust's.
+            // `snake` escapes Rust's keywords, which cannot name a parameter.
             let name = snake(&param.name);
             let written = writer.parameter(&name, &param.ty);
             (name, written)
@@ -190,7 +191,7 @@ fn method(
     debug_assert_eq!(parameters.len(), signature.params.len());
     let declared = parameters.iter().map(|(name, (ty, _))| quote!(#name: #ty));
     let arguments: Vec<&TokenStream> = parameters.iter().map(|(_, (_, value))| value).collect();
-    // The bytes of a tuple of tuples are those of one long tuple.
+    // A tuple of tuples is encoded to the same bytes as one long tuple.
     let groups = arguments.chunks(TUPLE).map(|group| quote!((#(#group,)*)));
     let arguments = quote!((#(#groups,)*));
     let fallible = function.result.as_ref().and_then(|ty| fallible(writer.resolve, ty));
@@ -201,7 +202,8 @@ fn method(
     };
     let application = fallible.map(|_| {
         quote! {
-            /// [`CallError::Application`](::wharf_client::CallError::Application): the method's own.
+            /// [`CallError::Application`](::wharf_client::CallError::Application): the method's own
+            /// error.
         }
     });
     let again = if idempotent {
@@ -229,7 +231,7 @@ fn method(
     }
 }
 
-/// The two sides of a method's result, where it is WIT's `result`.
+/// The two sides of a method's result, if it is a WIT `result`.
 fn fallible(resolve: &Resolve, ty: &Type) -> Option<(Option<Type>, Option<Type>)> {
     let Type::Id(id) = ty else { return None };
     match &resolve.types[*id].kind {
@@ -247,7 +249,7 @@ fn error_types(loaded: &Loaded) -> HashSet<TypeId> {
         for function in resolve.interfaces[*interface].functions.values() {
             let result = function.result.as_ref().and_then(|ty| fallible(resolve, ty));
             let mut error = result.and_then(|(_, error)| error);
-            // Through the names that it was given, to where it is defined.
+            // Follow its aliases to the definition.
             while let Some(Type::Id(id)) = error {
                 errors.insert(id);
                 error = match &resolve.types[id].kind {
@@ -275,8 +277,9 @@ fn owners(resolve: &Resolve, interface: InterfaceId) -> Vec<InterfaceId> {
         .collect()
 }
 
-/// A module's name is the interface's. One of the package that was read keeps it whatever else there
-/// is; others have their package's before it where it is taken, and then their version's, too.
+/// A module has the name of its interface. Interfaces of the package that was read come first and
+/// keep that name. If it is taken, another interface gets its package's name in front, and if that
+/// is taken too, also its version. The last resort is a number.
 fn module_names(loaded: &Loaded, needed: &BTreeSet<InterfaceId>) -> HashMap<InterfaceId, Ident> {
     let resolve = &loaded.resolve;
     let mut order: Vec<InterfaceId> = needed.iter().copied().collect();
@@ -305,9 +308,9 @@ fn module_names(loaded: &Loaded, needed: &BTreeSet<InterfaceId>) -> HashMap<Inte
     names
 }
 
-/// The methods that were said to be idempotent, each with its service: `multiply`, or `arith.multiply`
-/// where several services have one of that name. What is said of a method that does not exist is a
-/// mistake.
+/// The methods marked idempotent, each with its service. They are written `multiply`, or
+/// `arith.multiply` if several services have a method of that name. A name that no method has is an
+/// error.
 fn idempotent(
     services: &[(InterfaceId, Service)],
     input: &Input,
@@ -348,7 +351,7 @@ fn idempotent(
     Ok(found)
 }
 
-/// Rust's own traits (`Debug`, `PartialEq`) end at tuples of twelve.
+/// Rust implements its own traits (`Debug`, `PartialEq`) only for tuples of up to twelve.
 fn check_tuples(resolve: &Resolve, ty: &Type, span: Span) -> Result<(), Error> {
     let Type::Id(id) = ty else { return Ok(()) };
     if let TypeDefKind::Tuple(tuple) = &resolve.types[*id].kind

@@ -1,7 +1,7 @@
-//! Typed client stubs out of a service's WIT: what `wharf_client::bindgen!` expands to.
+//! Generates typed client stubs from a service's WIT: `wharf_client::bindgen!` expands to them.
 //!
-//! All that it reads is the WIT: it needs no network, and no build script. It must not know how a
-//! call is made; the code that it writes calls `wharf_client::stub`.
+//! It reads only the WIT. It needs no network and no build script. It must not know how a call is
+//! made: the generated code calls `wharf_client::stub`.
 
 mod input;
 mod interface;
@@ -18,12 +18,12 @@ use self::input::Input;
 #[proc_macro]
 pub fn bindgen(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as Input);
-    // Paths are relative to the package whose code this is.
+    // Paths are relative to the package that uses the macro.
     let base = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
     let generated = wit::load(base.as_ref(), &input).and_then(|loaded| {
         let modules = interface::modules(&loaded, &input)?;
         let sources = loaded.sources.iter().filter_map(|path| path.to_str());
-        // The compiler is told what was read, so that it runs again when that changes.
+        // This tells the compiler which files were read, so that it runs again when they change.
         Ok(quote! {
             #modules
             const _: &[&[u8]] = &[#(::core::include_bytes!(#sources)),*];

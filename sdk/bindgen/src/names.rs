@@ -1,4 +1,4 @@
-//! WIT's names as Rust's.
+//! Converts WIT names to Rust names.
 
 use heck::{ToSnakeCase, ToUpperCamelCase};
 use proc_macro2::{Ident, Span};
@@ -18,7 +18,7 @@ pub(crate) fn screaming(name: &str) -> Ident {
     ident(&name.to_snake_case().to_uppercase())
 }
 
-/// A method of a client, beside those that every client has.
+/// A method of a client. Its name must differ from those that every client has.
 pub(crate) fn method(name: &str) -> Ident {
     match &*name.to_snake_case() {
         taken @ ("new" | "with_options" | "clone" | "fmt") => ident(&format!("{taken}_")),
@@ -26,9 +26,9 @@ pub(crate) fn method(name: &str) -> Ident {
     }
 }
 
-/// Words of Rust's own are written so that they are names.
+/// Escapes Rust's keywords, so that they can be names.
 fn ident(name: &str) -> Ident {
-    // A word only since the edition of 2024.
+    // `gen` is a keyword only since the 2024 edition, and syn does not know it.
     if name != "gen" && syn::parse_str::<Ident>(name).is_ok() {
         return Ident::new(name, Span::call_site());
     }

@@ -1,4 +1,4 @@
-//! WIT's types as Rust's.
+//! Converts WIT types to Rust types.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,15 +9,15 @@ use wit_parser::{Docs, InterfaceId, Resolve, Type, TypeDefKind, TypeId, TypeOwne
 
 use crate::names::{camel, screaming, snake};
 
-/// Where serde and the rest of what generated code uses is.
+/// The path to serde and to everything else that generated code uses.
 pub(crate) fn stub() -> TokenStream {
     quote!(::wharf_client::stub)
 }
 
-/// Types, as they are written in one interface's module.
+/// Writes types as they appear in the module of one interface.
 pub(crate) struct Writer<'r> {
     pub(crate) resolve: &'r Resolve,
-    /// Whose module it is.
+    /// The interface that the module belongs to.
     pub(crate) interface: InterfaceId,
     /// The modules of all interfaces.
     pub(crate) modules: &'r HashMap<InterfaceId, Ident>,
@@ -25,12 +25,12 @@ pub(crate) struct Writer<'r> {
     pub(crate) errors: &'r HashSet<TypeId>,
 }
 
-/// What values of a type can do.
+/// Which traits a type can implement.
 #[derive(Clone, Copy)]
 struct Traits {
-    /// No floating-point numbers: `Eq`, `Ord`, `Hash`.
+    /// It has no floating-point numbers, so it can have `Eq`, `Ord` and `Hash`.
     total: bool,
-    /// Nothing on the heap.
+    /// It has nothing on the heap, so it can have `Copy`.
     copy: bool,
 }
 
@@ -141,13 +141,13 @@ impl Writer<'_> {
                 #[must_use]
                 pub const fn empty() -> Self { Self { words: [0; #words] } }
 
-                /// Every flag that there is.
+                /// Every flag.
                 #[must_use]
                 pub const fn all() -> Self {
                     Self::empty() #(.union(Self::#names))*
                 }
 
-                /// The flags of either.
+                /// The flags that either of them has.
                 #[must_use]
                 pub const fn union(mut self, other: Self) -> Self {
                     let mut n = 0;
@@ -158,7 +158,7 @@ impl Writer<'_> {
                     self
                 }
 
-                /// Whether all flags of the other are among these.
+                /// Whether all flags of `other` are also set here.
                 #[must_use]
                 pub const fn contains(self, other: Self) -> bool {
                     let mut n = 0;
@@ -206,7 +206,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A type where it is used.
+    /// A type, as it is written where it is used.
     pub(crate) fn ty(&self, ty: &Type) -> TokenStream {
         match ty {
             Type::Bool => quote!(bool),
@@ -222,7 +222,7 @@ impl Writer<'_> {
             Type::F64 => quote!(f64),
             Type::Char => quote!(char),
             Type::String => quote!(::std::string::String),
-            // Never asked for: it is not transportable.
+            // Never used, because it is not transportable.
             Type::ErrorContext => quote!(()),
             Type::Id(id) => {
                 let def = &self.resolve.types[*id];
@@ -239,7 +239,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A type by what it is made of.
+    /// A type by its structure.
     fn kind(&self, id: TypeId) -> TokenStream {
         let optional = |ty: &Option<Type>| ty.as_ref().map_or_else(|| quote!(()), |ty| self.ty(ty));
         match &self.resolve.types[id].kind {
@@ -254,7 +254,7 @@ impl Writer<'_> {
             TypeDefKind::FixedLengthList(element, len) => {
                 let element = self.ty(element);
                 let len = *len as usize;
-                // serde knows arrays up to this length.
+                // serde supports arrays up to this length.
                 if len <= 32 {
                     quote!([#element; #len])
                 } else {
@@ -273,12 +273,13 @@ impl Writer<'_> {
                 let (ok, err) = (optional(&result.ok), optional(&result.err));
                 quote!(::core::result::Result<#ok, #err>)
             }
-            // Named, or not transportable.
+            // These are named, or not transportable.
             _ => quote!(()),
         }
     }
 
-    /// A parameter: what is on the heap is borrowed. The type, and how it is handed to the encoder.
+    /// A parameter: its type, and the expression that is passed to the encoder. Values on the heap
+    /// are borrowed.
     pub(crate) fn parameter(&self, name: &Ident, ty: &Type) -> (TokenStream, TokenStream) {
         let stub = stub();
         let as_is = quote!(#name);
@@ -333,7 +334,7 @@ enum Shape {
     Other,
 }
 
-/// A method's own error can be anybody's cause.
+/// Makes a method's own error a Rust error, so that it can be the source of another one.
 fn error(name: &Ident) -> TokenStream {
     quote! {
         impl ::core::fmt::Display for #name {
@@ -346,7 +347,7 @@ fn error(name: &Ident) -> TokenStream {
     }
 }
 
-/// Documentation as it stands in the WIT; where there is none, the name has to say it.
+/// The documentation from the WIT. If there is none, the name has to be enough.
 pub(crate) fn doc(docs: &Docs) -> TokenStream {
     match &docs.contents {
         Some(text) => {
@@ -357,7 +358,8 @@ pub(crate) fn doc(docs: &Docs) -> TokenStream {
     }
 }
 
-/// Lines of documentation without code that somebody would compile as Rust and run as a test.
+/// Lines of documentation in which no code block counts as Rust: rustdoc would compile it and run
+/// it as a test.
 fn plain(text: &str) -> Vec<String> {
     let mut within = false;
     let line = |line: &str| {
@@ -365,10 +367,10 @@ fn plain(text: &str) -> Vec<String> {
         if trimmed.starts_with("```") || trimmed.starts_with("~~~") {
             within = !within;
             let fence = trimmed.trim_end();
-            // Whatever language it is, it is text here.
+            // The block is marked as text, whatever its language.
             return if within { format!(" {}text", &fence[..3]) } else { format!(" {fence}") };
         }
-        // Four spaces begin a block of code.
+        // Four spaces would begin a code block.
         let indented = line.len() - trimmed.len() >= 4;
         if indented && !within { format!("    {trimmed}").split_off(1) } else { format!(" {line}") }
     };
@@ -386,7 +388,7 @@ fn is_byte(resolve: &Resolve, ty: &Type) -> bool {
     }
 }
 
-/// The types that one is made of.
+/// The types that a type consists of.
 pub(crate) fn parts(resolve: &Resolve, id: TypeId) -> Vec<Type> {
     match &resolve.types[id].kind {
         TypeDefKind::Type(ty)
@@ -401,7 +403,7 @@ pub(crate) fn parts(resolve: &Resolve, id: TypeId) -> Vec<Type> {
     }
 }
 
-/// Whether values of a type can be sent; WIT's types have no cycles.
+/// Whether values of a type can be sent. The recursion ends, because WIT types have no cycles.
 fn is_transportable(resolve: &Resolve, ty: &Type) -> bool {
     let Type::Id(id) = ty else { return *ty != Type::ErrorContext };
     let itself = matches!(
@@ -425,7 +427,7 @@ fn traits(resolve: &Resolve, ty: &Type) -> Traits {
         Type::F32 | Type::F64 => Traits { total: false, copy: true },
         Type::String => Traits { total: true, copy: false },
         Type::Id(id) => {
-            // Arrays of any length would be copied, too; they may be long.
+            // An array could be `Copy` too, but it may be long.
             let kind = &resolve.types[*id].kind;
             let heap = matches!(kind, TypeDefKind::List(_) | TypeDefKind::FixedLengthList(..));
             let parts = parts(resolve, *id);
@@ -439,7 +441,7 @@ fn traits(resolve: &Resolve, ty: &Type) -> Traits {
     }
 }
 
-/// A name that is none of the WIT's.
+/// The name of an interface's client.
 pub(crate) fn client_name(interface: &str) -> Ident {
     format_ident!("{}Client", camel(interface))
 }

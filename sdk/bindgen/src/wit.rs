@@ -1,4 +1,4 @@
-//! Reading the WIT, and choosing which interfaces are called.
+//! Reads the WIT, and chooses which interfaces are called.
 
 use std::path::{Path, PathBuf};
 
@@ -11,19 +11,19 @@ use crate::input::Input;
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) resolve: Resolve,
-    /// The one that was asked for; others are what it uses.
+    /// The package that was asked for. Other packages are those that it uses.
     pub(crate) package: PackageId,
     pub(crate) services: Vec<(InterfaceId, Service)>,
-    /// What was read.
+    /// The files that were read.
     pub(crate) sources: Vec<PathBuf>,
 }
 
-/// Why there are no stubs.
+/// Why no stubs can be generated.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("there is no WIT at {0}: the path is relative to the package's Cargo.toml")]
     NotThere(PathBuf),
-    /// With file, line and the text there.
+    /// An error in the WIT, with its file, line and text.
     #[error("{0}")]
     Wit(String),
     #[error("the WIT has several worlds, say which: world: {0}")]
@@ -44,7 +44,7 @@ pub(crate) enum Error {
     Type { location: String, what: String },
 }
 
-/// Reads what the macro was given.
+/// Reads the WIT that the macro's input names.
 pub(crate) fn load(base: &Path, input: &Input) -> Result<Loaded, Error> {
     let path = base.join(input.path.value());
     if !path.exists() {
@@ -65,7 +65,7 @@ pub(crate) fn load(base: &Path, input: &Input) -> Result<Loaded, Error> {
     Ok(Loaded { resolve, package, services, sources })
 }
 
-/// The interfaces that are called, with their names: what a world exports, or all there are where
+/// The interfaces that are called, with their names: the exports of a world, or all interfaces if
 /// there is no world.
 fn called(
     resolve: &Resolve,
@@ -85,7 +85,7 @@ fn called(
         (None, 1) => package.worlds.values().next().copied(),
         (None, _) => return Err(Error::Worlds(known())),
     };
-    // What has only types is used by services, and none itself.
+    // Services use an interface that has only types; it is not a service itself.
     let is_service = |id: &InterfaceId| !resolve.interfaces[*id].functions.is_empty();
     let Some(world) = world else {
         let all = package.interfaces.values().filter(|id| is_service(id));

@@ -1,15 +1,16 @@
-//! Conveniences for authors of plugins in Rust. None of them is needed: any component will do.
+//! Conveniences for authors of plugins in Rust. None of them is required: any component works.
 //!
 //! ```ignore
 //! wit_bindgen::generate!({ path: "wit" });
 //! wharf_guest::wit_docs!("wit/arith.wit");
 //! ```
 
-/// Carries a WIT file's doc comments inside the plugin, for `wharf inspect` and the like.
+/// Puts a WIT file's doc comments into the plugin, for `wharf inspect` and similar tools.
 ///
-/// A component has types but no documentation. This lays the file, found relative to the crate's
-/// `Cargo.toml`, into a custom section named `wharf:wit` of the core module. It takes the file's
-/// size, and no memory when the plugin runs. Outside of wasm it does nothing.
+/// A component has types but no documentation. This macro copies the file into a custom section of
+/// the core module, named `wharf:wit`. The path is relative to the crate's `Cargo.toml`. The plugin
+/// grows by the file's size, but needs no more memory when it runs. Outside of wasm the macro does
+/// nothing.
 #[macro_export]
 macro_rules! wit_docs {
     ($path:literal) => {
@@ -22,7 +23,8 @@ macro_rules! wit_docs {
             #[used]
             #[unsafe(link_section = "wharf:wit")]
             static SECTION: [u8; SOURCE.len() + 1] = {
-                // The linker joins sections of one name: the zero byte after each keeps them apart.
+                // The linker joins sections with the same name. The zero byte after each separates
+                // them.
                 let mut section = [0; SOURCE.len() + 1];
                 let mut at = 0;
                 while at < SOURCE.len() {

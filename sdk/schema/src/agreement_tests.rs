@@ -1,4 +1,4 @@
-//! Both encodings against serde on the natural Rust types: every row of the table of values.
+//! Tests both encodings against serde on the natural Rust types: every row of the table of values.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
@@ -342,7 +342,7 @@ proptest! {
         value_from_json(service.types(), ty, &json, &mut back).unwrap();
         let read: Everything = postcard::from_bytes(&back).unwrap();
         if value.single.is_nan() || value.double.is_nan() {
-            // Which NaN it was is not part of JSON; everything else is the same.
+            // JSON does not keep which NaN it was. Everything else is the same.
             prop_assert_eq!(back.len(), bytes.len());
         } else {
             prop_assert_eq!(read, value);

@@ -1,6 +1,6 @@
 //! A service's description as a JSON document: what a host answers to Describe.
 //!
-//! The document's types are its own, so that the inner ones can change without breaking it.
+//! The document has its own types, so that the internal ones can change without breaking it.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::{Case, Field, Param, Service, ServiceName, Type, TypeError, TypeId, T
 /// The largest document that is read, in bytes.
 pub const MAX_DOCUMENT: usize = 4 * 1024 * 1024;
 
-/// The version of the form; a reader refuses a newer one.
+/// The version of the document's format. A reader refuses any other.
 const VERSION: u32 = 1;
 
 /// A document that does not describe a service.
@@ -23,16 +23,16 @@ pub enum DocumentError {
     /// Not JSON of the right form.
     #[error("a service description cannot be read")]
     Json(#[from] serde_json::Error),
-    /// From the future.
+    /// A version that this side does not read.
     #[error("a service description of version {0}; this side reads version {VERSION}: update it")]
     Version(u32),
-    /// A name that is none.
+    /// A name that is not valid.
     #[error("a service description with an invalid name")]
     Name(#[from] crate::NameError),
-    /// Types that make no sense.
+    /// Types that are not valid.
     #[error("a service description with invalid types")]
     Types(#[from] TypeError),
-    /// An index of a type that is not there.
+    /// The index of a type that does not exist.
     #[error("a service description refers to type {0}, which it does not have")]
     NoSuchType(u32),
 }
@@ -45,7 +45,7 @@ struct Document {
     docs: String,
     #[serde(default)]
     wit: String,
-    /// Written for other readers; this one computes it anew.
+    /// Written for other readers. This one computes it itself.
     #[serde(default)]
     fingerprint: String,
     types: Vec<TypeDocument>,
@@ -141,14 +141,14 @@ impl Service {
             types: self.types().iter().map(to_document).collect(),
             methods,
         };
-        // Strings and numbers only: there is nothing in it that JSON could refuse.
+        // It has only strings and numbers, so JSON encoding cannot fail.
         serde_json::to_string(&document).unwrap_or_default()
     }
 
     /// Reads a document.
     ///
     /// # Errors
-    /// When it is too large, no document, or describes types that cannot be.
+    /// When it is too large, is not a document, or describes types that are not valid.
     pub fn from_document(text: &[u8]) -> Result<Self, DocumentError> {
         if text.len() > MAX_DOCUMENT {
             return Err(DocumentError::TooLarge(text.len()));

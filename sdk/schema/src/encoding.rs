@@ -1,19 +1,19 @@
 //! postcard's primitives, read and written by hand.
 //!
-//! Where a type is known only at run time, serde has nothing to derive from. What is written here
-//! is byte for byte what serde and postcard 1.x write for the natural Rust type
+//! Types that are known only at run time cannot derive serde's traits. This module writes the same
+//! bytes that serde and postcard 1.x write for the natural Rust type
 //! (<https://postcard.jamesmunns.com/wire-format>).
 
 use crate::ValueError;
 
-/// Reads postcard out of bytes that nobody vouches for.
+/// Reads postcard from untrusted bytes.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// Over the whole of `bytes`.
+    /// A reader over all of `bytes`.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         Reader { rest: bytes }
@@ -25,7 +25,7 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
-    /// Ends the reading.
+    /// Ends reading.
     ///
     /// # Errors
     /// When bytes are left over.
@@ -49,7 +49,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A `u8`, as it is.
+    /// A `u8`, as one plain byte.
     ///
     /// # Errors
     /// At the end of the bytes.
@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
     /// A `char`, as a string of one character.
     ///
     /// # Errors
-    /// When it is not exactly one, or at the end of the bytes.
+    /// When it is not exactly one character, or at the end of the bytes.
     pub fn char(&mut self) -> Result<char, ValueError> {
         let mut chars = self.str()?.chars();
         match (chars.next(), chars.next()) {
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
     /// A string, borrowed from the input.
     ///
     /// # Errors
-    /// When it is not UTF-8, or longer than the bytes.
+    /// When it is not UTF-8, or longer than the remaining bytes.
     pub fn str(&mut self) -> Result<&'a str, ValueError> {
         std::str::from_utf8(self.bytes()?).map_err(|_| ValueError::new("a string is not UTF-8"))
     }
@@ -132,16 +132,17 @@ impl<'a> Reader<'a> {
     /// A block of bytes, borrowed from the input.
     ///
     /// # Errors
-    /// When it is longer than the bytes.
+    /// When it is longer than the remaining bytes.
     pub fn bytes(&mut self) -> Result<&'a [u8], ValueError> {
         let len = self.length()?;
         self.take(len)
     }
 
-    /// The length of a list. Every element takes at least a byte, so more than the rest is a lie.
+    /// The length of a list. Every element takes at least one byte, so a length beyond the
+    /// remaining bytes is false.
     ///
     /// # Errors
-    /// When the bytes cannot hold so many.
+    /// When the remaining bytes cannot hold that many elements.
     pub fn length(&mut self) -> Result<usize, ValueError> {
         let len = self.unsigned(64)?;
         match usize::try_from(len) {
@@ -153,7 +154,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The index of a case, out of `count`.
+    /// The index of a case, out of `count` cases.
     ///
     /// # Errors
     /// When there is no such case.
@@ -165,7 +166,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The flags that are set, out of `count`, in words as [`flag_words`] says.
+    /// Which of `count` flags are set. [`flag_words`] defines the words that hold them.
     ///
     /// # Errors
     /// When a flag beyond `count` is set.
@@ -200,7 +201,7 @@ fn truncated() -> ValueError {
     ValueError::new("the input ends in the middle of a value")
 }
 
-/// The words that `count` flags take: each one's size in bits, and how many flags are in it.
+/// The words that hold `count` flags: each word's size in bits, and how many flags it holds.
 pub fn flag_words(count: usize) -> impl Iterator<Item = (u32, u32)> {
     let bits = match count {
         0..=8 => 8,
@@ -213,7 +214,7 @@ pub fn flag_words(count: usize) -> impl Iterator<Item = (u32, u32)> {
     })
 }
 
-/// Appends an unsigned integer as a varint; a `u8` is a byte and does not come here.
+/// Appends an unsigned integer as a varint. Not for a `u8`, which is one plain byte.
 pub fn put_unsigned(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value.to_le_bytes()[0] | 0x80);
@@ -222,12 +223,12 @@ pub fn put_unsigned(out: &mut Vec<u8>, mut value: u64) {
     out.push(value.to_le_bytes()[0]);
 }
 
-/// Appends a signed integer as a zigzag varint; an `s8` is a byte and does not come here.
+/// Appends a signed integer as a zigzag varint. Not for an `s8`, which is one plain byte.
 pub fn put_signed(out: &mut Vec<u8>, value: i64) {
     put_unsigned(out, ((value << 1) ^ (value >> 63)).cast_unsigned());
 }
 
-/// Appends a block of bytes, or a string's.
+/// Appends a block of bytes, or the bytes of a string, with the length in front.
 pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_unsigned(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -238,7 +239,7 @@ pub fn put_char(out: &mut Vec<u8>, value: char) {
     put_bytes(out, value.encode_utf8(&mut [0; 4]).as_bytes());
 }
 
-/// Appends flags, each word as [`flag_words`] says.
+/// Appends flags, in the words that [`flag_words`] defines.
 pub fn put_flags(out: &mut Vec<u8>, set: &[bool]) {
     let mut flags = set.iter();
     for (bits, used) in flag_words(set.len()) {

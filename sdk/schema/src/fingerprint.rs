@@ -4,10 +4,10 @@ use crate::{Type, TypeId, Types};
 
 /// A 128-bit hash of a method's name and structural types.
 ///
-/// Field and case names are in it, since they are what JSON callers write; names of types and
-/// parameters and doc comments are not, since no encoding depends on them. It is the first half
-/// of BLAKE3 over an unambiguous description (`sdk/schema/src/fingerprint.rs` is its definition),
-/// after postcard-rpc's keys.
+/// It includes the names of fields and cases, because JSON callers write them. It excludes doc
+/// comments and the names of types and parameters, because no encoding depends on them. It is the
+/// first half of a BLAKE3 hash over an unambiguous description, which
+/// `sdk/schema/src/fingerprint.rs` defines. postcard-rpc's keys are the model for it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(pub [u8; 16]);
 
@@ -35,8 +35,8 @@ impl std::str::FromStr for Fingerprint {
     }
 }
 
-/// The digests of all types of an arena: each is made of those before it, so the work is linear
-/// where writing a type out could be exponential.
+/// The digests of all types of an arena. Each is computed from earlier digests, so the work is
+/// linear. Writing the types out could take exponential work.
 pub(crate) struct Digests(Vec<[u8; 32]>);
 
 impl Digests {
@@ -68,7 +68,7 @@ impl Digests {
         Fingerprint(fingerprint)
     }
 
-    /// The fingerprint of a service: of its callable methods, in the order of their names.
+    /// The fingerprint of a service: a hash over the sorted fingerprints of its callable methods.
     pub(crate) fn service(methods: impl Iterator<Item = Fingerprint>) -> Fingerprint {
         let mut sorted: Vec<_> = methods.collect();
         sorted.sort_unstable();
@@ -151,7 +151,8 @@ impl Digests {
     }
 }
 
-/// BLAKE3 over parts that cannot run into one another: each has a fixed size or its length first.
+/// BLAKE3 over parts whose borders are unambiguous: each part has a fixed size, or its length comes
+/// first.
 struct Hash(blake3::Hasher);
 
 impl Hash {

@@ -1,4 +1,5 @@
-//! JSON to postcard, by type. What people write is read leniently, and refused with the place.
+//! Converts JSON to postcard, by type. It reads what people write leniently. An error names the
+//! place in the value.
 
 use base64::Engine;
 use base64::alphabet;
@@ -12,7 +13,7 @@ use crate::{Param, Type, TypeId, Types, ValueError};
 /// The arguments of a call: one JSON value for each parameter.
 ///
 /// # Errors
-/// When their number or one of them does not fit.
+/// When their number is wrong, or one of them does not fit its type.
 pub fn arguments_from_json(
     types: &Types,
     params: &[Param],
@@ -35,15 +36,15 @@ pub fn arguments_from_json(
     Ok(out)
 }
 
-/// An argument as somebody typed it: JSON, or a bare word where the type is a string, a character,
-/// the name of a case, or an option of these.
+/// Reads an argument as a person typed it: as JSON, or as a bare word if the type is a string, a
+/// character, bytes, an enum or variant, or an option of one of these.
 ///
 /// # Errors
 /// When it is neither.
 pub fn argument_from_text(types: &Types, param: &Param, text: &str) -> Result<Value, ValueError> {
     let parsed = serde_json::from_str(text);
     let word = match (&types[innermost(types, param.ty)], &parsed) {
-        // `7` is a number, but for a string it is a word.
+        // `7` is a number in JSON, but a word if the type is a string.
         (Type::String | Type::Char, Ok(Value::String(_))) => false,
         (Type::String | Type::Char, Ok(Value::Null)) => !matches!(types[param.ty], Type::Option(_)),
         (Type::String | Type::Char, _) => true,
@@ -73,7 +74,7 @@ fn innermost(types: &Types, mut ty: TypeId) -> TypeId {
 /// Appends one value.
 ///
 /// # Errors
-/// When the JSON does not fit the type; `out` may have grown then.
+/// When the JSON does not fit the type. `out` may then hold a part of the value.
 pub fn value_from_json(
     types: &Types,
     ty: TypeId,
@@ -230,7 +231,7 @@ impl Encoder<'_> {
         for (field, given) in fields.iter().zip(given) {
             let value = match given {
                 Some(value) => value,
-                // What is left out is none, where the type has a none.
+                // A missing field is none, if its type is an option.
                 None if matches!(self.types[field.ty], Type::Option(_)) => &Value::Null,
                 None => {
                     let notation = self.types.notation(field.ty);
@@ -253,7 +254,7 @@ impl Encoder<'_> {
         Ok(())
     }
 
-    /// `"name"`, or an object of one member.
+    /// Reads a case: `"name"`, or an object with one member.
     fn case<'v>(
         &self,
         id: TypeId,
@@ -338,7 +339,8 @@ impl Encoder<'_> {
     }
 }
 
-/// A whole number: as JSON's number, or as a string for those whose JSON rounds beyond 2^53.
+/// A whole number: as a JSON number, or as a string, for callers whose JSON library rounds numbers
+/// beyond 2^53.
 fn integer(value: &Value) -> Option<i128> {
     match value {
         Value::Number(number) => number
@@ -349,7 +351,7 @@ fn integer(value: &Value) -> Option<i128> {
     }
 }
 
-/// `7.0` as 7, as long as every whole number around it has a float of its own.
+/// Reads `7.0` as 7, but only up to 2^53. Beyond that, several whole numbers share one float.
 #[expect(clippy::cast_possible_truncation, reason = "the bound is checked first")]
 fn exact(float: f64) -> Option<i128> {
     (float.abs() <= 9_007_199_254_740_992.0).then_some(float as i128)

@@ -1,8 +1,8 @@
-//! A Wharf service described: its types, methods and fingerprints, and its values.
+//! Describes a Wharf service: its types, methods and fingerprints, and its values.
 //!
-//! WIT is the one interface language; on the wire its values are postcard, towards people they
-//! are JSON. This crate holds both encodings and the walk between them, driven by the types.
-//! It must not know of sockets, of wasm engines or of the wire protocol.
+//! WIT is the only interface language. Its values are encoded as postcard on the wire, and as JSON
+//! for people. This crate has both encodings and converts between them, driven by the types. It
+//! must not know of sockets, of wasm engines or of the wire protocol.
 //!
 //! Input is hostile: every reader here is bounded by the bytes it was given.
 

@@ -6,15 +6,15 @@
 use heck::{ToKebabCase, ToLowerCamelCase, ToUpperCamelCase};
 use semver::{Version, VersionReq};
 
-/// `Multiply`, `multiply`, `wordCounts`, `word_counts` in WIT's spelling.
+/// Converts `Multiply`, `multiply`, `wordCounts` or `word_counts` to WIT's spelling.
 #[must_use]
 pub fn kebab(name: &str) -> String {
     name.to_kebab_case()
 }
 
-/// Which of `names` a spelling means: the same one, or else the one that is the same in kebab-case
-/// (WIT allows words in capitals, `get-HTTP`), or else the only one of the same letters and digits:
-/// how `pos-x-y` is divided cannot be told from `posXY`.
+/// Finds which of `names` a spelling means. An equal name comes first, then a name that is equal in
+/// kebab-case (WIT allows words in capitals, `get-HTTP`). The last resort is the only name with the
+/// same letters and digits, because `posXY` does not show how `pos-x-y` is divided.
 pub(crate) fn find_name<'n>(
     names: impl Iterator<Item = &'n str> + Clone,
     wanted: &str,
@@ -44,10 +44,10 @@ pub fn net_rpc(name: &str) -> String {
     name.to_upper_camel_case()
 }
 
-/// The longest name of a service or method, in bytes: what the wire protocol carries.
+/// The longest name of a service or method, in bytes. It is the wire protocol's limit.
 const MAX_NAME: usize = 512;
 
-/// A name that names nothing.
+/// A name that is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// No dot, or nothing on one side of it.
@@ -59,24 +59,24 @@ pub enum NameError {
          would do, as in demo:arith/arith@^0.1"
     )]
     BadVersion(String),
-    /// Nothing there.
+    /// An empty name.
     #[error("a service's name is empty")]
     Empty,
-    /// Longer than any name may be.
+    /// A name that is too long.
     #[error("a name of {0} bytes; at most {MAX_NAME} are allowed")]
     TooLong(usize),
 }
 
-/// A service's name, whole or in part: what is left out matches anything.
+/// A service's name, in full or in part. A part that is left out matches anything.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceName {
-    /// `demo:arith`, where it is given.
+    /// `demo:arith`, if it is given.
     pub package: Option<String>,
     /// `arith`
     pub interface: String,
-    /// `0.1.0`, where it is given.
+    /// `0.1.0`, if it is given.
     pub version: Option<Version>,
-    /// Versions that would do, `^0.1`, where they are given; of a service itself never.
+    /// The accepted versions, `^0.1`, if they are given. The full name of a service never has them.
     pub requirement: Option<VersionReq>,
 }
 
@@ -84,13 +84,13 @@ impl ServiceName {
     /// Parses `arith`, `Arith`, `arith@0.1.0`, `demo:arith/arith@0.1.0` or `demo:arith/arith@^0.1`.
     ///
     /// # Errors
-    /// On an empty name or a version that is none.
+    /// On a name that is empty or too long, or a version that is not valid.
     pub fn parse(name: &str) -> Result<Self, NameError> {
         if name.len() > MAX_NAME {
             return Err(NameError::TooLong(name.len()));
         }
         let (path, version, requirement) = match name.split_once('@') {
-            // A bare `0.1` is neither: whoever means any 0.1 says so.
+            // A bare `0.1` is neither a version nor a requirement. To accept any 0.1, write `^0.1`.
             Some((path, text)) if text.starts_with(|c: char| c.is_ascii_digit()) => {
                 let version = Version::parse(text);
                 (path, Some(version.map_err(|_| NameError::BadVersion(name.to_owned()))?), None)
@@ -111,7 +111,7 @@ impl ServiceName {
         Ok(ServiceName { package, interface, version, requirement })
     }
 
-    /// Whether `self`, as somebody wrote it, means the service that is wholly named `full`.
+    /// Whether `self`, which may be a partial name, means the service with the full name `full`.
     #[must_use]
     pub fn matches(&self, full: &ServiceName) -> bool {
         self.interface == full.interface
@@ -152,10 +152,10 @@ pub struct MethodPath {
 }
 
 impl MethodPath {
-    /// Parses `arith.multiply` and its other spellings; the last dot divides.
+    /// Parses `arith.multiply` and its other spellings. The last dot separates service and method.
     ///
     /// # Errors
-    /// When there is no dot, a side is empty or the version is none.
+    /// When there is no dot, a side is empty, the name is too long or the version is not valid.
     pub fn parse(name: &str) -> Result<Self, NameError> {
         if name.len() > MAX_NAME {
             return Err(NameError::TooLong(name.len()));
@@ -163,7 +163,7 @@ impl MethodPath {
         let not_a_method = || NameError::NotAMethod(name.to_owned());
         let (service, method) = name.rsplit_once('.').ok_or_else(not_a_method)?;
         let method = kebab(method);
-        // `demo:arith/arith@0.1.0` is a service: what follows its last dot is a number.
+        // `demo:arith/arith@0.1.0` is a service and not a method: a number follows its last dot.
         if method.is_empty()
             || service.is_empty()
             || method.starts_with(|c: char| c.is_ascii_digit())

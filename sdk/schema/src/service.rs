@@ -22,18 +22,18 @@ pub struct Method {
     pub name: String,
     /// The doc comment of its WIT.
     pub docs: String,
-    /// What it takes and gives, or why it cannot be called from outside.
+    /// Its parameters and result, or why it cannot be called from outside.
     pub signature: Result<Signature, String>,
 }
 
-/// What a callable method takes and gives.
+/// The parameters and the result of a callable method.
 #[derive(Clone, Debug)]
 pub struct Signature {
     /// In order.
     pub params: Vec<Param>,
     /// The result, if there is one.
     pub result: Option<TypeId>,
-    /// Of name and types.
+    /// The fingerprint of the method's name and types.
     pub fingerprint: Fingerprint,
 }
 
@@ -115,13 +115,14 @@ impl Service {
         self.methods.get(index)
     }
 
-    /// Of all callable methods: two services with the same one can stand in for each other.
+    /// The fingerprint of all callable methods. Services with the same fingerprint can replace each
+    /// other.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// A method in WIT's notation with its types written out: just what the fingerprint is of.
+    /// A method in WIT's notation, with its types written out as the fingerprint sees them.
     #[must_use]
     pub fn notation(&self, method: &Method) -> String {
         let mut text = format!("{}: func(", method.name);
@@ -146,7 +147,7 @@ impl Service {
 }
 
 impl Signature {
-    /// Whether the result is a `result`, whose Err is the call's error towards people.
+    /// Whether the result is a WIT `result`. People then see its Err as the call's error.
     #[must_use]
     pub fn fallible(&self, types: &Types) -> bool {
         self.result.is_some_and(|ty| matches!(types[ty], Type::Result { .. }))

@@ -1,4 +1,4 @@
-//! postcard to JSON, by type.
+//! Converts postcard to JSON, by type.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -6,11 +6,11 @@ use base64::prelude::BASE64_STANDARD;
 use crate::encoding::Reader;
 use crate::{Type, TypeId, Types, ValueError, lower_camel};
 
-/// The longest JSON that is written, in bytes. Names of cases and fields are written out, so a few
-/// bytes of postcard can stand for any number of them.
+/// The longest JSON that is written, in bytes. JSON spells out the names of cases and fields, so a
+/// few bytes of postcard can become very long JSON.
 const MAX_JSON: usize = 128 * 1024 * 1024;
 
-/// How a call ended, as far as the application is concerned; both sides hold JSON.
+/// How a call ended for the application. Both variants hold JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The result; `null` where there is none.
@@ -30,7 +30,7 @@ pub fn value_to_json(types: &Types, ty: TypeId, bytes: &[u8]) -> Result<String, 
     Ok(writer.out)
 }
 
-/// A call's result as JSON. At this level a `result` is taken apart.
+/// A call's result as JSON. If it is a WIT `result`, its two cases become those of [`Outcome`].
 ///
 /// # Errors
 /// When the bytes are not exactly one value of this type.
@@ -139,7 +139,7 @@ impl Writer<'_> {
                 if !self.reader.bool()? {
                     self.out.push_str("null");
                 } else if matches!(self.types[*some], Type::Option(_)) {
-                    // A bare null inside would read as the outer none.
+                    // A bare null for the inner none would read as the outer none.
                     self.case("some", Some(*some))?;
                 } else {
                     self.value(*some)?;
@@ -208,7 +208,8 @@ impl Writer<'_> {
         let _ = write!(self.out, "{value}");
     }
 
-    /// The shortest digits that read back as the same number; JSON has no others, so they are strings.
+    /// A float, with the shortest digits that read back as the same number. JSON has no NaN and no
+    /// infinities, so these become strings.
     fn float(&mut self, number: f64, shortest: &impl serde::Serialize) {
         let text = if number.is_finite() {
             serde_json::to_string(shortest).unwrap_or_default()

@@ -1,16 +1,17 @@
 //! The types of a service, in one arena.
 
-/// The deepest nesting of types that is transported; WIT itself has no bound.
+/// The deepest nesting of types that is transported. WIT itself has no limit.
 pub const MAX_DEPTH: u8 = 48;
 
 /// The most types that one service may have: far beyond any real one.
 pub(crate) const MAX_TYPES: usize = 10_000;
 
-/// A type of an arena of [`Types`].
+/// The id of a type in an arena of [`Types`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TypeId(pub(crate) u32);
 
-/// A WIT type that can be transported. Names of types are not part of it: they are not on the wire.
+/// A WIT type that can be transported. The names of types are not part of it, because they are not
+/// on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Type {
     /// `bool`
@@ -90,19 +91,19 @@ pub enum TypeError {
     /// Nested too deeply.
     #[error("its types nest more than {MAX_DEPTH} deep")]
     TooDeep,
-    /// More than [`Types`] holds.
+    /// More types than [`Types`] holds.
     #[error("it has more than {MAX_TYPES} types")]
     TooMany,
-    /// No field, case or label: such a type has no values, or only one.
+    /// A type without fields, cases or labels. It has no values, or only one.
     #[error("it has {0} without members")]
     Empty(&'static str),
-    /// A type that refers to one that does not stand before it.
+    /// A type that refers to a type that is not before it in the arena.
     #[error("type {0} refers to a type that does not stand before it")]
     Forward(u32),
 }
 
-/// The types of a service. Each refers only to those before it, so they are a graph without
-/// cycles, whatever a document or a component claims.
+/// The types of a service. Each type refers only to earlier types, so the graph has no cycles,
+/// whatever a document or a component claims.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Types {
     types: Vec<Type>,
@@ -136,7 +137,8 @@ impl Types {
         if self.types.len() >= MAX_TYPES {
             return Err(TypeError::TooMany);
         }
-        // Only simple types recur often, and near the beginning: a short look is enough.
+        // Only simple types are repeated often, and they are near the beginning, so a short search
+        // is enough.
         if depth == 0
             && let Some(found) = (0u32..).zip(self.types.iter().take(64)).find(|(_, t)| **t == ty)
         {
@@ -152,7 +154,7 @@ impl Types {
         self.types.iter()
     }
 
-    /// WIT's notation with named types written out, cut where it gets long.
+    /// A type in WIT's notation, with named types written out. A long text is cut.
     #[must_use]
     pub fn notation(&self, id: TypeId) -> String {
         let mut text = String::new();
@@ -161,7 +163,7 @@ impl Types {
     }
 
     pub(crate) fn write(&self, id: TypeId, out: &mut String) {
-        // A graph of types can spell out exponentially; nobody reads more than this.
+        // Written out, a graph of types can be exponentially long. Nobody reads more than this.
         if out.len() > 1500 {
             if !out.ends_with('…') {
                 out.push('…');
@@ -283,8 +285,8 @@ impl Type {
         one.into_iter().chain(two).chain(list)
     }
 
-    /// The component model refuses these too; without them, every value takes at least one byte,
-    /// and so a list can never have more elements than its encoding has bytes.
+    /// Finds types without members. The component model refuses them too. Without them, every value
+    /// takes at least one byte, so a list can never have more elements than its encoding has bytes.
     fn without_members(&self) -> Option<&'static str> {
         match self {
             Type::Tuple(types) if types.is_empty() => Some("a tuple"),

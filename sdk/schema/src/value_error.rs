@@ -1,6 +1,6 @@
 //! A value that does not fit its type.
 
-/// What a reader wanted where it found something else.
+/// What a reader expected where it found something else.
 pub type Expected = std::borrow::Cow<'static, str>;
 
 /// A value that does not fit its type, with the place: `args.b`, `[3].name`.
@@ -11,12 +11,12 @@ pub struct ValueError {
 }
 
 impl ValueError {
-    /// A problem at the place where the reader stands.
+    /// A problem at the reader's current place.
     pub fn new(problem: impl Into<Expected>) -> Self {
         ValueError { path: String::new(), problem: problem.into() }
     }
 
-    /// The same, as seen from the value around it.
+    /// The same error, seen from the enclosing value: `step` leads from there to this value.
     #[must_use]
     pub fn within(mut self, step: impl std::fmt::Display) -> Self {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
@@ -24,7 +24,7 @@ impl ValueError {
         self
     }
 
-    /// Where, from the outside in; empty for the value itself.
+    /// The path to the problem, from the outside in. Empty for the value itself.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path

@@ -1,4 +1,4 @@
-//! Services out of WIT, as wit-parser resolves it.
+//! Reads services from WIT that wit-parser has resolved.
 
 use std::collections::HashMap;
 
@@ -9,10 +9,12 @@ use crate::{Case, Field, NameError, Param, Service, ServiceName, Type, TypeError
 
 /// Describes one interface.
 ///
-/// `name` is how it is exported, `demo:arith/arith@0.1.0`; `wit` is its text, for people.
+/// `name` is the name under which it is exported, `demo:arith/arith@0.1.0`. `wit` is its text, for
+/// people.
 ///
 /// # Errors
-/// On a name that is none. A method that cannot be transported is kept, with the reason.
+/// When the name is not valid. A method that cannot be transported is no error: it is kept, with
+/// the reason.
 pub fn service_from_wit(
     resolve: &Resolve,
     interface: &Interface,
@@ -34,7 +36,7 @@ pub fn service_from_wit(
     Ok(Service::new(name, docs, wit, reading.types, methods))
 }
 
-/// Why a type stays behind.
+/// Why a type cannot be transported.
 #[derive(Clone)]
 struct Untransportable(String);
 
@@ -96,8 +98,8 @@ impl Reading<'_> {
                 if let Some(known) = self.known.get(id) {
                     return known.clone();
                 }
-                // The component model orders types, so this ends; its depth is bounded by
-                // wit-parser's own limit on nesting, and by `Types::add`.
+                // This recursion ends, because in the component model a type refers only to earlier
+                // types. wit-parser's own limit on nesting and `Types::add` bound its depth.
                 let found = self.defined(*id);
                 self.known.insert(*id, found.clone());
                 return found;

@@ -8,28 +8,28 @@ use bytes::{Bytes, BytesMut};
 /// Chunks that do not fit together, or would take too much memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AssemblyError {
-    /// One payload beyond the announced bound.
+    /// One payload is larger than the announced limit.
     #[error("a payload of {total} bytes, at most {max} are accepted")]
     TooLarge {
-        /// What was announced for it.
+        /// The size that its first frame announced.
         total: u64,
-        /// What we accept.
+        /// The largest size that we accept.
         max: u64,
     },
-    /// All unfinished payloads of the connection together.
+    /// All unfinished payloads of the connection together are too large.
     #[error("unfinished payloads on this connection would take more than {0} bytes")]
     TooMuch(u64),
     /// More bytes than announced.
     #[error("a payload goes beyond the {0} bytes announced for it")]
     Overrun(u64),
-    /// A second payload under an id that is not complete.
+    /// A second payload began under an id whose first payload is unfinished.
     #[error("call {0} began twice")]
     Duplicate(u64),
 }
 
-/// The unfinished payloads of one connection, each with what its first frame said (`T`).
+/// The unfinished payloads of one connection, each with the context (`T`) from its first frame.
 ///
-/// Memory grows with the bytes that came, never with what a header announces.
+/// Memory grows with the bytes received, never with the size that a header announces.
 #[derive(Debug)]
 pub struct Assembler<T> {
     partial: HashMap<u64, Partial<T>>,
@@ -46,16 +46,19 @@ struct Partial<T> {
 }
 
 impl<T> Assembler<T> {
-    /// For payloads up to `max_message` bytes, `max_total` bytes for all unfinished ones together.
+    /// Accepts payloads up to `max_message` bytes, and `max_total` bytes for all unfinished
+    /// payloads together.
     #[must_use]
     pub fn new(max_message: u64, max_total: u64) -> Self {
         Assembler { partial: HashMap::new(), reserved: 0, max_message, max_total }
     }
 
-    /// A payload of `total` bytes begins with `first`.
+    /// Begins a payload of `total` bytes; `first` are its first bytes. Returns the payload if they
+    /// are already all of it.
     ///
     /// # Errors
-    /// When it would pass a bound. Nothing is kept of it then.
+    /// When the payload would exceed a limit, its id is in use, or `first` is longer than `total`.
+    /// Nothing of it is kept.
     pub fn begin(
         &mut self,
         id: u64,
@@ -79,9 +82,9 @@ impl<T> Assembler<T> {
         self.push(id, first)
     }
 
-    /// The next bytes of payload `id`; the whole once it is complete.
+    /// Takes the next bytes of payload `id`. Returns the whole payload once it is complete.
     ///
-    /// Chunks of an unknown id are ignored: they were under way when their call was cancelled.
+    /// Chunks of an unknown id are ignored: they were in flight when their call was cancelled.
     ///
     /// # Errors
     /// When there are more bytes than announced; the payload is dropped.
@@ -106,7 +109,7 @@ impl<T> Assembler<T> {
 
     /// Forgets payload `id`, which nobody waits for any more.
     pub fn discard(&mut self, id: u64) -> Option<T> {
-        // Nearly all payloads come whole: then this is asked for every one of them.
+        // Most payloads arrive in one frame, so the map is usually empty. Keep that case cheap.
         if self.partial.is_empty() {
             return None;
         }
@@ -115,7 +118,7 @@ impl<T> Assembler<T> {
         Some(partial.context)
     }
 
-    /// Forgets all payloads that `expired` picks, and tells their ids.
+    /// Forgets all payloads for which `expired` is true, and returns their ids.
     pub fn discard_where(&mut self, mut expired: impl FnMut(&T) -> bool) -> Vec<u64> {
         let ids: Vec<u64> =
             self.partial.iter().filter(|(_, p)| expired(&p.context)).map(|(id, _)| *id).collect();
@@ -125,13 +128,13 @@ impl<T> Assembler<T> {
         ids
     }
 
-    /// Bytes that all unfinished payloads were announced with.
+    /// The announced sizes of all unfinished payloads together, in bytes.
     #[must_use]
     pub fn reserved(&self) -> u64 {
         self.reserved
     }
 
-    /// Payloads that are not complete.
+    /// The number of unfinished payloads.
     #[must_use]
     pub fn len(&self) -> usize {
         self.partial.len()

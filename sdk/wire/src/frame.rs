@@ -7,7 +7,7 @@ use crate::Header;
 
 /// Appends a whole frame to `out`.
 ///
-/// The caller keeps to the peer's limits: [`crate::Outbound`] does so for everything it queues.
+/// The caller must respect the peer's limits. [`crate::Outbound`] does so for everything it queues.
 pub fn encode(header: &Header<'_>, payload: &[u8], out: &mut BytesMut) {
     let start = out.len();
     encode_header(header, payload.len(), out);
@@ -15,18 +15,19 @@ pub fn encode(header: &Header<'_>, payload: &[u8], out: &mut BytesMut) {
     debug_assert!(out.len() > start + 4);
 }
 
-/// Appends a frame without its payload, whose `payload_len` bytes the caller sends right after.
+/// Appends a frame without its payload. The caller sends the `payload_len` payload bytes right
+/// after it.
 pub(crate) fn encode_header(header: &Header<'_>, payload_len: usize, out: &mut BytesMut) {
     let start = out.len();
     out.put_u32_le(0);
-    // Writing into a growing buffer has no error to report: a header holds nothing that postcard
-    // could refuse (maps or sequences of unknown length).
+    // This cannot fail: the buffer grows, and a header has no map or sequence of unknown length,
+    // which is what postcard refuses.
     let _ = postcard::serialize_with_flavor(header, Append(out));
     let len = u32::try_from(out.len() - start - 4 + payload_len).unwrap_or(u32::MAX);
     out[start..start + 4].copy_from_slice(&len.to_le_bytes());
 }
 
-/// postcard's output, appended to a `BytesMut` by slices.
+/// Appends postcard's output to a `BytesMut`, slice by slice.
 struct Append<'a>(&'a mut BytesMut);
 
 impl Flavor for Append<'_> {

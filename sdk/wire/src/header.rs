@@ -1,4 +1,4 @@
-//! The header of a frame: what it is, and everything but its payload.
+//! The header of a frame: its kind, and everything except its payload.
 
 use std::time::Duration;
 
@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Hello, Metadata, Status, limits};
 
-/// What a frame says. Its postcard encoding follows the length prefix; the payload follows it.
+/// What a frame says. On the wire, its postcard encoding stands between the length prefix and the
+/// payload.
 ///
-/// The order of the variants is the protocol: only ever append.
+/// The order of the variants is part of the protocol. Only append new ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Header<'a> {
     /// The first frame of each side, after the magic bytes. Its payload is reserved and ignored.
@@ -45,7 +46,7 @@ pub enum Header<'a> {
         id: u64,
         /// From a Resolved of this connection.
         method: u32,
-        /// The time that is left for it when it is sent.
+        /// The time left for the call when it is sent.
         timeout: Timeout,
         /// Trace context and the like.
         #[serde(borrow)]
@@ -68,12 +69,12 @@ pub enum Header<'a> {
         /// The id of the call.
         id: u64,
     },
-    /// The caller no longer wants the answer. None is sent once it is read.
+    /// The caller no longer wants the answer. The receiver sends none after it has read this.
     Cancel {
         /// The id of the call.
         id: u64,
     },
-    /// Asks the peer whether it lives.
+    /// Asks the peer whether it is alive.
     Ping {
         /// Comes back in the Pong.
         nonce: u64,
@@ -83,13 +84,15 @@ pub enum Header<'a> {
         /// From the Ping.
         nonce: u64,
     },
-    /// The sender takes no new calls on this connection, and closes it once those in flight ended.
+    /// The sender takes no new calls on this connection. It closes the connection when the calls in
+    /// flight have ended.
     GoAway {
-        /// Calls beyond this id were not and will not be executed; 0: none was.
+        /// Calls with a larger id were not executed and will not be. 0 means that no call was
+        /// executed.
         last_id: u64,
         /// Why.
         code: GoAwayCode,
-        /// Why, for a person.
+        /// The reason, for a person to read.
         message: &'a str,
     },
 }
@@ -101,13 +104,13 @@ pub struct Fail<'a> {
     pub id: u64,
     /// What went wrong.
     pub status: Status,
-    /// No code of the plugin ran for it: safe to try elsewhere.
+    /// No plugin code ran for it, so it is safe to retry elsewhere.
     pub not_executed: bool,
-    /// When to try here again at the earliest, in milliseconds.
+    /// The earliest time to retry here, in milliseconds from now.
     pub retry_after_ms: Option<u32>,
     /// What the payload is.
     pub detail: DetailKind,
-    /// For a person: what, where and what to do next.
+    /// For a person: what failed, where, and what to do next.
     pub message: &'a str,
 }
 
@@ -133,9 +136,10 @@ impl<'a> Fail<'a> {
 pub enum DetailKind {
     /// Nothing.
     None = 0,
-    /// The caller's fingerprint is not the method's: the WIT of the method as served, UTF-8.
+    /// The caller's fingerprint differs from the method's. The payload is the WIT of the method as
+    /// served, in UTF-8.
     SchemaMismatch = 1,
-    /// A kind that this side does not know; it reads the failure without it.
+    /// A kind that this side does not know. It ignores the payload.
     Other = 255,
 }
 
@@ -160,7 +164,7 @@ impl From<DetailKind> for u8 {
 #[serde(from = "u8", into = "u8")]
 #[repr(u8)]
 pub enum GoAwayCode {
-    /// It shuts down in good order; connect elsewhere.
+    /// An orderly shutdown; connect elsewhere.
     Shutdown = 0,
     /// The connection was idle for too long.
     Idle = 1,
@@ -170,7 +174,7 @@ pub enum GoAwayCode {
     Unauthenticated = 3,
     /// The peer broke the protocol.
     Protocol = 4,
-    /// The peer asks too much: connections, cancels.
+    /// The peer opens too many connections, or cancels too many calls.
     Overload = 5,
     /// A reason that this side does not know.
     Other = 255,
@@ -201,28 +205,29 @@ impl From<GoAwayCode> for u8 {
 pub enum Body {
     /// The frame's payload is all of it.
     Whole,
-    /// The frame's payload is its beginning; Chunks bring the rest, up to exactly this many bytes.
+    /// The frame's payload is its beginning; Chunks bring the rest. The whole has exactly this many
+    /// bytes.
     Chunked(u64),
 }
 
 /// The time left for a call when its frame is sent, as microseconds on the wire.
 ///
-/// A duration and no point in time: clocks differ between machines. The receiver anchors it
-/// anew when the frame arrives, with checked arithmetic, and caps it.
+/// It is a duration, not a point in time, because clocks differ between machines. The receiver
+/// counts it from the arrival of the frame, with checked arithmetic, and caps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeout(Option<u64>);
 
 impl Timeout {
-    /// No deadline of the caller's; the host's default holds.
+    /// The caller sets no deadline; the host's default applies.
     pub const NONE: Timeout = Timeout(None);
 
-    /// This long from now; beyond 584,000 years it is cut to that.
+    /// This long from now, at most 584,000 years.
     #[must_use]
     pub fn after(time: Duration) -> Self {
         Timeout(Some(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)))
     }
 
-    /// The time that was left, if there was a bound.
+    /// The time that was left, if the caller set a deadline.
     #[must_use]
     pub fn duration(self) -> Option<Duration> {
         self.0.map(Duration::from_micros)

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{MAX_VERSION, MIN_VERSION, limits};
 
-/// What a side speaks, and what it is ready to receive.
+/// The protocol versions that a side speaks, and what it accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello<'a> {
     /// The oldest protocol version that the sender speaks.
@@ -15,11 +15,11 @@ pub struct Hello<'a> {
     pub max_frame: u32,
     /// The largest whole payload that the sender accepts, chunks joined, in bytes.
     pub max_message: u64,
-    /// The most calls that the sender accepts to have in flight; 0 from a side that serves none.
+    /// The most calls in flight that the sender accepts; 0 from a side that serves no calls.
     pub max_calls: u32,
-    /// Who calls; empty where none is needed.
+    /// Identifies the caller; empty if no token is needed.
     pub token: &'a [u8],
-    /// The software that speaks, `wharf/0.1.0`; for logs only.
+    /// The sender's software, `wharf/0.1.0`; for logs only.
     pub agent: &'a str,
 }
 
@@ -39,12 +39,12 @@ impl Hello<'static> {
     }
 }
 
-/// What holds on a connection once both Hellos are known.
+/// The parameters of a connection once both Hellos are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Negotiated {
     /// The newest version that both speak.
     pub version: u16,
-    /// The payload bytes that we put into one frame, and an eighth more into the last.
+    /// The payload bytes that we put into one frame. The last frame may carry an eighth more.
     pub chunk: usize,
     /// The largest whole payload that the peer accepts, in bytes.
     pub max_message: u64,
@@ -52,7 +52,7 @@ pub struct Negotiated {
     pub max_calls: u32,
 }
 
-/// Two sides that cannot talk to each other.
+/// Why two sides cannot talk to each other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HelloError {
     /// No version in common.
@@ -65,25 +65,25 @@ pub enum HelloError {
         /// The peer's newest.
         max: u16,
     },
-    /// A `max_frame` too small to talk.
+    /// The peer's `max_frame` is too small for the protocol.
     #[error("the peer accepts frames of at most {0} bytes; the protocol needs {min}", min = limits::MIN_MAX_FRAME)]
     FrameTooSmall(u32),
-    /// A field beyond its bound.
+    /// A field is longer than its limit.
     #[error("the Hello's {field} has {len} bytes, at most {max} are allowed")]
     TooLong {
         /// Which field.
         field: &'static str,
         /// Its length in bytes.
         len: usize,
-        /// The bound.
+        /// The limit.
         max: usize,
     },
 }
 
-/// Checks the peer's Hello against ours, and says what holds for what we send.
+/// Checks the peer's Hello against ours, and returns the parameters for what we send.
 ///
 /// # Errors
-/// No common version, or a Hello out of its bounds.
+/// No common version, or a Hello that breaks a limit.
 pub fn negotiate(peer: &Hello<'_>) -> Result<Negotiated, HelloError> {
     let version = peer.max_version.min(MAX_VERSION);
     if version < peer.min_version || version < MIN_VERSION {

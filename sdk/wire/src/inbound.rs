@@ -4,30 +4,30 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::{Header, MAGIC, MetadataError, limits};
 
-/// Bytes that break the protocol. Each ends the connection: after it no frame can be trusted.
+/// Bytes that break the protocol. Each error ends the connection: no later frame can be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The connection does not open with [`MAGIC`].
     #[error("the peer does not speak Wharf's protocol: it opened with {0}")]
     Magic(String),
-    /// A frame beyond the announced bound.
+    /// A frame larger than the announced limit.
     #[error("a frame of {len} bytes, at most {max} are accepted: send larger payloads in chunks")]
     TooLarge {
-        /// What the prefix says.
+        /// The length in its prefix.
         len: u32,
-        /// What we announced.
+        /// The limit that we announced.
         max: u32,
     },
-    /// A frame that no header fits into.
+    /// A frame too short for any header.
     #[error("an empty frame")]
     Empty,
     /// A header that cannot be read.
     #[error("a frame whose header cannot be read (it begins {0})")]
     Header(String),
-    /// A name longer than any method's.
+    /// A name longer than any method's name may be.
     #[error("a name of {0} bytes, at most {max} are accepted", max = limits::NAME)]
     Name(usize),
-    /// Metadata out of their bounds.
+    /// Metadata that break their limits or their form.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
 }
@@ -51,24 +51,27 @@ impl Default for Inbound {
 }
 
 impl Inbound {
-    /// Before the peer's magic bytes, with the bound that holds for its Hello.
+    /// The state before the peer's magic bytes. Frames are limited to the size of a Hello.
     #[must_use]
     pub fn new() -> Self {
         Inbound { buffer: BytesMut::new(), max_frame: limits::HELLO_FRAME, magic_seen: false }
     }
 
-    /// Once the peer's Hello is accepted: frames up to the bound that our own Hello announced.
+    /// Call this when the peer's Hello is accepted: from then on, frames may have up to `max_frame`
+    /// bytes, as our own Hello announced.
     pub fn accept_frames(&mut self, max_frame: u32) {
         self.max_frame = max_frame;
     }
 
-    /// Where the socket's bytes go: appended, never more than the owner reads at once beyond a frame.
+    /// The buffer to append the socket's bytes to. Beyond one frame, it never holds more than the
+    /// owner reads at once.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// Makes room for a read of up to `most` bytes. What is left of the block that was read into before
-    /// is used first: its frames may still be in use, and each read would take a new block then.
+    /// Makes room for a read of up to `most` bytes. It allocates only when less than an eighth of
+    /// `most` is left in the current block. Received frames share that block: while they are in
+    /// use, each further reservation needs a new block.
     pub fn make_room(&mut self, most: usize) {
         if self.buffer.capacity() - self.buffer.len() < most / 8 {
             self.buffer.reserve(most);
@@ -78,8 +81,8 @@ impl Inbound {
     /// The next whole frame, or `None` until more bytes have come.
     ///
     /// # Errors
-    /// On bytes that break the protocol. A length is judged as soon as its four bytes are there,
-    /// so nothing is ever stored for a frame that would be refused.
+    /// On bytes that break the protocol. A length is checked as soon as its four bytes have
+    /// arrived, so nothing is stored for a frame that will be refused.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         if !self.magic_seen {
             let have = self.buffer.len().min(MAGIC.len());
@@ -114,7 +117,7 @@ impl Inbound {
 }
 
 impl Frame {
-    /// A frame's bytes without its length prefix, from elsewhere than an [`Inbound`].
+    /// A frame from its bytes without the length prefix, if they do not come from an [`Inbound`].
     #[must_use]
     pub fn from_bytes(bytes: Bytes) -> Self {
         Frame(bytes)
@@ -123,7 +126,7 @@ impl Frame {
     /// Header and payload. The payload shares the frame's memory.
     ///
     /// # Errors
-    /// On a header that cannot be read, or is out of its bounds.
+    /// On a header that cannot be read or breaks a limit.
     pub fn parse(&self) -> Result<(Header<'_>, Bytes), FrameError> {
         let (header, payload) = postcard::take_from_bytes::<Header<'_>>(&self.0)
             .map_err(|_| FrameError::Header(excerpt(&self.0)))?;

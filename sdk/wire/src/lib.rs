@@ -1,9 +1,9 @@
 //! Wharf's wire protocol, version 1: frames, status codes and limits.
 //!
-//! This crate turns bytes into [`Header`]s and back, cuts large payloads into chunks and joins
-//! them again. It must not know of sockets, clocks, async runtimes or what a payload means:
-//! whoever owns a socket hands the bytes in ([`Inbound`]) and takes the bytes out ([`Outbound`]).
-//! `PROTOCOL.md`, at the root of the repository, describes the same for implementors in any language.
+//! This crate turns bytes into [`Header`]s and back, cuts large payloads into chunks and joins them
+//! again. It must not know of sockets, clocks, async runtimes or what a payload means: the owner of
+//! a socket passes bytes in ([`Inbound`]) and takes bytes out ([`Outbound`]). `PROTOCOL.md`, at the
+//! root of the repository, specifies the protocol for implementors in any language.
 
 mod assembly;
 mod frame;
@@ -28,8 +28,8 @@ pub use trace_parent::{TraceParent, TraceParentError};
 
 /// The first bytes of every connection, sent by both sides before their [`Hello`].
 ///
-/// The first byte is none of `{` (JSON-RPC), `0x16` (TLS) and the ASCII letters (HTTP), so one
-/// port can tell the protocols apart; the line end shows up a transport that rewrites text.
+/// The first byte is not `{` (JSON-RPC), not `0x16` (TLS) and not an ASCII letter (HTTP), so one
+/// port can tell the protocols apart. The line end reveals a transport that rewrites text.
 pub const MAGIC: [u8; 8] = *b"\x9eWharf\r\n";
 
 /// The oldest protocol version that this crate speaks.

@@ -1,4 +1,4 @@
-//! Every bound of the protocol, named once.
+//! Every limit of the protocol, named in one place.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ pub const MIN_MAX_FRAME: u32 = 16 * 1024;
 /// The `max_frame` that we announce: one chunk and any header.
 pub const MAX_FRAME: u32 = 128 * 1024;
 
-/// Payloads that are larger than this many bytes, and an eighth, travel in chunks of this many; the last
-/// has up to an eighth more.
+/// The payload bytes of one chunk. A payload is cut if it is more than an eighth larger than this.
+/// The last chunk may be up to an eighth larger.
 pub const CHUNK: usize = 64 * 1024;
 
-/// How many payload bytes the last chunk may have where others have `chunk`.
+/// The most payload bytes of the last chunk, if the others have `chunk` bytes.
 #[must_use]
 pub(crate) fn last_chunk(chunk: usize) -> usize {
     chunk + chunk / 8
 }
 
-/// Bytes that a header other than a Hello or a Fail may take beside its payload.
+/// The most bytes of a header that is not a Hello or a Fail, without the payload.
 pub const HEADER_ROOM: usize = 8 * 1024;
 
-/// The largest whole payload that we announce unless told otherwise, in bytes.
+/// The largest whole payload that we announce by default, in bytes.
 pub const MAX_MESSAGE: u64 = 16 * 1024 * 1024;
 
-/// Calls in flight on one connection that we announce unless told otherwise.
+/// The most calls in flight on one connection that we announce by default.
 pub const MAX_CALLS: u32 = 1024;
 
 /// The longest method or service name, in bytes.
@@ -36,19 +36,19 @@ pub const NAME: usize = 512;
 /// The longest token, in bytes.
 pub const TOKEN: usize = 1024;
 
-/// The longest name a peer may give of itself, in bytes.
+/// The longest name that a peer may give itself, in bytes.
 pub const AGENT: usize = 128;
 
-/// The longest message of a Fail or a GoAway, in bytes; longer ones are cut at a character.
+/// The longest message of a Fail or a GoAway, in bytes; a longer one is cut between characters.
 pub const MESSAGE: usize = 2 * 1024;
 
 /// The longest detail of a Fail, in bytes; a longer one is cut.
 pub const DETAIL: usize = 8 * 1024;
 
-/// The metadata of one call: all keys and values together, in bytes.
+/// The most metadata of one call, in bytes: all keys and values together.
 pub const METADATA: usize = 4 * 1024;
 
-/// The metadata of one call: entries.
+/// The most metadata entries of one call.
 pub const METADATA_ENTRIES: usize = 32;
 
 /// How long a peer may take from connecting to the end of its Hello.

@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 
-/// The metadata of a call, as it stands in the frame: pairs of two postcard strings in a row.
+/// The metadata of a call as the frame holds them: one pair of postcard strings after the other.
 ///
-/// It is walked where it lies, never copied into a map.
+/// They are read in place, never copied into a map.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Metadata<'a>(#[serde(borrow)] &'a [u8]);
 
-/// Metadata that break their bounds or their form.
+/// Metadata that break their limits or their form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {
     /// Too many bytes.
@@ -26,10 +26,10 @@ pub enum MetadataError {
 }
 
 impl<'a> Metadata<'a> {
-    /// Appends one entry to `buffer`, from which [`Metadata::over`] then reads.
+    /// Appends one entry to `buffer`. [`Metadata::over`] reads the result.
     ///
     /// # Errors
-    /// When the bytes would pass [`limits::METADATA`]; the buffer is as it was.
+    /// When the bytes would exceed [`limits::METADATA`]. The buffer is then unchanged.
     pub fn append(buffer: &mut Vec<u8>, key: &str, value: &str) -> Result<(), MetadataError> {
         let before = buffer.len();
         let appended = postcard::to_extend(&(key, value), std::mem::take(buffer));
@@ -48,7 +48,7 @@ impl<'a> Metadata<'a> {
         Metadata(bytes)
     }
 
-    /// Checks bounds and form; what [`Metadata::iter`] yields afterwards is all there is.
+    /// Checks limits and form. After success, [`Metadata::iter`] yields every entry.
     ///
     /// # Errors
     /// What is wrong with them.

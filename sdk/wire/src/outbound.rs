@@ -8,22 +8,25 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::frame::{encode, encode_header};
 use crate::{Body, Fail, Header, limits};
 
-/// Payloads up to this many bytes are copied beside their header: cheaper than a segment of their own.
+/// Payloads up to this many bytes are copied behind their header. That is cheaper than a segment of
+/// their own.
 const COPY: usize = 8 * 1024;
 
-/// Chunks are cut when fewer bytes than this are ready: what is ready is sent before what comes later.
+/// Chunks are cut only while fewer bytes than this are ready, because later frames wait for
+/// everything that is ready.
 const READY: usize = 2 * limits::CHUNK;
 
 /// What one connection still has to send.
 ///
-/// Small frames are coalesced into one buffer; payloads beyond a chunk are cut, and their chunks
-/// take turns with one another and with small frames, so no large payload holds back a small one.
-/// What is only a little larger than a chunk is not cut: a value of so many bytes, with its length
-/// before it, would be copied together again for the sake of three bytes.
-/// It is a [`Buf`]: its owner writes [`Buf::chunks_vectored`] and [`Buf::advance`]s.
+/// Small frames are coalesced into one buffer. Payloads larger than a chunk are cut. Their chunks
+/// take turns with each other and with small frames, so a large payload does not delay a small one.
+/// A payload only a little larger than a chunk is not cut: a value of 64 KiB with its length in
+/// front is three bytes larger than a chunk, and the receiver would have to copy it together again
+/// because of these three bytes. It is a [`Buf`]: its owner writes [`Buf::chunks_vectored`] and
+/// calls [`Buf::advance`].
 #[derive(Debug)]
 pub struct Outbound {
-    /// Whole segments, before `tail`.
+    /// Complete segments, sent before `tail`.
     ready: VecDeque<Bytes>,
     /// Small frames, back to back.
     tail: BytesMut,
@@ -40,7 +43,8 @@ struct Stream {
 }
 
 impl Outbound {
-    /// Empty, with chunks of `chunk` payload bytes, and an eighth more in the last of them.
+    /// An empty queue that cuts chunks of `chunk` payload bytes. The last chunk may have an eighth
+    /// more.
     #[must_use]
     pub fn new(chunk: usize) -> Self {
         Outbound {
@@ -53,18 +57,18 @@ impl Outbound {
         }
     }
 
-    /// Bytes outside any frame: the magic.
+    /// Queues bytes outside any frame: the magic.
     pub fn push_raw(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
         self.ready_bytes += bytes.len();
     }
 
-    /// A frame without payload.
+    /// Queues a frame without payload.
     pub fn push(&mut self, header: &Header<'_>) {
         self.push_small(header, &[]);
     }
 
-    /// A call or a reply: `header` is told whether its payload is whole or comes in chunks.
+    /// Queues a call or a reply. `header` is told whether the payload is whole or comes in chunks.
     pub fn push_message<'h>(
         &mut self,
         id: u64,
@@ -82,7 +86,7 @@ impl Outbound {
         }
     }
 
-    /// A failure with its detail; both are cut to their bounds.
+    /// Queues a failure with its detail. Message and detail are cut to their limits.
     pub fn push_fail(&mut self, fail: &Fail<'_>, detail: &[u8]) {
         let message = limits::cut(fail.message, limits::MESSAGE);
         let detail = &detail[..detail.len().min(limits::DETAIL)];
@@ -98,7 +102,7 @@ impl Outbound {
         }
     }
 
-    /// All bytes queued, those of payloads not yet cut included.
+    /// All queued bytes, including payloads that are not cut yet.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.ready_bytes + self.stream_bytes
@@ -121,12 +125,12 @@ impl Outbound {
         self.ready_bytes += self.tail.len() - before;
     }
 
-    /// Whether more than a chunk is left, and enough more that it is worth another frame.
+    /// Whether so much more than a chunk is left that another frame is worthwhile.
     fn is_to_be_cut(&self, rest: usize) -> bool {
         rest > limits::last_chunk(self.chunk)
     }
 
-    /// Keeps some chunks ready, one of each stream in turn.
+    /// Keeps some chunks ready, cutting one from each stream in turn.
     fn cut_chunks(&mut self) {
         while self.ready_bytes < READY
             && let Some(mut stream) = self.streams.pop_front()
@@ -144,7 +148,8 @@ impl Outbound {
 }
 
 impl Buf for Outbound {
-    /// Bytes ready to be written. Streams refill them in [`Buf::advance`], so 0 means empty.
+    /// Bytes ready to be written. [`Buf::advance`] refills them from the streams, so 0 means that
+    /// everything is sent.
     fn remaining(&self) -> usize {
         self.ready_bytes
     }

@@ -31,7 +31,7 @@ statuses! {
     Ok = 0, "OK";
     /// The caller cancelled it.
     Cancelled = 1, "CANCELLED";
-    /// No more is known; also stands for a code that this side does not know.
+    /// Nothing more is known. Also stands for a code that this side does not know.
     Unknown = 2, "UNKNOWN";
     /// The arguments do not fit the method's types.
     InvalidArgument = 3, "INVALID_ARGUMENT";
@@ -39,21 +39,21 @@ statuses! {
     DeadlineExceeded = 4, "DEADLINE_EXCEEDED";
     /// What was asked for does not exist.
     NotFound = 5, "NOT_FOUND";
-    /// What was to be made exists already.
+    /// The thing to create exists already.
     AlreadyExists = 6, "ALREADY_EXISTS";
     /// The caller may not do this.
     PermissionDenied = 7, "PERMISSION_DENIED";
-    /// A queue, memory or another bound is exhausted.
+    /// A queue, memory or another limit is exhausted.
     ResourceExhausted = 8, "RESOURCE_EXHAUSTED";
-    /// The caller's picture of the service is not what is served: see the fail's detail.
+    /// The caller was built against another schema than the one served: see the Fail's detail.
     FailedPrecondition = 9, "FAILED_PRECONDITION";
-    /// The operation was given up, and may be tried again as a whole.
+    /// The operation was aborted, and may be retried as a whole.
     Aborted = 10, "ABORTED";
     /// Past the valid range.
     OutOfRange = 11, "OUT_OF_RANGE";
     /// The method cannot be called, or does not exist.
     Unimplemented = 12, "UNIMPLEMENTED";
-    /// The plugin broke: it trapped, or broke the rules of its interface.
+    /// The plugin failed: it trapped, or broke the rules of its interface.
     Internal = 13, "INTERNAL";
     /// The service cannot be reached at the moment.
     Unavailable = 14, "UNAVAILABLE";
@@ -72,7 +72,8 @@ impl Status {
 }
 
 impl From<u8> for Status {
-    /// A code beyond the seventeen reads as [`Status::Unknown`], so that a later protocol may add.
+    /// A code beyond the seventeen reads as [`Status::Unknown`], so that a later protocol can add
+    /// codes.
     fn from(code: u8) -> Self {
         Self::ALL.get(usize::from(code)).copied().unwrap_or(Status::Unknown)
     }

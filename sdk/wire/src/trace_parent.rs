@@ -9,13 +9,13 @@ use std::str::FromStr;
 pub struct TraceParent {
     /// Never all zeros.
     pub trace_id: [u8; 16],
-    /// Of the caller's span; never all zeros.
+    /// The caller's span; never all zeros.
     pub span_id: [u8; 8],
     /// Whether the caller records the trace.
     pub sampled: bool,
 }
 
-/// A text that is no `traceparent`.
+/// A text that is not a `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no traceparent: write 00-<32 hexadecimal digits>-<16>-<2>, as in W3C Trace Context")]
 pub struct TraceParentError;
@@ -41,7 +41,7 @@ impl FromStr for TraceParent {
         let trace_id = hex::<16>(parts.next())?;
         let span_id = hex::<8>(parts.next())?;
         let flags = hex::<1>(parts.next())?[0];
-        // Later versions may say more after this; 255 is never one.
+        // Later versions may have more fields after these. 255 is never a valid version.
         let complete = version == 0 && parts.next().is_some();
         if complete || version == u8::MAX || trace_id == [0; 16] || span_id == [0; 8] {
             return Err(TraceParentError);
@@ -50,7 +50,7 @@ impl FromStr for TraceParent {
     }
 }
 
-/// Lower-case hexadecimal digits, as the standard wants them.
+/// Lower-case hexadecimal digits, as the standard requires.
 fn hex<const N: usize>(text: Option<&str>) -> Result<[u8; N], TraceParentError> {
     let digits = text.map(str::as_bytes).filter(|digits| digits.len() == 2 * N);
     let mut bytes = [0; N];

@@ -1,7 +1,11 @@
 //! The same heartbeats and lookups at etcd: a lease a host, a key an endpoint.
 
-use etcd_client::{Client, GetOptions, LeaseKeepAliveStream, LeaseKeeper, PutOptions};
+use futures_util::stream;
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
+use wharf_registry::etcd::{
+    Credentials, LeaseKeepAliveRequest, LeaseKeepAliveResponse, Member, PutRequest, RangeRequest,
+};
 use wharf_tests::EtcdCluster;
 
 use super::*;
@@ -11,29 +15,29 @@ const CLIENTS: usize = 8;
 pub(super) async fn measure(size: Size) -> Option<Measured> {
     let cluster = EtcdCluster::start(1).await.unwrap()?;
     let id = cluster.members[0].process.as_ref().unwrap().id().unwrap();
-    let url = format!("http://{}", cluster.members[0].client);
+    let address = cluster.members[0].client.clone();
     let empty = resident(id);
     let next = Arc::new(AtomicUsize::new(0));
     let mut workers = JoinSet::new();
     for _ in 0..CONNECTIONS {
-        let (next, url) = (next.clone(), url.clone());
+        let (next, address) = (next.clone(), address.clone());
         workers.spawn(async move {
-            let mut client = Client::connect([url], None).await.unwrap();
+            let client = Member::new(&address, &Credentials::default()).unwrap();
             let mut keepers = Vec::new();
             loop {
                 let host = next.fetch_add(1, Ordering::Relaxed);
                 if host >= size.hosts {
                     return keepers;
                 }
-                let lease = client.lease_grant(3600, None).await.unwrap().id();
+                let lease = client.grant(3600).await.unwrap();
                 let value = declaration(Size { endpoints: 1, ..size }, host);
                 for n in 0..size.endpoints {
                     let service = (host * size.endpoints + n) % size.services;
                     let key = format!("/service-{service}/h{host}");
-                    let options = PutOptions::new().with_lease(lease);
-                    client.put(key, value.clone(), Some(options)).await.unwrap();
+                    let (key, value) = (key.into(), value.clone().into());
+                    client.put(PutRequest { key, value, lease }).await.unwrap();
                 }
-                keepers.push(client.lease_keep_alive(lease).await.unwrap());
+                keepers.push(Keeper::new(&client, lease).await);
             }
         });
     }
@@ -62,7 +66,7 @@ pub(super) async fn measure(size: Size) -> Option<Measured> {
     let mut measured = None;
     for rate in [size.lookups, size.lookups / 10] {
         let before = cpu(id);
-        let lookups = lookups(&url, Size { lookups: rate, ..size }).await;
+        let lookups = lookups(&address, Size { lookups: rate, ..size }).await;
         println!(
             "etcd: {rate} gets/s of {} keys each, no heartbeats beside: p50 {} p99 {}; {:.0} % of a core",
             size.hosts * size.endpoints / size.services,
@@ -75,11 +79,36 @@ pub(super) async fn measure(size: Size) -> Option<Measured> {
     measured
 }
 
-async fn heartbeats(
-    keepers: Vec<Vec<(LeaseKeeper, LeaseKeepAliveStream)>>,
-    per_second: usize,
-    seconds: u64,
-) -> Histogram<u64> {
+/// A stream on which one lease is renewed.
+struct Keeper {
+    lease: i64,
+    requests: mpsc::Sender<LeaseKeepAliveRequest>,
+    answers: tonic::Streaming<LeaseKeepAliveResponse>,
+}
+
+impl Keeper {
+    async fn new(client: &Member, lease: i64) -> Self {
+        let (requests, asked) = mpsc::channel(1);
+        requests.send(LeaseKeepAliveRequest { id: lease }).await.unwrap();
+        let asked = std::cell::Cell::new(Some(asked));
+        let answers = client.renewals(|| {
+            let asked = asked.take().expect("it does not log in");
+            stream::unfold(asked, async |mut asked: mpsc::Receiver<_>| {
+                asked.recv().await.map(|request| (request, asked))
+            })
+        });
+        let mut answers = answers.await.unwrap();
+        answers.message().await.unwrap().unwrap();
+        Keeper { lease, requests, answers }
+    }
+
+    async fn renew(&mut self) {
+        self.requests.send(LeaseKeepAliveRequest { id: self.lease }).await.unwrap();
+        self.answers.message().await.unwrap().unwrap();
+    }
+}
+
+async fn heartbeats(keepers: Vec<Vec<Keeper>>, per_second: usize, seconds: u64) -> Histogram<u64> {
     let groups = u32::try_from(keepers.len()).unwrap();
     let every = Duration::from_secs(1) * groups / u32::try_from(per_second).unwrap();
     let mut workers = JoinSet::new();
@@ -96,10 +125,9 @@ async fn heartbeats(
                     return latencies;
                 }
                 let count = group.len();
-                let (keeper, answers) = &mut group[number % count];
+                let keeper = &mut group[number % count];
                 let since = begun(due);
-                keeper.keep_alive().await.unwrap();
-                answers.message().await.unwrap();
+                keeper.renew().await;
                 latencies.record(nanoseconds(since)).unwrap();
                 number += 1;
             }
@@ -108,16 +136,16 @@ async fn heartbeats(
     gather(workers).await
 }
 
-async fn lookups(url: &str, size: Size) -> Histogram<u64> {
+async fn lookups(address: &str, size: Size) -> Histogram<u64> {
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
-        clients.push(Client::connect([url], None).await.unwrap());
+        clients.push(Member::new(address, &Credentials::default()).unwrap());
     }
     let every = Duration::from_secs(1) * u32::try_from(CONNECTIONS).unwrap()
         / u32::try_from(size.lookups).unwrap();
     let mut workers = JoinSet::new();
     for worker in 0..CONNECTIONS {
-        let mut client = clients[worker % CLIENTS].clone();
+        let client = clients[worker % CLIENTS].clone();
         workers.spawn(async move {
             let mut latencies = Histogram::<u64>::new(3).unwrap();
             let offset =
@@ -133,10 +161,16 @@ async fn lookups(url: &str, size: Size) -> Histogram<u64> {
                 }
                 let service = number * 7 % size.services;
                 // As the registry answers: from what this member knows, without asking a majority.
-                let options = GetOptions::new().with_prefix().with_serializable();
+                let prefix = format!("/service-{service}");
+                let request = RangeRequest {
+                    key: format!("{prefix}/").into(),
+                    range_end: format!("{prefix}0").into(),
+                    serializable: true,
+                    ..RangeRequest::default()
+                };
                 let since = begun(due);
-                let got = client.get(format!("/service-{service}/"), Some(options)).await;
-                assert!(!got.unwrap().kvs().is_empty());
+                let got = client.range(request).await;
+                assert!(!got.unwrap().kvs.is_empty());
                 latencies.record(nanoseconds(since)).unwrap();
                 number += CONNECTIONS;
             }

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "its threads are its own and compute nothing beside")]
 
-#[cfg(feature = "etcd")]
 mod etcd;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -61,7 +60,6 @@ fn main() {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).enable_all().build().unwrap();
     let ours = registry(size, &runtime);
-    #[cfg(feature = "etcd")]
     if let Some(theirs) = runtime.block_on(etcd::measure(size)) {
         let ratio = |quantile| {
             let [ours, theirs] =
@@ -75,8 +73,6 @@ fn main() {
             ratio(0.99),
         );
     }
-    #[cfg(not(feature = "etcd"))]
-    drop(ours);
 }
 
 /// What is compared.
@@ -431,7 +427,6 @@ fn silence(size: Size) {
 
 /// From when a request counts that was due then and is sent now: a timer's millisecond is not its
 /// fault.
-#[cfg(feature = "etcd")]
 fn begun(due: tokio::time::Instant) -> Instant {
     let now = tokio::time::Instant::now();
     if now.duration_since(due) <= Duration::from_millis(2) { now.into() } else { due.into() }

@@ -3,7 +3,6 @@
 //! A store takes a [`Write`], decides it in one order with all others, makes it durable, and feeds
 //! the view with it; only then is it acknowledged.
 
-#[cfg(feature = "etcd")]
 pub(crate) mod etcd;
 pub(crate) mod file;
 pub(crate) mod local;
@@ -24,7 +23,6 @@ pub(crate) enum Backend {
         view: Arc<View>,
     },
     /// In etcd: any number of processes have it.
-    #[cfg(feature = "etcd")]
     Etcd(etcd::Etcd),
 }
 
@@ -32,7 +30,6 @@ impl Backend {
     pub(crate) fn view(&self) -> &Arc<View> {
         match self {
             Backend::Local { view, .. } => view,
-            #[cfg(feature = "etcd")]
             Backend::Etcd(etcd) => etcd.view(),
         }
     }
@@ -41,7 +38,6 @@ impl Backend {
     pub(crate) async fn write(&self, key: Key, write: Write) -> Result<Written, WriteError> {
         match self {
             Backend::Local { local, .. } => local.write(key, write).await,
-            #[cfg(feature = "etcd")]
             Backend::Etcd(etcd) => etcd.write(key, write).await,
         }
     }
@@ -53,7 +49,6 @@ impl Backend {
                 view.hear(key);
                 Ok(())
             }
-            #[cfg(feature = "etcd")]
             Backend::Etcd(etcd) => etcd.renew(key).await,
         }
     }
@@ -62,7 +57,6 @@ impl Backend {
     pub(crate) async fn catch_up(&self) -> Result<(), WriteError> {
         match self {
             Backend::Local { .. } => Ok(()),
-            #[cfg(feature = "etcd")]
             Backend::Etcd(etcd) => etcd.catch_up().await,
         }
     }
@@ -71,7 +65,6 @@ impl Backend {
     pub(crate) async fn completed(&self, number: u64) -> bool {
         match self {
             Backend::Local { view, .. } => number <= view.complete(),
-            #[cfg(feature = "etcd")]
             Backend::Etcd(etcd) => {
                 etcd.view().completed(number).await;
                 true
@@ -86,7 +79,6 @@ impl Backend {
                 Err("the store does not take changes; lists are answered")
             }
             Backend::Local { .. } => Ok(()),
-            #[cfg(feature = "etcd")]
             Backend::Etcd(etcd) => etcd.readiness(),
         }
     }
@@ -100,7 +92,6 @@ impl Backend {
     pub(crate) async fn ended(&self) {
         match self {
             Backend::Local { local, .. } => local.ended().await,
-            #[cfg(feature = "etcd")]
             Backend::Etcd(etcd) => etcd.replaced().await,
         }
     }
@@ -129,7 +120,6 @@ pub(crate) enum WriteError {
     #[error("more changes wait than are taken at once")]
     Busy,
     /// It is larger than the store takes.
-    #[cfg(feature = "etcd")]
     #[error("it has {bytes} bytes, and the store takes at most {most}")]
     TooLarge {
         /// Its size.

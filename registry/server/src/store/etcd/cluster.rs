@@ -4,16 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
 use tokio::sync::watch;
 
 use super::EtcdConfig;
+use crate::etcd::{Error, Member};
 
 /// How long a member may take to answer a call.
 const CALL: Duration = Duration::from_secs(2);
-
-/// How long connecting to a member may take.
-const CONNECT: Duration = Duration::from_secs(1);
 
 /// How often each member is asked, before a call fails.
 const ROUNDS: usize = 2;
@@ -21,7 +18,7 @@ const ROUNDS: usize = 2;
 /// The members of a cluster; clones share which one is asked.
 #[derive(Clone)]
 pub(super) struct Cluster {
-    members: Arc<[Client]>,
+    members: Arc<[Member]>,
     /// The position of the member that is asked.
     current: Arc<watch::Sender<usize>>,
 }
@@ -39,33 +36,13 @@ pub(crate) enum EtcdError {
 
 impl Cluster {
     pub(super) async fn connect(config: &EtcdConfig) -> Result<Self, EtcdError> {
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(CONNECT)
-            // As often as members allow it, or they close the connection.
-            .with_keep_alive(Duration::from_secs(6), Duration::from_secs(3))
-            .with_require_leader(true);
-        if let Some((user, password)) = &config.user {
-            options = options.with_user(user, password).with_auto_token_refresh(true);
-        }
-        if config.encrypted {
-            let mut tls = TlsOptions::new();
-            if let Some(pem) = &config.authorities {
-                tls = tls.ca_certificate(Certificate::from_pem(pem));
-            }
-            if let Some(pem) = &config.certificate {
-                tls = tls.identity(Identity::from_pem(pem, pem));
-            }
-            options = options.with_tls(tls);
-        }
-        let scheme = if config.encrypted { "https" } else { "http" };
         let mut members = Vec::new();
         for endpoint in &config.endpoints {
-            let endpoint = format!("{scheme}://{endpoint}");
-            let connecting = Client::connect([endpoint], Some(options.clone()));
-            match tokio::time::timeout(CALL, connecting).await {
-                Ok(Ok(member)) => members.push(member),
-                // Only a login is done now, and another member may take it.
-                Ok(Err(error)) if config.user.is_none() => return Err(error.into()),
+            let member = Member::new(endpoint, &config.credentials)?;
+            // Connecting waits for the first call; only a login is done now, and another member may
+            // take it.
+            match tokio::time::timeout(CALL, member.log_in()).await {
+                Ok(Ok(())) => members.push(member),
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "a member of the etcd cluster is left out");
                 }
@@ -81,7 +58,7 @@ impl Cluster {
     }
 
     /// Does a call that may be repeated.
-    pub(super) async fn call<T, C>(&self, mut call: impl FnMut(Client) -> C) -> Result<T, EtcdError>
+    pub(super) async fn call<T, C>(&self, mut call: impl FnMut(Member) -> C) -> Result<T, EtcdError>
     where
         C: Future<Output = Result<T, Error>>,
     {
@@ -99,7 +76,7 @@ impl Cluster {
     }
 
     /// The member that is asked now, and its position.
-    pub(super) fn current(&self) -> (usize, Client) {
+    pub(super) fn current(&self) -> (usize, Member) {
         let position = *self.current.borrow();
         (position, self.member(position))
     }
@@ -122,7 +99,7 @@ impl Cluster {
         });
     }
 
-    fn member(&self, position: usize) -> Client {
+    fn member(&self, position: usize) -> Member {
         self.members[position % self.members.len()].clone()
     }
 }

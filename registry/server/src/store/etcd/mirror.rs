@@ -5,22 +5,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Client, EventType, KeyValue, ResponseHeader, WatchOptions, WatchStream};
 use tokio::time::Instant;
 use wharf_registry_api::retry_pauses;
 
 use super::cluster::{Cluster, EtcdError};
 use super::layout::{Layout, Name};
-use super::{Etcd, EtcdConfig, number, page};
+use super::{Etcd, EtcdConfig, number, revision};
+use crate::etcd::{Event, KeyValue, Member, RangeRequest, ResponseHeader, WatchCreateRequest};
 use crate::record::{Key, Record};
 use crate::store::stored;
 use crate::view::Change;
 
 /// Keys that are read at once.
 const PAGE: i64 = 256;
-
-/// The largest answer that is read, in bytes: a page of the largest records.
-const MAX_ANSWER: usize = 512 * 1024 * 1024;
 
 /// The elected process writes every two seconds; a watch that shows nothing for so long is stuck.
 const QUIET: Duration = Duration::from_secs(5);
@@ -63,12 +60,12 @@ pub(super) async fn first_list(config: &EtcdConfig, layout: &Layout) -> (Cluster
 
 /// Says so where the cluster is of a version that is known to lose events or revoke living leases.
 async fn look_at_version(cluster: &Cluster) {
-    let status = cluster.call(|mut client: Client| async move { client.status().await });
+    let status = cluster.call(|member: Member| async move { member.status().await });
     let Ok(status) = status.await else { return };
-    let known = semver::Version::parse(status.version());
+    let known = semver::Version::parse(&status.version);
     if known.is_ok_and(|version| version < RECOMMENDED) {
         tracing::warn!(
-            version = status.version(),
+            version = status.version,
             recommended = %RECOMMENDED,
             "this etcd lacks mends of lost watch events and of leases that are revoked too early"
         );
@@ -78,29 +75,32 @@ async fn look_at_version(cluster: &Cluster) {
 async fn list(cluster: &Cluster, layout: &Layout) -> Result<List, EtcdError> {
     let mut list = List { epoch: 0, revision: 0, specs: HashMap::new(), leases: HashMap::new() };
     let end = end_of(layout.root());
-    let (mut next, mut revision) = (layout.root().as_bytes().to_vec(), 0);
+    let mut page = RangeRequest {
+        key: layout.root().into(),
+        range_end: end,
+        limit: PAGE,
+        ..RangeRequest::default()
+    };
     loop {
-        let options = page(end.clone(), revision, PAGE);
         let answer = cluster
-            .call(|client: Client| {
-                let (next, options) = (next.clone(), options.clone());
-                let mut kv = client.kv_client().max_decoding_message_size(MAX_ANSWER);
-                async move { kv.get(next, Some(options)).await }
+            .call(|member: Member| {
+                let page = page.clone();
+                async move { member.range(page).await }
             })
             .await?;
-        if let Some(header) = answer.header().filter(|_| revision == 0) {
+        if let Some(header) = answer.header.as_ref().filter(|_| page.revision == 0) {
             // All pages are read as of the first one.
-            revision = header.revision();
-            list.revision = number(revision);
-            list.epoch = header.cluster_id();
+            page.revision = header.revision;
+            list.revision = number(header.revision);
+            list.epoch = header.cluster_id;
         }
-        for kv in answer.kvs() {
+        for kv in &answer.kvs {
             list.take(layout, kv);
         }
-        match answer.kvs().last() {
-            Some(last) if answer.more() => {
-                next = last.key().to_vec();
-                next.push(0);
+        match answer.kvs.last() {
+            Some(last) if answer.more => {
+                page.key.clone_from(&last.key);
+                page.key.push(0);
             }
             _ => return Ok(list),
         }
@@ -109,14 +109,14 @@ async fn list(cluster: &Cluster, layout: &Layout) -> Result<List, EtcdError> {
 
 impl List {
     fn take(&mut self, layout: &Layout, kv: &KeyValue) {
-        match layout.parse(kv.key()) {
+        match layout.parse(&kv.key) {
             Name::Spec(key) => {
                 if let Some(record) = record(kv) {
-                    self.specs.insert(key, (Arc::new(record), kv.mod_revision()));
+                    self.specs.insert(key, (Arc::new(record), kv.mod_revision));
                 }
             }
             Name::Live(key) => {
-                self.leases.insert(key, kv.lease());
+                self.leases.insert(key, kv.lease);
             }
             Name::Other => {}
         }
@@ -125,9 +125,9 @@ impl List {
 
 /// The record in a key; what is none is left out and said.
 fn record(kv: &KeyValue) -> Option<Record> {
-    stored::decode(kv.value())
+    stored::decode(&kv.value)
         .inspect_err(|error| {
-            let key = String::from_utf8_lossy(kv.key());
+            let key = String::from_utf8_lossy(&kv.key);
             tracing::error!(%key, %error, "a key in etcd holds no record, and is passed over");
         })
         .ok()
@@ -207,31 +207,25 @@ impl Etcd {
 
     /// Applies changes as they come, until something breaks.
     async fn follow(&self) -> Broken {
-        let (position, client) = self.inner.cluster.current();
+        let (position, member) = self.inner.cluster.current();
         let lost = |why: String| {
             self.inner.cluster.move_on(position);
             Broken::Lost(why)
         };
-        let tick = self.inner.layout.tick();
-        let looked = self.call(|mut client: Client| {
-            let tick = tick.clone();
-            async move { client.get(tick, None).await }
-        });
-        match looked.await {
-            Ok(answer) if !answer.header().is_some_and(|header| self.is_followed(header)) => {
-                return Broken::Replaced;
-            }
-            Ok(_) => {}
+        match self.get(&self.inner.layout.tick()).await {
+            Ok((_, Some(header))) if self.is_followed(&header) => {}
+            Ok(_) => return Broken::Replaced,
             Err(error) => return Broken::Lost(error.to_string()),
         }
         let start = i64::try_from(self.inner.view.complete()).unwrap_or(i64::MAX).saturating_add(1);
-        let options = WatchOptions::new()
-            .with_range(end_of(self.inner.layout.root()))
-            .with_start_revision(start)
-            .with_progress_notify();
-        let mut watch = client.watch_client().max_decoding_message_size(MAX_ANSWER);
-        let watching = watch.watch(self.inner.layout.root(), Some(options));
-        let mut stream: WatchStream = match tokio::time::timeout(QUIET, watching).await {
+        let root = self.inner.layout.root();
+        let watching = member.watch(WatchCreateRequest {
+            key: root.into(),
+            range_end: end_of(root),
+            start_revision: start,
+            progress_notify: true,
+        });
+        let mut stream = match tokio::time::timeout(QUIET, watching).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return lost(error.to_string()),
             Err(_) => return lost("it does not answer".to_owned()),
@@ -250,26 +244,24 @@ impl Etcd {
                 Ok(Err(error)) => return lost(error.to_string()),
                 Err(_) => return lost("nothing is heard from it".to_owned()),
             };
-            if response.compact_revision() > 0 {
+            if response.compact_revision > 0 {
                 return Broken::Compacted;
             }
-            if response.canceled() {
-                return lost(response.cancel_reason().to_owned());
+            if response.canceled {
+                return lost(response.cancel_reason);
             }
             self.known().fresh = Some(Instant::now());
             let Some(newest) = response
-                .events()
+                .events
                 .iter()
-                .filter_map(|event| event.kv())
-                .map(KeyValue::mod_revision)
+                .filter_map(|event| event.kv.as_ref())
+                .map(|kv| kv.mod_revision)
                 .max()
             else {
                 continue;
             };
-            for event in response.events() {
-                if let Some(kv) = event.kv() {
-                    self.take(event.event_type(), kv);
-                }
+            for event in &response.events {
+                self.take(event);
             }
             // All events of one revision come together.
             self.inner.view.complete_to(number(newest));
@@ -279,27 +271,28 @@ impl Etcd {
     /// Whether an answer is of the cluster that is mirrored, and not behind what was seen of it.
     fn is_followed(&self, header: &ResponseHeader) -> bool {
         let view = &self.inner.view;
-        header.cluster_id() == view.epoch() && number(header.revision()) >= view.complete()
+        header.cluster_id == view.epoch() && revision(Some(header)) >= view.complete()
     }
 
-    fn take(&self, event: EventType, kv: &KeyValue) {
-        let revision = kv.mod_revision();
-        match (self.inner.layout.parse(kv.key()), event) {
-            (Name::Spec(key), EventType::Put) => {
+    fn take(&self, event: &Event) {
+        let Some(kv) = &event.kv else { return };
+        let revision = kv.mod_revision;
+        match (self.inner.layout.parse(&kv.key), event.is_removal()) {
+            (Name::Spec(key), false) => {
                 if let Some(record) = record(kv) {
                     self.apply([change(key.clone(), Some(Arc::new(record)), revision)]);
                     self.known().revisions.insert(key, revision);
                 }
             }
-            (Name::Spec(key), EventType::Delete) => {
+            (Name::Spec(key), true) => {
                 self.apply([change(key.clone(), None, revision)]);
                 self.known().revisions.remove(&key);
             }
-            (Name::Live(key), EventType::Put) => {
-                self.known().leases.insert(key.clone(), kv.lease());
+            (Name::Live(key), false) => {
+                self.known().leases.insert(key.clone(), kv.lease);
                 self.inner.view.vouch(&key, true);
             }
-            (Name::Live(key), EventType::Delete) => {
+            (Name::Live(key), true) => {
                 self.known().leases.remove(&key);
                 self.inner.view.vouch(&key, false);
             }

@@ -13,16 +13,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{
-    Client, Compare, CompareOp, DeleteOptions, Error, GetOptions, KeyValue, PutOptions, Txn, TxnOp,
-    TxnOpResponse, TxnResponse,
-};
-
 use tokio::sync::watch;
 
 use self::cluster::Cluster;
 use self::layout::Layout;
 use super::{WriteError, Written, stored};
+use crate::etcd::{
+    Compare, Credentials, Error, KeyValue, Member, PutRequest, RangeRequest, RequestOp,
+    ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+};
 use crate::metrics::Metrics;
 use crate::record::{Key, Record, Refusal, Verdict, Write, decide};
 use crate::view::{Encode, View};
@@ -39,35 +38,21 @@ const MAX_RECORD: usize = 1024 * 1024;
 /// A shorter time to live than this is told to be one.
 const SHORT: Duration = Duration::from_secs(10);
 
+/// How etcd writes that a key goes with no lease.
+const NO_LEASE: i64 = 0;
+
 /// The shortest lease that etcd grants, in seconds.
 const MIN_LEASE: u64 = 2;
 
 /// Where an etcd cluster is, and how it is spoken to.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EtcdConfig {
     /// Its members, `host:port`.
     pub endpoints: Vec<String>,
     /// What all keys begin with, `/wharf`.
     pub prefix: String,
-    /// Whether it is spoken to over TLS.
-    pub encrypted: bool,
-    /// Authorities that vouch for it, in PEM; without, those that the system trusts.
-    pub authorities: Option<Vec<u8>>,
-    /// A certificate to show it, and its private key, in PEM.
-    pub certificate: Option<Vec<u8>>,
-    /// A user's name and password.
-    pub user: Option<(String, String)>,
-}
-
-impl std::fmt::Debug for EtcdConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let EtcdConfig { endpoints, prefix, encrypted, .. } = self;
-        f.debug_struct("EtcdConfig")
-            .field("endpoints", endpoints)
-            .field("prefix", prefix)
-            .field("encrypted", encrypted)
-            .finish_non_exhaustive()
-    }
+    /// How its members and the registry know each other.
+    pub credentials: Credentials,
 }
 
 /// The store; clones share it.
@@ -218,12 +203,8 @@ impl Etcd {
     /// Waits until the mirror has everything that was there when this was called.
     pub(crate) async fn catch_up(&self) -> Result<(), WriteError> {
         let tick = self.inner.layout.tick();
-        let put = self.call(|mut client: Client| {
-            let tick = tick.clone();
-            async move { client.put(tick, "", None).await }
-        });
-        let revision = put.await?.header().map_or(0, |header| header.revision());
-        self.arrived(number(revision)).await.map(drop)
+        let revision = self.put(tick).await?;
+        self.arrived(revision).await.map(drop)
     }
 
     /// Completes when the cluster is not the one that is mirrored: it was restored from a backup, and
@@ -259,9 +240,9 @@ impl Etcd {
     /// What is under a key now, by the cluster's majority.
     async fn read(&self, key: &Key) -> Result<Current, WriteError> {
         let (spec, live) = (self.inner.layout.spec(key), self.inner.layout.live(key));
-        let txn = Txn::new().and_then([TxnOp::get(spec, None), TxnOp::get(live, None)]);
-        let answer = self.txn(&txn).await?;
-        current(&answer.op_responses())
+        let success = vec![RequestOp::get(spec), RequestOp::get(live)];
+        let answer = self.txn(&TxnRequest { success, ..TxnRequest::default() }).await?;
+        current(&answer.responses)
     }
 
     /// Makes what was decided on `known`: the revision, if anything was written, or what is there
@@ -284,31 +265,29 @@ impl Etcd {
                 if content.len() > MAX_RECORD {
                     return Err(WriteError::TooLarge { bytes: content.len(), most: MAX_RECORD });
                 }
-                operations.push(TxnOp::put(spec.clone(), content, None));
+                operations.push(RequestOp::put(spec.clone(), content, NO_LEASE));
                 Some(record.session)
             }
             Verdict::Unchanged => known.record.as_ref().map(|record| record.session),
             Verdict::Remove => {
-                operations.push(TxnOp::delete(spec.clone(), None));
-                operations.push(TxnOp::delete(live.clone(), None::<DeleteOptions>));
+                operations.push(RequestOp::delete(spec.clone()));
+                operations.push(RequestOp::delete(live.clone()));
                 None
             }
         };
         if let Some(session) = session {
             let lease = self.lease(known.lease).await?;
-            let options = PutOptions::new().with_lease(lease);
-            operations.push(TxnOp::put(live.clone(), session.to_string(), Some(options)));
+            operations.push(RequestOp::put(live.clone(), session.to_string(), lease));
         }
         let writes = !operations.is_empty();
-        let same = Compare::mod_revision(spec.clone(), CompareOp::Equal, known.revision);
-        let instead = [TxnOp::get(spec, None), TxnOp::get(live, None)];
-        let txn = Txn::new().when([same]).and_then(operations).or_else(instead);
-        let answer = self.txn(&txn).await?;
-        if answer.succeeded() {
-            let revision = number(answer.header().map_or(0, |header| header.revision()));
+        let compare = vec![Compare::mod_revision(spec.clone(), known.revision)];
+        let failure = vec![RequestOp::get(spec), RequestOp::get(live)];
+        let answer = self.txn(&TxnRequest { compare, success: operations, failure }).await?;
+        if answer.succeeded {
+            let revision = revision(answer.header.as_ref());
             return Ok(Ok(writes.then_some(revision)));
         }
-        current(&answer.op_responses()).map(Err)
+        current(&answer.responses).map(Err)
     }
 
     /// A lease that lives: this one if it does, or another.
@@ -319,23 +298,37 @@ impl Etcd {
             return Ok(lease);
         }
         let ttl = self.inner.lease;
-        let granted =
-            self.call(|mut client: Client| async move { client.lease_grant(ttl, None).await });
-        Ok(granted.await?.id())
+        self.call(|member: Member| async move { member.grant(ttl).await }).await
     }
 
     /// Renews a lease; whether it was there.
     async fn keep_alive(&self, lease: i64) -> Result<bool, WriteError> {
         // A stream for each renewal: on one stream they are answered one after the other, and one
         // that hangs would hold up all hosts.
-        self.call(|mut client: Client| async move {
-            match client.lease_keep_alive(lease).await {
-                Ok(_) => Ok(true),
-                Err(Error::LeaseKeepAliveError(_)) => Ok(false),
-                Err(error) => Err(error),
-            }
-        })
-        .await
+        self.call(|member: Member| async move { member.renew(lease).await }).await
+    }
+
+    /// Reads one key: what is there, and by which cluster and as of when.
+    async fn get(
+        &self,
+        key: &str,
+    ) -> Result<(Option<KeyValue>, Option<ResponseHeader>), WriteError> {
+        let answer = self.call(|member: Member| {
+            let request = RangeRequest { key: key.into(), ..RangeRequest::default() };
+            async move { member.range(request).await }
+        });
+        let answer = answer.await?;
+        Ok((answer.kvs.into_iter().next(), answer.header))
+    }
+
+    /// Writes a key that has no content; the revision at which it was.
+    async fn put(&self, key: String) -> Result<u64, WriteError> {
+        let request = PutRequest { key: key.into(), ..PutRequest::default() };
+        let put = self.call(|member: Member| {
+            let request = request.clone();
+            async move { member.put(request).await }
+        });
+        Ok(revision(put.await?.header.as_ref()))
     }
 
     /// Waits until the mirror has a change; whether any endpoint changed in the meantime.
@@ -350,7 +343,7 @@ impl Etcd {
         Ok(self.inner.view.number(None) > before)
     }
 
-    async fn call<T, C>(&self, call: impl FnMut(Client) -> C) -> Result<T, WriteError>
+    async fn call<T, C>(&self, call: impl FnMut(Member) -> C) -> Result<T, WriteError>
     where
         C: Future<Output = Result<T, Error>>,
     {
@@ -360,10 +353,10 @@ impl Etcd {
         })
     }
 
-    async fn txn(&self, txn: &Txn) -> Result<TxnResponse, WriteError> {
-        self.call(|mut client: Client| {
+    async fn txn(&self, txn: &TxnRequest) -> Result<TxnResponse, WriteError> {
+        self.call(|member: Member| {
             let txn = txn.clone();
-            async move { client.txn(txn).await }
+            async move { member.txn(txn).await }
         })
         .await
     }
@@ -385,21 +378,16 @@ pub(crate) fn lease(ttl: Duration) -> Duration {
 }
 
 /// A record and its lease, out of the answers to a pair of reads.
-fn current(answers: &[TxnOpResponse]) -> Result<Current, WriteError> {
-    let value = |answer: Option<&TxnOpResponse>| -> Option<KeyValue> {
-        match answer {
-            Some(TxnOpResponse::Get(got)) => got.kvs().first().cloned(),
-            _ => None,
-        }
-    };
-    let (spec, live) = (value(answers.first()), value(answers.get(1)));
-    let lease = live.map(|live| live.lease()).filter(|lease| *lease != 0);
+fn current(answers: &[ResponseOp]) -> Result<Current, WriteError> {
+    let value = |place: usize| answers.get(place).and_then(ResponseOp::first);
+    let (spec, live) = (value(0), value(1));
+    let lease = live.map(|live| live.lease).filter(|lease| *lease != NO_LEASE);
     let Some(spec) = spec else { return Ok(Current { record: None, revision: 0, lease }) };
-    let record = stored::decode(spec.value()).map_err(|error| {
-        let key = String::from_utf8_lossy(spec.key()).into_owned();
+    let record = stored::decode(&spec.value).map_err(|error| {
+        let key = String::from_utf8_lossy(&spec.key).into_owned();
         WriteError::Unavailable(format!("the key '{key}' in etcd holds no record: {error}"))
     })?;
-    Ok(Current { record: Some(record), revision: spec.mod_revision(), lease })
+    Ok(Current { record: Some(record), revision: spec.mod_revision, lease })
 }
 
 /// etcd counts with a sign; its revisions have none.
@@ -407,7 +395,7 @@ fn number(revision: i64) -> u64 {
     u64::try_from(revision).unwrap_or(0)
 }
 
-/// Options for a page of a range.
-fn page(end: Vec<u8>, revision: i64, most: i64) -> GetOptions {
-    GetOptions::new().with_range(end).with_limit(most).with_revision(revision)
+/// The revision of an answer.
+fn revision(header: Option<&ResponseHeader>) -> u64 {
+    header.map_or(0, |header| number(header.revision))
 }

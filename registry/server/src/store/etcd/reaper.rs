@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use etcd_client::{Client, Compare, CompareOp, PutOptions, Txn, TxnOp};
 use tokio::time::Instant;
 
 use super::{Etcd, WriteError};
+use crate::etcd::{Compare, Member, RequestOp, ResponseOp, TxnRequest};
 use crate::record::Key;
 
 /// How often the elected process looks for the silent, and writes its tick.
@@ -57,25 +57,17 @@ impl Etcd {
 
     async fn stand(&self) -> Result<Option<Term>, WriteError> {
         let key = self.inner.layout.reaper();
-        let there = self
-            .call(|mut client: Client| {
-                let key = key.clone();
-                async move { client.get(key, None).await }
-            })
-            .await?;
-        if !there.kvs().is_empty() {
+        let (held, _) = self.get(&key).await?;
+        if held.is_some() {
             return Ok(None);
         }
-        let granted =
-            self.call(|mut client: Client| async move { client.lease_grant(TERM, None).await });
-        let lease = granted.await?.id();
+        let lease = self.call(|member: Member| async move { member.grant(TERM).await }).await?;
         let name = format!("{:016x}", fastrand::u64(..));
-        let vacant = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
-        let options = PutOptions::new().with_lease(lease);
-        let take = TxnOp::put(key.clone(), name.clone(), Some(options));
-        let txn = Txn::new().when([vacant]).and_then([take]);
+        let vacant = vec![Compare::create_revision(key.clone(), 0)];
+        let take = vec![RequestOp::put(key, name.clone(), lease)];
+        let txn = TxnRequest { compare: vacant, success: take, failure: Vec::new() };
         let won = self.txn(&txn).await?;
-        Ok(won.succeeded().then_some(Term { name, lease }))
+        Ok(won.succeeded.then_some(Term { name, lease }))
     }
 
     /// One period in office; whether it is still held.
@@ -83,12 +75,7 @@ impl Etcd {
         if !self.keep_alive(term.lease).await? {
             return Ok(false);
         }
-        let tick = self.inner.layout.tick();
-        self.call(|mut client: Client| {
-            let tick = tick.clone();
-            async move { client.put(tick, "", None).await }
-        })
-        .await?;
+        self.put(self.inner.layout.tick()).await?;
         // For a while after trouble, hosts may not have come through to anybody.
         let ttl = self.inner.ttl;
         let troubled = self.known().troubled.take_if(|since| since.elapsed() >= ttl);
@@ -147,25 +134,22 @@ impl Etcd {
             return Ok(Dropped::Lives);
         };
         let (spec, live, reaper) = (layout.spec(key), layout.live(key), layout.reaper());
-        let conditions = [
-            Compare::mod_revision(spec.clone(), CompareOp::Equal, revision),
-            Compare::create_revision(live, CompareOp::Equal, 0),
-            Compare::value(reaper.clone(), CompareOp::Equal, term.name.clone()),
+        let conditions = vec![
+            Compare::mod_revision(spec.clone(), revision),
+            Compare::create_revision(live, 0),
+            Compare::value(reaper.clone(), term.name.clone()),
         ];
-        let txn = Txn::new()
-            .when(conditions)
-            .and_then([TxnOp::delete(spec, None)])
-            .or_else([TxnOp::get(reaper, None)]);
+        let txn = TxnRequest {
+            compare: conditions,
+            success: vec![RequestOp::delete(spec)],
+            failure: vec![RequestOp::get(reaper)],
+        };
         let answer = self.txn(&txn).await?;
-        if answer.succeeded() {
+        if answer.succeeded {
             return Ok(Dropped::Yes);
         }
-        let elected = answer.op_responses().first().is_some_and(|response| match response {
-            etcd_client::TxnOpResponse::Get(got) => {
-                got.kvs().first().is_some_and(|kv| kv.value() == term.name.as_bytes())
-            }
-            _ => false,
-        });
+        let holder = answer.responses.first().and_then(ResponseOp::first);
+        let elected = holder.is_some_and(|holder| holder.value == term.name.as_bytes());
         Ok(if elected { Dropped::Lives } else { Dropped::NotElected })
     }
 }

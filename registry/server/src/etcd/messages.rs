@@ -1,0 +1,433 @@
+//! The messages, with the field numbers of etcd's `rpc.proto` and `kv.proto`. Fields that the registry
+//! never sets or reads are left out: protobuf skips them.
+
+use prost::{Message, Oneof};
+
+/// What every answer begins with.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ResponseHeader {
+    /// The cluster that answered.
+    #[prost(uint64, tag = "1")]
+    pub cluster_id: u64,
+    /// The revision of its key space when it answered.
+    #[prost(int64, tag = "3")]
+    pub revision: i64,
+}
+
+/// A key and what etcd keeps under it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct KeyValue {
+    /// The key.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: Vec<u8>,
+    /// The revision of its last change.
+    #[prost(int64, tag = "3")]
+    pub mod_revision: i64,
+    /// Its content.
+    #[prost(bytes = "vec", tag = "5")]
+    pub value: Vec<u8>,
+    /// The lease that it goes with; 0 for none.
+    #[prost(int64, tag = "6")]
+    pub lease: i64,
+}
+
+/// Reads a key, or all keys from `key` up to `range_end`.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct RangeRequest {
+    /// The first key.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: Vec<u8>,
+    /// The key behind the last one; empty for just `key`.
+    #[prost(bytes = "vec", tag = "2")]
+    pub range_end: Vec<u8>,
+    /// The most keys to answer with; 0 for all.
+    #[prost(int64, tag = "3")]
+    pub limit: i64,
+    /// As of which revision; 0 for the newest.
+    #[prost(int64, tag = "4")]
+    pub revision: i64,
+    /// Whether the member may answer by itself, without asking the majority.
+    #[prost(bool, tag = "7")]
+    pub serializable: bool,
+}
+
+/// The keys that were read.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct RangeResponse {
+    /// By whom, and as of when.
+    #[prost(message, optional, tag = "1")]
+    pub header: Option<ResponseHeader>,
+    /// The keys, in order.
+    #[prost(message, repeated, tag = "2")]
+    pub kvs: Vec<KeyValue>,
+    /// Whether the range has more keys than the limit.
+    #[prost(bool, tag = "3")]
+    pub more: bool,
+}
+
+/// Writes a key.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct PutRequest {
+    /// The key.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: Vec<u8>,
+    /// Its content.
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: Vec<u8>,
+    /// The lease that it goes with; 0 for none.
+    #[prost(int64, tag = "3")]
+    pub lease: i64,
+}
+
+/// A key was written.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct PutResponse {
+    /// By whom, and at which revision.
+    #[prost(message, optional, tag = "1")]
+    pub header: Option<ResponseHeader>,
+}
+
+/// Removes a key.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct DeleteRangeRequest {
+    /// The key.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: Vec<u8>,
+}
+
+/// One operation of a transaction.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct RequestOp {
+    #[prost(oneof = "Operation", tags = "1, 2, 3")]
+    operation: Option<Operation>,
+}
+
+/// What an operation does.
+#[derive(Clone, PartialEq, Eq, Oneof)]
+enum Operation {
+    #[prost(message, tag = "1")]
+    Range(RangeRequest),
+    #[prost(message, tag = "2")]
+    Put(PutRequest),
+    #[prost(message, tag = "3")]
+    DeleteRange(DeleteRangeRequest),
+}
+
+impl RequestOp {
+    /// Reads one key.
+    #[must_use]
+    pub fn get(key: impl Into<Vec<u8>>) -> Self {
+        let range = RangeRequest { key: key.into(), ..RangeRequest::default() };
+        RequestOp { operation: Some(Operation::Range(range)) }
+    }
+
+    /// Writes one key; a lease of 0 is none.
+    #[must_use]
+    pub fn put(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>, lease: i64) -> Self {
+        let put = PutRequest { key: key.into(), value: value.into(), lease };
+        RequestOp { operation: Some(Operation::Put(put)) }
+    }
+
+    /// Removes one key.
+    #[must_use]
+    pub fn delete(key: impl Into<Vec<u8>>) -> Self {
+        let delete = DeleteRangeRequest { key: key.into() };
+        RequestOp { operation: Some(Operation::DeleteRange(delete)) }
+    }
+}
+
+/// The answer to one operation of a transaction.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ResponseOp {
+    #[prost(oneof = "Outcome", tags = "1")]
+    outcome: Option<Outcome>,
+}
+
+/// What an operation answered, as far as the registry reads it.
+#[derive(Clone, PartialEq, Eq, Oneof)]
+enum Outcome {
+    #[prost(message, tag = "1")]
+    Range(RangeResponse),
+}
+
+impl ResponseOp {
+    /// The first key that a read found.
+    #[must_use]
+    pub fn first(&self) -> Option<&KeyValue> {
+        let Outcome::Range(range) = self.outcome.as_ref()?;
+        range.kvs.first()
+    }
+}
+
+/// A condition of a transaction: that something of a key equals a value.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Compare {
+    /// How it is compared; 0 for equality.
+    #[prost(int32, tag = "1")]
+    result: i32,
+    /// What is compared: etcd's CompareTarget.
+    #[prost(int32, tag = "2")]
+    target: i32,
+    /// The key.
+    #[prost(bytes = "vec", tag = "3")]
+    key: Vec<u8>,
+    /// With what.
+    #[prost(oneof = "Operand", tags = "5, 6, 7")]
+    operand: Option<Operand>,
+}
+
+#[derive(Clone, PartialEq, Eq, Oneof)]
+enum Operand {
+    #[prost(int64, tag = "5")]
+    CreateRevision(i64),
+    #[prost(int64, tag = "6")]
+    ModRevision(i64),
+    #[prost(bytes, tag = "7")]
+    Value(Vec<u8>),
+}
+
+impl Compare {
+    /// That a key was created at this revision; 0: that there is none.
+    #[must_use]
+    pub fn create_revision(key: impl Into<Vec<u8>>, revision: i64) -> Self {
+        Compare::equal(key.into(), 1, Operand::CreateRevision(revision))
+    }
+
+    /// That a key was last changed at this revision; 0: that there is none.
+    #[must_use]
+    pub fn mod_revision(key: impl Into<Vec<u8>>, revision: i64) -> Self {
+        Compare::equal(key.into(), 2, Operand::ModRevision(revision))
+    }
+
+    /// That a key has this content.
+    #[must_use]
+    pub fn value(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
+        Compare::equal(key.into(), 3, Operand::Value(value.into()))
+    }
+
+    fn equal(key: Vec<u8>, target: i32, operand: Operand) -> Self {
+        Compare { result: 0, target, key, operand: Some(operand) }
+    }
+}
+
+/// Operations that are done together if all conditions hold, or else others.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct TxnRequest {
+    /// The conditions.
+    #[prost(message, repeated, tag = "1")]
+    pub compare: Vec<Compare>,
+    /// What is done if all of them hold.
+    #[prost(message, repeated, tag = "2")]
+    pub success: Vec<RequestOp>,
+    /// What is done otherwise.
+    #[prost(message, repeated, tag = "3")]
+    pub failure: Vec<RequestOp>,
+}
+
+/// What a transaction did.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct TxnResponse {
+    /// By whom, and at which revision.
+    #[prost(message, optional, tag = "1")]
+    pub header: Option<ResponseHeader>,
+    /// Whether the conditions held.
+    #[prost(bool, tag = "2")]
+    pub succeeded: bool,
+    /// The answers to the operations that were done, in their order.
+    #[prost(message, repeated, tag = "3")]
+    pub responses: Vec<ResponseOp>,
+}
+
+/// Asks for a lease.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct LeaseGrantRequest {
+    /// How long it lives without being renewed, in seconds.
+    #[prost(int64, tag = "1")]
+    pub ttl: i64,
+}
+
+/// A lease.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct LeaseGrantResponse {
+    /// Its number.
+    #[prost(int64, tag = "2")]
+    pub id: i64,
+}
+
+/// Renews a lease.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct LeaseKeepAliveRequest {
+    /// Its number.
+    #[prost(int64, tag = "1")]
+    pub id: i64,
+}
+
+/// A lease was renewed, or is gone.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct LeaseKeepAliveResponse {
+    /// How long it lives from now on, in seconds; 0 for one that is gone.
+    #[prost(int64, tag = "3")]
+    pub ttl: i64,
+}
+
+/// What a watch is told; this client only begins watches.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct WatchRequest {
+    /// Begins one.
+    #[prost(message, optional, tag = "1")]
+    pub create: Option<WatchCreateRequest>,
+}
+
+/// Begins to watch a range of keys.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct WatchCreateRequest {
+    /// The first key.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: Vec<u8>,
+    /// The key behind the last one; empty for just `key`.
+    #[prost(bytes = "vec", tag = "2")]
+    pub range_end: Vec<u8>,
+    /// The first revision whose changes are told.
+    #[prost(int64, tag = "3")]
+    pub start_revision: i64,
+    /// Whether to be told from time to time that nothing happened.
+    #[prost(bool, tag = "4")]
+    pub progress_notify: bool,
+}
+
+/// What a watch tells.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct WatchResponse {
+    /// By whom, and as of when.
+    #[prost(message, optional, tag = "1")]
+    pub header: Option<ResponseHeader>,
+    /// Whether the watch was just begun.
+    #[prost(bool, tag = "3")]
+    pub created: bool,
+    /// Whether it has ended.
+    #[prost(bool, tag = "4")]
+    pub canceled: bool,
+    /// The oldest revision that is still there, where the one asked for is not; 0 otherwise.
+    #[prost(int64, tag = "5")]
+    pub compact_revision: i64,
+    /// Why it has ended.
+    #[prost(string, tag = "6")]
+    pub cancel_reason: String,
+    /// The changes, in order.
+    #[prost(message, repeated, tag = "11")]
+    pub events: Vec<Event>,
+}
+
+/// A change of a key.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Event {
+    /// 0 for a write, 1 for a removal.
+    #[prost(int32, tag = "1")]
+    kind: i32,
+    /// The key as it is now; of one that was removed, its name and the revision.
+    #[prost(message, optional, tag = "2")]
+    pub kv: Option<KeyValue>,
+}
+
+impl Event {
+    /// Whether the key was removed.
+    #[must_use]
+    pub fn is_removal(&self) -> bool {
+        self.kind == 1
+    }
+}
+
+/// Asks a member about itself.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct StatusRequest {}
+
+/// What a member says about itself.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct StatusResponse {
+    /// Its version, `3.5.33`.
+    #[prost(string, tag = "2")]
+    pub version: String,
+}
+
+/// Logs a user in.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct AuthenticateRequest {
+    /// The user.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Their password.
+    #[prost(string, tag = "2")]
+    pub password: String,
+}
+
+/// A user is logged in.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct AuthenticateResponse {
+    /// Shown with each call from now on.
+    #[prost(string, tag = "2")]
+    pub token: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The bytes are what etcd's own clients send: a wrong field number would be a field that etcd
+    // silently ignores.
+    #[test]
+    fn requests_have_the_bytes_of_etcds_documented_fields() {
+        let range = RangeRequest {
+            key: b"a".to_vec(),
+            range_end: b"b".to_vec(),
+            limit: 3,
+            revision: 4,
+            serializable: true,
+        };
+        assert_eq!(
+            range.encode_to_vec(),
+            [0x0a, 1, b'a', 0x12, 1, b'b', 0x18, 3, 0x20, 4, 0x38, 1]
+        );
+        let watch = WatchRequest {
+            create: Some(WatchCreateRequest {
+                key: b"a".to_vec(),
+                range_end: b"b".to_vec(),
+                start_revision: 5,
+                progress_notify: true,
+            }),
+        };
+        let create = [0x0a, 10, 0x0a, 1, b'a', 0x12, 1, b'b', 0x18, 5, 0x20, 1];
+        assert_eq!(watch.encode_to_vec(), create);
+        for (compare, bytes) in [
+            (Compare::create_revision("k", 0), [0x10, 1, 0x1a, 1, b'k', 0x28, 0].as_slice()),
+            (Compare::mod_revision("k", 7), &[0x10, 2, 0x1a, 1, b'k', 0x30, 7]),
+            (Compare::value("k", "v"), &[0x10, 3, 0x1a, 1, b'k', 0x3a, 1, b'v']),
+        ] {
+            assert_eq!(compare.encode_to_vec(), bytes);
+        }
+        for (operation, bytes) in [
+            (RequestOp::get("k"), [0x0a, 3, 0x0a, 1, b'k'].as_slice()),
+            (RequestOp::put("k", "v", 9), &[0x12, 8, 0x0a, 1, b'k', 0x12, 1, b'v', 0x18, 9]),
+            (RequestOp::delete("k"), &[0x1a, 3, 0x0a, 1, b'k']),
+        ] {
+            assert_eq!(operation.encode_to_vec(), bytes);
+        }
+    }
+
+    #[test]
+    fn answers_are_read_and_what_is_not_known_is_skipped() {
+        // A header with its member (2), then a write's answer (2), which is not read, and a read's.
+        let bytes = [
+            [0x0a, 8, 0x08, 5, 0x10, 6, 0x18, 7, 0x20, 1].as_slice(),
+            &[0x10, 1],
+            &[0x1a, 2, 0x12, 0],
+            &[0x1a, 15, 0x0a, 13, 0x12, 11, 0x0a, 1, b'k', 0x10, 1, 0x18, 2, 0x2a, 2, b'v', b'v'],
+        ]
+        .concat();
+        let answer = TxnResponse::decode(&bytes[..]).unwrap();
+        let header = answer.header.unwrap();
+        assert_eq!((header.cluster_id, header.revision, answer.succeeded), (5, 7, true));
+        assert_eq!(answer.responses[0].first(), None);
+        let kv = answer.responses[1].first().unwrap();
+        assert_eq!((&kv.key[..], kv.mod_revision, &kv.value[..]), (&b"k"[..], 2, &b"vv"[..]));
+    }
+}
