@@ -239,7 +239,7 @@ async fn a_web_page_of_another_origin_changes_nothing() {
 }
 
 /// An authority, and certificates that it vouches for, in a folder.
-fn certificates(folder: &Path) -> CertifiedIssuer<'static, KeyPair> {
+pub(super) fn certificates(folder: &Path) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();

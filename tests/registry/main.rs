@@ -8,6 +8,7 @@ mod at_home;
 mod bounds;
 mod cluster;
 mod durability;
+mod etcd_access;
 mod fleet;
 mod liveness;
 mod watching;

@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::within;
@@ -105,7 +106,9 @@ pub fn client(registry: &str) -> anyhow::Result<wharf_client::Client> {
 pub struct Process {
     child: Child,
     /// Reads the log all the while: a server whose log nobody takes stands still.
-    log: JoinHandle<std::io::Result<String>>,
+    logging: JoinHandle<std::io::Result<()>>,
+    /// What it has logged so far.
+    log: watch::Receiver<String>,
     out: Lines<BufReader<ChildStdout>>,
 }
 
@@ -152,12 +155,19 @@ impl Process {
         let mut child = command.spawn()?;
         let out = child.stdout.take().context("no output")?;
         let mut stderr = child.stderr.take().context("no log")?;
-        let log = tokio::spawn(async move {
-            let mut log = String::new();
-            stderr.read_to_string(&mut log).await?;
-            Ok(log)
+        let (sender, log) = watch::channel(String::new());
+        let logging = tokio::spawn(async move {
+            let mut piece = vec![0; 16 * 1024];
+            loop {
+                let length = stderr.read(&mut piece).await?;
+                if length == 0 {
+                    return Ok(());
+                }
+                let piece = String::from_utf8_lossy(&piece[..length]);
+                sender.send_modify(|log| log.push_str(&piece));
+            }
         });
-        Ok(Process { child, log, out: BufReader::new(out).lines() })
+        Ok(Process { child, logging, log, out: BufReader::new(out).lines() })
     }
 
     /// What follows `key: ` on the first line that has it.
@@ -175,6 +185,19 @@ impl Process {
             anyhow::bail!("the server ended without a line '{prefix}'")
         });
         announced.await?
+    }
+
+    /// Waits until its log has this text.
+    ///
+    /// # Errors
+    /// When the process ends without it, or does not say it in time.
+    pub async fn logged(&self, text: &str) -> anyhow::Result<()> {
+        let mut log = self.log.clone();
+        let said = within("a server logs something", log.wait_for(|log| log.contains(text))).await;
+        match said {
+            Ok(said) => said.map(drop).with_context(|| format!("it ended without '{text}'")),
+            Err(error) => Err(error.context(format!("'{text}' in: {}", *self.log.borrow()))),
+        }
     }
 
     /// Its process id.
@@ -220,8 +243,9 @@ impl Process {
     /// # Errors
     /// When it does not end.
     pub async fn ended(mut self) -> anyhow::Result<(ExitStatus, String)> {
-        let log = within("a server closes its log", &mut self.log).await???;
+        within("a server closes its log", &mut self.logging).await???;
         let status = within("a server ends", self.child.wait()).await??;
+        let log = self.log.borrow().clone();
         Ok((status, log))
     }
 

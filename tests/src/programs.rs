@@ -46,6 +46,7 @@ pub struct Member {
     arguments: Vec<String>,
     /// Where its clients connect.
     pub client: String,
+    metrics: String,
 }
 
 /// An etcd cluster on loopback.
@@ -63,19 +64,35 @@ impl EtcdCluster {
     /// # Errors
     /// When it does not come up.
     pub async fn start(size: usize) -> anyhow::Result<Option<Self>> {
+        Self::start_with(size, "http", &[]).await
+    }
+
+    /// As [`EtcdCluster::start`], with further arguments for each member, which clients reach by
+    /// `scheme`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_with(
+        size: usize,
+        scheme: &str,
+        further: &[&str],
+    ) -> anyhow::Result<Option<Self>> {
         let Some(program) = installed("etcd", "Debian: etcd-server") else { return Ok(None) };
         let data = tempfile::tempdir()?;
-        let ports: Vec<(u16, u16)> =
-            (0..size).map(|_| Ok((free_port()?, free_port()?))).collect::<anyhow::Result<_>>()?;
+        let ports: Vec<[u16; 3]> = (0..size)
+            .map(|_| Ok([free_port()?, free_port()?, free_port()?]))
+            .collect::<anyhow::Result<_>>()?;
         let peers: Vec<String> = ports
             .iter()
             .enumerate()
-            .map(|(n, (_, peer))| format!("m{n}=http://127.0.0.1:{peer}"))
+            .map(|(n, [_, peer, _])| format!("m{n}=http://127.0.0.1:{peer}"))
             .collect();
         let mut members = Vec::new();
-        for (n, (client, peer)) in ports.iter().enumerate() {
+        for (n, [client, peer, metrics]) in ports.iter().enumerate() {
             let folder = data.path().join(format!("m{n}"));
-            let client_url = format!("http://127.0.0.1:{client}");
+            let client_url = format!("{scheme}://127.0.0.1:{client}");
+            // Its health is told there too, in the clear and to everybody.
+            let metrics_url = format!("http://127.0.0.1:{metrics}");
             let peer_url = format!("http://127.0.0.1:{peer}");
             let folder = folder.to_str().context("a path that is not UTF-8")?;
             let arguments = [
@@ -87,12 +104,15 @@ impl EtcdCluster {
                 ["--initial-advertise-peer-urls", &peer_url],
                 ["--initial-cluster", &peers.join(",")],
                 ["--initial-cluster-state", "new"],
+                ["--listen-metrics-urls", &metrics_url],
                 ["--log-level", "error"],
             ];
+            let arguments = arguments.iter().flatten().chain(further);
             members.push(Member {
                 process: None,
-                arguments: arguments.concat().into_iter().map(str::to_owned).collect(),
+                arguments: arguments.map(|&argument| argument.to_owned()).collect(),
                 client: format!("127.0.0.1:{client}"),
+                metrics: format!("127.0.0.1:{metrics}"),
             });
         }
         let mut cluster = EtcdCluster { members, program, data };
@@ -100,7 +120,7 @@ impl EtcdCluster {
             cluster.start_member(n)?;
         }
         eventually("the etcd cluster has a leader", async || {
-            let url = format!("http://{}/health", cluster.members[0].client);
+            let url = format!("http://{}/health", cluster.members[0].metrics);
             get(&url).await.ok().filter(|(status, _)| *status == 200)
         })
         .await?;

@@ -1,7 +1,8 @@
 //! Tells the registry what this host serves, for as long as it serves it.
 //!
-//! One task owns the conversation. It declares the whole set whenever that changed, keeps it alive
-//! by heartbeats, and starts over whenever the registry does not answer or does not know the host.
+//! One task talks to the registry. It declares the whole set of endpoints whenever the set changes,
+//! and keeps it alive with heartbeats. It starts over when the registry does not answer or does not
+//! know the host.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -30,29 +31,29 @@ pub(crate) struct Announcer {
     metadata: Metadata,
     table: Arc<Table>,
     session: u64,
-    /// Whether the registry has taken a declaration of this session.
+    /// Whether the registry has accepted a declaration of this session.
     established: bool,
-    /// Whether the registry has answered well since the last failure.
+    /// Whether a request has succeeded since the last failure.
     went_well: bool,
-    /// What the registry has taken last.
+    /// The endpoints that the registry accepted last.
     declared: Vec<EndpointSpec>,
-    /// The revision of the table that the registry has taken.
+    /// The revision of the table that the registry accepted last.
     announced: watch::Sender<u64>,
 }
 
 /// Tells an [`Announcer`] that the host takes no new calls.
 pub(crate) struct Farewell {
-    /// Told when the registry knows, or cannot be told.
+    /// Used when the registry knows it, or cannot be told.
     pub(crate) told: oneshot::Sender<()>,
-    /// Completes when the host is done with its calls: withdraw and end.
+    /// Completes when the host has finished its calls. The announcer then withdraws and ends.
     pub(crate) done: oneshot::Receiver<()>,
 }
 
-/// A conversation that came to an end, or to a pause.
+/// Why announcing ended or has to pause.
 enum Interrupted {
-    /// It failed; try again after a pause.
+    /// It failed; retry after a pause.
     Failed(RegistryError),
-    /// A newer process of the same name took over.
+    /// A newer process with the same name took over.
     Superseded,
     /// The host is gone.
     Dropped,
@@ -82,7 +83,8 @@ impl Announcer {
         }
     }
 
-    /// Announces until the farewell; a farewell that is dropped ends it without a word.
+    /// Announces until the farewell. If the farewell's sender is dropped, it ends without telling
+    /// the registry.
     pub(crate) async fn run(mut self, mut farewell: oneshot::Receiver<Farewell>) {
         // Dropping a request in the middle is safe: the registry's calls can all be repeated.
         let message = tokio::select! {
@@ -102,7 +104,7 @@ impl Announcer {
             match self.converse().await {
                 Interrupted::Failed(error) => {
                     if std::mem::take(&mut self.went_well) {
-                        // It went well for a while, so this is a new failure.
+                        // A request succeeded in between, so this is a new failure.
                         (pauses, known_failure) = (retry_pauses(), None);
                     }
                     let failure = crate::loader::chain(&error);
@@ -121,7 +123,8 @@ impl Announcer {
                         host = self.host,
                         "another process announces itself under this host's name, so this one no longer does; give each host its own --name"
                     );
-                    // Whoever waits for the registry to take something waits for nothing.
+                    // The registry accepts nothing more from this process: release all that wait
+                    // for it.
                     self.announced.send_replace(u64::MAX);
                     return;
                 }
@@ -209,8 +212,9 @@ impl Announcer {
         Ok(())
     }
 
-    /// What a refusal means: the end, unless this process has only just come up. Its clock may
-    /// then be behind the one by which its predecessor chose a session, and it goes beyond that.
+    /// Handles an error. If a newer session owns the host, announcing ends, unless this process has
+    /// only just started. Its clock may then be behind the clock from which its predecessor took
+    /// its session, so it chooses a session above that one.
     fn superseded(&mut self, error: RegistryError) -> Result<(), Interrupted> {
         if !is(&error, Code::Superseded) {
             return Err(Interrupted::Failed(error));

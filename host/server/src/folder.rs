@@ -1,4 +1,4 @@
-//! The plugins folder: which plugins are in it, and when one of them changed for good.
+//! The plugins folder: which plugins are in it, and when a change of one of them is complete.
 //!
 //! A plugin is a `.wasm` file and the `.toml` file of the same name, if there is one.
 
@@ -14,29 +14,29 @@ use tokio::sync::mpsc;
 
 use crate::settling::{self, Happened, Settling};
 
-/// How often the folder is looked through although nothing was heard: what no event told.
+/// How often the folder is scanned even without events, to find changes that no event reported.
 const RESCAN: Duration = Duration::from_secs(30);
 
-/// The same, where the system tells no events at all.
+/// The same, if the system reports no events at all.
 const POLL: Duration = Duration::from_millis(400);
 
-/// A file that was written within this time before the start may still be being written.
+/// If a file was written less than this long before the start, its writer may not have finished.
 const JUST_NOW: Duration = Duration::from_secs(1);
 
-/// How long the start waits for such files at most.
+/// The longest time that the start waits for such files.
 const STARTING: Duration = Duration::from_secs(5);
 
-/// Events that may wait to be read; when there are more, the folder is looked through instead.
+/// The most events that may wait to be read. If there are more, the folder is scanned instead.
 const EVENTS: usize = 1024;
 
-/// What tells one version of a plugin from another without reading it.
+/// Distinguishes one version of a plugin from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version {
     component: Stamp,
     sidecar: Option<Stamp>,
 }
 
-/// The same, of one file.
+/// The same, for one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     len: u64,
@@ -44,7 +44,7 @@ struct Stamp {
     inode: u64,
 }
 
-/// A plugin changed for good; it is named by its `.wasm` file.
+/// A completed change of a plugin. The name is that of its `.wasm` file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// It is new, or has new content or another sidecar.
@@ -56,12 +56,12 @@ pub(crate) enum Change {
 /// Watches a folder.
 pub(crate) struct Folder {
     path: PathBuf,
-    /// Of the folder itself.
+    /// The inode of the folder itself.
     inode: u64,
     events: mpsc::Receiver<notify::Result<Event>>,
     /// Kept for as long as events are wanted.
     watcher: Option<RecommendedWatcher>,
-    /// Set when an event could not be told.
+    /// Set when an event did not fit into the queue.
     lost: Arc<AtomicBool>,
     next_rescan: Instant,
     settling: Settling,
@@ -69,7 +69,7 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Begins to watch; what is there already is found by the first [`Folder::scan`].
+    /// Begins to watch. The first [`Folder::scan`] finds what is already there.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -107,12 +107,12 @@ impl Folder {
         })
     }
 
-    /// Where a file of the folder is.
+    /// The path of a file in the folder.
     pub(crate) fn path_of(&self, file: &str) -> PathBuf {
         self.path.join(file)
     }
 
-    /// Sidecars at the start that no plugin has: somebody may have mistyped a name.
+    /// Warns at the start about sidecars without a plugin: their names may be mistyped.
     fn warn_of_strays(&self) {
         let listed = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
         for file in listed.filter_map(|entry| name_with(&entry.path(), ".toml")) {
@@ -128,8 +128,9 @@ impl Folder {
         }
     }
 
-    /// What is there at the start. Files that were written just now are waited for, as far as that
-    /// can be told from outside: whoever writes them began before anybody listened.
+    /// Finds the plugins that are there at the start. Waits for files that were written just now
+    /// and still change from one scan to the next. Their writers began before this host watched, so
+    /// there may be no event to wait for.
     pub(crate) async fn first_scan(&mut self) -> Vec<Change> {
         let give_up = Instant::now() + STARTING;
         loop {
@@ -151,7 +152,7 @@ impl Folder {
         }
     }
 
-    /// The files whose content is not the one that was seen last, settled or not.
+    /// The plugins whose files differ from what was seen last, settled or not.
     fn scan(&mut self) -> Vec<Change> {
         let listed = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
         let names = listed.filter_map(|entry| name_with(&entry.path(), ".wasm"));
@@ -167,8 +168,7 @@ impl Folder {
             let settled = self.settling.settled(Instant::now(), size);
             settled.iter().for_each(|file| self.warn_if_stray(file));
             let plugins: BTreeSet<String> = settled.iter().map(|file| plugin_of(file)).collect();
-            // While one of its two files is not complete, a plugin is not looked at; once it is, both
-            // are.
+            // A plugin is looked at only when both of its files are complete.
             let complete = plugins.into_iter().filter(|plugin| {
                 let gone = stamp(&path.join(plugin)).is_none();
                 let whole = !self.settling.is_pending(&sidecar_of(plugin));
@@ -210,7 +210,7 @@ impl Folder {
             self.look_through();
         }
         if matches!(event.kind, EventKind::Remove(_)) && event.paths.contains(&self.path) {
-            // Whatever comes in its place is another one, also if it gets the same number.
+            // A folder that takes its place is another one, even if it gets the same inode number.
             self.inode = 0;
             self.next_rescan = Instant::now() + POLL;
             return;
@@ -232,7 +232,8 @@ impl Folder {
         }
     }
 
-    /// Lets everything settle that is not as it was seen last; what is being written stays so.
+    /// Starts to settle every plugin that differs from what was seen last. A file that is being
+    /// written keeps that state.
     fn look_through(&mut self) {
         self.watch_anew_if_replaced();
         let is_watched = self.watcher.is_some() && self.inode != 0;
@@ -245,7 +246,8 @@ impl Folder {
         self.known = known;
     }
 
-    /// A folder that was removed and made anew is another one, and nobody watches it.
+    /// Watches the folder again if it was removed and created again: the new folder is not watched
+    /// yet.
     fn watch_anew_if_replaced(&mut self) {
         let Some(inode) = std::fs::metadata(&self.path).ok().as_ref().map(inode) else {
             self.inode = 0;
@@ -268,7 +270,7 @@ impl Folder {
         self.settling.closing_is_not_told();
     }
 
-    /// Whether a file's content is another than the one that was seen last; remembers it.
+    /// Whether a plugin's files differ from what was seen last. Remembers what is there now.
     fn look(&mut self, file: String) -> Option<Change> {
         let component = stamp(&self.path_of(&file));
         let sidecar = stamp(&self.path_of(&sidecar_of(&file)));
@@ -282,7 +284,8 @@ impl Folder {
     }
 }
 
-/// `arith.wasm`, if a path is a plugin's; hidden files are somebody's temporary ones.
+/// The name of a file with this ending, `arith.wasm`. Hidden files do not count: they are
+/// temporary.
 fn name_with(path: &Path, ending: &str) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     (name.ends_with(ending) && !name.starts_with('.')).then(|| name.to_owned())

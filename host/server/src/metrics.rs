@@ -1,8 +1,8 @@
-//! What is counted and timed, for Prometheus.
+//! Counters and timings for Prometheus.
 //!
-//! Labels only ever come from what is served, never from what callers send, and there are only so
-//! many of them. A method's series are looked up once, when a connection resolves it; a call then
-//! touches a few counters of that method and nothing that it shares with others.
+//! Label values come only from what is served, never from what callers send, and their number is
+//! bounded. The series of a method are looked up once, when a connection resolves it. A call then
+//! touches a few counters of that method, and nothing that it shares with other methods.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,19 +19,19 @@ use wharf_wire::Status;
 
 use crate::table::Table;
 
-/// Methods that have series of their own; the calls of all others are counted together.
+/// The most methods with series of their own. The calls of all others are counted together.
 const MAX_METHODS: usize = 2_000;
 
-/// Stands for service and method of those others.
+/// The name of the service and of the method under which those others are counted.
 const OTHER: &str = "other";
 
-/// Seconds: from a quick call to the longest that is usual.
+/// Buckets in seconds: from a quick call to the longest that is usual.
 const LATENCIES: [f64; 18] = [
     0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
     0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
 ];
 
-/// Seconds: from a small component to one with a language's interpreter in it.
+/// Buckets in seconds: from a small component to one that contains a language's interpreter.
 const COMPILE_TIMES: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0];
 
 /// All that a host measures.
@@ -58,10 +58,10 @@ pub(crate) struct MethodMetrics {
     calls: IntCounterVec,
     latency: Histogram,
     traps: IntCounterVec,
-    /// By status code, each from its first occurrence on.
+    /// One counter per status code, made when the code first occurs.
     by_status: [OnceLock<IntCounter>; Status::ALL.len()],
-    /// Its service is served no more: what a connection that knew it still counts would come back
-    /// as a series that nobody removes.
+    /// Its service is no longer served. If a connection that still knows it counted a call, the
+    /// series would come back, and nobody would remove it.
     forgotten: AtomicBool,
 }
 
@@ -137,7 +137,7 @@ impl Metrics {
         })
     }
 
-    /// The series of a method; beyond a bound, those that all others share.
+    /// The series of a method. Beyond [`MAX_METHODS`], methods share one set of series.
     pub(crate) fn method(&self, service: &str, method: &str) -> Arc<MethodMetrics> {
         let mut methods = self.methods();
         let key = (service.to_owned(), method.to_owned());
@@ -160,13 +160,13 @@ impl Metrics {
         methods.entry(key).or_insert_with_key(make).clone()
     }
 
-    /// Drops the series of services that are served no more.
+    /// Drops the series of services that are no longer served.
     pub(crate) fn forget(&self, services: &[String]) {
         let mut methods = self.methods();
         let gone = methods.extract_if(|(service, _), _| services.contains(service));
         for ((service, method), series) in gone {
             series.forgotten.store(true, Ordering::SeqCst);
-            // A series that was never used is not there to be removed.
+            // Removing fails for a series that was never used, because it does not exist.
             let _ = self.latency.remove_label_values(&[&service, &method]);
             let _ = self.traps.remove_label_values(&[&service, &method]);
             for status in Status::ALL {

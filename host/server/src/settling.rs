@@ -1,8 +1,9 @@
-//! When a file in the plugins folder is complete: pure bookkeeping, handed the time.
+//! Decides when a file in the plugins folder is complete. Pure bookkeeping: callers pass in the
+//! time.
 //!
-//! A file counts as complete once its writer has closed it (where the system tells that), or has
-//! renamed it into place, and nothing has happened to it for a moment. A copy that pauses for
-//! less than a minute is not taken for the whole.
+//! A file counts as complete once its writer has closed it (if the system reports that) or has
+//! renamed it into place, and nothing has happened to it for a moment. If a copy pauses for less
+//! than a minute, the file does not count as complete.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,29 +11,29 @@ use std::time::{Duration, Instant};
 /// How long a file must be left alone. Short enough for "within a second" under load.
 pub(crate) const QUIET: Duration = Duration::from_millis(100);
 
-/// How long a file that was made, and neither written to nor closed, must keep its size. One that is
-/// written in a single long stride is told of only at its end.
+/// How long a new file, neither written to nor closed, must keep its size. If it is written in a
+/// single long operation, the system reports the writing only at its end.
 pub(crate) const QUIET_AFTER_CREATION: Duration = Duration::from_millis(700);
 
-/// A file that was written to counts as closed when it has kept its size for twice this long: some
-/// changes (a truncation by name, another time stamp) look like writing, and nobody closes it.
+/// A file that was written to counts as closed when it has kept its size for twice this long. Some
+/// changes (a truncation by name, another time stamp) look like writing, but no closing follows.
 pub(crate) const DOUBT: Duration = Duration::from_secs(60);
 
-/// Where closing is not told, a pause of this length has to stand for it.
+/// If the system does not report closing, a pause of this length counts as closing.
 pub(crate) const QUIET_WITHOUT_CLOSE: Duration = Duration::from_millis(600);
 
 /// Something that happened to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Happened {
-    /// It was made. Most likely somebody has it open and will write to it.
+    /// It was created. Most likely somebody has it open and will write to it.
     Created,
     /// It is there, or had its metadata changed.
     Placed,
-    /// It was renamed or removed: whoever writes to it still, no longer writes to this name.
+    /// It was renamed or removed. A process that still writes to it no longer writes to this name.
     Moved,
     /// Bytes were written to it.
     Written,
-    /// Whoever had it open for writing closed it.
+    /// A process that had it open for writing closed it.
     Closed,
 }
 
@@ -40,7 +41,7 @@ pub(crate) enum Happened {
 #[derive(Debug)]
 pub(crate) struct Settling {
     files: HashMap<String, Pending>,
-    /// Whether the system tells when a writer closes a file.
+    /// Whether the system reports when a writer closes a file.
     closing_is_told: bool,
 }
 
@@ -48,7 +49,7 @@ pub(crate) struct Settling {
 struct Pending {
     last: Instant,
     open: Open,
-    /// The size that it had when it was last thought to be complete without having been closed.
+    /// Its size when it last seemed complete without having been closed.
     size: Option<u64>,
 }
 
@@ -56,7 +57,7 @@ struct Pending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Open {
     No,
-    /// It was made, and nobody has closed it.
+    /// It was created, and not closed.
     Perhaps,
     /// It was written to, and not closed.
     Yes,
@@ -80,18 +81,18 @@ impl Settling {
         }
     }
 
-    /// Events were lost: whatever was open may have been closed unheard.
+    /// Events were lost, so any open file may have been closed without an event.
     pub(crate) fn events_were_lost(&mut self) {
         self.files.values_mut().for_each(|pending| pending.open = Open::No);
     }
 
-    /// From now on, nobody tells when a writer closes a file.
+    /// From now on, the system does not report when a writer closes a file.
     pub(crate) fn closing_is_not_told(&mut self) {
         self.closing_is_told = false;
         self.events_were_lost();
     }
 
-    /// Takes the files that are settled at `now`. `size` tells how large a file is at the moment.
+    /// Takes the files that are settled at `now`. `size` returns how large a file is at the moment.
     pub(crate) fn settled(&mut self, now: Instant, size: impl Fn(&str) -> u64) -> Vec<String> {
         let told = self.closing_is_told;
         let is_settled = |file: &String, pending: &mut Pending| {

@@ -1,4 +1,4 @@
-//! `plugins/arith.toml` beside `plugins/arith.wasm`: how its operator wants it to be run.
+//! `plugins/arith.toml` beside `plugins/arith.wasm`: how the operator wants the plugin to run.
 //!
 //! ```toml
 //! [limits]
@@ -10,12 +10,12 @@
 //! result-size = "1 MiB"
 //!
 //! [isolation]
-//! reuse = 1                # calls per instance; 1 is a fresh one for each
-//! high-water = "32 MiB"    # an instance that grew beyond does not serve again
+//! reuse = 1                # calls per instance; 1 means a fresh instance for each call
+//! high-water = "32 MiB"    # an instance that grew beyond this does not serve again
 //!
 //! [grants]
 //! env = { GREETING = "hello" }
-//! inherit-env = ["TZ"]     # as the host has it
+//! inherit-env = ["TZ"]     # with the value that the host has
 //! dirs = [{ host = "/srv/data", guest = "/data", access = "read-only" }]
 //! http = ["api.example.com"]
 //! tcp = ["10.0.0.7:5432", "db.example.com:5432"]
@@ -35,10 +35,10 @@ use wharf_runtime::{DirGrant, Grants, HttpHost, Isolation, Limits, Settings, Tcp
 /// The largest sidecar that is read, in bytes.
 pub(crate) const MAX_SIZE: u64 = 64 * 1024;
 
-/// Entries that a list of grants may have.
+/// The most entries in a list of grants.
 const MAX_GRANTS: usize = 256;
 
-/// A sidecar that cannot be followed. `arith.toml, line 3, limits.memory: ...`
+/// A mistake in a sidecar. `arith.toml, line 3, limits.memory: ...`
 #[derive(Debug, thiserror::Error)]
 #[error("{file}, line {line}{}: {message}", if key.is_empty() { String::new() } else { format!(", {key}") })]
 pub(crate) struct SidecarError {
@@ -102,8 +102,8 @@ enum Access {
     ReadWrite,
 }
 
-/// What a sidecar says, over the settings that hold without one. Relative directories are meant
-/// from `folder`, where the sidecar is.
+/// Reads a sidecar. Its settings override `defaults`. Relative directories start at `folder`, where
+/// the sidecar is.
 ///
 /// # Errors
 /// What is wrong with it: file, line and key.
@@ -155,7 +155,7 @@ pub(crate) fn parse(
 fn at(error: &toml::de::Error, text: &str, file: &str) -> SidecarError {
     let start = error.span().map_or(0, |span| span.start.min(text.len()));
     let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
-    // Without its input, the error prints the keys that lead to it.
+    // An error without its input prints the keys that lead to it.
     let mut plain = error.clone();
     plain.set_input(None);
     let plain = plain.to_string();
@@ -212,7 +212,7 @@ struct Time(Duration);
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// A longer call is a mistake.
+        /// A longer time is a mistake.
         const MAX: Duration = Duration::from_secs(24 * 3600);
         let text = String::deserialize(deserializer)?;
         let time = humantime::parse_duration(&text).map_err(|_| {
@@ -260,7 +260,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
     }
 }
 
-/// A string that stands for something.
+/// A value that is written as a string.
 struct Parsed<T>(T);
 
 impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {

@@ -17,11 +17,11 @@ use crate::{
     StateChange,
 };
 
-/// How long one request may take, beside the time that it asks the registry to wait.
+/// How long one request may take, in addition to the time that it asks the registry to wait.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The same where there is another address to go to: a host that is stuck at one of them has to be
-/// heard at the next in good time.
+/// The same if there are several addresses. It is shorter, because a host that is stuck at one of
+/// them must reach the next one in time for its heartbeat.
 const TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(3);
 
 /// How long connecting may take.
@@ -30,11 +30,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest answer that is read, in bytes.
 const MAX_BODY: usize = 64 * 1024 * 1024;
 
-/// The first and the longest pause before a registry that did not answer is asked again.
+/// The first and the longest pause of the backoff after a registry did not answer.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// How long to pause before each further attempt to reach a registry: exponentially longer up to 5
-/// seconds, each with jitter, so that those who lost it together do not come back together.
+/// The pauses between attempts to reach a registry: exponential backoff up to 5 seconds, with
+/// jitter, so that clients that lost it together do not come back together.
 pub fn retry_pauses() -> impl Iterator<Item = Duration> + Send {
     ExponentialBuilder::default()
         .with_min_delay(PAUSES.0)
@@ -42,29 +42,30 @@ pub fn retry_pauses() -> impl Iterator<Item = Duration> + Send {
         .without_max_times()
         .with_jitter()
         .build()
-        // Jitter comes on top of the longest.
+        // The builder adds jitter on top of its longest pause.
         .map(|pause| pause.min(PAUSES.1))
 }
 
-/// Talks to a registry: one, or the processes of one cluster, of which the next is asked when one
-/// does not answer. Clones share connections, and which one they ask.
+/// Talks to a registry: to one process, or to the processes of one cluster. If one does not answer,
+/// the client asks the next. Clones share the connections and the choice of process.
 #[derive(Clone, Debug)]
 pub struct RegistryClient {
     http: reqwest::Client,
     bases: Arc<[Url]>,
-    /// Which of the addresses is asked.
+    /// The position of the address that is asked.
     current: Arc<AtomicUsize>,
 }
 
-/// What a registry is shown, and how it is known. By default it is shown nothing, and one that
-/// serves TLS is known by the authorities that the system trusts.
+/// The credentials for a registry, and the authorities that verify its certificate. By default
+/// there are no credentials, and a registry that serves TLS is verified by the authorities that the
+/// system trusts.
 #[derive(Clone, Default)]
 pub struct RegistryOptions {
     /// The secret of a token.
     pub token: Option<String>,
-    /// Authorities that vouch for the registry, in PEM; no others are trusted then.
+    /// Authorities that verify the registry's certificate, in PEM. If given, no others are trusted.
     pub authorities: Option<Vec<u8>>,
-    /// A certificate for the registry to see, and its private key, in PEM.
+    /// The client's certificate and its private key, in PEM.
     pub certificate: Option<Vec<u8>>,
 }
 
@@ -78,20 +79,20 @@ impl std::fmt::Debug for RegistryOptions {
 
 /// Chooses the cryptography of TLS for this process, unless it is chosen already.
 ///
-/// Every [`RegistryClient`] does so by itself; a program that makes clients of reqwest before does
-/// it first.
+/// Every [`RegistryClient`] does so by itself. A program that makes reqwest clients before that
+/// must call this first.
 pub fn choose_cryptography() {
-    // An error: it is chosen already.
+    // An error means that it is chosen already.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// A request, to whichever address it will be sent.
+/// A request, without the address that it will be sent to.
 struct Request<'r> {
     method: Method,
     path: &'r [&'r str],
     query: Vec<(&'static str, String)>,
     body: Option<Vec<u8>>,
-    /// How long the registry is asked to wait; `None`: for ever, so the body has no bound.
+    /// How long the registry is asked to wait. `None` means for ever: the body has no time limit.
     wait: Option<Duration>,
     headers: HeaderMap,
 }
@@ -116,26 +117,27 @@ pub struct ListOptions {
     pub version: Option<String>,
     /// Only endpoints that take new calls.
     pub passing: bool,
-    /// Answer once the list is newer than this, or the time is over.
+    /// Answer when the list is newer than this index, or the time is over.
     pub newer_than: Option<(Index, Duration)>,
 }
 
 impl RegistryClient {
-    /// A client of the registry at `address`: `http://127.0.0.1:8500`, or without the scheme; or of
-    /// several processes of one cluster, with commas between their addresses.
+    /// A client of the registry at `address`: `http://127.0.0.1:8500`, or without the scheme. For
+    /// several processes of one cluster, put commas between their addresses.
     ///
     /// # Errors
-    /// When that is no such address. Nothing is sent yet.
+    /// When an address is not valid. Nothing is sent yet.
     pub fn new(address: &str) -> Result<Self, RegistryError> {
         RegistryClient::with_options(address, RegistryOptions::default())
     }
 
-    /// As [`RegistryClient::new`], with something to show the registry or to know it by.
+    /// As [`RegistryClient::new`], with credentials and trusted authorities.
     ///
     /// # Errors
-    /// As of [`RegistryClient::new`], and when the options are of no use.
+    /// As [`RegistryClient::new`], and when the options cannot be used.
     pub fn with_options(address: &str, options: RegistryOptions) -> Result<Self, RegistryError> {
-        // What says nothing is as the first: a token must not go out in the clear by mistake.
+        // An address without a scheme takes that of the first one: a token must not be sent
+        // unencrypted by mistake.
         let first = address.split(',').next().and_then(|first| first.trim().split_once("://"));
         let scheme = first.map_or("http", |(scheme, _)| scheme);
         let bases: Vec<Url> =
@@ -171,7 +173,7 @@ impl RegistryClient {
                 reqwest::Certificate::from_pem_bundle(&pem).map_err(bad("authorities"))?;
             builder = builder.tls_certs_only(authorities);
         } else if !encrypted {
-            // Nothing is read of what the system trusts, which takes a while.
+            // Without TLS, do not read the system's authorities: that takes a while.
             builder = builder.tls_certs_only([]);
         }
         if let Some(pem) = options.certificate.filter(|_| encrypted) {
@@ -184,7 +186,7 @@ impl RegistryClient {
         Ok(RegistryClient { http, bases: bases.into(), current: Arc::default() })
     }
 
-    /// The registry's address; of several, the one that is asked now.
+    /// The registry's address. If there are several, the one that is asked now.
     #[must_use]
     pub fn address(&self) -> &str {
         self.base(self.current.load(Ordering::Relaxed)).as_str().trim_end_matches('/')
@@ -230,7 +232,7 @@ impl RegistryClient {
     /// Says whether a host takes new calls.
     ///
     /// # Errors
-    /// As of [`RegistryClient::heartbeat`].
+    /// As [`RegistryClient::heartbeat`].
     pub async fn set_state(
         &self,
         host: &str,
@@ -242,7 +244,7 @@ impl RegistryClient {
         self.send(request).await.map(drop)
     }
 
-    /// Withdraws a host and all its endpoints; also when it is not there.
+    /// Withdraws a host and all its endpoints. It succeeds even if the host is not registered.
     ///
     /// # Errors
     /// [`crate::Code::Superseded`] when a newer session owns the host.
@@ -264,7 +266,7 @@ impl RegistryClient {
     /// The endpoints of a service, by its short name; `None` when the wait ended without a change.
     ///
     /// # Errors
-    /// [`crate::Code::IndexGone`] when the index is of another life of the registry.
+    /// [`crate::Code::IndexGone`] when the index is from another life of the registry.
     pub async fn endpoints(
         &self,
         service: &str,
@@ -290,8 +292,8 @@ impl RegistryClient {
         self.read(response).await.map(Some)
     }
 
-    /// Follows the endpoints of a service, or of all: from the state at an index of an earlier
-    /// bookmark on, or from a snapshot.
+    /// Follows the endpoints of one service, or of all. The watch continues after the index of an
+    /// earlier bookmark, or starts with a snapshot.
     ///
     /// # Errors
     /// When the registry does not answer, or refuses.
@@ -317,8 +319,8 @@ impl RegistryClient {
         self.read(response).await
     }
 
-    /// Sends a request to the address that answered last; to each of the others when it does not, or
-    /// cannot do what it is asked for. Every request of the API may be repeated.
+    /// Sends a request to the address that answered last. If that one does not answer, or cannot
+    /// serve the request, tries each of the others. Every request of the API may be repeated.
     async fn send(&self, request: Request<'_>) -> Result<Response, RegistryError> {
         let mut attempts = 1;
         loop {
@@ -335,7 +337,7 @@ impl RegistryClient {
             if !elsewhere {
                 return Err(error);
             }
-            // Whoever failed at the same address at the same time may have moved on already.
+            // Another request that failed at this address may have moved on already.
             let next = (position + 1) % self.bases.len();
             let order = Ordering::Relaxed;
             let _ = self.current.compare_exchange(position, next, order, order);
@@ -361,7 +363,7 @@ impl RegistryClient {
         if let Some(body) = &request.body {
             builder = builder.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
-        // The head of an answer comes within the time even where the body has none.
+        // The head of an answer has a time limit even if the body has none.
         let timeout = timeout + request.wait.unwrap_or_default();
         let head = tokio::time::timeout(timeout, builder.send());
         let response = match head.await {
@@ -388,7 +390,7 @@ impl RegistryClient {
             .map_err(|error| self.unexpected(format!("its answer cannot be read: {error}")))
     }
 
-    /// The body, as far as the bound allows.
+    /// Reads the body, up to the limit.
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, RegistryError> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(e))? {

@@ -1,8 +1,8 @@
-//! What can go wrong with asking a registry.
+//! What can go wrong when a registry is asked.
 
 use crate::Problem;
 
-/// A request that has no answer, or not the one hoped for.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// A token or certificate that cannot be used.
@@ -30,7 +30,7 @@ pub enum RegistryError {
         #[source]
         source: reqwest::Error,
     },
-    /// The registry says no.
+    /// The registry refused the request.
     #[error("the registry at {url} refused: {problem}")]
     Refused {
         /// Where.
@@ -38,7 +38,7 @@ pub enum RegistryError {
         /// Its reason.
         problem: Box<Problem>,
     },
-    /// An answer that is none of this API's.
+    /// An answer that does not belong to this API.
     #[error("the server at {url} does not answer as a registry does: {what}")]
     Unexpected {
         /// Where.

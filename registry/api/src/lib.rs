@@ -1,7 +1,7 @@
 //! The registry's HTTP API: its types, paths and errors, and a client for it.
 //!
-//! Hosts declare and keep alive what they serve, clients ask where a service lives. This crate
-//! must not know how a registry stores anything, nor what a service's types look like.
+//! Hosts declare what they serve and keep it alive. Clients ask where a service is served. This
+//! crate must not know how a registry stores anything, or what a service's types look like.
 
 mod client;
 mod error;
@@ -18,7 +18,8 @@ pub use types::{
 };
 pub use watch::Watch;
 
-/// Where a host's `/metrics` are, `host:port`: a metadatum of hosts that have an HTTP side.
+/// The metadatum with the address of a host's `/metrics`, `host:port`. Hosts that serve HTTP have
+/// it.
 pub const METRICS: &str = "metrics";
 
 /// The media type of a watch's answer.
@@ -27,10 +28,10 @@ pub const EVENT_STREAM: &str = "text/event-stream";
 /// The API's description, an OpenAPI 3.1 document. Registries serve it at `/v1/openapi.json`.
 pub const OPENAPI: &str = include_str!("../openapi.json");
 
-/// The port that a registry listens on unless told otherwise.
+/// The port that a registry listens on by default.
 pub const DEFAULT_PORT: u16 = 8500;
 
-/// Bounds of what a registry accepts.
+/// Limits of what a registry accepts.
 pub mod limits {
     use std::time::Duration;
 
@@ -73,15 +74,15 @@ pub mod limits {
     /// The most endpoints that one registry holds, of all hosts together.
     pub const ALL_ENDPOINTS: usize = 1_000_000;
 
-    /// The most that the declarations of all hosts together may take, in bytes of their texts.
+    /// The largest size of the declarations of all hosts together, in bytes of their texts.
     pub const ALL_BYTES: usize = 1024 * 1024 * 1024;
 
-    /// The most addresses that are registered over the classic calls.
+    /// The most addresses that are registered through the classic calls.
     pub const CLASSIC_REGISTRATIONS: usize = 100_000;
 
     /// The largest request body, in bytes.
     pub const BODY: usize = 4 * 1024 * 1024;
 
-    /// The longest that a list waits for a change, whatever its caller asks for.
+    /// The longest time that a list waits for a change, whatever its caller asks for.
     pub const WAIT: Duration = Duration::from_secs(600);
 }

@@ -11,7 +11,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 pub enum Code {
     /// 400: a body, parameter or name that is not what the API takes.
     Invalid,
-    /// 401: the registry asks for a token, and none, or none that it knows, was shown.
+    /// 401: the registry asks for a token. The request has none, or one that is not known.
     Unauthenticated,
     /// 403: the token does not allow this.
     Forbidden,
@@ -31,20 +31,20 @@ pub enum Code {
     Superseded,
     /// 409: several addresses are registered under this name.
     Ambiguous,
-    /// 410: the index is of another life of the registry; list again without it.
+    /// 410: the index is from another life of the registry; list again without it.
     IndexGone,
     /// 413: a body beyond the bound.
     TooLarge,
-    /// 429: this token asks more often than it may; again after `Retry-After`.
+    /// 429: this token asks more often than it may; retry after `Retry-After`.
     RateLimited,
-    /// 503: more is asked at once than can be done; again after `Retry-After`.
+    /// 503: there are too many requests at once; retry after `Retry-After`.
     Busy,
-    /// 503: the registry's store does not answer, or its disk does not write; nothing was changed
-    /// for sure, but a change may have been made.
+    /// 503: the registry's store does not answer, or its disk does not write. It is not certain
+    /// whether the change was made.
     StoreUnavailable,
     /// 503: the registry holds as much as it can.
     Full,
-    /// 503: the registry has only just come up, and cannot know everybody yet.
+    /// 503: the registry has only just started, and cannot know all hosts yet.
     Warming,
     /// 503: the registry shuts down.
     ShuttingDown,
@@ -71,7 +71,7 @@ pub struct Problem {
 }
 
 impl Code {
-    /// The HTTP status that goes with it.
+    /// The HTTP status that belongs to it.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {

@@ -1,26 +1,26 @@
-//! What is said over the API, as JSON. Field names are lowerCamelCase, times are milliseconds.
+//! The messages of the API, as JSON. Field names are lowerCamelCase, times are milliseconds.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Names and values that say more about a host or endpoint.
+/// Names and values that describe a host or endpoint.
 pub type Metadata = BTreeMap<String, String>;
 
 /// A host's whole set of endpoints; it replaces whatever the host declared before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Declaration {
-    /// One life of the host's process. A larger one fences out all smaller ones.
+    /// Identifies one life of the host's process. A larger session fences out all smaller ones.
     ///
     /// Microseconds since 1970 at the process's start, so that a JSON number holds it exactly.
     #[serde(deserialize_with = "whole")]
     pub session: u64,
     /// Where all the endpoints are served, `host:port`.
     pub address: String,
-    /// What is served there; no service twice in one version.
+    /// What is served there. No service occurs twice in one version.
     pub endpoints: Vec<EndpointSpec>,
-    /// Of the host: its zone, its kind of machine.
+    /// Describes the host: its zone, its kind of machine.
     #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
 }
@@ -37,44 +37,44 @@ pub struct EndpointSpec {
     /// The version, where the package has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Of the service's methods: 32 hexadecimal digits.
+    /// The fingerprint of the service's methods: 32 hexadecimal digits.
     pub fingerprint: String,
-    /// Whether the host could take calls for it; serving where nothing is said.
+    /// Whether the host can take calls for it; serving by default.
     #[serde(default, skip_serializing_if = "Condition::is_serving")]
     pub condition: Condition,
-    /// For a person: why it does not serve, or what became of a replacement that it was to get.
+    /// For a person: why it does not serve, or what happened to the plugin that should replace it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// By which callers choose among endpoints.
+    /// Labels by which callers choose among endpoints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Of this endpoint.
+    /// Describes this endpoint.
     #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
 }
 
-/// How far one service at a host is.
+/// Whether one service at a host is ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
     /// It serves.
     #[default]
     Serving,
-    /// Its plugin is being compiled, and it will serve then.
+    /// Its plugin is being compiled. It will serve after that.
     Compiling,
     /// Its plugin does not load; the reason says why.
     Refused,
 }
 
 impl Condition {
-    /// Whether there is nothing to say.
+    /// Whether it is the default, which is left out of the JSON.
     #[must_use]
     pub fn is_serving(&self) -> bool {
         *self == Condition::Serving
     }
 }
 
-/// A declaration was taken.
+/// The answer to a declaration that was accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Declared {
@@ -82,13 +82,13 @@ pub struct Declared {
     pub ttl_ms: u64,
     /// When the next heartbeat is expected.
     pub heartbeat_ms: u64,
-    /// Identifies what was declared; heartbeats carry it back.
+    /// Identifies what was declared. Heartbeats send it back.
     pub digest: String,
     /// The registry's index after this change.
     pub index: Index,
 }
 
-/// "I live, and I declared this."
+/// "I am alive, and I declared this."
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Heartbeat {
@@ -99,13 +99,13 @@ pub struct Heartbeat {
     pub digest: String,
 }
 
-/// A heartbeat was taken.
+/// The answer to a heartbeat that was accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeartbeatReply {
     /// When the next one is expected.
     pub heartbeat_ms: u64,
-    /// What the registry holds is not what the host declared: declare again.
+    /// The registry does not hold what the host declared: declare again.
     pub resync: bool,
 }
 
@@ -113,13 +113,13 @@ pub struct HeartbeatReply {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// It does.
+    /// It takes new calls.
     Serving,
-    /// It finishes those that it has.
+    /// It takes no new calls, and finishes those in flight.
     Draining,
-    /// Not yet: its plugin is being compiled. Only of a service.
+    /// It takes no calls yet: its plugin is being compiled. Only services have this state.
     Compiling,
-    /// No: its plugin does not load. Only of a service.
+    /// It takes no calls: its plugin does not load. Only services have this state.
     Refused,
 }
 
@@ -132,7 +132,7 @@ impl State {
             .find(|state| state.to_string() == text)
     }
 
-    /// The state of a service at a host that is in this one.
+    /// The state of a service with this condition, if its host is in this state.
     #[must_use]
     pub fn of_service(self, condition: Condition) -> State {
         match condition {
@@ -169,24 +169,25 @@ pub struct StateChange {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
-    /// What is served. Its condition is part of `state`, and left out here.
+    /// What is served. Its condition is part of `state`, so it is left out here.
     #[serde(flatten)]
     pub spec: EndpointSpec,
-    /// By which host.
+    /// The host that serves it.
     pub host: String,
-    /// Where, `host:port`.
+    /// The host's address, `host:port`.
     pub address: String,
     /// Whether it takes new calls.
     pub state: State,
-    /// Its host was not heard for a time to live, or since the registry came up, and may be gone.
+    /// The registry has not heard the host for one time to live, or not since the registry started.
+    /// The host may be gone.
     ///
-    /// It says how sure the registry is at the moment of the answer: it comes and goes without a
-    /// new index, and no event of a watch tells of it.
+    /// This shows what the registry knows at the moment of the answer. It changes without a new
+    /// index, and no event of a watch reports it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub unverified: bool,
 }
 
-/// A whole number, however JSON spells it: `7`, `7.0` and `7e0` are the same there.
+/// A whole number in any spelling of JSON: `7`, `7.0` and `7e0` are the same.
 fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     struct Whole;
 
@@ -202,7 +203,7 @@ fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Er
         }
 
         fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<u64, E> {
-            // Beyond that, a floating-point number is not exact.
+            // Beyond this limit, floating-point numbers are not exact.
             let exact = 0.0..=crate::limits::SESSION as f64;
             if value.fract() != 0.0 || !exact.contains(&value) {
                 return Err(E::invalid_value(serde::de::Unexpected::Float(value), &self));
@@ -224,7 +225,7 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl Endpoint {
-    /// What tells it from all other endpoints.
+    /// Its id, which no other endpoint has.
     #[must_use]
     pub fn id(&self) -> EndpointId {
         EndpointId {
@@ -236,7 +237,7 @@ impl Endpoint {
     }
 }
 
-/// What tells an endpoint from all others: one service in one version at one host.
+/// Identifies an endpoint: one service in one version at one host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointId {
@@ -248,21 +249,21 @@ pub struct EndpointId {
     /// The version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// By which host it is served.
+    /// The host that serves it.
     pub host: String,
 }
 
-/// One event of a watch. Whoever applies them in order holds the list of endpoints as it was at
-/// the index of each bookmark.
+/// One event of a watch. A reader that applies the events in order has, at each bookmark, the list
+/// of endpoints as it was at the bookmark's index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchEvent {
-    /// Forget what you hold: the whole list follows as upserts, and a bookmark ends it.
+    /// Forget the list that you hold. The whole list follows as upserts, and a bookmark ends it.
     Snapshot,
-    /// An endpoint is there, or is another one now.
+    /// An endpoint is new, or has changed.
     Upsert(Box<Endpoint>),
     /// An endpoint is gone.
     Delete(EndpointId),
-    /// All changes up to this index were told; a watch can be resumed here.
+    /// All changes up to this index were sent. A watch can be resumed here.
     Bookmark(Index),
     /// The reader was too slow for the changes, or away for too long: a snapshot follows.
     Resync,
@@ -274,9 +275,9 @@ pub enum WatchEvent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointList {
-    /// Of this list; to wait for its next change.
+    /// The index of this list. Use it to wait for the list's next change.
     pub index: Index,
-    /// In the order of their hosts.
+    /// Ordered by host.
     pub endpoints: Vec<Endpoint>,
 }
 
@@ -292,11 +293,11 @@ pub struct ServiceSummary {
     /// The version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Hosts that serve it.
+    /// The number of its endpoints.
     pub endpoints: usize,
-    /// Of these, those that take new calls.
+    /// How many of them take new calls.
     pub serving: usize,
-    /// Of all, those whose host may be gone, as [`Endpoint::unverified`].
+    /// How many of all its endpoints are [`Endpoint::unverified`]: their host may be gone.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unverified: usize,
 }
@@ -309,15 +310,15 @@ fn is_zero(count: &usize) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceList {
-    /// Of this list; to wait for its next change.
+    /// The index of this list. Use it to wait for the list's next change.
     pub index: Index,
-    /// In the order of their names and versions.
+    /// Ordered by name and version.
     pub services: Vec<ServiceSummary>,
 }
 
 /// A point in the history of one registry's life: `epoch.number`.
 ///
-/// Numbers of another epoch mean nothing: whoever holds one lists again.
+/// A number from another epoch means nothing. A client that holds one must list again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Index {
     /// The life of the registry.

@@ -10,7 +10,7 @@ use crate::{Index, RegistryError, WatchEvent};
 /// The longest event that is read, in bytes.
 const MAX_EVENT: usize = 64 * 1024;
 
-/// Registries send a bookmark every 15 seconds; one that says nothing for so long is not there.
+/// Registries send a bookmark every 15 seconds. One that is silent for this long counts as gone.
 const SILENCE: Duration = Duration::from_secs(45);
 
 /// Changes of endpoints as they happen.
@@ -18,9 +18,9 @@ const SILENCE: Duration = Duration::from_secs(45);
 pub struct Watch {
     response: Response,
     address: String,
-    /// What has arrived and is no whole event yet.
+    /// Bytes that have arrived, but were not returned as an event yet.
     text: Vec<u8>,
-    /// How much of it is known to have no event's end in it.
+    /// How many of these bytes were searched, without finding the end of an event.
     searched: usize,
 }
 
@@ -37,8 +37,8 @@ impl Watch {
     /// The next event; `None` when the registry has ended the watch. Cancel-safe.
     ///
     /// # Errors
-    /// When the connection breaks, or nothing is heard for 45 seconds, or what is heard is no
-    /// event. Watch again from the last bookmark.
+    /// When the connection breaks, nothing arrives for 45 seconds, or an event cannot be read. Then
+    /// watch again from the last bookmark.
     pub async fn next(&mut self) -> Result<Option<WatchEvent>, RegistryError> {
         loop {
             while let Some(event) = self.take_event() {
@@ -75,7 +75,7 @@ impl Watch {
         Some(String::from_utf8_lossy(&event).into_owned())
     }
 
-    /// An event; `None` where it is none of this API's, or only a comment.
+    /// Parses an event. `None` if this API does not define it, or if it is only a comment.
     fn parse(&self, text: &str) -> Result<Option<WatchEvent>, RegistryError> {
         let field = |name: &str| {
             text.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))

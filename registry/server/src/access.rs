@@ -1,4 +1,4 @@
-//! Who may do what: tokens out of a file, their scopes, and how often each may ask.
+//! Who may do what: tokens from a file, their scopes, and how often each may ask.
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use wharf_registry_api::limits;
 /// The largest file of tokens that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// Tokens that one file may hold: each request is compared with all of them.
+/// The most tokens in one file. Each request is compared with all of them.
 const MAX_TOKENS: usize = 1_000;
 
-/// The shortest secret, in bytes: what is shorter can be guessed.
+/// The shortest secret, in bytes. A shorter one can be guessed.
 const MIN_SECRET: usize = 16;
 
 /// A file of tokens as it was read last; clones share it.
@@ -27,7 +27,7 @@ pub struct TokenFile {
     tokens: Arc<watch::Sender<Arc<Tokens>>>,
 }
 
-/// Why a file of tokens is of no use.
+/// Why a file of tokens cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenFileError {
     /// It cannot be read.
@@ -39,7 +39,7 @@ pub enum TokenFileError {
         #[source]
         source: std::io::Error,
     },
-    /// It does not say what it should.
+    /// Its content is not valid.
     #[error("the tokens {path} cannot be used: {what}")]
     Invalid {
         /// The file.
@@ -53,16 +53,16 @@ impl TokenFile {
     /// Reads a file of tokens.
     ///
     /// # Errors
-    /// When it cannot be read, or says something that cannot be meant.
+    /// When it cannot be read, or its content is not valid.
     pub fn load(path: &Path) -> Result<Self, TokenFileError> {
         let tokens = Arc::new(watch::Sender::new(Arc::new(read(path)?)));
         Ok(TokenFile { path: Arc::new(path.to_owned()), tokens })
     }
 
-    /// Reads it again, for requests that come from now on.
+    /// Reads the file again. Its tokens apply to requests from now on.
     ///
     /// # Errors
-    /// As [`TokenFile::load`]; then what was there before stays.
+    /// As [`TokenFile::load`]. The previous tokens then stay in force.
     pub fn reload(&self) -> Result<(), TokenFileError> {
         self.tokens.send_replace(Arc::new(read(&self.path)?));
         Ok(())
@@ -72,20 +72,20 @@ impl TokenFile {
         self.tokens.borrow().clone()
     }
 
-    /// Tells whenever the tokens are others.
+    /// Notifies when the tokens change.
     pub(crate) fn changes(&self) -> watch::Receiver<Arc<Tokens>> {
         self.tokens.subscribe()
     }
 }
 
-/// The tokens that are known.
+/// All known tokens.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     anonymous_reads: bool,
     tokens: Vec<Arc<Token>>,
 }
 
-/// One of them.
+/// One token.
 #[derive(Debug)]
 pub(crate) struct Token {
     pub(crate) name: String,
@@ -135,7 +135,7 @@ enum Scope {
 }
 
 impl Tokens {
-    /// Whether lists are for everybody.
+    /// Whether everybody may read lists.
     pub(crate) fn anonymous_reads(&self) -> bool {
         self.anonymous_reads
     }
@@ -145,8 +145,8 @@ impl Tokens {
         self.tokens.iter().any(|known| known.secret == token.secret && known.may_read())
     }
 
-    /// The token of this secret. Takes the same time whichever it is, and whether it is one at all:
-    /// hashes are compared, in constant time, and all of them.
+    /// The token with this secret. The time that this takes does not reveal which token matches, or
+    /// whether any does: all hashes are compared, each in constant time.
     pub(crate) fn find(&self, secret: &[u8]) -> Option<&Arc<Token>> {
         let secret = blake3::hash(secret);
         self.tokens.iter().fold(
@@ -163,7 +163,7 @@ impl Token {
         self.read || self.admin
     }
 
-    /// Whether there is anything that it may write.
+    /// Whether it may write anything at all.
     pub(crate) fn writes(&self) -> bool {
         self.write || self.admin
     }
@@ -176,7 +176,7 @@ impl Token {
         self.admin || (self.write && self.hosts.iter().any(own))
     }
 
-    /// Counts a request; for how long the token has to wait when it asks too often.
+    /// Counts a request. If the token asks too often, the error says how long it has to wait.
     pub(crate) fn admit(&self) -> Result<(), Duration> {
         let Some(rate) = &self.rate else { return Ok(()) };
         rate.check()
@@ -197,7 +197,7 @@ fn read(path: &Path) -> Result<Tokens, TokenFileError> {
 
 fn parse(text: &str) -> Result<Tokens, String> {
     let content: FileContent = toml::from_str(text).map_err(|error| {
-        // Its Display shows the line at fault, which may have a secret in it.
+        // The error's Display shows the faulty line, which may contain a secret.
         let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
         match line {
             Some(line) => format!("line {line}: {}", error.message()),

@@ -1,7 +1,7 @@
-//! Who serves what: all records, and the services that they add up to.
+//! Who serves what: all records, and the services that they make up.
 //!
-//! Plain state without clocks, locks or HTTP. It takes records as a store has accepted them, in the
-//! order of their numbers, and tells what that changed for those who look for endpoints.
+//! Plain state without clocks, locks or HTTP. It takes records that a store has accepted, in the
+//! order of their numbers, and returns which endpoints changed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::record::{Key, Record};
 #[derive(Debug)]
 pub(crate) struct Catalog {
     hosts: HashMap<Arc<str>, Arc<Record>>,
-    /// Addresses of the classic calls, by name.
+    /// Addresses that were registered through the classic calls, by name.
     classic: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     classic_entries: usize,
     services: BTreeMap<Arc<str>, Service>,
-    /// Of the last change.
+    /// The number of the last change.
     number: u64,
-    /// The number of the last change that made a service vanish: the index of every service that
-    /// is not there, so that no index ever goes back.
+    /// The number of the last change that removed a service. It is the index of every service that
+    /// does not exist, so that no index ever goes back.
     floor: u64,
     /// Endpoints of all hosts together.
     endpoints: usize,
@@ -72,12 +72,12 @@ impl Catalog {
         self.number
     }
 
-    /// The number of a service's last change; also of one that is not there.
+    /// The number of a service's last change. A service that does not exist has one too.
     pub(crate) fn service_number(&self, service: &str) -> u64 {
         self.services.get(service).map_or(self.floor, |service| service.number)
     }
 
-    /// What a store has accepted last under a key.
+    /// The record that a store accepted last under a key.
     pub(crate) fn record(&self, key: &Key) -> Option<&Arc<Record>> {
         match key {
             Key::Host(name) => self.hosts.get(name),
@@ -104,7 +104,7 @@ impl Catalog {
         [self.hosts.len(), self.classic_entries, self.services.len(), self.endpoints]
     }
 
-    /// Whether there is room for what is to replace a record.
+    /// Whether there is room for a record, in place of the previous one under its key.
     pub(crate) fn has_room(&self, key: &Key, record: &Record) -> bool {
         match key {
             Key::Host(name) => {
@@ -123,9 +123,9 @@ impl Catalog {
         }
     }
 
-    /// Takes what a store has accepted under `number`, and tells which endpoints it changed.
+    /// Takes a record that a store accepted under `number`, and returns which endpoints changed.
     ///
-    /// A number that changes no endpoint leaves all indices as they are.
+    /// A record that changes no endpoint leaves all indices unchanged.
     pub(crate) fn apply(
         &mut self,
         key: &Key,
@@ -218,7 +218,7 @@ impl Catalog {
     }
 }
 
-/// What a host's new record changes for its endpoints, by service.
+/// The endpoints of a host that its new record changes, ordered by service.
 fn difference<'r>(host: &str, old: Option<&'r Record>, new: Option<&'r Record>) -> Vec<Event> {
     let by_identity = |record: Option<&'r Record>| -> BTreeMap<_, &'r EndpointSpec> {
         let specs = record.into_iter().flat_map(|record| &record.endpoints);
@@ -253,7 +253,7 @@ mod tests {
     use crate::record::tests::record;
     use wharf_registry_api::State;
 
-    /// Applies a host's record under the next number; the services that changed.
+    /// Applies a host's record under the next number. Returns the services that changed.
     fn apply(catalog: &mut Catalog, host: &str, record: Option<Record>) -> Vec<String> {
         let number = catalog.number() + 1;
         let events = catalog.apply(&Key::host(host), record.map(Arc::new).as_ref(), number);
@@ -324,7 +324,7 @@ mod tests {
         large.metadata.insert("x".to_owned(), "y".repeat(1_000));
         apply(&mut catalog, "h", Some(large.clone()));
         assert_eq!(catalog.bytes, record(1, &["a"]).bytes() * 2 + 1_001);
-        // As if all the rest were there.
+        // As if other hosts took all the rest.
         catalog.bytes = limits::ALL_BYTES;
         assert!(catalog.has_room(&Key::host("h"), &large), "it takes its own place again");
         assert!(!catalog.has_room(&Key::host("new"), &large));

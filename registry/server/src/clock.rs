@@ -1,12 +1,12 @@
-//! The clock by which hosts live and die.
+//! The clock that measures how long hosts have been silent.
 
 use std::time::{Duration, Instant};
 
-/// Counts the time that the registry was awake.
+/// Counts the time in which the registry was running.
 ///
-/// It follows the monotonic clock, so nobody who sets the wall clock moves it. A gap between two
-/// readings counts for [`LivenessClock::MAX_STEP`] at most: a registry that was stopped, or starved,
-/// heard nobody in the meantime, and must not hold it against them.
+/// It follows the monotonic clock, so setting the wall clock does not change it. A gap between two
+/// readings counts as [`LivenessClock::MAX_STEP`] at most. A registry that was stopped or starved
+/// heard no host in the gap, so the gap must not count as the hosts' silence.
 #[derive(Debug)]
 pub(crate) struct LivenessClock {
     last: Instant,
@@ -16,14 +16,14 @@ pub(crate) struct LivenessClock {
 /// What the clock shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reading {
-    /// Never goes back.
+    /// The time that was counted. It never goes back.
     pub(crate) now: Duration,
-    /// How long nobody had read it.
+    /// The real time since the previous reading.
     pub(crate) gap: Duration,
 }
 
 impl LivenessClock {
-    /// Four times the sweep's period: a sweep that comes later than that was held up.
+    /// Four times the sweep's period. A sweep that comes later than that was delayed.
     pub(crate) const MAX_STEP: Duration = Duration::from_secs(1);
 
     pub(crate) fn new(now: Instant) -> Self {

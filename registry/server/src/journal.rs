@@ -1,25 +1,25 @@
-//! The latest events, for everybody who watches.
+//! The latest events, for all watchers.
 //!
-//! There is one journal and no queue a watcher: each watcher has a [`Cursor`] into it, so ten
-//! thousand of them cost no more memory than one. Whoever is slower than the journal is long has to
-//! start over from a snapshot. Events are encoded once, when they happen.
+//! There is one journal instead of a queue per watcher. Each watcher has a [`Cursor`] into it, so
+//! ten thousand watchers cost no more memory than one. A watcher that falls behind the oldest event
+//! of the journal has to start over from a snapshot. Events are encoded once, when they happen.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// Events that are kept.
+/// The most events that are kept.
 const MAX_EVENTS: usize = 32_768;
 
-/// Bytes of encoded events that are kept.
+/// The most bytes of encoded events that are kept.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// The latest events in the order in which they happened.
 #[derive(Debug)]
 pub(crate) struct Journal {
     events: VecDeque<Entry>,
-    /// The position of the first event that is kept; positions count all events ever.
+    /// The position of the first event that is kept. Positions count all events that ever happened.
     first: u64,
     bytes: usize,
     /// All events with a number above this are kept.
@@ -43,14 +43,14 @@ pub(crate) struct Cursor(u64);
 /// A watcher's next events.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Some, or none; and whether there are more.
+    /// The next events, possibly none, and whether there are more.
     Events { frames: Vec<Bytes>, more: bool },
-    /// Events that the watcher had not read are gone.
+    /// Events that the watcher has not read yet are no longer kept.
     Lost,
 }
 
 impl Journal {
-    /// A journal that knows nothing of what came before `number`.
+    /// An empty journal that begins after `number`.
     pub(crate) fn new(number: u64) -> Self {
         Journal::with_room(number, MAX_EVENTS)
     }
@@ -94,12 +94,12 @@ impl Journal {
         }
     }
 
-    /// Behind the last event.
+    /// The position after the last event.
     pub(crate) fn end(&self) -> Cursor {
         Cursor(self.first + self.events.len() as u64)
     }
 
-    /// Behind the last event of `number`, if all that follow it are kept.
+    /// The position after the last event of `number`, if all later events are kept.
     pub(crate) fn after(&self, number: u64) -> Option<Cursor> {
         if number < self.since {
             return None;
@@ -108,7 +108,7 @@ impl Journal {
         Some(Cursor(self.first + read as u64))
     }
 
-    /// The next events behind a cursor, of one service or of all, at most `max`; moves the cursor.
+    /// Reads at most `max` events from a cursor on, of one service or of all. Moves the cursor.
     pub(crate) fn read(&self, cursor: &mut Cursor, service: Option<&str>, max: usize) -> Next {
         if cursor.0 < self.first {
             return Next::Lost;

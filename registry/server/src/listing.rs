@@ -1,4 +1,4 @@
-//! Lists, made from hosts as the view handed them out: no lock is held meanwhile.
+//! Builds lists from hosts that the view has handed out, so that no lock is held meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ pub(crate) struct Listed {
     pub(crate) heard: Option<SystemTime>,
 }
 
-/// What tells the endpoints of one host apart.
+/// Identifies an endpoint among those of one host.
 type Identity<'r> = (&'r str, Option<&'r str>, Option<&'r str>);
 
 pub(crate) fn identity(spec: &EndpointSpec) -> Identity<'_> {
     (&spec.service, spec.package.as_deref(), spec.version.as_deref())
 }
 
-/// One endpoint of a host. How sure the registry is of it is for the caller to say.
+/// One endpoint of a host. The caller sets `unverified`.
 pub(crate) fn endpoint(host: &str, record: &Record, spec: &EndpointSpec) -> Endpoint {
     Endpoint {
         state: record.state_of(spec),
@@ -36,7 +36,7 @@ pub(crate) fn endpoint(host: &str, record: &Record, spec: &EndpointSpec) -> Endp
     }
 }
 
-/// The endpoints of a service at these hosts, as far as they match.
+/// The endpoints of a service at these hosts that match.
 pub(crate) fn endpoints<'h>(
     hosts: &'h [Listed],
     service: &'h str,
@@ -79,7 +79,7 @@ pub(crate) fn services(hosts: &[Listed]) -> Vec<ServiceSummary> {
     versions.into_iter().map(summary).collect()
 }
 
-/// For each service of these hosts one that takes calls: the one that was heard last.
+/// For each service, one of the hosts that take calls for it: the host that was heard last.
 pub(crate) fn newest(hosts: &[Listed]) -> BTreeMap<&str, &Listed> {
     let mut newest = BTreeMap::<&str, &Listed>::new();
     for host in hosts {

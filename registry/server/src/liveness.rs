@@ -1,7 +1,8 @@
-//! Who lives: when each was heard, who is silent, and how many of those may be dropped now.
+//! Who is alive: when each member was heard, which members are silent, and how many of these may be
+//! dropped now.
 //!
-//! Plain state that is handed the time, as [`crate::clock::LivenessClock`] counts it. A heartbeat
-//! costs O(1); a sweep costs O(whoever was due), each of which is looked at once a time to live.
+//! Plain state. Callers pass in the time, as [`crate::clock::LivenessClock`] counts it. A heartbeat
+//! costs O(1). A sweep costs O(members that are due), and each member is due once per time to live.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -9,24 +10,25 @@ use std::time::Duration;
 
 use crate::record::Key;
 
-/// The share of all that one time to live may drop: when more fall silent together, the network is
-/// more likely to blame than they are (Eureka's self-preservation, but it ends by itself).
+/// One time to live may drop one in this many members. If more fall silent together, the network is
+/// a likelier cause than the members (Eureka's self-preservation, but it ends by itself).
 const SHARE: usize = 10;
 
-/// As many may be dropped in any case, or a small fleet would keep its dead for long.
+/// This many may be dropped in any case. Otherwise a small fleet would keep dead members for long.
 const AT_LEAST: usize = 5;
 
-/// Who was heard when.
+/// When each member was heard.
 #[derive(Debug)]
 pub(crate) struct Liveness {
     ttl: Duration,
     members: HashMap<Key, Member>,
-    /// When to look at each member next; a heartbeat leaves it as it is, the look puts it off.
+    /// When to look at each member next. A heartbeat does not change it; the look itself postpones
+    /// the next one.
     due: BinaryHeap<Reverse<(Duration, u64, Key)>>,
-    /// Those whose time was over at their look, the longest silent first.
+    /// Members whose time was over at their look. The longest silent come first.
     silent: VecDeque<(u64, Key)>,
     generation: u64,
-    /// Nobody is held to have been silent before: the registry did not listen.
+    /// Silence before this time does not count, because the registry did not listen.
     listening_since: Duration,
     window: Window,
 }
@@ -35,10 +37,10 @@ pub(crate) struct Liveness {
 struct Member {
     /// `None` until the registry hears it for the first time.
     heard: Option<Duration>,
-    /// Tells it from an earlier one of its key in `due` and `silent`.
+    /// Distinguishes it in `due` and `silent` from an earlier member with the same key.
     generation: u64,
     silent: bool,
-    /// Somebody else vouches for it: as long as they do, it needs not be heard.
+    /// Somebody else vouches for it. As long as that is so, it need not be heard.
     held: bool,
 }
 
@@ -63,12 +65,12 @@ impl Liveness {
         }
     }
 
-    /// A member that was heard now.
+    /// Takes note that a member was heard now.
     pub(crate) fn hear(&mut self, now: Duration, key: &Key) {
         self.enter(now, key, Some(now));
     }
 
-    /// A member that is known, but was not heard by this registry yet.
+    /// Adds a member that is known, but that this registry has not heard yet.
     pub(crate) fn recall(&mut self, now: Duration, key: &Key) {
         self.enter(now, key, None);
     }
@@ -88,7 +90,7 @@ impl Liveness {
         self.forget_stale_looks();
     }
 
-    /// Somebody else vouches for a member, until [`Liveness::release`].
+    /// Somebody else vouches for a member from now on, until [`Liveness::release`].
     pub(crate) fn hold(&mut self, now: Duration, key: &Key) {
         if self.members.contains_key(key) {
             self.enter(now, key, Some(now));
@@ -98,7 +100,7 @@ impl Liveness {
         }
     }
 
-    /// Nobody vouches for a member any more: it has its time from now on.
+    /// Nobody vouches for a member any more. Its time to live begins now.
     pub(crate) fn release(&mut self, now: Duration, key: &Key) {
         if let Some(member) = self.members.get_mut(key)
             && std::mem::take(&mut member.held)
@@ -111,7 +113,7 @@ impl Liveness {
         self.members.remove(key);
     }
 
-    /// How many may be gone.
+    /// How many members may be gone.
     pub(crate) fn unverified(&self, now: Duration) -> usize {
         self.members.values().filter(|member| self.may_be_gone(now, member)).count()
     }
@@ -121,12 +123,13 @@ impl Liveness {
         self.members.get(key)?.heard
     }
 
-    /// Whether it may be gone: it was not heard since the registry listens, or for a time to live.
+    /// Whether it may be gone: it was not heard for one time to live, or not since the registry
+    /// listens.
     pub(crate) fn is_unverified(&self, now: Duration, key: &Key) -> bool {
         self.members.get(key).is_none_or(|member| self.may_be_gone(now, member))
     }
 
-    /// Until when it cannot become unverified, unless somebody gives up vouching for it.
+    /// The time until which it cannot become unverified, unless it is released.
     pub(crate) fn sure_until(&self, key: &Key) -> Duration {
         match self.members.get(key) {
             Some(Member { held: true, .. }) => Duration::MAX,
@@ -144,7 +147,7 @@ impl Liveness {
                 .is_none_or(|heard| heard < self.listening_since || now >= heard + self.ttl)
     }
 
-    /// The registry did not listen until now: everybody gets another time to live.
+    /// The registry did not listen until now, so every member gets another time to live.
     pub(crate) fn forgive(&mut self, now: Duration) {
         self.listening_since = now;
         for (generation, key) in std::mem::take(&mut self.silent) {
@@ -157,9 +160,9 @@ impl Liveness {
         }
     }
 
-    /// Whom to drop now: the silent, as far as the share allows.
+    /// Which members to drop now: the silent ones, as many as the share allows.
     ///
-    /// They stay members until they are removed; [`Liveness::keep`] takes back what came to nothing.
+    /// They stay members until they are removed. If one cannot be dropped, call [`Liveness::keep`].
     pub(crate) fn sweep(&mut self, now: Duration) -> Vec<Key> {
         while let Some(Reverse((due, ..))) = self.due.peek()
             && *due <= now
@@ -195,7 +198,7 @@ impl Liveness {
         dropped
     }
 
-    /// A member that was to be dropped and could not be: it is tried again.
+    /// A member could not be dropped. The next sweep returns it again.
     pub(crate) fn keep(&mut self, key: &Key) {
         if let Some(member) = self.members.get(key)
             && member.silent
@@ -205,7 +208,7 @@ impl Liveness {
         }
     }
 
-    /// Whether it has been silent until now; one that was heard since the sweep is not.
+    /// Whether it is still silent. A member that was heard since the sweep is not.
     pub(crate) fn is_silent(&self, key: &Key) -> bool {
         self.members.get(key).is_some_and(|member| member.silent)
     }
@@ -219,7 +222,8 @@ impl Liveness {
         self.silent.iter().filter(silent).count()
     }
 
-    /// Members that come and go leave looks behind; they never become more than the living ones.
+    /// Members that come and go leave stale entries in `due`. This drops them before they outnumber
+    /// the members.
     fn forget_stale_looks(&mut self) {
         if self.due.len() > 2 * self.members.len() + 64 {
             let members = &self.members;
@@ -244,7 +248,7 @@ mod tests {
         Key::host(&format!("h{number}"))
     }
 
-    /// What a registry does with what a sweep returns.
+    /// Drops the members that a sweep returns, as a registry does.
     fn drop_silent(liveness: &mut Liveness, now: Duration) -> Vec<Key> {
         let dropped = liveness.sweep(now);
         dropped.iter().for_each(|key| liveness.remove(key));
@@ -324,7 +328,7 @@ mod tests {
         assert_eq!(drop_silent(&mut liveness, at(15)).len(), 100);
         assert!(drop_silent(&mut liveness, at(20)).is_empty());
         assert_eq!(liveness.silent(), 900);
-        // Those who come back in the meantime are spared.
+        // Members that come back in the meantime are not dropped.
         let survivors: Vec<Key> = liveness.members.keys().take(450).cloned().collect();
         survivors.iter().for_each(|key| liveness.hear(at(25), key));
         assert_eq!(liveness.silent(), 450);

@@ -1,4 +1,5 @@
-//! What is counted and timed, for Prometheus. Labels only ever come from the registry's own paths.
+//! Counters and timings for Prometheus. Label values come only from the registry's own paths, never
+//! from what a request sends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use prometheus::{
 
 use crate::view::Census;
 
-/// Seconds: from a list out of memory to a write that waits for a slow disk.
+/// Buckets in seconds: from a list out of memory to a write that waits for a slow disk.
 const LATENCIES: [f64; 12] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
 
@@ -28,7 +29,7 @@ pub(crate) struct Metrics {
     commit_failures: IntCounter,
 }
 
-/// A watcher, for as long as it watches.
+/// Counts a watcher for as long as it watches.
 pub(crate) struct Watching(IntGauge);
 
 impl Drop for Watching {

@@ -1,7 +1,7 @@
 //! What the registry holds about a host, and how a request changes it.
 //!
-//! [`decide`] is the one place that says who may change what. It is pure: every store calls it on
-//! the record that it holds, and keeps what it answers.
+//! [`decide`] is the only place that says who may change what. It is pure: every store calls it on
+//! the record that it holds, and does what the verdict says.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use wharf_registry_api::{Declaration, EndpointSpec, Metadata, State};
 pub(crate) enum Key {
     /// A host, by its name.
     Host(Arc<str>),
-    /// One address under one name, of the classic calls.
+    /// One address under one name, from the classic calls.
     Classic {
         /// As registered.
         name: Arc<str>,
@@ -30,7 +30,7 @@ impl Key {
         Key::Classic { name: name.into(), address: address.into() }
     }
 
-    /// As stores write it. Names and addresses have no white space, so it can be read back.
+    /// The key as stores write it. Names and addresses have no white space, so it can be read back.
     pub(crate) fn text(&self) -> String {
         match self {
             Key::Host(name) => format!("host/{name}"),
@@ -70,7 +70,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Of a classic registration.
+    /// The record of a classic registration.
     pub(crate) fn classic(address: &str) -> Self {
         Record {
             session: 0,
@@ -82,7 +82,7 @@ impl Record {
         }
     }
 
-    /// Bytes of its texts: what a caller decides of the memory that it takes.
+    /// The bytes of its texts: the part of its memory that a caller controls.
     pub(crate) fn bytes(&self) -> usize {
         let texts = |metadata: &Metadata| -> usize {
             metadata.iter().map(|(name, value)| name.len() + value.len()).sum()
@@ -108,14 +108,14 @@ impl Record {
     }
 }
 
-/// A change that somebody asks for.
+/// A change that is asked for.
 #[derive(Clone, Debug)]
 pub(crate) enum Write {
     /// A host's whole set of endpoints.
     Declare { declaration: Declaration, digest: String },
     /// Whether a host takes new calls.
     SetState { session: u64, state: State },
-    /// A host takes its leave.
+    /// A host withdraws.
     Withdraw { session: u64 },
     /// A classic registration.
     Register,
@@ -134,7 +134,7 @@ pub(crate) enum Refusal {
     Full,
 }
 
-/// What becomes of a record.
+/// What happens to a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Unchanged,
@@ -142,14 +142,14 @@ pub(crate) enum Verdict {
     Remove,
 }
 
-/// What a change makes of a record.
+/// Decides what a change does to a record.
 pub(crate) fn decide(key: &Key, known: Option<&Record>, write: Write) -> Result<Verdict, Refusal> {
     match write {
         Write::Declare { declaration, digest } => {
             let state = match known {
                 Some(known) => {
                     owned(known, declaration.session)?;
-                    // A new life serves, whatever its predecessor did.
+                    // A new session serves, whatever state its predecessor was in.
                     let same = known.session == declaration.session;
                     if same { known.state } else { State::Serving }
                 }
@@ -163,7 +163,7 @@ pub(crate) fn decide(key: &Key, known: Option<&Record>, write: Write) -> Result<
             let known = known.ok_or(Refusal::Unknown)?;
             owned(known, session)?;
             if known.session < session {
-                // A successor has to declare itself before it speaks for the host.
+                // A newer session has to declare itself before it may change the host's state.
                 return Err(Refusal::Unknown);
             }
             Ok(replace(Some(known), Record { state, ..known.clone() }))
@@ -180,7 +180,7 @@ pub(crate) fn decide(key: &Key, known: Option<&Record>, write: Write) -> Result<
     }
 }
 
-/// Whether a session may speak for a host.
+/// Whether a session may act for a host.
 pub(crate) fn owned(known: &Record, session: u64) -> Result<(), Refusal> {
     if known.session > session { Err(Refusal::Superseded(known.session)) } else { Ok(()) }
 }

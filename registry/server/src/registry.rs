@@ -1,4 +1,4 @@
-//! The registry as its requests see it: what they may ask, checked and put in the API's terms.
+//! The registry as its requests see it: it checks what they ask, and answers in the API's terms.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::store::{Backend, WriteError, Written};
 use crate::view::View;
 use crate::{Config, Store};
 
-/// How often the silent are looked for.
+/// How often silent hosts are looked for.
 const SWEEP: Duration = Duration::from_millis(250);
 
-/// How long a process may be behind others of its cluster.
+/// How long this process may take to catch up with others of its cluster.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
 /// One registry; its requests share it.
@@ -32,9 +32,9 @@ pub(crate) struct Registry {
     store: Backend,
     metrics: Arc<Metrics>,
     began: Instant,
-    /// Nothing outlives the process.
+    /// The store is memory: nothing outlives the process.
     forgets: bool,
-    /// What is added to numbers for those who want them without an epoch.
+    /// Added to the number of an index, for clients that want an index without an epoch.
     plain_base: u64,
     stopped: watch::Receiver<bool>,
 }
@@ -53,8 +53,9 @@ impl Registry {
         stopped: watch::Receiver<bool>,
     ) -> Self {
         let view = store.view().clone();
-        // The epoch's microseconds: nobody makes more changes than one in each. etcd's revisions go on
-        // by themselves.
+        // The epoch is in microseconds. Changes are rarer than one per microsecond, so plain
+        // indices grow from one life of the registry to the next. etcd's revisions do so by
+        // themselves.
         let plain_base = if store.is_swept_here() { view.epoch() } else { 0 };
         Registry {
             ttl: config.ttl,
@@ -69,7 +70,7 @@ impl Registry {
         }
     }
 
-    /// Drops the silent, for as long as the registry lives.
+    /// Drops silent hosts, for as long as the registry lives.
     pub(crate) async fn sweep(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(SWEEP);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -77,7 +78,7 @@ impl Registry {
         loop {
             ticks.tick().await;
             if !self.store.is_swept_here() {
-                // Another place looks for the silent, and counts on a clock that is read.
+                // Another task looks for silent hosts, and needs a clock that is read regularly.
                 self.view.read_clock();
                 continue;
             }
@@ -108,7 +109,7 @@ impl Registry {
         }
     }
 
-    /// Completes when the store can take no more changes for good.
+    /// Completes when the store can never take a change again.
     pub(crate) async fn store_ended(&self) {
         self.store.ended().await;
     }
@@ -145,7 +146,7 @@ impl Registry {
         let resync = match self.view.heartbeat(&key, session, digest) {
             Ok(resync) => resync,
             Err(_) => {
-                // What is known here may be behind what another process has taken.
+                // This process may be behind what another process has accepted.
                 self.store.catch_up().await.map_err(|error| problem(host, error))?;
                 let heard = self.view.heartbeat(&key, session, digest);
                 heard.map_err(|refusal| refused(host, refusal))?
@@ -200,7 +201,7 @@ impl Registry {
         EndpointList { index, endpoints: listing::endpoints(&hosts, service, matches).collect() }
     }
 
-    /// The body of a service's whole list, made once for each change of it.
+    /// The body of a service's whole list. It is encoded once for each change of the list.
     pub(crate) fn endpoints_body(&self, service: &str) -> Result<(Index, Bytes), Problem> {
         if let Some(kept) = self.view.body(service) {
             return Ok(kept);
@@ -215,8 +216,8 @@ impl Registry {
         Ok((list.index, body))
     }
 
-    /// Lists for those who take an empty list at its word: refused while it may be empty only because
-    /// the registry has just come up and nobody had the time to declare itself again.
+    /// Refuses lists to clients that believe an empty list, for as long as a list may be empty only
+    /// because the registry has just started and hosts had no time to declare themselves again.
     pub(crate) fn settled(&self) -> Result<(), Problem> {
         if self.forgets && self.began.elapsed() < 2 * self.heartbeat {
             let detail = "the registry has only just come up without a memory, and hosts are still declaring themselves: ask again after the time in Retry-After";
@@ -225,19 +226,19 @@ impl Registry {
         Ok(())
     }
 
-    /// An index as a plain number that grows, also from one life of the registry to the next.
+    /// An index as a plain number. It also grows from one life of the registry to the next.
     pub(crate) fn plain_index(&self, index: Index) -> u64 {
         self.plain_base + index.number
     }
 
-    /// Waits until a list's plain number is another than `known`, or the time is over.
+    /// Waits until a list's plain index differs from `known`, or the time is over.
     pub(crate) async fn other_than(
         &self,
         service: Option<&str>,
         known: u64,
         wait: Duration,
     ) -> Result<(), Problem> {
-        // A number of another life, or from the future, is no reason to wait.
+        // Do not wait for an index from another life of the registry, or from the future.
         let Some(number) = known.checked_sub(self.plain_base) else { return Ok(()) };
         let index = self.view.index(number);
         if !self.caught_up(index).await {
@@ -246,10 +247,10 @@ impl Registry {
         self.newer_than(service, index, wait).await.map(drop)
     }
 
-    /// Waits until a list is newer than `index`: of one service, or of all of them.
+    /// Waits until a list is newer than `index`: the list of one service, or of all.
     ///
-    /// Whether it is, before the time is over. An index of another life of the registry is gone,
-    /// and one from the future is of no life at all.
+    /// Returns whether it became newer before the time was over. An index from another life of the
+    /// registry is refused, and so is one from the future.
     pub(crate) async fn newer_than(
         &self,
         service: Option<&str>,
@@ -262,7 +263,7 @@ impl Registry {
         if index.epoch != self.view.epoch() {
             return Err(index_gone(index));
         }
-        // However short the wait: being behind is this process's own doing.
+        // Catch up even if the caller's wait is shorter: it is this process that is behind.
         if !self.caught_up(index).await {
             return Err(index_gone(index));
         }
@@ -276,7 +277,7 @@ impl Registry {
         Ok(true)
     }
 
-    /// Whether it answers from what it knows and takes changes; if not, why.
+    /// Whether it answers lists and takes changes. If not, the error says why.
     pub(crate) fn readiness(&self) -> Result<(), &'static str> {
         if *self.stopped.borrow() {
             return Err("stopping: ask another registry");
@@ -284,8 +285,8 @@ impl Registry {
         self.store.readiness()
     }
 
-    /// Waits until this process knows what an index stands for: another one of its cluster may be
-    /// ahead, but not for long. Whether it knows now.
+    /// Waits until this process has everything up to an index. Another process of its cluster may
+    /// be ahead, but not for long. Returns whether it has caught up.
     pub(crate) async fn caught_up(&self, index: Index) -> bool {
         let known = self.store.completed(index.number);
         index.epoch == self.view.epoch() && tokio::time::timeout(CATCH_UP, known).await == Ok(true)
@@ -293,7 +294,7 @@ impl Registry {
 
     /// Completes when the registry shuts down.
     pub(crate) async fn stopped(&self) {
-        // An error: whoever could stop it is gone, so it stops.
+        // An error means that the sender, which could stop it, is gone. So it stops too.
         let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
     }
 
@@ -336,7 +337,7 @@ impl Registry {
         self.store.renew(&key).await.map_err(|error| problem(name, error))
     }
 
-    /// All names with one address each; what was registered over `/register` goes first.
+    /// All names with one address each. What was registered through `/register` takes precedence.
     pub(crate) fn classic_services(&self) -> BTreeMap<String, ClassicEntry> {
         let (_, hosts) = self.view.hosts(None);
         let now = SystemTime::now();
@@ -354,10 +355,10 @@ impl Registry {
     }
 }
 
-/// What identifies a declaration's content; the session is beside it.
+/// Identifies a declaration's content, without the session.
 fn digest(declaration: &Declaration) -> String {
     let content = (&declaration.address, &declaration.endpoints, &declaration.metadata);
-    // Strings and maps by strings: there is nothing in it that JSON could refuse.
+    // It has only strings and maps with string keys, so JSON encoding cannot fail.
     let json = serde_json::to_vec(&content).unwrap_or_default();
     blake3::hash(&json).to_hex()[..32].to_owned()
 }

@@ -1,4 +1,4 @@
-//! What the registry takes for a name or an address.
+//! Checks what requests bring: names, addresses, whole declarations.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -75,7 +75,7 @@ pub(crate) fn session(session: u64) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A service's name in any spelling, as the registry knows it.
+/// Converts a service's name from any spelling to the registry's.
 pub(crate) fn service(spelling: &str) -> Result<String, Problem> {
     if spelling.len() > limits::NAME {
         name("service's name", spelling)?;
@@ -85,7 +85,7 @@ pub(crate) fn service(spelling: &str) -> Result<String, Problem> {
     Ok(kebab)
 }
 
-/// Checks the form of what a heartbeat shows.
+/// Checks the form of a heartbeat's digest.
 pub(crate) fn digest(digest: &str) -> Result<(), Problem> {
     if digest.len() > limits::DIGEST {
         let message = format!("a digest has at most {} bytes", limits::DIGEST);
@@ -111,7 +111,7 @@ pub(crate) fn fingerprint(fingerprint: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Checks names and values that say more about something.
+/// Checks the names and values of metadata.
 fn metadata(metadata: &Metadata) -> Result<(), Problem> {
     let invalid = |message: String| Err(Problem::new(Code::Invalid, message));
     if metadata.len() > limits::METADATA {

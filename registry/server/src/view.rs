@@ -1,7 +1,7 @@
-//! What this process knows of the registry: all that requests are answered from.
+//! What this process knows of the registry. All requests are answered from it.
 //!
-//! Stores feed it, with records that they have accepted and made durable; requests read it. One lock
-//! guards it all, and is held for no longer than a list takes to be copied.
+//! Stores feed it with records that they have accepted and made durable. Requests read it. One lock
+//! guards all of it. It is held no longer than copying a list takes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,9 +18,9 @@ use crate::listing::Listed;
 use crate::liveness::Liveness;
 use crate::record::{Key, Record, Refusal, owned};
 
-/// What a process knows.
+/// What this process knows.
 pub(crate) struct View {
-    /// A gap in the registry's own time from which on a heartbeat may have been missed.
+    /// If the clock is not read for this long, a heartbeat may have been missed.
     held_up: Duration,
     epoch: u64,
     inner: Mutex<Inner>,
@@ -31,20 +31,21 @@ struct Inner {
     catalog: Catalog,
     liveness: Liveness,
     journal: Journal,
-    /// Up to which number all changes are here. It may be beyond the last change of an endpoint.
+    /// All changes up to this number are here. It may be beyond the last change of an endpoint.
     complete: u64,
-    /// The same, for whoever waits for it.
+    /// The same, for those who wait for it.
     progress: watch::Sender<u64>,
-    /// Whoever waits for a service's endpoints to change; `None` stands for all services.
+    /// Those who wait for a service's endpoints to change; `None` stands for all services.
     waiting: HashMap<Option<Arc<str>>, watch::Sender<()>>,
     /// Bodies of whole lists, until the next change of their service.
     bodies: HashMap<Arc<str>, Kept>,
 }
 
-/// A body of a list in which nobody is unverified.
+/// The body of a list in which no host is unverified.
 struct Kept {
     body: Bytes,
-    /// Until then nobody in it can become so; afterwards it has to be looked at again.
+    /// Before this time, no host in it can become unverified. After it, the hosts have to be
+    /// checked again.
     sure_until: Duration,
 }
 
@@ -56,22 +57,22 @@ pub(crate) struct Change {
     pub(crate) number: Option<u64>,
 }
 
-/// How many there are of all that is registered.
+/// Counts of everything that is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Census {
     pub(crate) hosts: usize,
     pub(crate) classic: usize,
     pub(crate) services: usize,
     pub(crate) endpoints: usize,
-    /// Past their time, and not dropped yet.
+    /// Past their time to live, and not dropped yet.
     pub(crate) silent: usize,
     pub(crate) unverified: usize,
 }
 
-/// Encodes an event as watchers get it.
+/// Encodes an event in the form that watchers get.
 pub(crate) type Encode = fn(WatchEvent) -> Bytes;
 
-/// Bytes of all bodies of lists that are kept.
+/// The most bytes of all kept bodies of lists together.
 const MAX_BODIES: usize = 64 * 1024 * 1024;
 
 impl View {
@@ -94,7 +95,8 @@ impl View {
         }
     }
 
-    /// Takes what a store held from before; nobody is told, and everybody is unverified.
+    /// Takes the records that a store held before the start. No watcher is told, and every host is
+    /// unverified.
     pub(crate) fn load(&self, records: impl IntoIterator<Item = (Key, Arc<Record>)>) {
         let (now, mut inner) = self.lock();
         let number = inner.catalog.number();
@@ -104,10 +106,11 @@ impl View {
         }
     }
 
-    /// Takes what a store has accepted, in its order, and tells whoever waits for it. The number up
-    /// to which the view is complete then, and for each change whether any endpoint changed.
+    /// Takes the changes that a store has accepted, in the store's order, and wakes those who wait
+    /// for them. Returns the number up to which the view is then complete, and for each change
+    /// whether any endpoint changed.
     ///
-    /// A store with numbers of its own says afterwards up to which of them it has told everything.
+    /// A store with numbers of its own calls [`View::complete_to`] afterwards.
     pub(crate) fn commit(
         &self,
         changes: impl IntoIterator<Item = Change>,
@@ -119,7 +122,7 @@ impl View {
         (inner.complete, visible)
     }
 
-    /// Everything up to a store's number is here, though no record changed.
+    /// Everything up to a store's number is here, even if no record changed.
     pub(crate) fn complete_to(&self, number: u64) {
         let (_, mut inner) = self.lock();
         if number > inner.complete {
@@ -135,7 +138,7 @@ impl View {
         let _ = progress.wait_for(|complete| *complete >= number).await;
     }
 
-    /// The store vouches for a record's life, or no longer does.
+    /// The store vouches that a record is alive, or no longer does.
     pub(crate) fn vouch(&self, key: &Key, lives: bool) {
         let (now, mut inner) = self.lock();
         if lives {
@@ -146,26 +149,28 @@ impl View {
         }
     }
 
-    /// Everybody gets another time to live, because hosts may not have been able to be heard.
+    /// Gives every host another time to live, because the registry may have been unable to hear
+    /// them.
     pub(crate) fn forgive(&self) {
         let (now, mut inner) = self.lock();
         inner.forgive(now);
     }
 
-    /// Hears of a record that lives.
+    /// Takes note that a record is alive.
     pub(crate) fn hear(&self, key: &Key) {
         let (now, mut inner) = self.lock();
         inner.liveness.hear(now, key);
     }
 
-    /// A host's heartbeat: whether what it declared is not what is known here.
+    /// Takes a host's heartbeat. Returns whether the host declared something else than what is
+    /// known here.
     pub(crate) fn heartbeat(&self, key: &Key, session: u64, digest: &str) -> Result<bool, Refusal> {
         let (now, mut inner) = self.lock();
         let record = inner.catalog.record(key).ok_or(Refusal::Unknown)?;
         owned(record, session)?;
         let resync = record.session != session || record.digest != digest;
         if record.session == session {
-            // A successor that has not declared itself yet says nothing about the declared one.
+            // A newer session that has not declared itself yet says nothing about the declared one.
             inner.liveness.hear(now, key);
         }
         Ok(resync)
@@ -188,24 +193,24 @@ impl View {
         }
     }
 
-    /// Whether there is room for what is to replace a record.
+    /// Whether there is room for a record, in place of the previous one under its key.
     pub(crate) fn has_room(&self, key: &Key, record: &Record) -> bool {
         self.lock().1.catalog.has_room(key, record)
     }
 
-    /// Lets the clock count the time until now: a gap between two readings counts as time in which
-    /// the registry was held up.
+    /// Lets the clock count the time until now. A long gap between two readings counts as time in
+    /// which the registry was held up.
     pub(crate) fn read_clock(&self) {
         drop(self.lock());
     }
 
-    /// Whom to drop now.
+    /// Which hosts and registrations to drop now.
     pub(crate) fn sweep(&self) -> Vec<Key> {
         let (now, mut inner) = self.lock();
         inner.liveness.sweep(now)
     }
 
-    /// What was to be dropped could not be.
+    /// A record could not be dropped.
     pub(crate) fn keep(&self, key: &Key) {
         self.lock().1.liveness.keep(key);
     }
@@ -260,10 +265,10 @@ impl View {
         }
     }
 
-    /// The body of a service's whole list, from the last time that it was made if it stands.
+    /// The kept body of a service's whole list, if it is still valid.
     ///
-    /// `None`: somebody in it is unverified, or it was not made yet; whoever makes it keeps it with
-    /// [`View::keep_body`].
+    /// `None` if a host in it is unverified, or if no body is kept. The caller then makes one, and
+    /// keeps it with [`View::keep_body`].
     pub(crate) fn body(&self, service: &str) -> Option<(Index, Bytes)> {
         let (now, mut inner) = self.lock();
         let Inner { catalog, liveness, bodies, .. } = &mut *inner;
@@ -275,7 +280,8 @@ impl View {
         Some((self.index(catalog.service_number(service)), body))
     }
 
-    /// Keeps the body of a list of `index` in which nobody is unverified, if it still stands.
+    /// Keeps the body of a list in which no host is unverified, if `index` is still the list's
+    /// index.
     pub(crate) fn keep_body(&self, service: &str, index: Index, body: Bytes) {
         let (_, mut inner) = self.lock();
         if self.index(inner.catalog.service_number(service)) == index {
@@ -321,8 +327,8 @@ impl View {
         self.epoch
     }
 
-    /// The number of the last change of a service, or of any, and a place among those who wait for
-    /// the next one. Whoever takes the place first and looks then misses nothing.
+    /// A place among those who wait for the next change of a service, or of any. A caller that
+    /// first takes the place and then looks misses no change.
     pub(crate) fn wait(self: &Arc<Self>, service: Option<&str>) -> Waiting {
         let (_, mut inner) = self.lock();
         let key = service.map(Arc::from);
@@ -337,15 +343,16 @@ impl View {
         service.map_or(inner.catalog.number(), |service| inner.catalog.service_number(service))
     }
 
-    /// Where in the journal a watch goes on that has seen all up to `number`.
+    /// The position in the journal from which a watch resumes if it has seen everything up to
+    /// `number`.
     pub(crate) fn resume(&self, number: u64) -> Option<Cursor> {
         let (_, inner) = self.lock();
-        // Nobody has seen what is not here yet.
+        // A watch cannot have seen what is not here yet.
         inner.journal.after(number).filter(|_| number <= inner.complete)
     }
 
-    /// The next events behind a cursor, and the number up to which a watcher who has them is
-    /// complete.
+    /// The next events from a cursor on, and the number up to which a watcher is complete once it
+    /// has read all of them.
     pub(crate) fn read(
         &self,
         cursor: &mut Cursor,
@@ -356,8 +363,8 @@ impl View {
         (inner.journal.read(cursor, service, max), inner.complete)
     }
 
-    /// The services that there are, or the one, and where a watch goes on that asks for their
-    /// endpoints from now on.
+    /// All services, or only the given one, and the position in the journal where a watch continues
+    /// after it has listed their endpoints.
     pub(crate) fn snapshot(&self, service: Option<&str>) -> (Vec<Arc<str>>, Cursor) {
         let (_, inner) = self.lock();
         let services = match service {
@@ -381,20 +388,20 @@ impl View {
     }
 }
 
-/// Until when nobody who serves this can become unverified.
+/// The time until which no host of a service can become unverified.
 fn sure_until(catalog: &Catalog, liveness: &Liveness, service: &str) -> Duration {
     let sure = |(host, _): (&Arc<str>, _)| liveness.sure_until(&Key::Host(host.clone()));
     catalog.hosts_of(service).map(sure).min().unwrap_or_default()
 }
 
 impl Inner {
-    /// Nobody is known to live any more, and everybody gets another time to.
+    /// No host is known to be alive any more, and every host gets another time to live.
     fn forgive(&mut self, now: Duration) {
         self.liveness.forgive(now);
         self.bodies.clear();
     }
 
-    /// Takes one change; whether any endpoint changed.
+    /// Takes one change. Returns whether any endpoint changed.
     fn apply(&mut self, now: Duration, change: Change, encode: Encode) -> bool {
         let Change { key, record, number } = change;
         match &record {
@@ -434,11 +441,11 @@ impl Inner {
     }
 }
 
-/// A place among those who wait for a change; given up when it is dropped, by whatever way.
+/// A place among those who wait for a change. It is given up when this is dropped.
 pub(crate) struct Waiting {
     view: Arc<View>,
     key: Option<Arc<str>>,
-    /// Taken only at the end, under the lock.
+    /// Taken only when this is dropped, under the lock.
     changed: Option<watch::Receiver<()>>,
 }
 
@@ -446,7 +453,7 @@ impl Waiting {
     /// Completes at the next change since the place was taken, or since this completed last.
     pub(crate) async fn changed(&mut self) {
         if let Some(changed) = &mut self.changed {
-            // The sender goes only when nobody waits, and this one does.
+            // The sender is dropped only when nobody waits, and this one does.
             let _ = changed.changed().await;
         }
     }

@@ -1,4 +1,4 @@
-//! Who asks, and whether they may.
+//! Finds out who asks, and whether they may.
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ use crate::access::{Token, TokenFile, Tokens};
 pub(super) enum Caller {
     /// There are no tokens, so everybody may do everything.
     Anybody,
-    /// There are, and this one showed none.
+    /// There are tokens, and this caller showed none.
     Nobody,
-    /// Whoever holds this token.
+    /// The caller holds this token.
     Holder(Arc<Token>),
 }
 
@@ -39,7 +39,7 @@ impl Caller {
         }
     }
 
-    /// Whether there is anything that this caller may change.
+    /// Whether this caller may change anything at all.
     fn writes_at_all(&self) -> Result<(), Problem> {
         match self {
             Caller::Anybody => Ok(()),
@@ -52,7 +52,7 @@ impl Caller {
         }
     }
 
-    /// Completes when this caller may not read any more, because the tokens are others.
+    /// Completes when this caller may not read any more, because the tokens have changed.
     pub(super) async fn revoked(self, file: Option<TokenFile>) {
         let Some(file) = file else { return std::future::pending().await };
         let mut changes = file.changes();
@@ -78,8 +78,9 @@ impl Caller {
     }
 }
 
-/// Finds out who asks. Lists are only for those who may read; whoever changes something is told by
-/// what it is that they change whether they may.
+/// Finds out who asks. A list is refused here to callers that may not read. A change is refused
+/// here only to callers that may change nothing: the handler decides about the particular host or
+/// name.
 pub(super) async fn authorize(
     State(source): State<Source>,
     mut request: Request,
@@ -100,7 +101,7 @@ pub(super) async fn authorize(
     if !reads(&request)
         && let Err(problem) = caller.writes_at_all()
     {
-        // Before any of its body is read.
+        // It is refused before any of its body is read.
         return Refused(problem).into_response();
     }
     request.extensions_mut().insert(caller);
@@ -131,7 +132,7 @@ fn caller(source: &Source, headers: &HeaderMap) -> Result<Caller, Box<Response>>
     Ok(Caller::Holder(token.clone()))
 }
 
-/// As a bearer token (RFC 6750), or as Consul's clients show theirs.
+/// The secret of a bearer token (RFC 6750), or from the header that Consul's clients send.
 fn secret(headers: &HeaderMap) -> Option<&[u8]> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
         let (scheme, secret) = value.as_bytes().split_at_checked(7)?;
@@ -146,7 +147,7 @@ fn missing() -> Problem {
     Problem::new(Code::Unauthenticated, detail)
 }
 
-/// Whether a request only reads; the classic calls change something even as a GET.
+/// Whether a request only reads. The classic calls change something even as a GET.
 pub(super) fn reads(request: &Request) -> bool {
     let classic = matches!(request.uri().path(), "/register" | "/heartbeat");
     matches!(*request.method(), Method::GET | Method::HEAD) && !classic

@@ -1,8 +1,8 @@
-//! The part of Consul's HTTP API that reads, for what has learned to ask Consul: Prometheus,
-//! consul-template, Traefik, client libraries. A host is a node, an endpoint a service with a check.
+//! Consul's read API, for programs that can already ask Consul: Prometheus, consul-template,
+//! Traefik, client libraries. A host is a node. An endpoint is a service with a check.
 //!
-//! What cannot be answered is refused: an ignored filter would answer with too much.
-//! <https://developer.hashicorp.com/consul/api-docs>
+//! A parameter that is not supported is refused: if a filter were ignored, the answer would contain
+//! too much. <https://developer.hashicorp.com/consul/api-docs>
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use super::parameters::{Name, invalid, path};
 use crate::listing::{self, Listed};
 use crate::registry::Registry;
 
-/// What there is only one of, and has to have a name.
+/// The only datacenter. Consul's API needs a name for it.
 const DATACENTER: &str = "dc1";
 
-/// How long a query waits that names no time, as Consul's does; and at most.
+/// How long a query waits if it names no time (as long as in Consul), and at most.
 const WAITS: (Duration, Duration) = (Duration::from_secs(300), limits::WAIT);
 
-/// Pairs of a query that are read.
+/// The most parameters of a query.
 const MAX_PARAMETERS: usize = 64;
 
 /// What a query asks for.
@@ -41,7 +41,7 @@ struct Query {
     consistent: bool,
 }
 
-/// Which of a query's parameters a path knows, beside those that all know.
+/// Which parameters a path knows, besides those that all paths know.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Knows {
     Nodes,
@@ -94,7 +94,7 @@ impl Query {
             }
         }
         if parsed.wait.is_some() && parsed.index.is_none() {
-            // As Consul has it: there is nothing to wait for.
+            // As in Consul: without an index there is nothing to wait for.
             parsed.wait = None;
         }
         Ok(parsed)
@@ -118,7 +118,7 @@ fn form(query: &str) -> Result<Vec<(String, String)>, Problem> {
     Ok(pairs)
 }
 
-/// An answer with Consul's headers; without some of them, its clients do not take it.
+/// An answer with Consul's headers. Its clients refuse an answer that lacks some of them.
 fn answer(registry: &Registry, index: u64, body: impl Serialize) -> Response {
     let known = if registry.readiness().is_ok() { "true" } else { "false" };
     let mut headers = HeaderMap::new();
@@ -128,7 +128,8 @@ fn answer(registry: &Registry, index: u64, body: impl Serialize) -> Response {
     (headers, Json(body)).into_response()
 }
 
-/// Waits as a query asks for, then lists the hosts of a service, or all of them, and their index.
+/// Waits as long as a query asks for. Then lists the hosts of a service, or all hosts, with the
+/// index of the list.
 async fn list(
     registry: &Registry,
     service: Option<&str>,
@@ -227,7 +228,7 @@ pub(super) async fn node(
     Ok(answer(&registry, index, json!({ "Node": node_json(host), "Services": services })))
 }
 
-/// A service's endpoints beside their nodes, flat.
+/// A service's endpoints, each in one flat object with its node.
 pub(super) async fn service(
     State(registry): State<Arc<Registry>>,
     name: Name,
@@ -334,7 +335,8 @@ fn service_json(endpoint: &Endpoint) -> Value {
     })
 }
 
-/// Whether the registry hears the host is no reason to send its callers away: they find out sooner.
+/// This check always passes. If the registry does not hear a host, that is no reason to send its
+/// callers away: they notice sooner than the registry whether the host is gone.
 fn node_check(host: &Listed) -> Value {
     let output = if host.unverified { "not heard lately" } else { "heard within its time to live" };
     check(&host.name, "serfHealth", "Registry's hearing", "passing", output, None)
@@ -393,7 +395,7 @@ fn split(address: &str) -> (&str, u16) {
     (host, port.parse().unwrap_or(0))
 }
 
-/// An id that is always the same for a name, in the form that Consul's have.
+/// A stable id for a name, in the form of Consul's ids.
 fn uuid(name: &str) -> String {
     let hash = blake3::hash(name.as_bytes()).to_hex();
     let part = |from: usize, to: usize| &hash[from..to];

@@ -11,13 +11,17 @@ use wharf_registry_api::{Code, Problem};
 use super::authorize::reads;
 use super::{Refused, Source};
 
-/// Refuses what a browser sends on behalf of another origin.
+/// Refuses what a browser sends for a page of another origin.
 ///
 /// Browsers say so themselves, in `Sec-Fetch-Site`, `Origin` or `Referer`; programs send none of
-/// them. The classic calls are changes even as a GET. A page whose name was made to stand for this
-/// machine (DNS rebinding) looks like one of our own, but for the name in `Host`: where everybody
-/// who reaches the registry may do everything, that has to be one of loopback. Elsewhere a page may
-/// keep all of that back for a plain GET, and it takes a token to tell.
+/// these. The classic calls are changes even as a GET.
+///
+/// With DNS rebinding, a page's own name resolves to this machine. Such a page looks like one of
+/// our own, except for the name in `Host`. So where everybody who reaches the registry may do
+/// everything, `Host` has to be a name of loopback.
+///
+/// Elsewhere, a page can leave out all of these headers in a plain GET. Only tokens protect against
+/// that.
 pub(super) async fn refuse(State(source): State<Source>, request: Request, next: Next) -> Response {
     let refused = |detail: &str| Refused(Problem::new(Code::CrossSite, detail)).into_response();
     if source.trusts_this_machine && !is_loopback(host(request.headers())) {

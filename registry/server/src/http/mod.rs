@@ -26,12 +26,12 @@ use crate::registry::Registry;
 
 pub(crate) use watch::frame;
 
-/// What requests are answered from.
+/// The state that requests are answered from.
 #[derive(Clone)]
 pub(crate) struct Source {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tokens: Option<TokenFile>,
-    /// The registry listens on loopback only, and whoever reaches it may do anything.
+    /// The registry listens on loopback only, and everybody who reaches it may do anything.
     pub(crate) trusts_this_machine: bool,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -77,7 +77,7 @@ pub(crate) fn routes(source: Source) -> Router {
         .with_state(source)
 }
 
-/// What is answered before the store is open.
+/// The paths that are answered before the store is open.
 pub(crate) fn meanwhile() -> Router {
     Router::new().route("/healthz", get(operate::healthz)).fallback(any(starting))
 }
@@ -105,7 +105,7 @@ impl IntoResponse for Refused {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            // Those who were sent away together are not to come back together.
+            // Clients that were refused together must not come back together.
             headers.insert(header::RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=3)));
         }
         if code == Code::Unauthenticated {

@@ -1,4 +1,4 @@
-//! For operators and what watches for them: health, readiness, metrics.
+//! For operators and their monitoring: health, readiness, metrics.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -6,12 +6,12 @@ use axum::response::{IntoResponse, Response};
 
 use super::Source;
 
-/// The process lives and answers.
+/// The process is alive and answers.
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// It answers from what it knows, and takes changes.
+/// The registry answers lists and takes changes.
 pub(super) async fn readyz(State(source): State<Source>) -> (StatusCode, String) {
     match source.registry.readiness() {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),

@@ -1,4 +1,4 @@
-//! What comes with a request, taken apart with bounds and clear errors.
+//! Parses what comes with a request, with limits and clear errors.
 
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 /// How long a list waits for a change when its caller names no time.
 const DEFAULT_WAIT: Duration = Duration::from_secs(300);
 
-/// A body of this size, in bytes, is read whenever it comes; heartbeats are smaller.
+/// A body of up to this size, in bytes, is always read at once. Heartbeats are smaller.
 const SMALL: u64 = 64 * 1024;
 
-/// Larger ones that are read at once.
+/// How many larger bodies may be read at the same time.
 static LARGE: Semaphore = Semaphore::const_new(32);
 
 /// A body of JSON.
@@ -72,7 +72,7 @@ pub(super) fn query<T>(query: Parameters<T>) -> Result<T, Problem> {
     query.map(|Query(parameters)| parameters).map_err(|rejection| invalid(rejection.body_text()))
 }
 
-/// `index` and `wait`, as a blocking query has them.
+/// Parses `index` and `wait` of a blocking query.
 pub(super) fn wait(
     index: Option<&str>,
     wait: Option<&str>,

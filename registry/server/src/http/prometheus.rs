@@ -28,7 +28,7 @@ pub(super) struct Group {
     labels: BTreeMap<String, String>,
 }
 
-/// Where the metrics of hosts are; with a service, where that is called.
+/// The addresses of all hosts' metrics. With a service, the addresses at which it is called.
 pub(super) async fn targets(
     State(registry): State<Arc<Registry>>,
     parameters: Parameters<TargetParameters>,
@@ -48,7 +48,7 @@ fn of_host(host: &Listed) -> Option<Group> {
     let address = host.record.metadata.get(METRICS)?.clone();
     let names: Vec<&str> = host.record.endpoints.iter().map(|spec| &spec.service[..]).collect();
     let mut labels = labels(host);
-    // With commas around each, so that a regular expression can name one whole.
+    // Commas surround each name, so that a regular expression can match a whole name.
     labels.insert("__meta_wharf_services".to_owned(), format!(",{},", names.join(",")));
     Some(Group { targets: vec![address], labels })
 }
@@ -83,7 +83,7 @@ fn labels(host: &Listed) -> BTreeMap<String, String> {
 
 fn metadata(labels: &mut BTreeMap<String, String>, kind: &str, metadata: &Metadata) {
     for (name, value) in metadata {
-        // Names of labels have neither '-' nor '.'.
+        // Names of labels cannot have '-' or '.'.
         let name = name.replace(['-', '.'], "_");
         labels.insert(format!("__meta_wharf_{kind}_{name}"), value.clone());
     }

@@ -1,4 +1,4 @@
-//! The `/v1` API, but for its watch.
+//! The `/v1` API, except its watch.
 
 use std::sync::Arc;
 
@@ -220,7 +220,7 @@ pub(super) async fn endpoints(
     Ok((etag(list.index), Json(list)).into_response())
 }
 
-/// JSON that was written before.
+/// JSON that is already encoded.
 struct JsonBytes(Bytes);
 
 impl IntoResponse for JsonBytes {
@@ -232,7 +232,7 @@ impl IntoResponse for JsonBytes {
     }
 }
 
-/// Whether a caller holds the list of this index already.
+/// Whether a caller already holds the list with this index.
 fn is_known(headers: &HeaderMap, index: Index) -> bool {
     let held = headers.get(header::IF_NONE_MATCH).and_then(|held| held.to_str().ok());
     held.is_some_and(|held| {

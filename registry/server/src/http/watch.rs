@@ -1,7 +1,7 @@
 //! `/v1/watch`: changes as they happen, as server-sent events.
 //!
-//! A watcher holds a place in the registry's journal and what it is about to send, and nothing else.
-//! Ids are only on bookmarks: between two of them a watcher has seen a part of what belongs together.
+//! A watcher holds only a place in the registry's journal and what it is about to send. Only
+//! bookmarks have ids: between two bookmarks, a watcher may have seen only a part of one change.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -27,11 +27,11 @@ use crate::metrics::Watching;
 use crate::registry::Registry;
 use crate::view::Waiting;
 
-/// How often an idle watcher is told that it is complete: it proves that both sides are there, and
-/// moves the place where it would resume.
+/// How often an idle watcher gets a bookmark. The bookmark proves that both sides are alive, and
+/// advances the index at which the watch would resume.
 const BOOKMARK: Duration = Duration::from_secs(15);
 
-/// Events that are taken out of the journal at once.
+/// The most events that are read from the journal at once.
 const BURST: usize = 128;
 
 #[derive(Deserialize)]
@@ -49,7 +49,8 @@ pub(super) async fn watch(
 ) -> Result<Response, Refused> {
     let WatchParameters { service, index: after } = query(parameters)?;
     let service = service.map(|name| crate::validate::service(&name)).transpose()?;
-    // What a browser or client sends by itself when it comes back is newer than its first request.
+    // A browser or client that reconnects sends this header by itself. It is newer than the index
+    // in the URL, which is that of its first request.
     let last = headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default());
     let after = match last.filter(|id| !id.is_empty()).or(after.as_deref()) {
         Some(text) => Some(index(text).map_err(|problem| {
@@ -70,7 +71,7 @@ pub(super) async fn watch(
     let headers = [
         (header::CONTENT_TYPE.as_str(), EVENT_STREAM),
         (header::CACHE_CONTROL.as_str(), "no-store"),
-        // A proxy that gathers an answer before it passes it on would hold the events back.
+        // A proxy that buffers an answer before it passes it on would delay the events.
         ("x-accel-buffering", "no"),
     ];
     Ok((headers, Body::from_stream(events)).into_response())
@@ -89,7 +90,7 @@ pub(crate) fn frame(event: WatchEvent) -> Bytes {
         WatchEvent::Resync => ("resync", json!({})),
         WatchEvent::Goodbye => ("goodbye", json!({})),
     };
-    // JSON has no line breaks in it, which would end the data.
+    // This JSON has no line breaks. A line break would end the data.
     format!("event: {name}\ndata: {data}\n\n").into()
 }
 
@@ -98,11 +99,12 @@ struct Watcher {
     service: Option<String>,
     cursor: Cursor,
     waiting: Waiting,
-    /// What is to be sent next.
+    /// The frames to send next.
     frames: VecDeque<Bytes>,
-    /// Services whose endpoints a snapshot still lacks.
+    /// Services whose endpoints the snapshot does not have yet.
     lacking: VecDeque<Arc<str>>,
-    /// The service whose endpoints it is about to have, and the hosts that it lacks of it.
+    /// The service that is being added to the snapshot, and those of its hosts that are still
+    /// missing.
     listing: Option<(Arc<str>, std::vec::IntoIter<Listed>)>,
     /// The number of the last bookmark, if the last event was one.
     told: Option<u64>,
@@ -121,7 +123,7 @@ impl Watcher {
         counted: Watching,
         revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
     ) -> Self {
-        // Before anything is read, so that no change is missed.
+        // Take the place before anything is read, so that no change is missed.
         let waiting = registry.view.wait(service.as_deref());
         let view = &registry.view;
         let known = after.filter(|index| index.epoch == view.epoch());
@@ -176,8 +178,8 @@ impl Watcher {
         }
     }
 
-    /// A few more endpoints of a snapshot, if it lacks any: encoded at once, those of a large
-    /// fleet would take megabytes for each watcher.
+    /// Encodes a few more endpoints of a snapshot, if any are missing. Encoded all at once, those
+    /// of a large fleet would take megabytes for each watcher.
     fn list_some(&mut self) -> bool {
         if self.listing.is_none() {
             let Some(service) = self.lacking.pop_front() else { return false };
@@ -187,7 +189,7 @@ impl Watcher {
         let Some((service, hosts)) = &mut self.listing else { return false };
         let some: Vec<Listed> = hosts.take(BURST).collect();
         for mut endpoint in listing::endpoints(&some, service, |_, _| true) {
-            // How sure the registry is just now is no part of the events.
+            // Events do not say how sure the registry is at the moment.
             endpoint.unverified = false;
             self.frames.push_back(frame(WatchEvent::Upsert(Box::new(endpoint))));
         }

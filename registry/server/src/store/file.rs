@@ -1,10 +1,13 @@
 //! The embedded store: one file, in which every acknowledged record survives the process.
 //!
 //! redb commits are atomic and synced, so a process that is killed leaves either the state before a
-//! batch or the one after it. Against a medium that lies, every page has redb's checksum, which is
-//! verified when the file is opened, and every record has one of its own over key and content. What
-//! is left is a file that is whole and old: one bit of redb's header says which of the last two
-//! commits counts. So commits are numbered, and a small file beside tells which was acknowledged.
+//! batch or the state after it. Checksums protect against a medium that returns wrong data: every
+//! page has redb's checksum, which is verified when the file is opened, and every record has its
+//! own checksum over key and content.
+//!
+//! Checksums do not detect a file that is whole but old, and one bit of redb's header says which of
+//! the last two commits counts. So commits are numbered, and a small file beside the store holds
+//! the number of the last acknowledged commit.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -19,13 +22,13 @@ const COMMITS: TableDefinition<'_, (), u64> = TableDefinition::new("commits-1");
 
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records-1");
 
-/// Pages that are kept in memory: records are read once, at the start.
+/// The bytes of pages that are kept in memory. Few are enough: records are read once, at the start.
 const CACHE: usize = 8 * 1024 * 1024;
 
 const CHECKSUM: usize = 16;
 
-/// The name of the thread that opens a store. It may panic over a damaged one, and that is told as an
-/// error: a program's panic hook does well to be silent there.
+/// The name of the thread that opens a store. It may panic on a damaged store, which is then
+/// reported as an error. A program's panic hook should be silent for this thread.
 pub const OPENING_THREAD: &str = "wharf-registry-open";
 
 /// All that a store holds.
@@ -34,7 +37,7 @@ pub(crate) type Records = Vec<(Key, Arc<Record>)>;
 /// An open store.
 pub(crate) struct File {
     path: PathBuf,
-    /// None after a write that failed; opened again by the next one.
+    /// None after a write that failed. The next write opens it again.
     database: Option<Database>,
     acknowledged: Acknowledged,
 }
@@ -50,7 +53,7 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
-    /// It cannot be read or made.
+    /// It cannot be read or created.
     #[error("the registry's store {path} cannot be opened")]
     Unreadable {
         /// The file.
@@ -59,24 +62,24 @@ pub enum OpenError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// It is not what was written.
+    /// Its content is not what was written.
     #[error(
         "the registry's store {path} is damaged ({what}), and nothing of it is served: restore it, or move it away; with an empty store every living host declares itself again within a heartbeat"
     )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// How that shows.
+        /// How the damage was found.
         what: String,
     },
 }
 
 impl File {
-    /// Opens a store, or makes an empty one; verifies and reads all of it.
+    /// Opens a store, or creates an empty one. Verifies and reads all of it.
     pub(crate) fn open(path: &Path) -> Result<(File, Records), OpenError> {
         let owned = path.to_owned();
-        // redb asserts what only a damaged file can break; a thread of its own turns that into an
-        // error like any other.
+        // redb has assertions that only a damaged file can break. With a thread of its own, such a
+        // panic becomes an ordinary error.
         let opened = std::thread::Builder::new()
             .name(OPENING_THREAD.to_owned())
             .spawn(move || verify_and_read(&owned))
@@ -97,7 +100,8 @@ impl File {
     /// Makes changes durable, all or none of them.
     ///
     /// # Errors
-    /// When that is not sure; the next call starts from what the file holds then.
+    /// When it is not certain that they are durable. The next call starts from what the file then
+    /// holds.
     pub(crate) fn commit<'c>(
         &mut self,
         changes: impl IntoIterator<Item = (&'c Key, Option<&'c Record>)>,
@@ -118,7 +122,7 @@ fn write<'c>(
     changes: impl IntoIterator<Item = (&'c Key, Option<&'c Record>)>,
 ) -> Result<u64, redb::Error> {
     let mut transaction = database.begin_write()?;
-    // With one phase, a damaged commit could not be told from one that did not come to its end.
+    // With one phase, a damaged commit would look the same as one that did not finish.
     transaction.set_two_phase_commit(true);
     let number = {
         let mut commits = transaction.open_table(COMMITS)?;
@@ -157,8 +161,8 @@ impl Acknowledged {
         path.into()
     }
 
-    /// The file of a store, and the number in it; none where it was never written, or is damaged
-    /// itself: then it says nothing of the store.
+    /// Opens the file that belongs to a store, and reads its number. There is no number if the file
+    /// was never written, or is damaged itself. It then says nothing about the store.
     fn open(store: &Path, new: bool) -> std::io::Result<(Self, Option<u64>)> {
         let mut options = std::fs::OpenOptions::new();
         let file = options
@@ -189,7 +193,8 @@ impl Acknowledged {
         Ok((Acknowledged { file }, number))
     }
 
-    /// The commit itself is synced before, so this need not be: it may be behind, never ahead.
+    /// This need not be synced, because the commit was synced before it. The number may be behind
+    /// the store, but never ahead of it.
     fn write(&self, number: u64) -> std::io::Result<()> {
         let mut bytes = number.to_le_bytes().to_vec();
         bytes.extend_from_slice(&Acknowledged::sum(number).to_le_bytes());
@@ -227,7 +232,7 @@ fn verify_and_read(path: &Path) -> Result<Opened, OpenError> {
         .set_cache_size(CACHE)
         .create(path)
         .map_err(|error| failed(error.into()))?;
-    // False: something was wrong and has been repaired, by leaving it out.
+    // False means that redb found damage, and repaired it by leaving the damaged part out.
     if !database.check_integrity().map_err(|error| failed(error.into()))? {
         return Err(damaged("its checksums are wrong".to_owned()));
     }
@@ -260,7 +265,7 @@ fn verify_and_read(path: &Path) -> Result<Opened, OpenError> {
     Ok(Opened { database, records, acknowledged })
 }
 
-/// Whether an error of reading says that the file is not what was written.
+/// Whether a read error means that the file's content is not what was written.
 fn damage(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
 }
@@ -320,10 +325,11 @@ mod tests {
         assert_eq!(records, [(kept, Arc::new(written))]);
     }
 
-    /// Flips bits all over a file; what is then served has to be `intact`, or nothing.
+    /// Flips bits all over a file. After each flip, the store has to serve `intact`, or nothing.
     fn flip_bits(bytes: &[u8], intact: &Records, copy: &Path) {
         let mut found = 0;
-        // Every bit of what says where everything else is, and one of many others.
+        // Every bit of the header, which says where everything else is, and one bit of many other
+        // bytes.
         let header = (0..8 * 320).map(|bit| (bit / 8, bit % 8));
         let elsewhere = (320..bytes.len()).step_by(bytes.len() / 150).map(|byte| (byte, byte % 8));
         let acknowledged = Acknowledged::path(&copy.with_file_name("store.redb"));
@@ -386,7 +392,7 @@ mod tests {
             let error = File::open(&path).err().expect("a torn file").to_string();
             assert!(error.contains("is damaged") && error.contains("move it away"), "{error}");
         }
-        // Moved away, as the message says, it is empty and well.
+        // Once the file is moved away, as the message says, the store opens and is empty.
         std::fs::rename(&path, folder.path().join("damaged")).unwrap();
         assert!(File::open(&path).unwrap().1.is_empty());
         std::fs::write(&path, "something else").unwrap();

@@ -1,5 +1,5 @@
-//! A store of one process: a thread that decides changes one after the other, and makes them durable
-//! many at a time.
+//! The store of a single process. A thread decides changes one after the other, and makes many of
+//! them durable at a time.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use crate::metrics::Metrics;
 use crate::record::{Key, Record, Verdict, Write, decide};
 use crate::view::{Change, Encode, View};
 
-/// Changes that wait; one more is refused.
+/// The most changes that may wait. One more is refused.
 const QUEUE: usize = 4096;
 
-/// Changes that are made durable together: as long as a sync takes, more arrive.
+/// The most changes that are made durable together. While one batch is synced, more changes arrive.
 const BATCH: usize = 64;
 
-/// The way to the thread.
+/// The handle to the thread.
 #[derive(Clone)]
 pub(crate) struct Local {
     jobs: mpsc::Sender<Job>,
@@ -35,11 +35,11 @@ struct Job {
 }
 
 impl Local {
-    /// Starts the thread; it ends when all handles to it are gone. Without a file, nothing outlives
+    /// Starts the thread. It ends when all handles to it are gone. Without a file, nothing outlives
     /// the process.
     ///
     /// # Errors
-    /// When the system has no thread left.
+    /// When the system cannot start a thread.
     pub(crate) fn start(
         view: Arc<View>,
         file: Option<File>,
@@ -70,7 +70,7 @@ impl Local {
         self.fails.load(Ordering::Relaxed)
     }
 
-    /// Completes when the thread has ended, which it does only by a fault.
+    /// Completes when the thread has ended. While there is a handle, only a bug can end it.
     pub(crate) async fn ended(&self) {
         self.jobs.closed().await;
     }
@@ -88,14 +88,14 @@ struct Writer {
     fails: Arc<AtomicBool>,
 }
 
-/// A job that was decided, and the number of its change among those of the batch.
+/// A job that was decided, and the position of its change in the batch.
 struct Decided {
     reply: oneshot::Sender<Result<Written, WriteError>>,
     created: bool,
     removal: bool,
     change: Option<usize>,
     refused: Option<WriteError>,
-    /// It was decided on what a job before it in the batch makes.
+    /// It was decided on the result of an earlier job in the batch.
     depends: bool,
 }
 
@@ -113,7 +113,7 @@ impl Writer {
     }
 
     fn batch(&mut self, jobs: Vec<Job>) {
-        // What the view will hold when the jobs before are done.
+        // What the view will hold when the earlier jobs are done.
         let mut pending = HashMap::<Key, Option<Arc<Record>>>::new();
         let mut changes = Vec::<(Key, Option<Arc<Record>>)>::new();
         let mut decided = Vec::new();
@@ -123,7 +123,7 @@ impl Writer {
             let depends = pending.contains_key(&key);
             if matches!(write, Write::Evict) && (heard.contains(&key) || !self.view.is_silent(&key))
             {
-                // It was heard since somebody wanted it dropped.
+                // It was heard after the sweep had chosen to drop it.
                 decided.push(Decided {
                     reply,
                     created: false,
@@ -155,7 +155,7 @@ impl Writer {
             decided.push(Decided { reply, created, removal, change, refused, depends });
         }
         let failed = self.make_durable(&changes).err();
-        // Who asks lives, also when what they ask for cannot be made durable.
+        // A host that asks is alive, even if its change cannot be made durable.
         let known = heard.iter().filter(|key| self.view.record(key).is_some());
         known.for_each(|key| self.view.hear(key));
         let changes = if failed.is_some() { Vec::new() } else { changes };
@@ -168,7 +168,7 @@ impl Writer {
                 (_, Some(refused)) => Err(refused),
                 _ => Ok(Written { created, removed: removal, visible, number }),
             };
-            // Whoever asked may be gone.
+            // The caller may be gone.
             let _ = reply.send(answer);
         }
     }

@@ -1,7 +1,7 @@
-//! Where records are kept, and who decides about changes of them.
+//! Where records are kept, and where changes of them are decided.
 //!
-//! A store takes a [`Write`], decides it in one order with all others, makes it durable, and feeds
-//! the view with it; only then is it acknowledged.
+//! A store takes a [`Write`] and decides it; there is one order of all writes. It makes the change
+//! durable and feeds the view with it. Only then does it acknowledge the change.
 
 pub(crate) mod etcd;
 pub(crate) mod file;
@@ -15,14 +15,14 @@ use crate::view::View;
 
 /// The store of one registry.
 pub(crate) enum Backend {
-    /// In memory, or in a file: this process alone has it.
+    /// In memory or in a file. Only this process uses it.
     Local {
-        /// The way to it.
+        /// The handle to the store.
         local: local::Local,
-        /// What it feeds.
+        /// The view that it feeds.
         view: Arc<View>,
     },
-    /// In etcd: any number of processes have it.
+    /// In etcd. Any number of processes share it.
     Etcd(etcd::Etcd),
 }
 
@@ -42,7 +42,7 @@ impl Backend {
         }
     }
 
-    /// Keeps a record alive that the view has.
+    /// Keeps a record of the view alive.
     pub(crate) async fn renew(&self, key: &Key) -> Result<(), WriteError> {
         match self {
             Backend::Local { view, .. } => {
@@ -53,7 +53,7 @@ impl Backend {
         }
     }
 
-    /// Waits until the view has everything that any process was told is made.
+    /// Waits until the view has every change that was acknowledged to any process.
     pub(crate) async fn catch_up(&self) -> Result<(), WriteError> {
         match self {
             Backend::Local { .. } => Ok(()),
@@ -61,7 +61,8 @@ impl Backend {
         }
     }
 
-    /// Waits until the view is complete up to an index's number; whether it can ever be.
+    /// Waits until the view is complete up to an index's number. Returns false if it cannot become
+    /// so.
     pub(crate) async fn completed(&self, number: u64) -> bool {
         match self {
             Backend::Local { view, .. } => number <= view.complete(),
@@ -72,7 +73,7 @@ impl Backend {
         }
     }
 
-    /// Whether it takes changes; if not, why.
+    /// Whether it takes changes. If not, the error says why.
     pub(crate) fn readiness(&self) -> Result<(), &'static str> {
         match self {
             Backend::Local { local, .. } if local.fails() => {
@@ -83,12 +84,12 @@ impl Backend {
         }
     }
 
-    /// Whether this process looks for the silent itself.
+    /// Whether this process looks for silent hosts itself. With etcd, an elected process does.
     pub(crate) fn is_swept_here(&self) -> bool {
         matches!(self, Backend::Local { .. })
     }
 
-    /// Completes when it can take no more changes for good.
+    /// Completes when it can never take a change again.
     pub(crate) async fn ended(&self) {
         match self {
             Backend::Local { local, .. } => local.ended().await,
@@ -102,21 +103,21 @@ impl Backend {
 pub(crate) struct Written {
     /// There was no record before.
     pub(crate) created: bool,
-    /// There is none any more.
+    /// There is no record any more.
     pub(crate) removed: bool,
     /// An endpoint changed.
     pub(crate) visible: bool,
-    /// The view is complete up to here, and so is every answer that is given from now on.
+    /// The view is complete up to this number, and so is every answer from now on.
     pub(crate) number: u64,
 }
 
 /// A change that a store has not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WriteError {
-    /// It may not be made.
+    /// The change is not allowed.
     #[error("refused: {0:?}")]
     Refused(Refusal),
-    /// Too many are asked for at once.
+    /// Too many changes are asked for at once.
     #[error("more changes wait than are taken at once")]
     Busy,
     /// It is larger than the store takes.
@@ -127,7 +128,7 @@ pub(crate) enum WriteError {
         /// The bound.
         most: usize,
     },
-    /// The store fails; whether the change was made is not known.
+    /// The store fails. It is not known whether the change was made.
     #[error("the store fails: {0}")]
     Unavailable(String),
 }

@@ -28,7 +28,7 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
         endpoints: Cow::Borrowed(&record.endpoints),
         metadata: Cow::Borrowed(&record.metadata),
     };
-    // Strings, numbers and maps by strings: there is nothing in it that JSON could refuse.
+    // It has only strings, numbers and maps with string keys, so JSON encoding cannot fail.
     serde_json::to_vec(&stored).unwrap_or_default()
 }
 
