@@ -7,9 +7,10 @@ use wasmtime::component::{Func, TypedFunc, WasmList};
 use wasmtime::{AsContextMut, Store};
 use wharf_schema::ValueError;
 
-use crate::instance::{Callee, State};
+use crate::callable::{Callable, PathError};
 use crate::splice;
-use crate::val_path::{self, PathError};
+use crate::store::StoreData;
+use crate::val_path;
 
 /// The function of a codec: a method's number, the most bytes of a result, and the arguments; a status
 /// and the result.
@@ -32,7 +33,7 @@ pub(crate) struct Codec(Func);
 impl Codec {
     /// # Errors
     /// When the function has other types than a codec's.
-    pub(crate) fn new(function: Func, store: &mut Store<State>) -> wasmtime::Result<Self> {
+    pub(crate) fn new(function: Func, store: &mut Store<StoreData>) -> wasmtime::Result<Self> {
         let _: Function<'_> = function.typed(store.as_context_mut())?;
         Ok(Codec(function))
     }
@@ -40,9 +41,9 @@ impl Codec {
     /// Hands the arguments to the codec, and takes a result of at most `limit` bytes from it.
     pub(crate) async fn call(
         self,
-        store: &mut Store<State>,
+        store: &mut Store<StoreData>,
         number: u32,
-        callee: &Callee<'_>,
+        method: &Callable,
         arguments: &[u8],
         limit: usize,
     ) -> Result<Bytes, PathError> {
@@ -59,7 +60,7 @@ impl Codec {
             // One copy as a whole: as a `Vec`, it would be taken over byte by byte.
             0 => Ok(copy(result.as_le_slice(&*store))),
             // The other path says what is wrong with them, and where; time is no matter then.
-            splice::MALFORMED => Err(match val_path::decode(callee, arguments) {
+            splice::MALFORMED => Err(match val_path::decode(method, arguments) {
                 Err(error) => error,
                 Ok(_) => {
                     PathError::Arguments(ValueError::new("they do not fit the method's types"))

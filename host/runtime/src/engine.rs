@@ -10,8 +10,7 @@ use crate::cache::{Cache, CacheError};
 use crate::capacity::Capacity;
 use crate::clock::Clock;
 use crate::compile::Compiler;
-use crate::instance::State;
-use crate::outgoing;
+use crate::store::{self, StoreData};
 use crate::threads::Threads;
 
 /// Native stack that a guest may use before it is told that its stack overflowed.
@@ -24,7 +23,7 @@ const CALL_STACK: usize = 1024 * 1024;
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) wasmtime: wasmtime::Engine,
-    pub(crate) linker: Linker<State>,
+    pub(crate) linker: Linker<StoreData>,
     pub(crate) clock: Clock,
     pub(crate) capacity: Capacity,
     pub(crate) threads: Arc<Threads>,
@@ -62,9 +61,7 @@ impl Engine {
         let failed = |error: wasmtime::Error| EngineError::Wasmtime(format!("{error:#}"));
         let (wasmtime, capacity) =
             Capacity::provide(&mut config, wasmtime::Engine::new).map_err(failed)?;
-        let mut linker = Linker::new(&wasmtime);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(failed)?;
-        outgoing::add_to_linker(&mut linker).map_err(failed)?;
+        let linker = store::linker(&wasmtime).map_err(failed)?;
         let cache = cache.map(|path| Cache::open(path, &wasmtime)).transpose()?;
         let threads = |error| EngineError::Threads(std::io::Error::other(error));
         Ok(Engine {

@@ -2,7 +2,7 @@
 
 use wharf_schema::ValueError;
 
-use crate::{Import, Need};
+use crate::imports::{Import, Need};
 
 /// Why a file cannot be a plugin.
 #[derive(Debug, thiserror::Error)]

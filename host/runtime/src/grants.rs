@@ -9,7 +9,7 @@ use std::sync::Arc;
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
-use crate::inspect::{Import, Need};
+use crate::imports::{Import, Need};
 
 /// What one plugin may reach. The default is nothing; clocks, randomness and the log are always
 /// there.

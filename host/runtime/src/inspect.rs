@@ -5,7 +5,9 @@ use wit_component::{DecodedWasm, WitPrinter};
 use wit_parser::{Interface, InterfaceId, Resolve, WorldId, WorldItem};
 
 use crate::error::LoadError;
-use crate::splice::splice;
+use crate::imports::{Import, Need};
+use crate::splice::{MethodNumbers, splice};
+use crate::wording;
 
 /// What a component offers and asks for.
 #[derive(Clone, Debug)]
@@ -26,76 +28,14 @@ impl Inspection {
     #[must_use]
     pub fn without_codec(&self, bytes: &[u8]) -> Vec<Vec<String>> {
         let spliced = splice(bytes, &self.services, &self.exports);
-        let methods = spliced.map(|spliced| spliced.methods).unwrap_or_default();
+        let numbers = spliced.map_or_else(MethodNumbers::default, |spliced| spliced.numbers);
         let of_service = |(place, service): (usize, &'_ Service)| {
-            let numbers = methods.get(place);
-            let has_codec = |index: usize| {
-                numbers.and_then(|numbers| numbers.get(index)).is_some_and(Option::is_some)
-            };
             let slow = service.methods().iter().enumerate();
-            let slow = slow.filter(|(index, m)| m.signature.is_ok() && !has_codec(*index));
+            let slow = slow
+                .filter(|(index, m)| m.signature.is_ok() && numbers.of(place, *index).is_none());
             slow.map(|(_, method)| method.name.clone()).collect()
         };
         self.services.iter().enumerate().map(of_service).collect()
-    }
-}
-
-/// Something that a component imports.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Import {
-    /// `wasi:filesystem/types@0.2.6`
-    pub name: String,
-    /// What that asks of its operator.
-    pub need: Need,
-}
-
-/// What an import asks of whoever runs the plugin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// Nothing: clocks, randomness, streams, the log.
-    Nothing,
-    /// Environment variables or arguments; without a grant there are none.
-    Environment,
-    /// Directories; they have to be granted.
-    Directories,
-    /// HTTP requests to others; it has to be granted.
-    Http,
-    /// The network; it has to be granted.
-    Network,
-    /// Something that Wharf does not provide: the component cannot be loaded.
-    Unknown,
-}
-
-impl Need {
-    /// The needs that have to be granted.
-    pub const GRANTED: [Need; 3] = [Need::Directories, Need::Http, Need::Network];
-
-    /// How a plugin's `.toml` file grants it, under `[grants]`, and how it says that there is to be
-    /// nothing; none for what needs no grant.
-    #[must_use]
-    pub fn grant(self) -> Option<(&'static str, &'static str)> {
-        match self {
-            Need::Directories => Some((
-                r#"dirs = [{ host = "/srv/data", guest = "/data", access = "read-only" }]"#,
-                "dirs = []",
-            )),
-            Need::Http => Some((r#"http = ["api.example.com"]"#, "http = []")),
-            Need::Network => Some((r#"tcp = ["10.0.0.7:5432"]"#, "tcp = []")),
-            Need::Nothing | Need::Environment | Need::Unknown => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Need {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Need::Nothing => "needs no grant",
-            Need::Environment => "environment: needs no grant; empty unless 'env' fills it",
-            Need::Directories => "directories: needs the grant 'dirs'",
-            Need::Http => "outgoing HTTP: needs the grant 'http'",
-            Need::Network => "outgoing TCP: needs the grant 'tcp'",
-            Need::Unknown => "not provided by wharf",
-        })
     }
 }
 
@@ -156,7 +96,7 @@ fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
 
 fn unreadable(error: &impl std::fmt::Debug, len: usize) -> LoadError {
     let text = format!("{error:?}");
-    if text.contains("unexpected end") {
+    if wording::is_truncated(&text) {
         return LoadError::Truncated { len };
     }
     // The first line is what is wrong; the rest is where in the decoder it was found.
@@ -170,29 +110,9 @@ fn imports(resolve: &Resolve, world: WorldId) -> Vec<Import> {
         .filter(|(_, item)| !matches!(item, WorldItem::Type { .. }))
         .map(|(key, _)| {
             let name = resolve.name_world_key(key);
-            Import { need: need(&name), name }
+            Import { need: Need::of(&name), name }
         })
         .collect()
-}
-
-fn need(name: &str) -> Need {
-    let interface = name.split('@').next().unwrap_or_default();
-    match interface {
-        "wasi:cli/environment" => Need::Environment,
-        _ if interface.starts_with("wasi:filesystem/") => Need::Directories,
-        "wasi:http/outgoing-handler" => Need::Http,
-        "wasi:http/types" => Need::Nothing,
-        // A name for types, and a handle that leads nowhere by itself.
-        "wasi:sockets/network" | "wasi:sockets/instance-network" => Need::Nothing,
-        _ if interface.starts_with("wasi:sockets/") => Need::Network,
-        _ if ["wasi:cli/", "wasi:clocks/", "wasi:io/", "wasi:random/"]
-            .iter()
-            .any(|package| interface.starts_with(package)) =>
-        {
-            Need::Nothing
-        }
-        _ => Need::Unknown,
-    }
 }
 
 /// One interface as WIT. What cannot be printed is left out: the text is for people only.

@@ -4,31 +4,22 @@ use std::cell::Cell;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre, ResourceTable};
-use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
-use wasmtime_wasi::sockets::WasiSocketsCtxView;
-use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
-use wharf_schema::{Signature, Types};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
+use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
 
-use crate::capacity::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES, Needs, Room};
+use crate::callable::{Callable, PathError};
+use crate::capacity::{Needs, Room};
 use crate::clock::TICK;
 use crate::codec_path::Codec;
-use crate::outgoing::Outgoing;
+use crate::memory::MemoryBudget;
 use crate::output::{Output, printable};
-use crate::splice::MAX_BYTES;
+use crate::store::StoreData;
 use crate::turns::{self, Flow};
-use crate::val_path::{self, PathError};
-use crate::{CallError, Engine, Grants, Isolation, Limits, Settings};
-
-/// Handles (streams, pollables) that an instance may hold: each takes memory of the host's.
-const MAX_HANDLES: usize = 1024;
-
-/// Random bytes that a guest may ask for at once: it waits for them where nothing interrupts it.
-const MAX_RANDOM: u64 = 64 * 1024;
+use crate::{CallError, Engine, Grants, Isolation, Limits, Settings, val_path, wording};
 
 /// Bytes of encoded arguments that a codec has room for, beside its results.
 const ARGUMENTS: usize = 64 * 1024 * 1024;
@@ -52,7 +43,7 @@ pub(crate) struct Blueprint {
     pub(crate) flow: Flow,
     grants: Arc<Grants>,
     needs: Needs,
-    pre: InstancePre<State>,
+    pre: InstancePre<StoreData>,
     /// The codec that is spliced into the component, if one is.
     codec: Option<ComponentExportIndex>,
     /// Bytes of values that a guest may hand over in one call, as wasmtime counts them.
@@ -61,32 +52,10 @@ pub(crate) struct Blueprint {
     stderr: Output,
 }
 
-/// What a store holds beside the guest.
-pub(crate) struct State {
-    wasi: WasiCtx,
-    http: WasiHttpCtx,
-    outgoing: Outgoing,
-    pub(crate) grants: Arc<Grants>,
-    table: ResourceTable,
-    deadline: Instant,
-    /// Whether it has computed for a whole tick.
-    interrupted: bool,
-    memory: Memory,
-}
-
-/// Counts all memories and tables of one instance together, against one bound; the codec's memory
-/// apart, since it is ours.
-struct Memory {
-    used: usize,
-    limit: usize,
-    refused: bool,
-    codec: usize,
-    codec_limit: usize,
-}
-
 /// One instance. Whoever holds it is its only user.
 pub(crate) struct Instance {
-    store: Store<State>,
+    blueprint: Arc<Blueprint>,
+    store: Store<StoreData>,
     instance: wasmtime::component::Instance,
     codec: Option<Codec>,
     /// Calls that it has served.
@@ -97,19 +66,17 @@ pub(crate) struct Instance {
     _room: Room,
 }
 
+/// What a guest came to.
+struct Ran<T> {
+    output: T,
+    /// Whether it went on for a tick without a pause.
+    for_a_tick: bool,
+}
+
 /// A guest that was stopped since its call's time is over.
 #[derive(Debug, thiserror::Error)]
 #[error("the deadline passed")]
 struct DeadlinePassed;
-
-/// What a call needs to know of its method.
-pub(crate) struct Callee<'a> {
-    pub(crate) export: &'a ComponentExportIndex,
-    /// By which number the codec calls it, if it does.
-    pub(crate) codec: Option<u32>,
-    pub(crate) types: &'a Types,
-    pub(crate) signature: &'a Signature,
-}
 
 impl Blueprint {
     /// # Errors
@@ -158,71 +125,64 @@ impl Blueprint {
     ///
     /// # Errors
     /// Why it does not start. Cancel-safe: dropping the future drops the instance.
-    pub(crate) async fn instantiate(&self, room: Room) -> Result<Instance, CallError> {
-        let deadline = Instant::now() + self.limits.start_timeout;
-        let mut wasi = WasiCtx::builder();
-        wasi.stdout(self.stdout.clone()).stderr(self.stderr.clone()).max_random_size(MAX_RANDOM);
-        self.grants.apply(&mut wasi).map_err(CallError::CannotStart)?;
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_HANDLES);
-        let state = State {
-            wasi: wasi.build(),
-            http: WasiHttpCtx::new(),
-            outgoing: Outgoing(self.grants.clone()),
-            grants: self.grants.clone(),
-            table,
-            deadline,
-            interrupted: false,
-            memory: Memory {
-                used: 0,
-                limit: self.limits.memory,
-                refused: false,
-                codec: 0,
-                codec_limit: self.limits.result_size.saturating_mul(2).saturating_add(ARGUMENTS),
-            },
-        };
-        let mut store = Store::new(&self.engine.wasmtime, state);
-        store.limiter(|state| &mut state.memory);
+    pub(crate) async fn instantiate(self: &Arc<Self>, room: Room) -> Result<Instance, CallError> {
+        let now = Instant::now();
+        let deadline = now + self.limits.start_timeout;
+        let codec_limit = self.limits.result_size.saturating_mul(2).saturating_add(ARGUMENTS);
+        let memory = MemoryBudget::new(self.limits.memory, codec_limit);
+        let output = (self.stdout.clone(), self.stderr.clone());
+        let data = StoreData::new(&self.grants, output, memory, deadline)
+            .map_err(CallError::CannotStart)?;
+        let mut store = Store::new(&self.engine.wasmtime, data);
+        store.limiter(|data| &mut data.memory);
         let clock = self.engine.clock.clone();
         store.epoch_deadline_callback(move |mut context| {
             clock.guest_runs();
-            let (state, now) = (context.data_mut(), Instant::now());
-            if now >= state.deadline {
+            let (data, now) = (context.data_mut(), Instant::now());
+            if now >= data.deadline {
                 return Err(DeadlinePassed.into());
             }
             // A quick call may begin just before a tick.
             if now.saturating_duration_since(ENTERED.get().unwrap_or(now)) < TICK {
                 return Ok(UpdateDeadline::Continue(1));
             }
-            state.interrupted = true;
+            data.interrupted = true;
             Ok(UpdateDeadline::Yield(1))
         });
         store.set_epoch_deadline(1);
         store.set_hostcall_fuel(self.fuel);
         let made = {
             let made = pin!(self.pre.instantiate_async(&mut store));
-            tokio::time::timeout_at(deadline.into(), self.run(Instant::now(), made)).await
+            tokio::time::timeout_at(deadline.into(), self.run(now, made)).await
         };
         match made {
-            Ok((Ok(instance), _)) => {
+            Ok(Ran { output: Ok(instance), .. }) => {
                 let codec = self.codec.and_then(|codec| instance.get_func(&mut store, codec));
                 let codec = codec.map(|codec| Codec::new(codec, &mut store)).transpose();
                 let codec = codec.map_err(|error| self.explain(&error, &store))?;
                 let started_with = store.data().memory.used;
                 let high_water = self.isolation.high_water.max(started_with.saturating_mul(2));
-                Ok(Instance { store, instance, codec, served: 0, high_water, _room: room })
+                let blueprint = self.clone();
+                Ok(Instance {
+                    blueprint,
+                    store,
+                    instance,
+                    codec,
+                    served: 0,
+                    high_water,
+                    _room: room,
+                })
             }
-            Ok((Err(error), _)) => Err(self.explain(&error, &store)),
+            Ok(Ran { output: Err(error), .. }) => Err(self.explain(&error, &store)),
             Err(_) => Err(CallError::DeadlineExceeded { executed: true }),
         }
     }
 
-    /// Runs a guest that is entered `now`, interrupted by the clock and in turn with other plugins; and
-    /// the longest time that it went on without a pause.
+    /// Runs a guest that is entered `now`, interrupted by the clock and in turn with other plugins.
     ///
     /// By reference: what is handed on by value takes its place in each future on the way.
-    async fn run<F: Future>(&self, now: Instant, mut guest: Pin<&mut F>) -> (F::Output, Duration) {
-        let mut longest = Duration::ZERO;
+    async fn run<F: Future>(&self, now: Instant, mut guest: Pin<&mut F>) -> Ran<F::Output> {
+        let mut for_a_tick = false;
         // With turns, it is entered when it has one.
         let mut entered = Some(now).filter(|_| !turns::are_needed_on_this_thread());
         let timed = pin!(std::future::poll_fn(|cx| {
@@ -230,15 +190,15 @@ impl Blueprint {
             ENTERED.set(Some(begun));
             let polled = guest.as_mut().poll(cx);
             // The clock does not tell of work that is done for a guest and outside of it.
-            longest = longest.max(begun.elapsed());
-            polled.map(|output| (output, longest))
+            for_a_tick |= begun.elapsed() >= TICK;
+            polled.map(|output| Ran { output, for_a_tick })
         }));
         let in_turn = pin!(self.engine.threads.turns.run(self.flow, timed));
         self.engine.clock.during(in_turn).await
     }
 
     /// What went wrong inside a guest, for its caller; the whole story goes to the log.
-    fn explain(&self, error: &wasmtime::Error, store: &Store<State>) -> CallError {
+    fn explain(&self, error: &wasmtime::Error, store: &Store<StoreData>) -> CallError {
         if error.is::<DeadlinePassed>() {
             return CallError::DeadlineExceeded { executed: true };
         }
@@ -250,7 +210,7 @@ impl Blueprint {
             None => error.root_cause().to_string(),
         };
         let cause = cause.trim_start_matches("wasm trap: ").to_owned();
-        if cause.contains("too much data is being copied") {
+        if wording::is_out_of_copying_fuel(&cause) {
             return CallError::ResultTooLarge { limit: self.fuel };
         }
         let memory = &store.data().memory;
@@ -276,34 +236,34 @@ impl Instance {
     /// [`CallError::TooLarge`] is the instance as it was; after any other it must be dropped.
     pub(crate) async fn call(
         &mut self,
-        blueprint: &Blueprint,
-        callee: &Callee<'_>,
+        method: &Callable,
         arguments: &[u8],
         now: Instant,
         deadline: Instant,
     ) -> Result<Bytes, CallError> {
         self.served = self.served.saturating_add(1);
-        let state = self.store.data_mut();
-        state.deadline = deadline;
-        state.interrupted = false;
-        state.memory.refused = false;
+        let data = self.store.data_mut();
+        data.deadline = deadline;
+        data.interrupted = false;
+        data.memory.refused = false;
         self.store.set_epoch_deadline(1);
+        let blueprint = &*self.blueprint;
         let limit = blueprint.limits.result_size;
         let (store, instance, codec) = (&mut self.store, &self.instance, self.codec);
         let fuel = blueprint.fuel;
         let called = {
             let call = pin!(async {
-                if let (Some(codec), Some(number)) = (codec, callee.codec) {
+                if let (Some(codec), Some(number)) = (codec, method.codec) {
                     // The result is one list of bytes then, whatever is in it.
                     store.set_hostcall_fuel(fuel.max(limit.saturating_add(1)));
-                    return codec.call(store, number, callee, arguments, limit).await;
+                    return codec.call(store, number, method, arguments, limit).await;
                 }
                 store.set_hostcall_fuel(fuel);
-                let function = instance.get_func(&mut *store, callee.export);
+                let function = instance.get_func(&mut *store, method.export);
                 let function = function.ok_or_else(|| {
                     PathError::Guest(wasmtime::Error::msg("the function is not exported"))
                 })?;
-                Box::pin(val_path::call(store, function, callee, arguments, limit)).await
+                Box::pin(val_path::call(store, function, method, arguments, limit)).await
             });
             let mut run = pin!(blueprint.run(now, call));
             // The epoch stops a guest that computes, the timer one that is parked in a host call. One
@@ -320,9 +280,9 @@ impl Instance {
             })
             .await
         };
-        let called = called.map(|(result, longest)| {
-            self.store.data_mut().interrupted |= longest >= TICK;
-            result
+        let called = called.map(|Ran { output, for_a_tick }| {
+            self.store.data_mut().interrupted |= for_a_tick;
+            output
         });
         match called {
             Some(Ok(result)) => Ok(result),
@@ -339,84 +299,13 @@ impl Instance {
     }
 
     /// Whether it has served as many calls as it may.
-    pub(crate) fn is_used_up(&self, isolation: &Isolation) -> bool {
-        isolation.reuse.is_some_and(|reuse| self.served >= reuse.get())
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.blueprint.isolation.reuse.is_some_and(|reuse| self.served >= reuse.get())
     }
 
     /// Whether it has grown beyond what an instance may keep from call to call.
     pub(crate) fn is_too_large(&self) -> bool {
         let memory = &self.store.data().memory;
         memory.used > self.high_water || memory.codec > self.high_water
-    }
-}
-
-impl State {
-    pub(crate) fn ctx_sockets(&mut self) -> WasiSocketsCtxView<'_> {
-        WasiSocketsCtxView { ctx: self.wasi.sockets(), table: &mut self.table }
-    }
-}
-
-impl WasiHttpView for State {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outgoing }
-    }
-}
-
-impl WasiView for State {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-    }
-}
-
-impl Memory {
-    fn grow(&mut self, current: usize, desired: usize) -> bool {
-        let wanted = self.used.saturating_add(desired.saturating_sub(current));
-        if wanted > self.limit {
-            self.refused = true;
-            return false;
-        }
-        self.used = wanted;
-        true
-    }
-}
-
-impl ResourceLimiter for Memory {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        if maximum == Some(MAX_BYTES) {
-            // No other memory has this bound: a component that has one gets no codec.
-            let allowed = desired <= self.codec_limit.min(MAX_BYTES);
-            self.codec = if allowed { desired } else { self.codec };
-            return Ok(allowed);
-        }
-        // What the guest's own maximum forbids is not to be counted.
-        Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.grow(current, desired))
-    }
-
-    fn instances(&self) -> usize {
-        MAX_CORE_INSTANCES
-    }
-
-    fn memories(&self) -> usize {
-        MAX_MEMORIES
-    }
-
-    fn tables(&self) -> usize {
-        MAX_TABLES
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let bytes = |elements: usize| elements.saturating_mul(size_of::<usize>());
-        let allowed = maximum.is_none_or(|maximum| desired <= maximum);
-        Ok(allowed && self.grow(bytes(current), bytes(desired)))
     }
 }

@@ -5,6 +5,7 @@
 //! ([`Plugin::call`]).
 
 mod cache;
+mod callable;
 mod capacity;
 mod clock;
 mod codec_path;
@@ -13,26 +14,31 @@ mod documentation;
 mod engine;
 mod error;
 mod grants;
+mod imports;
 mod inspect;
 mod instance;
 mod limits;
+mod memory;
 mod outgoing;
 mod output;
 mod pace;
 mod plugin;
 mod pool;
 mod splice;
+mod store;
 mod threads;
 mod turns;
 mod val_path;
+mod wording;
 
 pub use cache::CacheError;
 pub use compile::Origin;
 pub use engine::{Engine, EngineError};
 pub use error::{CallError, LoadError};
 pub use grants::{DirGrant, GrantError, Grants, HttpHost, TcpAddress};
-pub use inspect::{Import, Inspection, Need, inspect};
+pub use imports::{Import, Need};
+pub use inspect::{Inspection, inspect};
 pub use limits::{Isolation, Limits, Settings};
-pub use plugin::{Candidate, MethodIndex, Plugin};
+pub use plugin::{BoundMethod, Candidate, MethodIndex, Plugin};
 pub use pool::PoolReport;
 pub use threads::Running;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use http::uri::Scheme;
-use wasmtime::component::{HasData, Linker, Resource};
+use wasmtime::component::{HasData, Resource};
 use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::{
-    self, Host, HostResolveAddressStream, ResolveAddressStream,
+    Host, HostResolveAddressStream, ResolveAddressStream,
 };
 use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddress, Network};
 use wasmtime_wasi::p2::{DynPollable, SocketError};
@@ -13,20 +13,6 @@ use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::Grants;
-use crate::instance::State;
-
-/// Adds the interfaces of this module to what guests can import.
-pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
-    // In the place of wasmtime's, which looks up all names or none.
-    linker.allow_shadowing(true);
-    ip_name_lookup::add_to_linker::<State, Names>(linker, |state| GrantedNames {
-        grants: state.grants.clone(),
-        sockets: state.ctx_sockets(),
-    })?;
-    linker.allow_shadowing(false);
-    Ok(())
-}
 
 /// Decides which HTTP requests leave.
 pub(crate) struct Outgoing(pub(crate) Arc<Grants>);
@@ -61,15 +47,16 @@ impl WasiHttpHooks for Outgoing {
 
 /// `wasi:sockets/ip-name-lookup`, for granted names only: looking a name up tells it to whoever
 /// serves its domain, which is a way out too.
-struct Names;
+pub(crate) struct NameLookup;
 
-impl HasData for Names {
+impl HasData for NameLookup {
     type Data<'a> = GrantedNames<'a>;
 }
 
-struct GrantedNames<'a> {
-    grants: Arc<Grants>,
-    sockets: WasiSocketsCtxView<'a>,
+/// The names that one guest may look up.
+pub(crate) struct GrantedNames<'a> {
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) sockets: WasiSocketsCtxView<'a>,
 }
 
 impl Host for GrantedNames<'_> {

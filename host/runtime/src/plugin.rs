@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use wasmtime::component::ComponentExportIndex;
 use wharf_schema::{Service, Type, TypeId};
 
+use crate::callable::Callable;
 use crate::compile::Origin;
 use crate::error::{CallError, LoadError};
-use crate::inspect::{Import, Inspection, Need, inspect};
-use crate::instance::{Blueprint, Callee};
+use crate::imports::{Import, Need};
+use crate::inspect::{Inspection, inspect};
+use crate::instance::Blueprint;
 use crate::pace::Pace;
 use crate::pool::{Leased, Pool, PoolReport};
-use crate::splice::{EXPORT, MAX_RESULT, Spliced, splice};
+use crate::splice::{EXPORT, MAX_RESULT, MethodNumbers, Spliced, splice};
 use crate::threads::Running;
 use crate::{Engine, Grants, Settings, turns};
 
@@ -24,8 +25,8 @@ pub struct Candidate {
     /// With its codec, if it has one.
     bytes: Arc<Vec<u8>>,
     size: usize,
-    /// Of each service's methods, by which number the codec calls it, if it does.
-    codec: Option<Vec<Vec<Option<u32>>>>,
+    /// Which methods its codec calls.
+    numbers: MethodNumbers,
     services: Vec<Arc<Service>>,
     exports: Vec<String>,
     imports: Vec<Import>,
@@ -37,17 +38,19 @@ pub struct Plugin(Arc<Inner>);
 
 struct Inner {
     services: Vec<Arc<Service>>,
-    /// Of each service's methods; `None` for those that cannot be called.
-    methods: Vec<Vec<Option<Callable>>>,
+    /// All methods that can be called.
+    callables: Vec<Callable>,
+    /// Where among them each method of each service is.
+    places: Vec<Vec<Option<usize>>>,
     pool: Arc<Pool>,
     origin: Origin,
 }
 
-/// A method that can be called.
-struct Callable {
-    export: ComponentExportIndex,
-    codec: Option<u32>,
-    pace: Pace,
+/// A method of a plugin that is ready to be called.
+#[derive(Clone, Debug)]
+pub struct BoundMethod {
+    plugin: Plugin,
+    place: usize,
 }
 
 /// A method of a plugin, by its place.
@@ -72,12 +75,10 @@ impl Candidate {
                 return Err(LoadError::NothingToCall(stray_functions));
             }
             let size = bytes.len();
-            let (bytes, codec) = match splice(&bytes, &services, &exports) {
-                Some(Spliced { bytes, methods }) => (bytes, Some(methods)),
-                None => (bytes, None),
-            };
+            let Spliced { bytes, numbers } = splice(&bytes, &services, &exports)
+                .unwrap_or(Spliced { bytes, numbers: MethodNumbers::default() });
             let services = services.into_iter().map(Arc::new).collect();
-            Ok(Candidate { bytes: Arc::new(bytes), size, codec, services, exports, imports })
+            Ok(Candidate { bytes: Arc::new(bytes), size, numbers, services, exports, imports })
         });
         read.await.map_err(|_| {
             LoadError::Invalid("reading it made the decoder fail: the file is malformed".into())
@@ -106,18 +107,18 @@ impl Candidate {
     /// held against.
     #[must_use]
     pub fn without_codec(self) -> Self {
-        Candidate { codec: None, ..self }
+        Candidate { numbers: MethodNumbers::default(), ..self }
     }
 
     /// The same with a codec for the methods whose names are wanted. The others go by dynamic values, in
     /// the same instances, so that one path can read what the other has written.
     #[must_use]
     pub fn with_codec_for(mut self, wanted: impl Fn(&str) -> bool) -> Self {
-        for (numbers, service) in self.codec.iter_mut().flatten().zip(&self.services) {
-            for (number, method) in numbers.iter_mut().zip(service.methods()) {
-                *number = number.filter(|_| wanted(&method.name));
-            }
-        }
+        let services = &self.services;
+        self.numbers.retain(|service, method| {
+            let method = services.get(service).and_then(|service| service.methods().get(method));
+            method.is_some_and(|method| wanted(&method.name))
+        });
         self
     }
 
@@ -134,33 +135,35 @@ impl Candidate {
         name: &str,
         settings: Settings,
     ) -> Result<Plugin, LoadError> {
-        let Candidate { bytes, codec, services, exports, imports, .. } = self;
+        let Candidate { bytes, numbers, services, exports, imports, .. } = self;
         check(&settings.grants, &imports)?;
         let (component, origin) = engine.compiler.compile(&engine.wasmtime, name, bytes).await?;
-        let methods = services.iter().zip(exports).enumerate().map(|(place, (service, export))| {
-            let instance = component.get_export_index(None, &export);
-            let numbers = codec.as_ref().and_then(|services| services.get(place));
-            let callable = |index: usize, name: &str| {
-                let export = component.get_export_index(instance.as_ref(), name)?;
-                let codec = numbers.and_then(|numbers| *numbers.get(index)?);
-                Some(Callable { export, codec, pace: Pace::default() })
-            };
-            let methods = service.methods().iter().enumerate();
-            methods
-                .map(|(index, m)| m.signature.as_ref().ok().and_then(|_| callable(index, &m.name)))
-                .collect()
-        });
-        let methods = methods.collect();
+        let (mut callables, mut places) = (Vec::new(), Vec::new());
+        for ((index, service), name) in services.iter().enumerate().zip(exports) {
+            let instance = component.get_export_index(None, &name);
+            let methods = service.methods().iter().enumerate().map(|(number, method)| {
+                let signature = method.signature.as_ref().ok()?.clone();
+                callables.push(Callable {
+                    export: component.get_export_index(instance.as_ref(), &method.name)?,
+                    codec: numbers.of(index, number),
+                    service: service.clone(),
+                    signature,
+                    pace: Pace::default(),
+                });
+                Some(callables.len() - 1)
+            });
+            places.push(methods.collect());
+        }
         let has_flags = services.iter().any(|service| results_have_flags(service));
         // A codec has a bound of its own.
-        let codec = codec.filter(|_| settings.limits.result_size <= MAX_RESULT);
-        let codec = codec.and_then(|_| component.get_export_index(None, EXPORT));
+        let with_codec = !numbers.is_empty() && settings.limits.result_size <= MAX_RESULT;
+        let codec = if with_codec { component.get_export_index(None, EXPORT) } else { None };
         let blueprint =
             Blueprint::new(engine.clone(), name.into(), settings, &component, codec, has_flags)
                 .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
-        let pool = Pool::new(blueprint);
+        let pool = Pool::new(Arc::new(blueprint));
         pool.warm().await.map_err(LoadError::DoesNotStart)?;
-        Ok(Plugin(Arc::new(Inner { services, methods, pool, origin })))
+        Ok(Plugin(Arc::new(Inner { services, callables, places, pool, origin })))
     }
 }
 
@@ -193,7 +196,7 @@ impl Plugin {
     /// Whether some of its methods are called through a codec, and not by dynamic values.
     #[must_use]
     pub fn uses_codec(&self) -> bool {
-        self.0.methods.iter().flatten().flatten().any(|callable| callable.codec.is_some())
+        self.0.callables.iter().any(|callable| callable.codec.is_some())
     }
 
     /// What it may reach.
@@ -208,13 +211,6 @@ impl Plugin {
         self.0.pool.report()
     }
 
-    /// Whether a call of this method is likely to end within a tick of the clock, so that it may
-    /// be polled once where sockets are served. One that is not belongs to [`Plugin::spawn`].
-    #[must_use]
-    pub fn is_quick(&self, method: MethodIndex) -> bool {
-        self.callable(method).is_none_or(|callable| callable.pace.is_quick())
-    }
-
     /// Runs a call, and whatever follows it, on the guests' threads, where plugins take turns. It
     /// ends when what is returned is dropped.
     #[must_use]
@@ -222,14 +218,29 @@ impl Plugin {
         Running::new(&self.0.pool.blueprint().engine.threads.spawn(call))
     }
 
-    fn callable(&self, method: MethodIndex) -> Option<&Callable> {
-        self.0.methods.get(method.service)?.get(method.method)?.as_ref()
+    /// A method of it, ready to be called.
+    ///
+    /// # Errors
+    /// [`CallError::NotCallable`], which says why.
+    pub fn bind(self, method: MethodIndex) -> Result<BoundMethod, CallError> {
+        let MethodIndex { service, method: number } = method;
+        let place = self.0.places.get(service).and_then(|places| *places.get(number)?);
+        match place {
+            Some(place) => Ok(BoundMethod { plugin: self, place }),
+            None => Err(CallError::NotCallable(self.why_not(method))),
+        }
     }
 
-    /// Calls a method with encoded arguments; the answer is the encoded result.
-    ///
-    /// The call is made `now`, and its `deadline` is capped by the plugin's own. Dropping the future
-    /// stops the guest at its next tick and drops its instance. Each poll lasts a tick at most.
+    fn why_not(&self, method: MethodIndex) -> String {
+        let service = self.0.services.get(method.service);
+        let method = service.and_then(|service| service.methods().get(method.method));
+        match method.map(|method| &method.signature) {
+            Some(Err(reason)) => reason.clone(),
+            Some(Ok(_)) | None => "there is no such method".to_owned(),
+        }
+    }
+
+    /// Calls a method: [`Plugin::bind`] and [`BoundMethod::call`] in one.
     ///
     /// # Errors
     /// Why there is no result, and whether the guest ran ([`CallError::not_executed`]).
@@ -240,32 +251,66 @@ impl Plugin {
         now: Instant,
         deadline: Instant,
     ) -> Result<Bytes, CallError> {
-        let inner = &*self.0;
-        let unknown = || CallError::NotCallable("there is no such method".into());
-        let service = inner.services.get(method.service).ok_or_else(unknown)?;
-        let signature = match &service.methods().get(method.method).ok_or_else(unknown)?.signature {
-            Ok(signature) => signature,
-            Err(reason) => return Err(CallError::NotCallable(reason.clone())),
-        };
-        let Callable { export, codec, pace } = self.callable(method).ok_or_else(unknown)?;
-        let callee = Callee { export, codec: *codec, types: service.types(), signature };
-        let blueprint = inner.pool.blueprint();
-        // Elsewhere than where it arrived, it has waited for a thread: that is not the guest's time.
-        let now = if turns::are_needed_on_this_thread() { Instant::now() } else { now };
-        let deadline = now
-            .checked_add(blueprint.limits.call_timeout)
-            .map_or(deadline, |cap| cap.min(deadline));
-        let (mut lease, now) = match inner.pool.lease()? {
-            Leased::Now(lease) => (lease, now),
-            // Apart from here: most calls do not wait, and need no room for it.
-            Leased::Later(place) => (Box::pin(place.wait(deadline)).await?, Instant::now()),
+        self.bind(method)?.call(arguments, now, deadline).await
+    }
+}
+
+impl BoundMethod {
+    /// The plugin that it belongs to.
+    #[must_use]
+    pub fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
+    /// Whether a call is likely to end within a tick of the clock, so that it may be polled once where
+    /// sockets are served. One that is not belongs to [`Plugin::spawn`].
+    #[must_use]
+    pub fn is_quick(&self) -> bool {
+        self.callable().is_none_or(|callable| callable.pace.is_quick())
+    }
+
+    /// Always there: `bind` has looked it up.
+    fn callable(&self) -> Option<&Callable> {
+        self.plugin.0.callables.get(self.place)
+    }
+
+    /// Calls the method with encoded arguments; the answer is the encoded result.
+    ///
+    /// The call is made `now`, and its `deadline` is capped by the plugin's own. Dropping the future
+    /// stops the guest at its next tick and drops its instance. Each poll lasts a tick at most.
+    ///
+    /// # Errors
+    /// Why there is no result, and whether the guest ran ([`CallError::not_executed`]).
+    pub async fn call(
+        self,
+        arguments: Bytes,
+        mut now: Instant,
+        deadline: Instant,
+    ) -> Result<Bytes, CallError> {
+        let pool = &self.plugin.0.pool;
+        let unbound = || CallError::NotCallable("there is no such method".to_owned());
+        let callable = self.callable().ok_or_else(unbound)?;
+        if turns::are_needed_on_this_thread() {
+            // It has waited for this thread, which is not the guest's time.
+            now = Instant::now();
+        }
+        let cap = now.checked_add(pool.blueprint().limits.call_timeout);
+        let deadline = cap.map_or(deadline, |cap| cap.min(deadline));
+        let mut lease = match pool.lease()? {
+            Leased::Now(lease) => lease,
+            Leased::Later(place) => {
+                // Boxed, since most calls do not wait, and need no room for it.
+                let lease = Box::pin(place.wait(deadline)).await?;
+                now = Instant::now();
+                lease
+            }
         };
         let instance =
             lease.begin().ok_or_else(|| CallError::CannotStart("the instance is gone".into()))?;
-        let mut unfinished = Unfinished(Some(pace));
-        let result = instance.call(blueprint, &callee, &arguments, now, deadline).await;
+        let mut unfinished = Unfinished(Some(&callable.pace));
+        let result = instance.call(callable, &arguments, now, deadline).await;
         unfinished.0 = None;
-        pace.note(instance.was_interrupted());
+        callable.pace.note(instance.was_interrupted());
         if matches!(result, Ok(_) | Err(CallError::InvalidArgument(_) | CallError::TooLarge(_))) {
             lease.done();
         }

@@ -15,7 +15,7 @@ use crate::instance::{Blueprint, Instance};
 
 /// The pool of one plugin.
 pub(crate) struct Pool {
-    blueprint: Blueprint,
+    blueprint: Arc<Blueprint>,
     state: Mutex<State>,
 }
 
@@ -77,11 +77,11 @@ impl Place {
 }
 
 impl Pool {
-    pub(crate) fn new(blueprint: Blueprint) -> Arc<Self> {
+    pub(crate) fn new(blueprint: Arc<Blueprint>) -> Arc<Self> {
         Arc::new(Pool { blueprint, state: Mutex::default() })
     }
 
-    pub(crate) fn blueprint(&self) -> &Blueprint {
+    pub(crate) fn blueprint(&self) -> &Arc<Blueprint> {
         &self.blueprint
     }
 
@@ -334,7 +334,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         match self.instance.take() {
             Some(instance) if self.clean && !instance.is_too_large() => {
-                if instance.is_used_up(&self.pool.blueprint.isolation) {
+                if instance.is_used_up() {
                     self.pool.use_up(instance);
                 } else {
                     self.pool.give(instance);

@@ -11,50 +11,41 @@ use wasmtime::{AsContextMut, Store};
 use wharf_schema::encoding::{Reader, put_bytes, put_char, put_flags, put_signed, put_unsigned};
 use wharf_schema::{Type, TypeId, Types, ValueError};
 
-use crate::instance::{Callee, State};
+use crate::callable::{Callable, PathError};
+use crate::store::StoreData;
 
 /// The most values, nested ones included, that one call may take through this path: 40 bytes each,
 /// about 80 MiB. A name that has to be copied counts by its length.
 const MAX_VALUES: usize = 2 * 1024 * 1024;
 
-/// Why a call through this path has no result.
-pub(crate) enum PathError {
-    /// The arguments do not fit; the guest was not entered.
-    Arguments(ValueError),
-    /// Arguments or result are too large for the host.
-    TooLarge(String),
-    /// The guest failed.
-    Guest(wasmtime::Error),
-}
-
 /// Decodes the arguments, calls, and encodes the result into at most `limit` bytes.
 pub(crate) async fn call(
-    store: &mut Store<State>,
+    store: &mut Store<StoreData>,
     function: Func,
-    callee: &Callee<'_>,
+    method: &Callable,
     arguments: &[u8],
     limit: usize,
 ) -> Result<Bytes, PathError> {
-    let params = decode(callee, arguments)?;
-    let mut results = vec![Val::Bool(false); usize::from(callee.signature.result.is_some())];
+    let params = decode(method, arguments)?;
+    let mut results = vec![Val::Bool(false); usize::from(method.signature.result.is_some())];
     function
         .call_async(store.as_context_mut(), &params, &mut results)
         .await
         .map_err(PathError::Guest)?;
     let mut encoder =
-        Encoder { types: callee.types, out: Vec::new(), limit, indices: HashMap::new() };
-    if let (Some(ty), Some(value)) = (callee.signature.result, results.first()) {
+        Encoder { types: method.types(), out: Vec::new(), limit, indices: HashMap::new() };
+    if let (Some(ty), Some(value)) = (method.signature.result, results.first()) {
         encoder.value(ty, value)?;
     }
     Ok(encoder.out.into())
 }
 
 /// The arguments as values.
-pub(crate) fn decode(callee: &Callee<'_>, arguments: &[u8]) -> Result<Vec<Val>, PathError> {
+pub(crate) fn decode(method: &Callable, arguments: &[u8]) -> Result<Vec<Val>, PathError> {
     let mut decoder =
-        Decoder { types: callee.types, reader: Reader::new(arguments), left: MAX_VALUES };
-    let mut params = Vec::with_capacity(callee.signature.params.len());
-    for param in &callee.signature.params {
+        Decoder { types: method.types(), reader: Reader::new(arguments), left: MAX_VALUES };
+    let mut params = Vec::with_capacity(method.signature.params.len());
+    for param in &method.signature.params {
         let value = decoder.value(param.ty);
         if decoder.left == 0 {
             return Err(PathError::TooLarge(format!(

@@ -43,7 +43,7 @@ pub(crate) struct Announcer {
 
 /// Tells an [`Announcer`] that the host takes no new calls.
 pub(crate) struct Farewell {
-    /// Used when the registry knows it, or cannot be told.
+    /// Signals that the registry knows, or cannot be told.
     pub(crate) told: oneshot::Sender<()>,
     /// Completes when the host has finished its calls. The announcer then withdraws and ends.
     pub(crate) done: oneshot::Receiver<()>,
@@ -96,7 +96,8 @@ impl Announcer {
         }
     }
 
-    /// Announces, and starts over after failures; ends only when there is nothing left to announce.
+    /// Announces, and starts over after failures. It ends only when the host is gone or a newer
+    /// process took over.
     async fn announce(&mut self) {
         let mut pauses = retry_pauses();
         let mut known_failure = None;

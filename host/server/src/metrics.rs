@@ -198,7 +198,7 @@ impl Metrics {
     /// Everything in Prometheus' text format.
     ///
     /// # Errors
-    /// When it cannot be written, which its types rule out.
+    /// When it cannot be encoded. Its types rule that out.
     pub(crate) fn render(&self, table: &Table, held: u64) -> Result<String, prometheus::Error> {
         self.held.set(i64::try_from(held).unwrap_or(i64::MAX));
         for gauges in [&self.instances, &self.idle, &self.waiting] {

@@ -33,7 +33,7 @@ pub enum Code {
     Ambiguous,
     /// 410: the index is from another life of the registry; list again without it.
     IndexGone,
-    /// 413: a body beyond the bound.
+    /// 413: a body larger than the limit.
     TooLarge,
     /// 429: this token asks more often than it may; retry after `Retry-After`.
     RateLimited,

@@ -132,7 +132,7 @@ impl Metrics {
     /// Everything in Prometheus' text format.
     ///
     /// # Errors
-    /// When it cannot be written, which its types rule out.
+    /// When it cannot be encoded. Its types rule that out.
     pub(crate) fn render(&self, census: &Census) -> Result<String, prometheus::Error> {
         for (what, count) in [
             ("hosts", census.hosts),

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use tracing::{Instrument, Span};
-use wharf_schema::Fingerprint;
 
 use crate::balance::{InFlight, Node, Selection};
 use crate::channel::SLOW_CONNECT;
@@ -39,19 +38,12 @@ pub(crate) struct Caller {
 /// What is asked, and how.
 pub(crate) struct Asked<'a> {
     pub(crate) named: &'a Named,
-    pub(crate) what: What,
+    pub(crate) question: Question,
     pub(crate) deadline: Deadline,
     /// It may be executed more than once.
     pub(crate) idempotent: bool,
     /// When a second endpoint is asked beside the first.
     pub(crate) hedge_after: Option<Duration>,
-}
-
-pub(crate) enum What {
-    /// The result of a method.
-    Call { arguments: Bytes, metadata: Bytes, fingerprint: Option<Fingerprint> },
-    /// The service's description.
-    Describe,
 }
 
 /// What an endpoint answered.
@@ -88,19 +80,6 @@ struct Course {
     again: bool,
     may_have_executed: bool,
     last: Option<(Arc<Node>, Failure)>,
-}
-
-impl Asked<'_> {
-    fn question(&self) -> Question {
-        match &self.what {
-            What::Call { arguments, metadata, fingerprint } => Question::Call {
-                method: self.named.resolved_as(*fingerprint),
-                arguments: arguments.clone(),
-                metadata: metadata.clone(),
-            },
-            What::Describe => Question::Describe { service: self.named.canonical().clone() },
-        }
-    }
 }
 
 impl Caller {
@@ -153,7 +132,7 @@ impl Caller {
             return Box::pin(self.go_on(asked, course, None)).await;
         };
         let in_flight = node.begin(begun);
-        let result = connection.ask(asked.question(), asked.deadline, begun).await;
+        let result = connection.ask(asked.question.clone(), asked.deadline, begun).await;
         match self.ended(asked, &selection, in_flight, 1, result) {
             Ok(bytes) => Ok(Answer { bytes, node, attempts: 1 }),
             Err(failure) => {
@@ -285,7 +264,7 @@ impl Caller {
         let in_flight = node.begin(Instant::now());
         let result = match node.endpoint.connection(connected_by).await {
             Ok(connection) => {
-                connection.ask(asked.question(), asked.deadline, Instant::now()).await
+                connection.ask(asked.question.clone(), asked.deadline, Instant::now()).await
             }
             Err(failure) => Err(failure),
         };
@@ -306,7 +285,7 @@ impl Caller {
         let result = match result {
             // A deadline that passed is never taken back, not even by an answer that lies ready.
             Ok(_) if now >= asked.deadline.at => {
-                Err(asked.deadline.passed(matches!(asked.what, What::Describe)))
+                Err(asked.deadline.passed(asked.question.is_harmless()))
             }
             Err(Failure::Connect(_)) if now >= asked.deadline.at => {
                 Err(asked.deadline.passed(true))

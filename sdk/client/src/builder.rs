@@ -51,6 +51,28 @@ impl Default for ClientBuilder {
     }
 }
 
+impl Client {
+    /// How a client is made that needs more than an address.
+    #[must_use]
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// A client that asks the registry at this address, `http://127.0.0.1:8500`, or the processes
+    /// of one cluster at these, with commas between them.
+    ///
+    /// # Errors
+    /// When that is no address. The registry itself need not be there yet: it is asked until it
+    /// answers, and calls go by the last list of an earlier run until then, or fail if there is none.
+    #[expect(
+        clippy::unused_async,
+        reason = "starting to follow the registry may have to wait one day"
+    )]
+    pub async fn connect(registry: &str) -> Result<Self, RegistryError> {
+        Self::builder().registry(registry)
+    }
+}
+
 impl ClientBuilder {
     /// How long a call may take that names no time of its own; 10 seconds otherwise.
     #[must_use]

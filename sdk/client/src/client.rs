@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use wharf_registry_api::{RegistryClient, RegistryError};
+use wharf_registry_api::RegistryClient;
 use wharf_schema::{Fingerprint, MethodPath, Service, ServiceName};
 use wharf_wire::TraceParent;
 
-use crate::attempts::{Answer, Asked, Caller, What};
+use crate::attempts::{Answer, Asked, Caller};
 use crate::balance::Wanted;
-use crate::builder::ClientBuilder;
-use crate::connection::Deadline;
+use crate::connection::{Deadline, Question};
 use crate::error::{Failure, RpcError};
 use crate::named::{Named, Target};
 use crate::names::Names;
@@ -43,15 +42,6 @@ pub(crate) struct Defaults {
     pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
 }
 
-/// How one call is made, with all that there is to say.
-#[derive(Clone, Copy)]
-pub(crate) struct Manner<'o> {
-    pub(crate) options: &'o CallOptions,
-    pub(crate) fingerprint: Option<Fingerprint>,
-    pub(crate) idempotent: bool,
-    pub(crate) deadline: Deadline,
-}
-
 /// What is known of an endpoint that calls are sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointStatus {
@@ -70,26 +60,6 @@ pub struct EndpointStatus {
 }
 
 impl Client {
-    /// How a client is made that needs more than an address.
-    #[must_use]
-    pub fn builder() -> ClientBuilder {
-        ClientBuilder::default()
-    }
-
-    /// A client that asks the registry at this address, `http://127.0.0.1:8500`, or the processes
-    /// of one cluster at these, with commas between them.
-    ///
-    /// # Errors
-    /// When that is no address. The registry itself need not be there yet: it is asked until it
-    /// answers, and calls go by the last list of an earlier run until then, or fail if there is none.
-    #[expect(
-        clippy::unused_async,
-        reason = "starting to follow the registry may have to wait one day"
-    )]
-    pub async fn connect(registry: &str) -> Result<Self, RegistryError> {
-        Self::builder().registry(registry)
-    }
-
     pub(crate) fn new(caller: Caller, defaults: Defaults) -> Self {
         let (names, descriptions) = (Names::default(), Mutex::default());
         Client(Arc::new(Inner { caller, defaults, names, descriptions }))
@@ -146,9 +116,9 @@ impl Client {
     {
         let arguments = encode(method, arguments)?;
         let named = self.named(method, options)?;
-        let manner = self.manner(&named, options);
-        let answer = self.ask_method(&named, arguments, manner).await?;
-        decode(method, &answer)
+        let deadline = self.deadline(options);
+        let asked = self.asked(&named, arguments, options, options.fingerprint, deadline)?;
+        decode(method, &self.ask(&asked).await?)
     }
 
     /// Calls a method with encoded arguments, for its encoded result.
@@ -165,9 +135,9 @@ impl Client {
         options: CallOptions,
     ) -> Result<Bytes, RpcError> {
         let named = self.named(method, &options)?;
-        let manner = self.manner(&named, &options);
-        let answer = self.ask_method(&named, arguments, manner).await?;
-        Ok(answer.bytes)
+        let deadline = self.deadline(&options);
+        let asked = self.asked(&named, arguments, &options, options.fingerprint, deadline)?;
+        Ok(self.ask(&asked).await?.bytes)
     }
 
     /// A service's description, as one of its hosts has it at the moment.
@@ -228,9 +198,10 @@ impl Client {
             return Ok((known.clone(), true));
         }
         let named = Named::new(wanted.clone(), None, &[]);
-        let (what, hedge_after) = (What::Describe, None);
-        let asked = Asked { named: &named, what, deadline, idempotent: true, hedge_after };
-        let answer = self.0.caller.ask(&asked).await?;
+        let question = Question::Describe { service: named.canonical().clone() };
+        let (named, hedge_after) = (&named, None);
+        let asked = Asked { named, question, deadline, idempotent: true, hedge_after };
+        let answer = self.ask(&asked).await?;
         let service = Service::from_document(&answer.bytes)
             .map_err(|error| answer.unusable(named.canonical(), error.into()))?;
         let service = Arc::new(service);
@@ -242,30 +213,32 @@ impl Client {
         Ok((service, false))
     }
 
-    pub(crate) async fn ask_method(
+    /// Asks until there is an answer, or trying further would do harm or no good.
+    pub(crate) async fn ask(&self, asked: &Asked<'_>) -> Result<Answer, RpcError> {
+        self.0.caller.ask(asked).await
+    }
+
+    /// A call of a method with encoded arguments, as its options, the client's defaults and the
+    /// interceptors say.
+    pub(crate) fn asked<'n>(
         &self,
-        named: &Named,
+        named: &'n Named,
         arguments: Bytes,
-        manner: Manner<'_>,
-    ) -> Result<Answer, RpcError> {
-        let Manner { options, fingerprint, idempotent, deadline } = manner;
+        options: &CallOptions,
+        fingerprint: Option<Fingerprint>,
+        deadline: Deadline,
+    ) -> Result<Asked<'n>, RpcError> {
         let metadata = self
             .metadata(named, options, deadline)
             .map_err(|failure| RpcError::local(named.canonical(), failure))?;
-        let what = What::Call { arguments, metadata, fingerprint };
-        let hedge_after = options.hedge_after.or(self.0.defaults.hedge_after);
-        let asked = Asked { named, what, deadline, idempotent, hedge_after };
-        self.0.caller.ask(&asked).await
-    }
-
-    /// How a call by a method's name is made.
-    pub(crate) fn manner<'o>(&self, named: &Named, options: &'o CallOptions) -> Manner<'o> {
-        Manner {
-            options,
-            fingerprint: options.fingerprint,
+        let method = named.resolved_as(fingerprint);
+        Ok(Asked {
+            named,
+            question: Question::Call { method, arguments, metadata },
+            deadline,
             idempotent: options.idempotent || named.is_idempotent(),
-            deadline: self.deadline(options),
-        }
+            hedge_after: options.hedge_after.or(self.0.defaults.hedge_after),
+        })
     }
 
     /// The call's own metadata, and what interceptors add.

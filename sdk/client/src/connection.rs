@@ -95,6 +95,13 @@ pub(crate) enum Question {
     Describe { service: Arc<str> },
 }
 
+impl Question {
+    /// Whether asking changes nothing, so that it may be asked again whatever became of it.
+    pub(crate) fn is_harmless(&self) -> bool {
+        matches!(self, Question::Describe { .. })
+    }
+}
+
 impl Connection {
     /// Connects and starts the task; what comes beside tells when no more calls are taken.
     pub(crate) async fn open(
@@ -143,7 +150,7 @@ impl Connection {
         if now >= deadline.at {
             return Err(deadline.passed(true));
         }
-        let harmless = matches!(question, Question::Describe { .. });
+        let harmless = question.is_harmless();
         let (mut ticket, waiter) = ticket(&self.cancels, harmless);
         match self.requests.try_send(Request { question, deadline: deadline.at, waiter }) {
             Ok(()) => {}

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::Value;
 use wharf_schema::{Outcome, Service, Signature, arguments_from_json, result_to_json};
 
-use crate::client::{Client, Manner};
+use crate::client::Client;
 use crate::error::{CallError, Failure, RpcError};
 use crate::options::CallOptions;
 
@@ -65,21 +65,22 @@ impl Client {
         options: CallOptions,
     ) -> Result<Outcome, RpcError> {
         let named = self.named(method, &options)?;
-        let mut manner = self.manner(&named, &options);
-        let deadline = manner.deadline;
+        let mut deadline = self.deadline(&options);
         let mut fresh = false;
         loop {
             let (service, cached) = self.description(named.wanted(), deadline, fresh).await?;
             fresh = true;
             // What came before is no part of how long the call takes.
-            manner.deadline.begun = Instant::now();
+            deadline.begun = Instant::now();
             let failure = match encode(&service, named.method().unwrap_or_default(), arguments) {
                 Ok((encoded, signature)) => {
                     let fingerprint = Some(signature.fingerprint);
                     let wanted = options.fingerprint;
                     if wanted.is_none() || wanted == fingerprint {
-                        let manner = Manner { fingerprint, ..manner };
-                        match self.ask_method(&named, encoded.into(), manner).await {
+                        let arguments = encoded.into();
+                        let asked =
+                            self.asked(&named, arguments, &options, fingerprint, deadline)?;
+                        match self.ask(&asked).await {
                             Ok(answer) => {
                                 let result = signature.result;
                                 return result_to_json(service.types(), result, &answer.bytes)

@@ -54,6 +54,7 @@ mod discovery;
 mod endpoints;
 mod error;
 mod fixed_list;
+mod id_hasher;
 mod json;
 mod methods;
 mod named;

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use wharf_schema::Fingerprint;
 
-use crate::pending::IdHasher;
+use crate::id_hasher::IdHasher;
 
 /// A method as a caller means it: each is resolved once per connection.
 #[derive(Debug)]

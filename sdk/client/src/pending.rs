@@ -1,7 +1,7 @@
 //! The calls in flight on one connection: one owner completes, cancels and fails them.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use wharf_wire::Assembler;
 
 use crate::error::Failure;
+use crate::id_hasher::IdHasher;
 use crate::methods::Method;
 
 /// What a request comes to.
@@ -155,25 +156,6 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         self.0.end(State::Lost);
-    }
-}
-
-/// Ids are counted by this side, so that nobody can choose them to collide.
-#[derive(Default)]
-pub(crate) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64((self.0 << 8) | u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        // Fibonacci hashing (Knuth): neighbours are spread over all bits.
-        self.0 = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 

@@ -10,7 +10,7 @@ use wharf_schema::{Fingerprint, ServiceName, kebab};
 
 use crate::attempts::Answer;
 use crate::balance::Wanted;
-use crate::client::{Client, Manner, decode, encode};
+use crate::client::{Client, decode, encode};
 use crate::error::{CallError, RpcError};
 use crate::named::Named;
 use crate::options::CallOptions;
@@ -72,8 +72,8 @@ impl Stub {
         };
         let prepare = |spec: &MethodSpec| {
             let named = client.name(wanted.clone(), kebab(spec.name));
-            let idempotent = spec.idempotent || options.idempotent || named.is_idempotent();
-            Prepared { named, fingerprint: Fingerprint(spec.fingerprint), idempotent }
+            let fingerprint = Fingerprint(spec.fingerprint);
+            Prepared { named, fingerprint, idempotent: spec.idempotent }
         };
         let methods = interface.methods.iter().map(prepare).collect();
         Stub { client: client.clone(), options: Arc::new(options), methods }
@@ -113,13 +113,11 @@ impl Stub {
         // Generated code counts the methods that it lists.
         let Prepared { named, fingerprint, idempotent } = &self.methods[method];
         let arguments = encode(named.canonical(), arguments)?;
-        let manner = Manner {
-            options: &self.options,
-            fingerprint: Some(*fingerprint),
-            idempotent: *idempotent,
-            deadline: self.client.deadline(&self.options),
-        };
-        Ok((named, self.client.ask_method(named, arguments, manner).await?))
+        let (options, deadline) = (&self.options, self.client.deadline(&self.options));
+        let mut asked =
+            self.client.asked(named, arguments, options, Some(*fingerprint), deadline)?;
+        asked.idempotent |= idempotent;
+        Ok((named, self.client.ask(&asked).await?))
     }
 }
 

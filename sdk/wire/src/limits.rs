@@ -45,7 +45,7 @@ pub const MESSAGE: usize = 2 * 1024;
 /// The longest detail of a Fail, in bytes; a longer one is cut.
 pub const DETAIL: usize = 8 * 1024;
 
-/// The most metadata of one call, in bytes: all keys and values together.
+/// The most metadata of one call, in bytes: all encoded keys and values together.
 pub const METADATA: usize = 4 * 1024;
 
 /// The most metadata entries of one call.

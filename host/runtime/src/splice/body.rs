@@ -1,6 +1,6 @@
 //! Functions of a codec as they are written, and the few words that they are written in.
 
-use wasm_encoder::{Function, InstructionSink, MemArg, ValType};
+use wasm_encoder::{BlockType, Function, InstructionSink, MemArg, ValType};
 
 /// A function that grows: locals are added when they are needed.
 pub(super) struct Body {
@@ -31,6 +31,30 @@ impl Body {
         InstructionSink::new(&mut self.code)
     }
 
+    /// Pushes a number of one, two or four bytes, at an offset of the pointer in a local.
+    pub(super) fn load_small(&mut self, memory: u32, from: u32, offset: u32, size: u32) {
+        let place = at(memory, offset);
+        let mut code = self.write();
+        code.local_get(from);
+        match size {
+            1 => code.i32_load8_u(place),
+            2 => code.i32_load16_u(place),
+            _ => code.i32_load(place),
+        };
+    }
+
+    /// Pushes whether a pointer is not a multiple of so many bytes.
+    pub(super) fn push_unaligned(&mut self, pointer: u32, align: u32) {
+        self.write().local_get(pointer).i32_const((align - 1).cast_signed()).i32_and();
+    }
+
+    /// Ends the function if the number on top of the stack says that the guest lied; `how` goes into
+    /// the global `error`.
+    pub(super) fn return_if(&mut self, error: u32, how: i32) {
+        let mut code = self.write();
+        code.if_(BlockType::Empty).i32_const(how).global_set(error).return_().end();
+    }
+
     pub(super) fn finish(mut self) -> Function {
         self.write().end();
         let mut function = Function::new_with_locals_types(self.locals);
@@ -41,7 +65,7 @@ impl Body {
 
 /// A place in a memory, beyond a pointer.
 pub(super) fn at(memory: u32, offset: u32) -> MemArg {
-    // Without a claim about alignment: it holds, and nobody gains by its being said.
+    // Alignment hints are optional; omit them.
     MemArg { offset: offset.into(), align: 0, memory_index: memory }
 }
 

@@ -15,7 +15,6 @@ use super::body::{Body, index};
 use super::helpers::{self, Helpers};
 use super::layout::{Layouts, MAX_FLAT_PARAMS, Shape};
 use super::outermost::Lift;
-use super::writing::{is_unaligned, lied};
 
 /// Where the status, the place and the length of a result are handed over.
 pub(super) const HANDED_OVER: u32 = 16;
@@ -365,9 +364,9 @@ impl<'t> Codec<'t> {
                 let bytes = body.local(I64);
                 body.write().i64_const(shape.size.into()).local_set(bytes);
                 Helpers::is_outside(&mut body, self.helpers.guest?, pointer, bytes);
-                lied(&mut body, helpers::OUT_OF_BOUNDS);
-                is_unaligned(&mut body, pointer, shape.align);
-                lied(&mut body, helpers::NOT_ALIGNED);
+                body.return_if(helpers::ERROR, helpers::OUT_OF_BOUNDS);
+                body.push_unaligned(pointer, shape.align);
+                body.return_if(helpers::ERROR, helpers::NOT_ALIGNED);
                 self.write(&mut body, service, result, self.helpers.guest?, pointer, 0)?;
                 pointer
             }

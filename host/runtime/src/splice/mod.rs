@@ -42,9 +42,36 @@ pub(crate) const EXPORT: &str = "wharf-codec";
 #[derive(Debug)]
 pub(crate) struct Spliced {
     pub(crate) bytes: Vec<u8>,
-    /// Of each service's methods, by which number the codec calls it; `None` for those that it does
-    /// not.
-    pub(crate) methods: Vec<Vec<Option<u32>>>,
+    pub(crate) numbers: MethodNumbers,
+}
+
+/// By which numbers a codec calls the methods of a component's services. Those without a number are
+/// called by dynamic values; the default has none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MethodNumbers {
+    /// Of each service, of each of its methods.
+    services: Vec<Vec<Option<u32>>>,
+}
+
+impl MethodNumbers {
+    /// The number of a method, by its place and its service's.
+    pub(crate) fn of(&self, service: usize, method: usize) -> Option<u32> {
+        *self.services.get(service)?.get(method)?
+    }
+
+    /// Whether the codec calls none at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.services.iter().flatten().all(Option::is_none)
+    }
+
+    /// Takes the numbers away from all methods that are not wanted, by their places.
+    pub(crate) fn retain(&mut self, wanted: impl Fn(usize, usize) -> bool) {
+        for (service, numbers) in self.services.iter_mut().enumerate() {
+            for (method, number) in numbers.iter_mut().enumerate() {
+                *number = number.filter(|_| wanted(service, method));
+            }
+        }
+    }
 }
 
 /// Splices a codec into a component for as many methods of its services as it can; `exports` are the
@@ -96,7 +123,7 @@ pub(crate) fn splice(bytes: &[u8], services: &[Service], exports: &[String]) -> 
         tracing::warn!(%error, "no codec can be spliced into a component; its calls go by dynamic values");
         return None;
     }
-    Some(Spliced { bytes, methods: numbers })
+    Some(Spliced { bytes, numbers: MethodNumbers { services: numbers } })
 }
 
 /// The component with sections behind it that make an instance of the codec and export it.

@@ -367,7 +367,7 @@ impl Codec<'_> {
             }
             Type::Flags(_) => {
                 let size = self.layouts.get_mut(service)?.shape(ty)?.size;
-                load_small(body, own, from, offset, size);
+                body.load_small(own, from, offset, size);
             }
             Type::FixedList(element, len) => {
                 let size = self.layouts.get_mut(service)?.shape(*element)?.size;
@@ -389,7 +389,7 @@ impl Codec<'_> {
                 let payload = layouts.payload_offset(&cases)?;
                 let joined = layouts.flat_payload(&cases);
                 let case = body.local(I32);
-                load_small(body, own, from, offset, discriminant_size(cases.len()));
+                body.load_small(own, from, offset, discriminant_size(cases.len()));
                 body.write().local_set(case);
                 // What a case does not use is zero.
                 let places: Vec<u32> = joined.iter().map(|ty| body.local(*ty)).collect();
@@ -429,18 +429,6 @@ fn store(body: &mut Body, mode: Mode, to: u32, offset: u32, size: u32, value: u3
         2 => code.i32_store16(place),
         4 => code.i32_store(place),
         _ => code.i64_store(place),
-    };
-}
-
-/// Pushes a number of one, two or four bytes.
-pub(super) fn load_small(body: &mut Body, memory: u32, from: u32, offset: u32, size: u32) {
-    let place = at(memory, offset);
-    let mut code = body.write();
-    code.local_get(from);
-    match size {
-        1 => code.i32_load8_u(place),
-        2 => code.i32_load16_u(place),
-        _ => code.i32_load(place),
     };
 }
 

@@ -9,7 +9,6 @@ use super::body::{Body, at, index};
 use super::codec::{Codec, Task};
 use super::helpers::{ERROR, Helpers, NO_CASE, NOT_ALIGNED, OUT, OUT_OF_BOUNDS};
 use super::layout::discriminant_size;
-use super::reading::load_small;
 
 impl Codec<'_> {
     /// Writes a value that lies at an offset of the pointer in a local.
@@ -76,7 +75,7 @@ impl Codec<'_> {
             Type::Flags(names) => {
                 let count = index(names.len());
                 let size = self.layouts.get_mut(service)?.shape(ty)?.size;
-                load_small(body, memory, from, offset, size);
+                body.load_small(memory, from, offset, size);
                 if count < 32 {
                     // Bits that mean nothing are nothing.
                     body.write().i32_const(((1u32 << count) - 1).cast_signed()).i32_and();
@@ -131,9 +130,9 @@ impl Codec<'_> {
                     .i64_mul()
                     .local_set(bytes);
                 Helpers::is_outside(&mut body, guest, pointer, bytes);
-                lied(&mut body, OUT_OF_BOUNDS);
-                is_unaligned(&mut body, pointer, shape.align);
-                lied(&mut body, NOT_ALIGNED);
+                body.return_if(ERROR, OUT_OF_BOUNDS);
+                body.push_unaligned(pointer, shape.align);
+                body.return_if(ERROR, NOT_ALIGNED);
                 body.write().local_get(len).i64_extend_i32_u().call(helpers.put_varint());
                 self.repeat(&mut body, len, pointer, shape.size, |codec, body| {
                     codec.write(body, service, *element, guest, pointer, 0)
@@ -161,9 +160,9 @@ impl Codec<'_> {
                 let cases = layouts.cases(ty);
                 let payload = layouts.payload_offset(&cases)?;
                 let case = body.local(I32);
-                load_small(&mut body, memory, from, 0, discriminant_size(cases.len()));
+                body.load_small(memory, from, 0, discriminant_size(cases.len()));
                 body.write().local_tee(case).i32_const(index(cases.len()).cast_signed()).i32_ge_u();
-                lied(&mut body, NO_CASE);
+                body.return_if(ERROR, NO_CASE);
                 body.write().local_get(case).i64_extend_i32_u().call(helpers.put_varint());
                 self.each_case(&mut body, case, &cases, |codec, body, ty| {
                     codec.write(body, service, ty, memory, from, payload)
@@ -206,7 +205,7 @@ impl Codec<'_> {
                 let cases = self.layouts.get(service)?.cases(ty).len();
                 // As wide as it comes, not as it will lie in memory.
                 body.write().local_get(value).i32_const(index(cases).cast_signed()).i32_ge_u();
-                lied(body, NO_CASE);
+                body.return_if(ERROR, NO_CASE);
                 discriminant_size(cases)
             }
             Type::Bool => {
@@ -234,14 +233,4 @@ impl Codec<'_> {
         }
         Some(())
     }
-}
-
-/// Pushes whether a pointer is not a multiple of so many bytes.
-pub(super) fn is_unaligned(body: &mut Body, pointer: u32, align: u32) {
-    body.write().local_get(pointer).i32_const((align - 1).cast_signed()).i32_and();
-}
-
-/// Ends a function where the number on top says that the guest lied, and how.
-pub(super) fn lied(body: &mut Body, how: i32) {
-    body.write().if_(BlockType::Empty).i32_const(how).global_set(ERROR).return_().end();
 }

@@ -103,11 +103,11 @@ impl Calls {
         callee: Callee,
         arrived: Arrived,
     ) -> Option<(Outcome, Instant)> {
-        let Callee { plugin, method, target } = callee;
+        let Callee { method, target } = callee;
         let Arrived { arguments, at, deadline, share, span } = arrived;
         let held = arguments.len() as u64;
-        let quick = plugin.is_quick(method);
-        let call = plugin.clone().call(method, arguments, at, deadline);
+        let (quick, plugin) = (method.is_quick(), method.plugin().clone());
+        let call = method.call(arguments, at, deadline);
         let watched = !span.is_disabled();
         match watched {
             false => self.beginning.set(call),

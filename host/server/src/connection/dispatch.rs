@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tracing::Span;
 use wharf_wire::{
-    AssemblyError, Body, DetailKind, Fail, FrameError, GoAwayCode, Header, Metadata, MetadataError,
-    Status,
+    AssemblyError, Body, DetailKind, Fail, FrameError, GoAwayCode, Header, Metadata, Status,
 };
 
 use super::calls::{Arrived, Share};
@@ -87,7 +86,6 @@ impl Connection {
         match header {
             Header::Call { id, method, timeout, metadata, body } => {
                 self.take_id(id)?;
-                metadata.check().map_err(Violation::Metadata)?;
                 let now = self.now;
                 let cap = self.shared.config.max_call_timeout;
                 // Checked: what a peer says can be any number.
@@ -312,8 +310,6 @@ pub(super) enum Violation {
     Id { id: u64, last: u64 },
     #[error(transparent)]
     Chunks(AssemblyError),
-    #[error(transparent)]
-    Metadata(MetadataError),
     #[error("a frame that only a host sends, or a second Hello")]
     OutOfPlace,
     #[error("too many calls were cancelled: cancel more slowly")]

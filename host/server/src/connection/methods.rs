@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wharf_runtime::{MethodIndex, Plugin};
+use wharf_runtime::{BoundMethod, MethodIndex};
 use wharf_schema::{Fingerprint, Method, MethodPath, Service, ServiceName};
 use wharf_wire::{DetailKind, Status};
 
@@ -46,8 +46,7 @@ pub(super) struct Target {
 
 /// What a call needs.
 pub(super) struct Callee {
-    pub(super) plugin: Plugin,
-    pub(super) method: MethodIndex,
+    pub(super) method: BoundMethod,
     pub(super) target: Arc<Target>,
 }
 
@@ -135,8 +134,9 @@ impl Methods {
             entry.generation = served.generation;
             entry.index = MethodIndex { service: served.service_index, method: index };
         }
-        let (plugin, target) = (served.plugin.clone(), entry.target.clone());
-        Ok(Callee { plugin, method: entry.index, target })
+        let method = served.plugin.clone().bind(entry.index);
+        let method = method.map_err(|error| Failure::of_call(&entry.target.name, &error))?;
+        Ok(Callee { method, target: entry.target.clone() })
     }
 }
 

@@ -55,7 +55,7 @@ impl Local {
         Ok(Local { jobs, fails })
     }
 
-    /// Makes a change. Cancel-safe: a change whose caller is gone may still be made.
+    /// Makes a change. Cancel-safe: if the caller is gone, the change may still be made.
     pub(crate) async fn write(&self, key: Key, write: Write) -> Result<Written, WriteError> {
         let (reply, answer) = oneshot::channel();
         self.jobs.try_send(Job { key, write, reply }).map_err(|error| match error {

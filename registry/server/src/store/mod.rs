@@ -34,7 +34,7 @@ impl Backend {
         }
     }
 
-    /// Makes a change. Cancel-safe: a change whose caller is gone may still be made.
+    /// Makes a change. Cancel-safe: if the caller is gone, the change may still be made.
     pub(crate) async fn write(&self, key: Key, write: Write) -> Result<Written, WriteError> {
         match self {
             Backend::Local { local, .. } => local.write(key, write).await,

@@ -1,0 +1,90 @@
+//! What the store of an instance holds beside the guest, and what guests can import. Whatever a guest
+//! may reach is added here, and nowhere else.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use wasmtime::component::{Linker, ResourceTable};
+use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup;
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::Grants;
+use crate::memory::MemoryBudget;
+use crate::outgoing::{GrantedNames, NameLookup, Outgoing};
+use crate::output::Output;
+
+/// Handles (streams, pollables) that an instance may hold: each takes memory of the host's.
+const MAX_HANDLES: usize = 1024;
+
+/// Random bytes that a guest may ask for at once: it waits for them where nothing interrupts it.
+const MAX_RANDOM: u64 = 64 * 1024;
+
+/// What a store holds beside the guest.
+pub(crate) struct StoreData {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
+    grants: Arc<Grants>,
+    table: ResourceTable,
+    /// When the guest has to be done.
+    pub(crate) deadline: Instant,
+    /// Whether it has computed for a whole tick.
+    pub(crate) interrupted: bool,
+    pub(crate) memory: MemoryBudget,
+}
+
+impl StoreData {
+    /// # Errors
+    /// A grant that cannot be given, and why.
+    pub(crate) fn new(
+        grants: &Arc<Grants>,
+        (stdout, stderr): (Output, Output),
+        memory: MemoryBudget,
+        deadline: Instant,
+    ) -> Result<Self, String> {
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(stdout).stderr(stderr).max_random_size(MAX_RANDOM);
+        grants.apply(&mut wasi)?;
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        Ok(StoreData {
+            wasi: wasi.build(),
+            http: WasiHttpCtx::new(),
+            outgoing: Outgoing(grants.clone()),
+            grants: grants.clone(),
+            table,
+            deadline,
+            interrupted: false,
+            memory,
+        })
+    }
+}
+
+/// All that guests can import.
+pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<StoreData>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    // This replaces wasmtime's own, which looks up all names or none.
+    linker.allow_shadowing(true);
+    ip_name_lookup::add_to_linker::<StoreData, NameLookup>(&mut linker, |data| {
+        let sockets = WasiSocketsCtxView { ctx: data.wasi.sockets(), table: &mut data.table };
+        GrantedNames { grants: data.grants.clone(), sockets }
+    })?;
+    linker.allow_shadowing(false);
+    Ok(linker)
+}
+
+impl WasiHttpView for StoreData {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outgoing }
+    }
+}
+
+impl WasiView for StoreData {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
