@@ -8,7 +8,9 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use wharf_runtime::{CallError, Candidate, Engine, Limits, MethodIndex, Plugin, Settings, inspect};
+use wharf_runtime::{
+    Candidate, Engine, InvokeError, Limits, MethodIndex, Plugin, Settings, inspect,
+};
 use wharf_schema::Service;
 use wharf_tests::{component, guest, plugin};
 
@@ -54,14 +56,14 @@ impl Both {
         };
         let (codec, dynamic) = (call(&self.codec).await, call(&self.dynamic).await);
         assert_eq!(codec.as_ref().ok(), dynamic.as_ref().ok(), "{codec:?}, {dynamic:?}");
-        let traps = |result: &Result<Bytes, CallError>| {
-            matches!(result, Ok(_) | Err(CallError::Trapped { .. }))
+        let traps = |result: &Result<Bytes, InvokeError>| {
+            matches!(result, Ok(_) | Err(InvokeError::Trapped { .. }))
         };
         assert!(traps(&codec) && traps(&dynamic), "{codec:?}, {dynamic:?}");
     }
 
     /// Calls a method on both; what either says is what the other says.
-    async fn call(&self, method: usize, arguments: &[u8]) -> Result<Bytes, CallError> {
+    async fn call(&self, method: usize, arguments: &[u8]) -> Result<Bytes, InvokeError> {
         let index = MethodIndex { service: self.index(), method };
         let deadline = Instant::now() + Duration::from_secs(20);
         let call = |plugin: &Plugin| {
@@ -199,7 +201,7 @@ fn made_up_types_and_values_come_back_alike_on_both_paths() {
                 for sent in (0..2 * rounds).flat_map(|_| &values[ty]) {
                     let sent = damaged(&mut random, sent.clone());
                     let answer = both.call(kind.place(types, ty), &sent).await;
-                    let invalid = matches!(answer, Ok(_) | Err(CallError::InvalidArgument(_)));
+                    let invalid = matches!(answer, Ok(_) | Err(InvokeError::InvalidArgument(_)));
                     assert!(invalid, "{answer:?}");
                     broken.update(|count| count + 1);
                     if answer.is_err() {
@@ -244,7 +246,7 @@ fn what_compilers_make_is_spliced_and_answers_alike() {
                     both.call(method, &sent).await.unwrap();
                     let sent = damaged(&mut fastrand::Rng::with_seed(seed), sent);
                     let answer = both.call(method, &sent).await;
-                    let invalid = matches!(answer, Ok(_) | Err(CallError::InvalidArgument(_)));
+                    let invalid = matches!(answer, Ok(_) | Err(InvokeError::InvalidArgument(_)));
                     assert!(invalid, "{answer:?}");
                 });
             });
@@ -334,7 +336,7 @@ async fn a_million_calls_on_one_instance_take_no_more_memory_than_a_thousand() {
                 .clone()
                 .call(index("echo"), malformed.clone(), Instant::now(), deadline)
                 .await;
-            assert!(matches!(answer, Err(CallError::InvalidArgument(_))), "{answer:?}");
+            assert!(matches!(answer, Err(InvokeError::InvalidArgument(_))), "{answer:?}");
         }
     }
 }

@@ -4,14 +4,14 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use wharf_runtime::{CallError, Engine, Isolation, Limits, MethodIndex, Plugin, Settings};
+use wharf_runtime::{Engine, InvokeError, Isolation, Limits, MethodIndex, Plugin, Settings};
 use wharf_tests::{guest, within};
 
 async fn rogue(engine: &Engine, settings: Settings) -> Plugin {
     Plugin::load(engine, "rogue", guest("rogue").unwrap(), settings).await.unwrap()
 }
 
-async fn call(plugin: &Plugin, name: &str, arguments: &[u8]) -> Result<Bytes, CallError> {
+async fn call(plugin: &Plugin, name: &str, arguments: &[u8]) -> Result<Bytes, InvokeError> {
     let method = plugin.services()[0].methods().iter().position(|m| m.name == name).unwrap();
     let arguments = Bytes::copy_from_slice(arguments);
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -81,7 +81,7 @@ async fn a_full_queue_is_refused_at_once_and_nothing_ran() {
     .await
     .unwrap();
     let error = call(&plugin, "count", &[]).await.unwrap_err();
-    assert!(matches!(error, CallError::QueueFull { queue: 0 }), "{error}");
+    assert!(matches!(error, InvokeError::QueueFull { queue: 0 }), "{error}");
     assert!(error.not_executed());
     sleeping.await.unwrap().unwrap();
     assert_eq!(count(&plugin).await, 1);

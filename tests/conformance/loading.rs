@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wharf_runtime::{CallError, Engine, Limits, LoadError, MethodIndex, Plugin, Settings};
+use wharf_runtime::{Engine, InvokeError, Limits, LoadError, MethodIndex, Plugin, Settings};
 use wharf_tests::{component, eventually, hostile, plugin};
 
 async fn refusal(bytes: Vec<u8>) -> LoadError {
@@ -77,7 +77,7 @@ impl Guest {
         name: &str,
         arguments: &[u8],
         timeout: Duration,
-    ) -> Result<Vec<u8>, CallError> {
+    ) -> Result<Vec<u8>, InvokeError> {
         let methods = self.plugin.services()[0].methods();
         let method = methods.iter().position(|method| method.name == name).unwrap();
         let index = MethodIndex { service: 0, method };
@@ -98,7 +98,7 @@ async fn a_guest_that_loops_ends_with_its_deadline_and_the_next_call_gets_a_fres
     let guest = Guest::hostile(Limits { instances: 1, ..Limits::default() }).await;
     assert_eq!(guest.count().await, 1);
     let spun = guest.call("spin", &[], Duration::from_millis(50)).await;
-    assert!(matches!(spun, Err(CallError::DeadlineExceeded { executed: true })), "{spun:?}");
+    assert!(matches!(spun, Err(InvokeError::DeadlineExceeded { executed: true })), "{spun:?}");
     assert_eq!(guest.count().await, 1);
     assert_eq!(guest.count().await, 2, "an instance that ended well is used again");
 }
@@ -111,7 +111,7 @@ async fn a_clock_that_rests_wakes_for_the_next_guest_and_stays_awake_while_it_ru
         eventually("the clock rests", resting).await.unwrap();
         // Longer than it takes to fall asleep: a clock that slept on would never stop this guest.
         let spun = guest.call("spin", &[], Duration::from_millis(1500)).await;
-        assert!(matches!(spun, Err(CallError::DeadlineExceeded { executed: true })), "{spun:?}");
+        assert!(matches!(spun, Err(InvokeError::DeadlineExceeded { executed: true })), "{spun:?}");
     }
 }
 
@@ -135,7 +135,7 @@ async fn traps_end_their_call_and_their_instance_and_nothing_else() {
     ] {
         assert_eq!(guest.count().await, 1);
         let error = guest.call(method, &[], LONG).await.unwrap_err();
-        assert!(matches!(error, CallError::Trapped { .. }), "{method}: {error:?}");
+        assert!(matches!(error, InvokeError::Trapped { .. }), "{method}: {error:?}");
         assert!(error.to_string().contains(cause), "{method}: {error}");
     }
     assert_eq!(guest.call("discriminant", &[1], LONG).await.unwrap(), [1]);
@@ -148,7 +148,10 @@ async fn memory_is_capped_and_the_caller_is_told() {
     let memory = 8 * 1024 * 1024;
     let guest = Guest::hostile(Limits { memory, ..Limits::default() }).await;
     let error = guest.call("gorge", &[], LONG).await.unwrap_err();
-    assert!(matches!(error, CallError::MemoryLimit { limit, .. } if limit == memory), "{error:?}");
+    assert!(
+        matches!(error, InvokeError::MemoryLimit { limit, .. } if limit == memory),
+        "{error:?}"
+    );
     assert_eq!(guest.count().await, 1);
 }
 
@@ -171,11 +174,11 @@ async fn calls_beyond_the_queue_are_refused_at_once() {
     let spin = async || guest.call("spin", &[], Duration::from_millis(200)).await;
     let (one, two, three) = tokio::join!(spin(), spin(), spin());
     let results = [one, two, three];
-    let count = |matches: fn(&CallError) -> bool| {
+    let count = |matches: fn(&InvokeError) -> bool| {
         results.iter().filter(|r| r.as_ref().is_err_and(matches)).count()
     };
-    assert_eq!(count(|e| matches!(e, CallError::QueueFull { queue: 1 })), 1, "{results:?}");
-    assert_eq!(count(|e| matches!(e, CallError::DeadlineExceeded { .. })), 2, "{results:?}");
+    assert_eq!(count(|e| matches!(e, InvokeError::QueueFull { queue: 1 })), 1, "{results:?}");
+    assert_eq!(count(|e| matches!(e, InvokeError::DeadlineExceeded { .. })), 2, "{results:?}");
 }
 
 #[tokio::test]
@@ -183,7 +186,7 @@ async fn malformed_arguments_leave_the_guest_untouched() {
     let guest = Guest::hostile(Limits { instances: 1, ..Limits::default() }).await;
     for bytes in [&[][..], &[0x80], &[1, 2], &[0xff; 6]] {
         let error = guest.call("discriminant", bytes, LONG).await.unwrap_err();
-        assert!(matches!(error, CallError::InvalidArgument(_)), "{error:?}");
+        assert!(matches!(error, InvokeError::InvalidArgument(_)), "{error:?}");
         assert!(error.not_executed());
     }
     assert_eq!(guest.count().await, 1);

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use wharf_registry_api::{ListOptions, RegistryClient, State};
+use wharf_registry_api::{EndpointState, ListOptions, RegistryClient};
 use wharf_tests::{Args, Wharf, arith_that, eventually, get, get_json, plugin, renamed, within};
 
 const PLUGINS: usize = 100;
@@ -137,7 +137,7 @@ async fn a_big_component_is_listed_as_compiling_while_calls_to_others_go_on() {
         let product: i64 = client.call("arith.multiply", &Args { a: 7, b: 8 }).await.unwrap();
         assert_eq!(product, 56);
         let listed = registry.endpoints("big", &ListOptions::default()).await.unwrap().unwrap();
-        listed.endpoints.iter().any(|e| e.state == State::Compiling).then_some(())
+        listed.endpoints.iter().any(|e| e.state == EndpointState::Compiling).then_some(())
     })
     .await
     .unwrap();

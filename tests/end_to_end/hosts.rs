@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use wharf_client::{Client, Failure};
-use wharf_registry_api::{Endpoint, ListOptions, RegistryClient, State};
+use wharf_registry_api::{Endpoint, EndpointState, ListOptions, RegistryClient};
 use wharf_tests::{Args, Load, Process, arith_that, eventually, hostile, plugin};
 
 pub(crate) struct Registry {
@@ -141,7 +141,7 @@ async fn sigterm_drains_calls_in_flight_finish_and_the_registry_forgets_the_host
     host.process.signal("TERM").await.unwrap();
     eventually("the registry knows that it drains, or has forgotten it", async || {
         let listed = endpoints(&registry.url, "hostile").await;
-        listed.iter().all(|endpoint| endpoint.state == State::Draining).then_some(())
+        listed.iter().all(|endpoint| endpoint.state == EndpointState::Draining).then_some(())
     })
     .await
     .unwrap();
@@ -173,7 +173,7 @@ async fn a_second_signal_ends_at_once() {
     host.process.signal("TERM").await.unwrap();
     eventually("it drains", async || {
         let listed = endpoints(&registry.url, "hostile").await;
-        listed.iter().all(|endpoint| endpoint.state == State::Draining).then_some(())
+        listed.iter().all(|endpoint| endpoint.state == EndpointState::Draining).then_some(())
     })
     .await
     .unwrap();

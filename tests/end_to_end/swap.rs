@@ -1,7 +1,7 @@
 //! A plugin is replaced while it is called.
 
 use wharf_client::Failure;
-use wharf_registry_api::{ListOptions, RegistryClient, State};
+use wharf_registry_api::{EndpointState, ListOptions, RegistryClient};
 use wharf_tests::{Args, Load, Wharf, arith_that, eventually, get_json, plugin};
 
 const SWAPS: u64 = 50;
@@ -63,7 +63,7 @@ async fn a_refused_replacement_leaves_the_old_one_serving_and_is_seen_everywhere
     .await
     .unwrap();
     let reason = "its replacement does not load: it is not WebAssembly";
-    assert_eq!(endpoint.state, State::Serving);
+    assert_eq!(endpoint.state, EndpointState::Serving);
     assert!(endpoint.spec.reason.unwrap().starts_with(reason));
     assert_eq!(answer().await.unwrap(), 0);
     let listed = wharf_tests::wharf(&["services", "--registry", &wharf.registry]).await.unwrap();
@@ -95,7 +95,7 @@ async fn a_new_plugin_that_does_not_load_is_listed_as_refused_and_never_called()
     let registry = RegistryClient::new(&wharf.registry).unwrap();
     let endpoint = eventually("it is listed", async || {
         let listed = registry.endpoints("reach", &ListOptions::default()).await.unwrap().unwrap();
-        listed.endpoints.into_iter().find(|endpoint| endpoint.state == State::Refused)
+        listed.endpoints.into_iter().find(|endpoint| endpoint.state == EndpointState::Refused)
     })
     .await
     .unwrap();

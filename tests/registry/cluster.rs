@@ -431,7 +431,7 @@ async fn nothing_is_lost_and_nobody_evicted_whatever_of_registries_and_etcd_fail
                 spec: spec.clone(),
                 host: host.clone(),
                 address: declaration.address.clone(),
-                state: wharf_registry_api::State::Serving,
+                state: wharf_registry_api::EndpointState::Serving,
                 unverified: false,
             })
         });

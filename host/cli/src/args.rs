@@ -85,9 +85,9 @@ pub(crate) enum Command {
     /// Run a registry and a host over plugins/ in one process
     Up(Up),
     /// Run a host: serve the plugins of a folder, announced to a registry
-    Host(Host),
+    Host(HostArguments),
     /// Run a registry
-    Registry(Registry),
+    Registry(RegistryArguments),
     /// Call a method
     Call(Call),
     /// List the services that hosts have announced
@@ -145,7 +145,7 @@ pub(crate) struct Keeping {
 
 #[derive(Debug, Args)]
 #[command(after_help = HOST_EXAMPLES)]
-pub(crate) struct Host {
+pub(crate) struct HostArguments {
     #[command(flatten)]
     pub(crate) serving: Serving,
     /// The registry to announce to, or `none`; several of one cluster, with commas between them
@@ -239,7 +239,7 @@ pub(crate) struct HttpListen(pub(crate) Option<SocketAddr>);
 
 #[derive(Debug, Args)]
 #[command(after_help = REGISTRY_EXAMPLES)]
-pub(crate) struct Registry {
+pub(crate) struct RegistryArguments {
     /// Where to listen
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8500")]
     pub(crate) listen: SocketAddr,

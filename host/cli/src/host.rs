@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::TcpListener;
 
-use wharf_host::{Advertise, Config, Host as RunningHost};
+use wharf_host::{Advertise, Config, Host};
 use wharf_runtime::{Limits, Settings};
 
-use crate::args::{Host, Serving};
+use crate::args::{HostArguments, Serving};
 use crate::listen::bind;
 use crate::shutdown::Shutdown;
 
-pub(crate) async fn run(arguments: Host) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: HostArguments) -> anyhow::Result<()> {
     let registry = match arguments.registry.as_str() {
         "none" => None,
         address => Some(arguments.identity.client(address)?),
@@ -26,7 +26,7 @@ pub(crate) async fn run(arguments: Host) -> anyhow::Result<()> {
     config.registry = registry;
     let http = http_listener(&arguments.serving).await?;
     let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?;
-    let host = RunningHost::start(listener, http, config)?;
+    let host = Host::start(listener, http, config)?;
     let mut out = std::io::stdout();
     writeln!(out, "host: {}", host.address())?;
     if let Some(address) = http_address {

@@ -4,12 +4,12 @@ use std::io::Write;
 
 use wharf_registry::Store;
 
-use crate::args::Registry;
+use crate::args::RegistryArguments;
 use crate::keeping;
 use crate::listen::bind;
 use crate::shutdown::Shutdown;
 
-pub(crate) async fn run(arguments: Registry) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: RegistryArguments) -> anyhow::Result<()> {
     let default = match arguments.keeping.store {
         Some(_) => Store::Memory,
         None => keeping::default_file(arguments.listen)?,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 
-use wharf_registry_api::{Endpoint, ListOptions, RegistryClient, ServiceSummary, State};
+use wharf_registry_api::{Endpoint, EndpointState, ListOptions, RegistryClient, ServiceSummary};
 
 use crate::args::Services;
 
@@ -43,7 +43,7 @@ async fn row(registry: &RegistryClient, service: &ServiceSummary) -> anyhow::Res
     let mut addresses: Vec<String> = endpoints
         .iter()
         .map(|endpoint| match endpoint.state {
-            State::Serving => endpoint.address.clone(),
+            EndpointState::Serving => endpoint.address.clone(),
             state => format!("{} ({state})", endpoint.address),
         })
         .collect();

@@ -40,7 +40,7 @@ pub enum LoadError {
     NotGranted(Vec<Import>),
     /// The first instance did not come up.
     #[error("its first instance does not start: {0}")]
-    DoesNotStart(CallError),
+    DoesNotStart(InvokeError),
 }
 
 /// Which imports need which grant, and how to write it.
@@ -67,7 +67,7 @@ fn stray(functions: &[String]) -> String {
 
 /// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
-pub enum CallError {
+pub enum InvokeError {
     /// The arguments do not fit the method's types.
     #[error("the arguments do not fit: {0}")]
     InvalidArgument(ValueError),
@@ -120,22 +120,22 @@ pub enum CallError {
     CannotStart(String),
 }
 
-impl CallError {
+impl InvokeError {
     /// Whether no code of the guest ran for the call, so that it may be tried again.
     #[must_use]
     pub fn not_executed(&self) -> bool {
         match self {
-            CallError::InvalidArgument(_)
-            | CallError::NotCallable(_)
-            | CallError::QueueFull { .. }
-            | CallError::HostFull
-            | CallError::CannotStart(_) => true,
-            CallError::DeadlineExceeded { executed } => !executed,
-            CallError::TooLarge(_)
-            | CallError::ResultTooLarge { .. }
-            | CallError::MemoryLimit { .. }
-            | CallError::Trapped { .. }
-            | CallError::Exited(_) => false,
+            InvokeError::InvalidArgument(_)
+            | InvokeError::NotCallable(_)
+            | InvokeError::QueueFull { .. }
+            | InvokeError::HostFull
+            | InvokeError::CannotStart(_) => true,
+            InvokeError::DeadlineExceeded { executed } => !executed,
+            InvokeError::TooLarge(_)
+            | InvokeError::ResultTooLarge { .. }
+            | InvokeError::MemoryLimit { .. }
+            | InvokeError::Trapped { .. }
+            | InvokeError::Exited(_) => false,
         }
     }
 }

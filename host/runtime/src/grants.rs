@@ -48,12 +48,12 @@ pub struct HttpHost {
 /// An address that TCP connections may go to: `10.0.0.7:5432` or `db.example.com:5432`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpAddress {
-    host: Host,
+    host: TcpHost,
     port: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Host {
+enum TcpHost {
     Ip(IpAddr),
     Name(String),
 }
@@ -88,8 +88,8 @@ impl Grants {
     pub(crate) fn may_look_up(&self, name: &str) -> bool {
         let granted = self.tcp.iter().flat_map(|addresses| addresses.iter());
         let mut names = granted.filter_map(|address| match &address.host {
-            Host::Name(name) => Some(name),
-            Host::Ip(_) => None,
+            TcpHost::Name(name) => Some(name),
+            TcpHost::Ip(_) => None,
         });
         names.any(|granted| granted.eq_ignore_ascii_case(name.trim_end_matches('.')))
             // Looking an address up asks nobody.
@@ -136,9 +136,9 @@ impl Grants {
 async fn is_granted(addresses: &[TcpAddress], wanted: SocketAddr) -> bool {
     for address in addresses.iter().filter(|address| address.port == wanted.port()) {
         match &address.host {
-            Host::Ip(ip) if *ip == wanted.ip().to_canonical() => return true,
-            Host::Ip(_) => {}
-            Host::Name(name) => {
+            TcpHost::Ip(ip) if *ip == wanted.ip().to_canonical() => return true,
+            TcpHost::Ip(_) => {}
+            TcpHost::Name(name) => {
                 // Names are resolved when they are used: what they stand for changes.
                 let resolved = tokio::net::lookup_host((name.as_str(), address.port)).await;
                 if resolved.is_ok_and(|mut all| all.any(|found| found.ip() == wanted.ip())) {
@@ -183,7 +183,7 @@ impl FromStr for TcpAddress {
         let error = || GrantError::Tcp(text.to_owned());
         if let Ok(address) = text.parse::<SocketAddr>() {
             let usable = address.port() > 0 && !address.ip().is_unspecified();
-            let host = Host::Ip(address.ip().to_canonical());
+            let host = TcpHost::Ip(address.ip().to_canonical());
             return usable.then_some(TcpAddress { host, port: address.port() }).ok_or_else(error);
         }
         let (name, port) = text.rsplit_once(':').ok_or_else(error)?;
@@ -193,7 +193,7 @@ impl FromStr for TcpAddress {
             && name.chars().all(plain)
             // Digits and dots alone are an address gone wrong.
             && name.contains(|c: char| c.is_ascii_alphabetic());
-        is_name.then(|| TcpAddress { host: Host::Name(name.to_owned()), port }).ok_or_else(error)
+        is_name.then(|| TcpAddress { host: TcpHost::Name(name.to_owned()), port }).ok_or_else(error)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::memory::MemoryBudget;
 use crate::output::{Output, printable};
 use crate::store::StoreData;
 use crate::turns::{self, Flow};
-use crate::{CallError, Engine, Grants, Isolation, Limits, Settings, val_path, wording};
+use crate::{Engine, Grants, InvokeError, Isolation, Limits, Settings, val_path, wording};
 
 /// Bytes of encoded arguments that a codec has room for, beside its results.
 const ARGUMENTS: usize = 64 * 1024 * 1024;
@@ -125,14 +125,14 @@ impl Blueprint {
     ///
     /// # Errors
     /// Why it does not start. Cancel-safe: dropping the future drops the instance.
-    pub(crate) async fn instantiate(self: &Arc<Self>, room: Room) -> Result<Instance, CallError> {
+    pub(crate) async fn instantiate(self: &Arc<Self>, room: Room) -> Result<Instance, InvokeError> {
         let now = Instant::now();
         let deadline = now + self.limits.start_timeout;
         let codec_limit = self.limits.result_size.saturating_mul(2).saturating_add(ARGUMENTS);
         let memory = MemoryBudget::new(self.limits.memory, codec_limit);
         let output = (self.stdout.clone(), self.stderr.clone());
         let data = StoreData::new(&self.grants, output, memory, deadline)
-            .map_err(CallError::CannotStart)?;
+            .map_err(InvokeError::CannotStart)?;
         let mut store = Store::new(&self.engine.wasmtime, data);
         store.limiter(|data| &mut data.memory);
         let clock = self.engine.clock.clone();
@@ -174,7 +174,7 @@ impl Blueprint {
                 })
             }
             Ok(Ran { output: Err(error), .. }) => Err(self.explain(&error, &store)),
-            Err(_) => Err(CallError::DeadlineExceeded { executed: true }),
+            Err(_) => Err(InvokeError::DeadlineExceeded { executed: true }),
         }
     }
 
@@ -198,12 +198,12 @@ impl Blueprint {
     }
 
     /// What went wrong inside a guest, for its caller; the whole story goes to the log.
-    fn explain(&self, error: &wasmtime::Error, store: &Store<StoreData>) -> CallError {
+    fn explain(&self, error: &wasmtime::Error, store: &Store<StoreData>) -> InvokeError {
         if error.is::<DeadlinePassed>() {
-            return CallError::DeadlineExceeded { executed: true };
+            return InvokeError::DeadlineExceeded { executed: true };
         }
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
-            return CallError::Exited(exit.0);
+            return InvokeError::Exited(exit.0);
         }
         let cause = match error.downcast_ref::<Trap>() {
             Some(trap) => trap.to_string(),
@@ -211,7 +211,7 @@ impl Blueprint {
         };
         let cause = cause.trim_start_matches("wasm trap: ").to_owned();
         if wording::is_out_of_copying_fuel(&cause) {
-            return CallError::ResultTooLarge { limit: self.fuel };
+            return InvokeError::ResultTooLarge { limit: self.fuel };
         }
         let memory = &store.data().memory;
         if self.stderr.permit() {
@@ -222,9 +222,9 @@ impl Blueprint {
             tracing::warn!(plugin = %self.plugin, cause, backtrace = %frames, memory = memory.used, "a guest trapped; its instance is dropped");
         }
         if memory.refused {
-            return CallError::MemoryLimit { limit: memory.limit, cause };
+            return InvokeError::MemoryLimit { limit: memory.limit, cause };
         }
-        CallError::Trapped { cause }
+        InvokeError::Trapped { cause }
     }
 }
 
@@ -232,15 +232,15 @@ impl Instance {
     /// Calls a function with encoded arguments, `now`.
     ///
     /// # Errors
-    /// Why there is no result. Only after [`CallError::InvalidArgument`] and
-    /// [`CallError::TooLarge`] is the instance as it was; after any other it must be dropped.
+    /// Why there is no result. Only after [`InvokeError::InvalidArgument`] and
+    /// [`InvokeError::TooLarge`] is the instance as it was; after any other it must be dropped.
     pub(crate) async fn call(
         &mut self,
         method: &Callable,
         arguments: &[u8],
         now: Instant,
         deadline: Instant,
-    ) -> Result<Bytes, CallError> {
+    ) -> Result<Bytes, InvokeError> {
         self.served = self.served.saturating_add(1);
         let data = self.store.data_mut();
         data.deadline = deadline;
@@ -286,10 +286,10 @@ impl Instance {
         });
         match called {
             Some(Ok(result)) => Ok(result),
-            Some(Err(PathError::Arguments(error))) => Err(CallError::InvalidArgument(error)),
-            Some(Err(PathError::TooLarge(what))) => Err(CallError::TooLarge(what)),
+            Some(Err(PathError::Arguments(error))) => Err(InvokeError::InvalidArgument(error)),
+            Some(Err(PathError::TooLarge(what))) => Err(InvokeError::TooLarge(what)),
             Some(Err(PathError::Guest(error))) => Err(blueprint.explain(&error, &self.store)),
-            None => Err(CallError::DeadlineExceeded { executed: true }),
+            None => Err(InvokeError::DeadlineExceeded { executed: true }),
         }
     }
 

@@ -34,7 +34,7 @@ mod wording;
 pub use cache::CacheError;
 pub use compile::Origin;
 pub use engine::{Engine, EngineError};
-pub use error::{CallError, LoadError};
+pub use error::{InvokeError, LoadError};
 pub use grants::{DirGrant, GrantError, Grants, HttpHost, TcpAddress};
 pub use imports::{Import, Need};
 pub use inspect::{Inspection, inspect};

@@ -9,7 +9,7 @@ use wharf_schema::{Service, Type, TypeId};
 
 use crate::callable::Callable;
 use crate::compile::Origin;
-use crate::error::{CallError, LoadError};
+use crate::error::{InvokeError, LoadError};
 use crate::imports::{Import, Need};
 use crate::inspect::{Inspection, inspect};
 use crate::instance::Blueprint;
@@ -221,13 +221,13 @@ impl Plugin {
     /// A method of it, ready to be called.
     ///
     /// # Errors
-    /// [`CallError::NotCallable`], which says why.
-    pub fn bind(self, method: MethodIndex) -> Result<BoundMethod, CallError> {
+    /// [`InvokeError::NotCallable`], which says why.
+    pub fn bind(self, method: MethodIndex) -> Result<BoundMethod, InvokeError> {
         let MethodIndex { service, method: number } = method;
         let place = self.0.places.get(service).and_then(|places| *places.get(number)?);
         match place {
             Some(place) => Ok(BoundMethod { plugin: self, place }),
-            None => Err(CallError::NotCallable(self.why_not(method))),
+            None => Err(InvokeError::NotCallable(self.why_not(method))),
         }
     }
 
@@ -243,14 +243,14 @@ impl Plugin {
     /// Calls a method: [`Plugin::bind`] and [`BoundMethod::call`] in one.
     ///
     /// # Errors
-    /// Why there is no result, and whether the guest ran ([`CallError::not_executed`]).
+    /// Why there is no result, and whether the guest ran ([`InvokeError::not_executed`]).
     pub async fn call(
         self,
         method: MethodIndex,
         arguments: Bytes,
         now: Instant,
         deadline: Instant,
-    ) -> Result<Bytes, CallError> {
+    ) -> Result<Bytes, InvokeError> {
         self.bind(method)?.call(arguments, now, deadline).await
     }
 }
@@ -280,15 +280,15 @@ impl BoundMethod {
     /// stops the guest at its next tick and drops its instance. Each poll lasts a tick at most.
     ///
     /// # Errors
-    /// Why there is no result, and whether the guest ran ([`CallError::not_executed`]).
+    /// Why there is no result, and whether the guest ran ([`InvokeError::not_executed`]).
     pub async fn call(
         self,
         arguments: Bytes,
         mut now: Instant,
         deadline: Instant,
-    ) -> Result<Bytes, CallError> {
+    ) -> Result<Bytes, InvokeError> {
         let pool = &self.plugin.0.pool;
-        let unbound = || CallError::NotCallable("there is no such method".to_owned());
+        let unbound = || InvokeError::NotCallable("there is no such method".to_owned());
         let callable = self.callable().ok_or_else(unbound)?;
         if turns::are_needed_on_this_thread() {
             // It has waited for this thread, which is not the guest's time.
@@ -306,12 +306,13 @@ impl BoundMethod {
             }
         };
         let instance =
-            lease.begin().ok_or_else(|| CallError::CannotStart("the instance is gone".into()))?;
+            lease.begin().ok_or_else(|| InvokeError::CannotStart("the instance is gone".into()))?;
         let mut unfinished = Unfinished(Some(&callable.pace));
         let result = instance.call(callable, &arguments, now, deadline).await;
         unfinished.0 = None;
         callable.pace.note(instance.was_interrupted());
-        if matches!(result, Ok(_) | Err(CallError::InvalidArgument(_) | CallError::TooLarge(_))) {
+        if matches!(result, Ok(_) | Err(InvokeError::InvalidArgument(_) | InvokeError::TooLarge(_)))
+        {
             lease.done();
         }
         result

@@ -9,21 +9,21 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use crate::CallError;
+use crate::InvokeError;
 use crate::capacity::Room;
 use crate::instance::{Blueprint, Instance};
 
 /// The pool of one plugin.
 pub(crate) struct Pool {
     blueprint: Arc<Blueprint>,
-    state: Mutex<State>,
+    state: Mutex<Occupancy>,
 }
 
 #[derive(Default)]
-struct State {
+struct Occupancy {
     /// The one used last is used first: the others' memory may go cold.
     idle: Vec<Instance>,
-    waiting: VecDeque<oneshot::Sender<Result<Lease, CallError>>>,
+    waiting: VecDeque<oneshot::Sender<Result<Lease, InvokeError>>>,
     /// Instances that exist or are being made.
     live: usize,
     /// Of these, those that are being made.
@@ -60,18 +60,18 @@ pub(crate) enum Leased {
 }
 
 /// A place among those that wait for an instance; dropped, it is passed on.
-pub(crate) struct Place(oneshot::Receiver<Result<Lease, CallError>>);
+pub(crate) struct Place(oneshot::Receiver<Result<Lease, InvokeError>>);
 
 impl Place {
     /// An instance, as soon as one is free.
     ///
     /// # Errors
     /// When the deadline passes, or no instance can be made.
-    pub(crate) async fn wait(self, deadline: Instant) -> Result<Lease, CallError> {
+    pub(crate) async fn wait(self, deadline: Instant) -> Result<Lease, InvokeError> {
         match tokio::time::timeout_at(deadline.into(), self.0).await {
             Ok(Ok(leased)) => leased,
-            Ok(Err(_)) => Err(CallError::CannotStart("the plugin was unloaded".into())),
-            Err(_) => Err(CallError::DeadlineExceeded { executed: false }),
+            Ok(Err(_)) => Err(InvokeError::CannotStart("the plugin was unloaded".into())),
+            Err(_) => Err(InvokeError::DeadlineExceeded { executed: false }),
         }
     }
 }
@@ -86,8 +86,8 @@ impl Pool {
     }
 
     /// Makes the first instance, so that calls find one.
-    pub(crate) async fn warm(self: &Arc<Self>) -> Result<(), CallError> {
-        let room = self.blueprint.room().ok_or(CallError::HostFull)?;
+    pub(crate) async fn warm(self: &Arc<Self>) -> Result<(), InvokeError> {
+        let room = self.blueprint.room().ok_or(InvokeError::HostFull)?;
         self.begin_making(&mut self.state());
         let making = Making::new(self);
         let instance = self.blueprint.instantiate(room).await?;
@@ -100,7 +100,7 @@ impl Pool {
     ///
     /// # Errors
     /// When too many calls wait already.
-    pub(crate) fn lease(self: &Arc<Self>) -> Result<Leased, CallError> {
+    pub(crate) fn lease(self: &Arc<Self>) -> Result<Leased, InvokeError> {
         let (idle, place, grow, replace) = {
             let mut state = self.state();
             let idle = state.idle.pop();
@@ -115,7 +115,7 @@ impl Pool {
                     if grow {
                         self.grow();
                     }
-                    return Err(CallError::QueueFull { queue });
+                    return Err(InvokeError::QueueFull { queue });
                 }
                 let (give, queued) = oneshot::channel();
                 state.waiting.push_back(give);
@@ -142,12 +142,12 @@ impl Pool {
         PoolReport { instances: state.live, idle: state.idle.len(), waiting }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Occupancy> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether another instance should be made: for each call that waits, and to have some ready.
-    fn wants_another(&self, state: &State) -> bool {
+    fn wants_another(&self, state: &Occupancy) -> bool {
         let ready = match self.blueprint.isolation.reuse {
             // Each is soon used up: as many as there may be.
             Some(_) => self.blueprint.limits.instances,
@@ -157,7 +157,7 @@ impl Pool {
         state.live < self.blueprint.limits.instances && state.idle.len() + state.making < wanted
     }
 
-    fn begin_making(&self, state: &mut State) {
+    fn begin_making(&self, state: &mut Occupancy) {
         state.live += 1;
         state.making += 1;
     }
@@ -179,7 +179,7 @@ impl Pool {
                     // With no instance to wait for, nothing would ever answer these.
                     for waiting in waiting {
                         // Nobody may be waiting there any more.
-                        let _ = waiting.send(Err(CallError::HostFull));
+                        let _ = waiting.send(Err(InvokeError::HostFull));
                     }
                     return;
                 };
@@ -210,10 +210,10 @@ impl Pool {
     }
 
     /// Answers one waiting call, if there is any.
-    fn refuse_one(&self, error: &CallError) -> bool {
+    fn refuse_one(&self, error: &InvokeError) -> bool {
         loop {
             let Some(waiting) = self.state().waiting.pop_front() else { return false };
-            if waiting.send(Err(CallError::CannotStart(error.to_string()))).is_ok() {
+            if waiting.send(Err(InvokeError::CannotStart(error.to_string()))).is_ok() {
                 return true;
             }
         }
@@ -255,7 +255,7 @@ impl Pool {
     }
 
     /// Whether the time has come to replace what is used up; whoever is told so has to do it.
-    fn replacing_is_due(&self, state: &mut State) -> bool {
+    fn replacing_is_due(&self, state: &mut Occupancy) -> bool {
         let few = state.idle.len() <= self.blueprint.limits.instances / 2;
         let due =
             !state.used_up.is_empty() && !state.replacing && (few || !state.waiting.is_empty());

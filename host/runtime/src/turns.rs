@@ -20,13 +20,13 @@ thread_local! {
 
 /// Turns that plugins share.
 #[derive(Clone)]
-pub(crate) struct Turns(Arc<Mutex<State>>);
+pub(crate) struct Turns(Arc<Mutex<Rota>>);
 
 /// A plugin among those that take turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Flow(u64);
 
-struct State {
+struct Rota {
     free: usize,
     next_flow: u64,
     /// Who waits, by plugin; none of the queues is empty.
@@ -51,7 +51,7 @@ pub(crate) fn needed_on_this_thread() {
 impl Turns {
     pub(crate) fn new(turns: usize) -> Self {
         let (waiting, last) = (BTreeMap::new(), Flow(0));
-        Turns(Arc::new(Mutex::new(State { free: turns, next_flow: 1, waiting, last })))
+        Turns(Arc::new(Mutex::new(Rota { free: turns, next_flow: 1, waiting, last })))
     }
 
     /// A plugin begins to take part.
@@ -123,12 +123,12 @@ impl Turns {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Rota> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl Rota {
     /// Takes the first of the plugin after the one that had the last turn; with nobody waiting, the
     /// turn is free.
     fn next(&mut self) -> Option<oneshot::Sender<Turn>> {

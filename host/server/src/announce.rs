@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use wharf_registry_api::{
-    Code, Declaration, EndpointSpec, Heartbeat, Metadata, RegistryClient, RegistryError, State,
-    retry_pauses,
+    Code, Declaration, EndpointSpec, EndpointState, Heartbeat, Metadata, RegistryClient,
+    RegistryError, retry_pauses,
 };
 
 use crate::Config;
@@ -232,7 +232,7 @@ impl Announcer {
     }
 
     async fn leave(self, Farewell { told, done }: Farewell) {
-        let drain = self.registry.set_state(&self.host, self.session, State::Draining);
+        let drain = self.registry.set_state(&self.host, self.session, EndpointState::Draining);
         if let Err(error) = flatten(tokio::time::timeout(WITHDRAWAL, drain).await) {
             tracing::warn!("the registry is not told that this host drains: {error}");
         }

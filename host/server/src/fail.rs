@@ -1,6 +1,6 @@
 //! What went wrong, in the protocol's terms.
 
-use wharf_runtime::CallError;
+use wharf_runtime::InvokeError;
 use wharf_wire::{DetailKind, Status};
 
 /// A failure to be sent: its message says which method, what and what to do next.
@@ -32,25 +32,25 @@ impl Failure {
     }
 
     /// A failure of a call that reached the runtime.
-    pub(crate) fn of_call(method: &str, error: &CallError) -> Self {
+    pub(crate) fn of_call(method: &str, error: &InvokeError) -> Self {
         let status = match error {
-            CallError::InvalidArgument(_) => Status::InvalidArgument,
-            CallError::TooLarge(_)
-            | CallError::ResultTooLarge { .. }
-            | CallError::QueueFull { .. }
-            | CallError::HostFull
-            | CallError::MemoryLimit { .. } => Status::ResourceExhausted,
-            CallError::NotCallable(_) => Status::Unimplemented,
-            CallError::DeadlineExceeded { .. } => Status::DeadlineExceeded,
-            CallError::Trapped { .. } | CallError::Exited(_) => Status::Internal,
-            CallError::CannotStart(_) => Status::Unavailable,
+            InvokeError::InvalidArgument(_) => Status::InvalidArgument,
+            InvokeError::TooLarge(_)
+            | InvokeError::ResultTooLarge { .. }
+            | InvokeError::QueueFull { .. }
+            | InvokeError::HostFull
+            | InvokeError::MemoryLimit { .. } => Status::ResourceExhausted,
+            InvokeError::NotCallable(_) => Status::Unimplemented,
+            InvokeError::DeadlineExceeded { .. } => Status::DeadlineExceeded,
+            InvokeError::Trapped { .. } | InvokeError::Exited(_) => Status::Internal,
+            InvokeError::CannotStart(_) => Status::Unavailable,
         };
         let failure = Failure {
             not_executed: error.not_executed(),
             ..Failure::refused(status, format!("{method}: {error}"))
         };
         match error {
-            CallError::QueueFull { .. } | CallError::HostFull => failure.retry_after(50),
+            InvokeError::QueueFull { .. } | InvokeError::HostFull => failure.retry_after(50),
             _ => failure,
         }
     }

@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use crate::error::RegistryError;
 use crate::watch::Watch;
 use crate::{
-    Declaration, Declared, EndpointList, Heartbeat, HeartbeatReply, Index, ServiceList, State,
-    StateChange,
+    Declaration, Declared, EndpointList, EndpointState, Heartbeat, HeartbeatReply, Index,
+    ServiceList, StateChange,
 };
 
 /// How long one request may take, in addition to the time that it asks the registry to wait.
@@ -237,7 +237,7 @@ impl RegistryClient {
         &self,
         host: &str,
         session: u64,
-        state: State,
+        state: EndpointState,
     ) -> Result<(), RegistryError> {
         let path = ["v1", "hosts", host, "state"];
         let request = Request::new(Method::PUT, &path).json(&StateChange { session, state })?;

@@ -13,8 +13,9 @@ pub use client::{ListOptions, RegistryClient, RegistryOptions, choose_cryptograp
 pub use error::RegistryError;
 pub use problem::{Code, PROBLEM_JSON, Problem};
 pub use types::{
-    Condition, Declaration, Declared, Endpoint, EndpointId, EndpointList, EndpointSpec, Heartbeat,
-    HeartbeatReply, Index, Metadata, ServiceList, ServiceSummary, State, StateChange, WatchEvent,
+    Condition, Declaration, Declared, Endpoint, EndpointId, EndpointList, EndpointSpec,
+    EndpointState, Heartbeat, HeartbeatReply, Index, Metadata, ServiceList, ServiceSummary,
+    StateChange, WatchEvent,
 };
 pub use watch::Watch;
 

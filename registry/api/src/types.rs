@@ -112,7 +112,7 @@ pub struct HeartbeatReply {
 /// Whether a host, or a service at it, takes new calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum EndpointState {
     /// It takes new calls.
     Serving,
     /// It takes no new calls, and finishes those in flight.
@@ -123,33 +123,38 @@ pub enum State {
     Refused,
 }
 
-impl State {
+impl EndpointState {
     /// A state by its name.
     #[must_use]
-    pub fn parse(text: &str) -> Option<State> {
-        [State::Serving, State::Draining, State::Compiling, State::Refused]
-            .into_iter()
-            .find(|state| state.to_string() == text)
+    pub fn parse(text: &str) -> Option<EndpointState> {
+        [
+            EndpointState::Serving,
+            EndpointState::Draining,
+            EndpointState::Compiling,
+            EndpointState::Refused,
+        ]
+        .into_iter()
+        .find(|state| state.to_string() == text)
     }
 
     /// The state of a service with this condition, if its host is in this state.
     #[must_use]
-    pub fn of_service(self, condition: Condition) -> State {
+    pub fn of_service(self, condition: Condition) -> EndpointState {
         match condition {
             Condition::Serving => self,
-            Condition::Compiling => State::Compiling,
-            Condition::Refused => State::Refused,
+            Condition::Compiling => EndpointState::Compiling,
+            Condition::Refused => EndpointState::Refused,
         }
     }
 }
 
-impl std::fmt::Display for State {
+impl std::fmt::Display for EndpointState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            State::Serving => "serving",
-            State::Draining => "draining",
-            State::Compiling => "compiling",
-            State::Refused => "refused",
+            EndpointState::Serving => "serving",
+            EndpointState::Draining => "draining",
+            EndpointState::Compiling => "compiling",
+            EndpointState::Refused => "refused",
         })
     }
 }
@@ -162,7 +167,7 @@ pub struct StateChange {
     #[serde(deserialize_with = "whole")]
     pub session: u64,
     /// The new state: serving or draining.
-    pub state: State,
+    pub state: EndpointState,
 }
 
 /// Where a service can be called.
@@ -177,7 +182,7 @@ pub struct Endpoint {
     /// The host's address, `host:port`.
     pub address: String,
     /// Whether it takes new calls.
-    pub state: State,
+    pub state: EndpointState,
     /// The registry has not heard the host for one time to live, or not since the registry started.
     /// The host may be gone.
     ///

@@ -9,6 +9,7 @@ use governor::clock::Clock;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde::Deserialize;
 use tokio::sync::watch;
+use wharf_net::Secret;
 use wharf_registry_api::limits;
 
 /// The largest file of tokens that is read, in bytes.
@@ -89,7 +90,7 @@ pub(crate) struct Tokens {
 #[derive(Debug)]
 pub(crate) struct Token {
     pub(crate) name: String,
-    secret: blake3::Hash,
+    secret: Secret,
     read: bool,
     write: bool,
     admin: bool,
@@ -148,11 +149,11 @@ impl Tokens {
     /// The token with this secret. The time that this takes does not reveal which token matches, or
     /// whether any does: all hashes are compared, each in constant time.
     pub(crate) fn find(&self, secret: &[u8]) -> Option<&Arc<Token>> {
-        let secret = blake3::hash(secret);
+        let shown = Secret::new(secret);
         self.tokens.iter().fold(
             None,
             |found, token| {
-                if token.secret == secret { Some(token) } else { found }
+                if token.secret == shown { Some(token) } else { found }
             },
         )
     }
@@ -250,7 +251,7 @@ fn token(content: TokenContent) -> Result<Token, String> {
     let rate = rate.map(|rate| {
         RateLimiter::direct(Quota::per_second(rate).allow_burst(burst.unwrap_or(rate)))
     });
-    let secret = blake3::hash(secret.as_bytes());
+    let secret = Secret::new(secret.as_bytes());
     let [read, admin] = [Scope::Read, Scope::Admin].map(|scope| scopes.contains(&scope));
     Ok(Token { name, secret, read, write, admin, hosts, rate })
 }

@@ -251,7 +251,7 @@ fn difference<'r>(host: &str, old: Option<&'r Record>, new: Option<&'r Record>) 
 mod tests {
     use super::*;
     use crate::record::tests::record;
-    use wharf_registry_api::State;
+    use wharf_registry_api::EndpointState;
 
     /// Applies a host's record under the next number. Returns the services that changed.
     fn apply(catalog: &mut Catalog, host: &str, record: Option<Record>) -> Vec<String> {
@@ -310,7 +310,7 @@ mod tests {
     fn another_state_or_address_of_a_host_changes_all_its_endpoints() {
         let mut catalog = Catalog::new(1);
         apply(&mut catalog, "h", Some(record(1, &["a", "b"])));
-        let draining = Record { state: State::Draining, ..record(1, &["a", "b"]) };
+        let draining = Record { state: EndpointState::Draining, ..record(1, &["a", "b"]) };
         assert_eq!(apply(&mut catalog, "h", Some(draining.clone())), ["a", "b"]);
         let moved = Record { address: "127.0.0.1:2".to_owned(), ..draining };
         assert_eq!(apply(&mut catalog, "h", Some(moved)), ["a", "b"]);

@@ -10,17 +10,15 @@
 mod access;
 mod catalog;
 mod clock;
+mod directory;
 pub mod etcd;
 mod http;
 mod journal;
-mod listener;
 mod listing;
 mod liveness;
 mod metrics;
 mod record;
-mod registry;
 mod store;
-mod tls;
 mod validate;
 mod view;
 
@@ -29,17 +27,24 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use wharf_net::listener::Bounds;
 
 pub use crate::access::{TokenFile, TokenFileError};
 pub use crate::store::etcd::EtcdConfig;
 pub use crate::store::file::{OPENING_THREAD, OpenError};
-pub use crate::tls::{Tls, TlsError, TlsFiles};
 pub use crate::validate::kebab;
+pub use wharf_net::{Tls, TlsError, TlsFiles};
 
+use crate::directory::Directory;
 use crate::store::Backend;
 use crate::store::file::File;
 use crate::store::local::Local;
 use crate::view::View;
+
+/// How long connections may take to end at shutdown: a request that never ends must not hold the
+/// process.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
 /// How a registry behaves.
 #[derive(Clone)]
@@ -88,6 +93,12 @@ impl Config {
     pub fn with_ttl(ttl: Duration) -> Self {
         Config { ttl, heartbeat: ttl / 3, ..Config::default() }
     }
+
+    fn bounds(&self) -> Bounds {
+        let mut bounds = Bounds::new(self.max_connections, LAST_ANSWERS);
+        bounds.tls.clone_from(&self.tls);
+        bounds
+    }
 }
 
 /// Why a registry does not start, or ends.
@@ -106,10 +117,10 @@ pub enum RunError {
 
 /// A registry that is ready to serve.
 pub struct Registry {
-    registry: Arc<registry::Registry>,
+    directory: Arc<Directory>,
     metrics: Arc<metrics::Metrics>,
     config: Config,
-    stop: tokio::sync::watch::Sender<bool>,
+    stop: watch::Sender<bool>,
 }
 
 impl Registry {
@@ -139,9 +150,9 @@ impl Registry {
                 )
             }
         };
-        let (stop, stopped) = tokio::sync::watch::channel(false);
-        let registry = Arc::new(registry::Registry::new(&config, store, metrics.clone(), stopped));
-        Ok(Registry { registry, metrics, config, stop })
+        let (stop, stopped) = watch::channel(false);
+        let directory = Arc::new(Directory::new(&config, store, metrics.clone(), stopped));
+        Ok(Registry { directory, metrics, config, stop })
     }
 
     /// As [`Registry::open`], and answers meanwhile on the listener that it will serve on: that it lives,
@@ -150,10 +161,9 @@ impl Registry {
     /// # Errors
     /// As [`Registry::open`].
     pub async fn open_on(listener: &TcpListener, config: Config) -> Result<Self, RunError> {
-        let (stop, stopped) = tokio::sync::watch::channel(false);
-        let tls = config.tls.clone();
-        let max_connections = config.max_connections;
-        let meanwhile = listener::serve(listener, tls, http::meanwhile(), max_connections, stopped);
+        let (stop, stopped) = watch::channel(false);
+        let bounds = config.bounds();
+        let meanwhile = serve(listener, &bounds, stopped, http::meanwhile());
         let mut meanwhile = std::pin::pin!(meanwhile);
         let opened = tokio::select! {
             opened = Registry::open(config) => opened,
@@ -175,29 +185,50 @@ impl Registry {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), RunError> {
-        let Registry { registry, metrics, config, stop } = self;
-        let sweeper = tokio::spawn(registry.clone().sweep());
+        let Registry { directory, metrics, config, stop } = self;
+        let sweeper = tokio::spawn(directory.clone().sweep());
         let local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        let bounds = config.bounds();
         let routes = http::routes(http::Source {
-            registry: registry.clone(),
+            directory: directory.clone(),
             trusts_this_machine: local && config.tokens.is_none() && config.tls.is_none(),
             tokens: config.tokens,
             metrics,
         });
-        let stopped = stop.subscribe();
-        let serving =
-            listener::serve(&listener, config.tls, routes, config.max_connections, stopped);
+        let serving = serve(&listener, &bounds, stop.subscribe(), routes);
         let mut serving = std::pin::pin!(serving);
         let served = tokio::select! {
             // It ends only when it is told to.
             () = &mut serving => return Ok(()),
             () = shutdown => Ok(()),
-            () = registry.store_ended() => Err(RunError::StoreEnded),
+            () = directory.store_ended() => Err(RunError::StoreEnded),
         };
         stop.send_replace(true);
         serving.await;
         sweeper.abort();
         served
+    }
+}
+
+/// Serves on a listener until `stopped`; then lets the answers that are under way come to their end.
+async fn serve(
+    listener: &TcpListener,
+    bounds: &Bounds,
+    stopped: watch::Receiver<bool>,
+    routes: axum::Router,
+) {
+    let told = stopped.clone();
+    let connection = move |stream, peer| {
+        let (routes, told) = (routes.clone(), told.clone());
+        async move {
+            if let Err(error) = wharf_net::http::serve(stream, routes, told).await {
+                tracing::debug!(%peer, %error, "a connection broke");
+            }
+        }
+    };
+    let cut_off = wharf_net::listener::serve(listener, bounds, stopped, connection).await;
+    if cut_off > 0 {
+        tracing::warn!(cut_off, "some answers did not come to their end");
     }
 }
 

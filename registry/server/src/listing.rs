@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use wharf_registry_api::{Condition, Endpoint, EndpointSpec, ServiceSummary, State};
+use wharf_registry_api::{Condition, Endpoint, EndpointSpec, EndpointState, ServiceSummary};
 
 use crate::record::Record;
 
 /// A host as it was at one moment.
 #[derive(Clone, Debug)]
-pub(crate) struct Listed {
+pub(crate) struct HostSnapshot {
     pub(crate) name: Arc<str>,
     pub(crate) record: Arc<Record>,
     pub(crate) unverified: bool,
@@ -38,9 +38,9 @@ pub(crate) fn endpoint(host: &str, record: &Record, spec: &EndpointSpec) -> Endp
 
 /// The endpoints of a service at these hosts that match.
 pub(crate) fn endpoints<'h>(
-    hosts: &'h [Listed],
+    hosts: &'h [HostSnapshot],
     service: &'h str,
-    matches: impl Fn(&EndpointSpec, State) -> bool + 'h,
+    matches: impl Fn(&EndpointSpec, EndpointState) -> bool + 'h,
 ) -> impl Iterator<Item = Endpoint> + 'h {
     let pairs = hosts.iter().flat_map(move |host| {
         let own = host.record.endpoints.iter().filter(move |spec| spec.service == service);
@@ -55,13 +55,13 @@ pub(crate) fn endpoints<'h>(
 }
 
 /// Every service of these hosts in every version, in order.
-pub(crate) fn services(hosts: &[Listed]) -> Vec<ServiceSummary> {
+pub(crate) fn services(hosts: &[HostSnapshot]) -> Vec<ServiceSummary> {
     let mut versions = BTreeMap::<_, [usize; 3]>::new();
-    for Listed { record, unverified, .. } in hosts {
+    for HostSnapshot { record, unverified, .. } in hosts {
         for spec in &record.endpoints {
             let counts = versions.entry(identity(spec)).or_default();
             counts[0] += 1;
-            counts[1] += usize::from(record.state_of(spec) == State::Serving);
+            counts[1] += usize::from(record.state_of(spec) == EndpointState::Serving);
             counts[2] += usize::from(*unverified);
         }
     }
@@ -80,11 +80,12 @@ pub(crate) fn services(hosts: &[Listed]) -> Vec<ServiceSummary> {
 }
 
 /// For each service, one of the hosts that take calls for it: the host that was heard last.
-pub(crate) fn newest(hosts: &[Listed]) -> BTreeMap<&str, &Listed> {
-    let mut newest = BTreeMap::<&str, &Listed>::new();
+pub(crate) fn newest(hosts: &[HostSnapshot]) -> BTreeMap<&str, &HostSnapshot> {
+    let mut newest = BTreeMap::<&str, &HostSnapshot>::new();
     for host in hosts {
         let record = &host.record;
-        for spec in record.endpoints.iter().filter(|s| record.state_of(s) == State::Serving) {
+        for spec in record.endpoints.iter().filter(|s| record.state_of(s) == EndpointState::Serving)
+        {
             let known = newest.entry(&spec.service).or_insert(host);
             if known.heard < host.heard {
                 *known = host;
@@ -100,17 +101,18 @@ mod tests {
     use crate::record::tests::{record, spec};
     use std::time::Duration;
 
-    fn listed(name: &str, record: Record, unverified: bool) -> Listed {
-        Listed { name: name.into(), record: Arc::new(record), unverified, heard: None }
+    fn listed(name: &str, record: Record, unverified: bool) -> HostSnapshot {
+        HostSnapshot { name: name.into(), record: Arc::new(record), unverified, heard: None }
     }
 
     #[test]
     fn a_draining_host_is_listed_but_does_not_serve() {
-        let draining = Record { state: State::Draining, ..record(1, &["a"]) };
+        let draining = Record { state: EndpointState::Draining, ..record(1, &["a"]) };
         let hosts = [listed("h", draining, false)];
-        let states: Vec<State> = endpoints(&hosts, "a", |_, _| true).map(|e| e.state).collect();
-        assert_eq!(states, [State::Draining]);
-        assert_eq!(endpoints(&hosts, "a", |_, state| state == State::Serving).count(), 0);
+        let states: Vec<EndpointState> =
+            endpoints(&hosts, "a", |_, _| true).map(|e| e.state).collect();
+        assert_eq!(states, [EndpointState::Draining]);
+        assert_eq!(endpoints(&hosts, "a", |_, state| state == EndpointState::Serving).count(), 0);
         assert_eq!(services(&hosts)[0].serving, 0);
         assert!(newest(&hosts).is_empty());
     }
@@ -129,9 +131,9 @@ mod tests {
             let listed: Vec<_> = endpoints(&hosts, service, |_, _| true).collect();
             (listed[0].state, listed[0].spec.reason.clone())
         };
-        assert_eq!(state("a"), (State::Serving, None));
-        assert_eq!(state("b"), (State::Compiling, None));
-        assert_eq!(state("c"), (State::Refused, Some("it is not WebAssembly".to_owned())));
+        assert_eq!(state("a"), (EndpointState::Serving, None));
+        assert_eq!(state("b"), (EndpointState::Compiling, None));
+        assert_eq!(state("c"), (EndpointState::Refused, Some("it is not WebAssembly".to_owned())));
         let summaries = services(&hosts);
         assert_eq!(summaries.iter().map(|s| s.serving).collect::<Vec<_>>(), [1, 0, 0]);
         assert_eq!(summaries.iter().map(|s| s.unverified).collect::<Vec<_>>(), [1, 1, 1]);
@@ -141,8 +143,10 @@ mod tests {
     #[test]
     fn of_several_hosts_the_one_that_was_heard_last_stands_for_a_service() {
         let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
-        let heard =
-            |name, seconds| Listed { heard: at(seconds), ..listed(name, record(1, &["a"]), false) };
+        let heard = |name, seconds| HostSnapshot {
+            heard: at(seconds),
+            ..listed(name, record(1, &["a"]), false)
+        };
         let hosts = [heard("x", 5), heard("y", 9), heard("z", 1)];
         assert_eq!(&*newest(&hosts)["a"].name, "y");
     }

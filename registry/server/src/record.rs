@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use wharf_registry_api::{Declaration, EndpointSpec, Metadata, State};
+use wharf_registry_api::{Declaration, EndpointSpec, EndpointState, Metadata};
 
 /// What a record is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,7 +62,7 @@ pub(crate) struct Record {
     pub(crate) session: u64,
     pub(crate) address: String,
     /// Serving or draining.
-    pub(crate) state: State,
+    pub(crate) state: EndpointState,
     /// Identifies what was declared.
     pub(crate) digest: String,
     pub(crate) endpoints: Vec<EndpointSpec>,
@@ -75,7 +75,7 @@ impl Record {
         Record {
             session: 0,
             address: address.to_owned(),
-            state: State::Serving,
+            state: EndpointState::Serving,
             digest: String::new(),
             endpoints: Vec::new(),
             metadata: Metadata::new(),
@@ -103,7 +103,7 @@ impl Record {
     }
 
     /// The state of one of its services.
-    pub(crate) fn state_of(&self, spec: &EndpointSpec) -> State {
+    pub(crate) fn state_of(&self, spec: &EndpointSpec) -> EndpointState {
         self.state.of_service(spec.condition)
     }
 }
@@ -114,7 +114,7 @@ pub(crate) enum Write {
     /// A host's whole set of endpoints.
     Declare { declaration: Declaration, digest: String },
     /// Whether a host takes new calls.
-    SetState { session: u64, state: State },
+    SetState { session: u64, state: EndpointState },
     /// A host withdraws.
     Withdraw { session: u64 },
     /// A classic registration.
@@ -151,9 +151,9 @@ pub(crate) fn decide(key: &Key, known: Option<&Record>, write: Write) -> Result<
                     owned(known, declaration.session)?;
                     // A new session serves, whatever state its predecessor was in.
                     let same = known.session == declaration.session;
-                    if same { known.state } else { State::Serving }
+                    if same { known.state } else { EndpointState::Serving }
                 }
-                None => State::Serving,
+                None => EndpointState::Serving,
             };
             let Declaration { session, address, endpoints, metadata } = declaration;
             let record = Record { session, address, state, digest, endpoints, metadata };
@@ -238,12 +238,13 @@ pub(crate) mod tests {
         let known = declared(2);
         assert_eq!(declare(Some(&known), 1), Err(Refusal::Superseded(2)));
         let host = Key::host("h");
-        for write in
-            [Write::Withdraw { session: 1 }, Write::SetState { session: 1, state: State::Draining }]
-        {
+        for write in [
+            Write::Withdraw { session: 1 },
+            Write::SetState { session: 1, state: EndpointState::Draining },
+        ] {
             assert_eq!(decide(&host, Some(&known), write), Err(Refusal::Superseded(2)));
         }
-        let early = Write::SetState { session: 3, state: State::Draining };
+        let early = Write::SetState { session: 3, state: EndpointState::Draining };
         assert_eq!(decide(&host, Some(&known), early), Err(Refusal::Unknown));
         assert!(matches!(declare(Some(&known), 3), Ok(Verdict::Replace(_))), "kept, to fence 2");
         assert_eq!(
@@ -259,17 +260,17 @@ pub(crate) mod tests {
 
     #[test]
     fn a_session_keeps_its_state_and_a_new_one_serves() {
-        let drained = Record { state: State::Draining, ..declared(1) };
+        let drained = Record { state: EndpointState::Draining, ..declared(1) };
         assert_eq!(declare(Some(&drained), 1), Ok(Verdict::Unchanged));
         let Ok(Verdict::Replace(next)) = declare(Some(&drained), 2) else { panic!() };
-        assert_eq!(next.state, State::Serving);
+        assert_eq!(next.state, EndpointState::Serving);
     }
 
     #[test]
     fn whoever_is_absent_is_withdrawn_already_and_has_no_state() {
         let host = Key::host("h");
         assert_eq!(decide(&host, None, Write::Withdraw { session: 1 }), Ok(Verdict::Unchanged));
-        let state = Write::SetState { session: 1, state: State::Draining };
+        let state = Write::SetState { session: 1, state: EndpointState::Draining };
         assert_eq!(decide(&host, None, state), Err(Refusal::Unknown));
     }
 

@@ -14,7 +14,7 @@ use wharf_registry_api::{Index, WatchEvent};
 use crate::catalog::{Catalog, Event};
 use crate::clock::LivenessClock;
 use crate::journal::{Cursor, Journal, Next};
-use crate::listing::Listed;
+use crate::listing::HostSnapshot;
 use crate::liveness::Liveness;
 use crate::record::{Key, Record, Refusal, owned};
 
@@ -238,12 +238,12 @@ impl View {
     }
 
     /// The hosts of a service in order, or all of them, and the index of what they serve.
-    pub(crate) fn hosts(&self, service: Option<&str>) -> (Index, Vec<Listed>) {
+    pub(crate) fn hosts(&self, service: Option<&str>) -> (Index, Vec<HostSnapshot>) {
         let (now, inner) = self.lock();
         let wall = SystemTime::now();
         let listed = |(name, record): (&Arc<str>, &Arc<Record>)| {
             let key = Key::Host(name.clone());
-            Listed {
+            HostSnapshot {
                 record: record.clone(),
                 unverified: inner.liveness.is_unverified(now, &key),
                 heard: inner

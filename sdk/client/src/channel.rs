@@ -32,7 +32,7 @@ const USELESS: Duration = Duration::from_secs(1);
 
 /// Whether a call can be sent this way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Condition {
+pub(crate) enum LinkState {
     /// At once.
     Ready,
     /// Nobody has tried, or nothing speaks against it.
@@ -83,19 +83,19 @@ impl Channel {
         self.shared.ready()
     }
 
-    pub(crate) fn condition(&self) -> Condition {
+    pub(crate) fn condition(&self) -> LinkState {
         if self.shared.is_ready() {
-            return Condition::Ready;
+            return LinkState::Ready;
         }
         let standing = self.shared.standing.borrow();
         let slow = standing.connecting.is_some_and(|since| since.elapsed() > SLOW_CONNECT);
-        if standing.down || slow { Condition::Down } else { Condition::Untried }
+        if standing.down || slow { LinkState::Down } else { LinkState::Untried }
     }
 
     /// Lets it be connected in the background, if nobody has tried. One that is down comes back by
     /// itself, when its pause is over.
     pub(crate) fn start(&self) {
-        if self.condition() == Condition::Untried {
+        if self.condition() == LinkState::Untried {
             self.want();
         }
     }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::task::{Task, Way};
 use crate::error::{ConnectError, Failure};
-use crate::methods::Method;
+use crate::methods::MethodKey;
 use crate::opening;
 use crate::pending::{Waiter, ticket};
 
@@ -90,7 +90,7 @@ pub(crate) struct Deadline {
 #[derive(Clone, Debug)]
 pub(crate) enum Question {
     /// The result of a method.
-    Call { method: Arc<Method>, arguments: Bytes, metadata: Bytes },
+    Call { method: Arc<MethodKey>, arguments: Bytes, metadata: Bytes },
     /// A service's description.
     Describe { service: Arc<str> },
 }

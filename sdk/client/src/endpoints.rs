@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
-use crate::channel::{Channel, Condition};
+use crate::channel::{Channel, LinkState};
 use crate::connection::{Connection, Settings};
 use crate::error::Failure;
 
@@ -52,20 +52,20 @@ impl Endpoint {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.condition() == Condition::Ready
+        self.condition() == LinkState::Ready
     }
 
     /// Ready if one of its channels is, and down if none is and one is down.
-    pub(crate) fn condition(&self) -> Condition {
+    pub(crate) fn condition(&self) -> LinkState {
         let mut down = false;
         for channel in &self.channels {
             match channel.condition() {
-                Condition::Ready => return Condition::Ready,
-                Condition::Untried => {}
-                Condition::Down => down = true,
+                LinkState::Ready => return LinkState::Ready,
+                LinkState::Untried => {}
+                LinkState::Down => down = true,
             }
         }
-        if down { Condition::Down } else { Condition::Untried }
+        if down { LinkState::Down } else { LinkState::Untried }
     }
 
     /// Lets it be connected in the background, if nobody has tried.

@@ -10,7 +10,7 @@ use crate::id_hasher::IdHasher;
 
 /// A method as a caller means it: each is resolved once per connection.
 #[derive(Debug)]
-pub(crate) struct Method {
+pub(crate) struct MethodKey {
     pub(crate) name: Arc<str>,
     /// What the caller says that it was built against.
     pub(crate) fingerprint: Option<Fingerprint>,
@@ -21,7 +21,7 @@ pub(crate) struct Method {
     hash: u64,
 }
 
-impl Method {
+impl MethodKey {
     pub(crate) fn new(
         name: Arc<str>,
         fingerprint: Option<Fingerprint>,
@@ -29,7 +29,7 @@ impl Method {
     ) -> Self {
         let mut hasher = DefaultHasher::new();
         (&name, fingerprint).hash(&mut hasher);
-        Method { name, fingerprint, first_seen, hash: hasher.finish() }
+        MethodKey { name, fingerprint, first_seen, hash: hasher.finish() }
     }
 
     /// The signature that an answer must be about, if it is known yet.
@@ -44,15 +44,15 @@ impl Method {
     }
 }
 
-impl PartialEq for Method {
+impl PartialEq for MethodKey {
     fn eq(&self, other: &Self) -> bool {
         (&self.name, self.fingerprint) == (&other.name, other.fingerprint)
     }
 }
 
-impl Eq for Method {}
+impl Eq for MethodKey {}
 
-impl Hash for Method {
+impl Hash for MethodKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash);
     }
@@ -68,9 +68,9 @@ enum Resolution<R> {
 
 /// All methods that were called on a connection. `R` is a request that can wait.
 pub(crate) struct Methods<R> {
-    resolutions: HashMap<Arc<Method>, Resolution<R>, BuildHasherDefault<IdHasher>>,
+    resolutions: HashMap<Arc<MethodKey>, Resolution<R>, BuildHasherDefault<IdHasher>>,
     /// Resolutions that were asked for, by the id of the question.
-    questions: HashMap<u64, Arc<Method>>,
+    questions: HashMap<u64, Arc<MethodKey>>,
     /// Requests that wait, of all methods.
     waiting: usize,
 }
@@ -80,7 +80,7 @@ pub(crate) enum Resolved<R> {
     /// These may be sent, each if its own method accepts what is served.
     Send(Vec<R>),
     /// These were made for another signature.
-    Mismatch(Vec<R>, Arc<Method>),
+    Mismatch(Vec<R>, Arc<MethodKey>),
 }
 
 impl<R> Methods<R> {
@@ -94,7 +94,7 @@ impl<R> Methods<R> {
     }
 
     /// The index of a method and the signature behind it, once they are known.
-    pub(crate) fn index(&self, method: &Method) -> Option<(u32, Fingerprint)> {
+    pub(crate) fn index(&self, method: &MethodKey) -> Option<(u32, Fingerprint)> {
         match self.resolutions.get(method)? {
             Resolution::Known(index, served) => Some((*index, *served)),
             Resolution::Asked(_) => None,
@@ -102,7 +102,7 @@ impl<R> Methods<R> {
     }
 
     /// Lets a request wait for its method's index; whether that has to be asked for.
-    pub(crate) fn wait(&mut self, method: &Arc<Method>, request: R) -> bool {
+    pub(crate) fn wait(&mut self, method: &Arc<MethodKey>, request: R) -> bool {
         self.waiting += 1;
         if let Some(Resolution::Asked(waiting)) = self.resolutions.get_mut(method) {
             waiting.push(request);
@@ -113,7 +113,7 @@ impl<R> Methods<R> {
     }
 
     /// Notes under which id the index was asked for.
-    pub(crate) fn asked(&mut self, id: u64, method: Arc<Method>) {
+    pub(crate) fn asked(&mut self, id: u64, method: Arc<MethodKey>) {
         self.questions.insert(id, method);
     }
 
@@ -141,7 +141,7 @@ impl<R> Methods<R> {
     }
 
     /// An index turned out to stand for nothing, or for something else: the next call asks again.
-    pub(crate) fn stale(&mut self, method: &Method, index: u32) {
+    pub(crate) fn stale(&mut self, method: &MethodKey, index: u32) {
         if self.index(method).is_some_and(|(known, _)| known == index) {
             self.resolutions.remove(method);
         }
@@ -149,7 +149,8 @@ impl<R> Methods<R> {
 
     /// All who wait, since there will be no answer.
     pub(crate) fn give_up_all(&mut self) -> Vec<R> {
-        let methods: Vec<Arc<Method>> = self.questions.drain().map(|(_, method)| method).collect();
+        let methods: Vec<Arc<MethodKey>> =
+            self.questions.drain().map(|(_, method)| method).collect();
         methods.iter().flat_map(|method| self.give_up(method)).collect()
     }
 
@@ -164,7 +165,7 @@ impl<R> Methods<R> {
         }
     }
 
-    fn give_up(&mut self, method: &Method) -> Vec<R> {
+    fn give_up(&mut self, method: &MethodKey) -> Vec<R> {
         let resolution = self.resolutions.remove(method);
         self.no_longer_waiting(resolution)
     }
@@ -180,8 +181,8 @@ impl<R> Methods<R> {
 mod tests {
     use super::*;
 
-    fn method(name: &str) -> Arc<Method> {
-        Arc::new(Method::new(name.into(), None, Arc::default()))
+    fn method(name: &str) -> Arc<MethodKey> {
+        Arc::new(MethodKey::new(name.into(), None, Arc::default()))
     }
 
     #[test]

@@ -7,10 +7,10 @@ use arc_swap::ArcSwapOption;
 use semver::VersionReq;
 use wharf_schema::{Fingerprint, MethodPath, NameError};
 
-use crate::balance::{Listed, Selection, Wanted, select};
+use crate::balance::{KnownNodes, Selection, Wanted, select};
 use crate::discovery::{Discovery, Followed};
 use crate::error::Failure;
-use crate::methods::Method;
+use crate::methods::MethodKey;
 
 /// Whom a client calls.
 pub(crate) enum Target {
@@ -33,16 +33,16 @@ pub(crate) struct Named {
     /// The client was told that it may be executed more than once.
     idempotent: bool,
     /// As connections resolve it, for callers that say nothing of its signature.
-    resolved: Arc<Method>,
+    resolved: Arc<MethodKey>,
     /// The same for those who say what they were built against: nearly always one and the same.
-    resolved_as: OnceLock<Arc<Method>>,
+    resolved_as: OnceLock<Arc<MethodKey>>,
     followed: OnceLock<Arc<Followed>>,
     chosen: ArcSwapOption<Chosen>,
 }
 
 /// What was chosen out of one list.
 struct Chosen {
-    list: Arc<Listed>,
+    list: Arc<KnownNodes>,
     selection: Arc<Selection>,
 }
 
@@ -81,7 +81,7 @@ impl Named {
         let idempotent = idempotent.iter().any(is_it);
         let canonical: Arc<str> = canonical.into();
         Named {
-            resolved: Arc::new(Method::new(canonical.clone(), None, Arc::default())),
+            resolved: Arc::new(MethodKey::new(canonical.clone(), None, Arc::default())),
             resolved_as: OnceLock::new(),
             canonical,
             short,
@@ -122,13 +122,13 @@ impl Named {
     }
 
     /// As connections resolve it.
-    pub(crate) fn resolved_as(&self, fingerprint: Option<Fingerprint>) -> Arc<Method> {
+    pub(crate) fn resolved_as(&self, fingerprint: Option<Fingerprint>) -> Arc<MethodKey> {
         if fingerprint.is_none() {
             return self.resolved.clone();
         }
         let make = || {
             let first_seen = self.resolved.first_seen.clone();
-            Arc::new(Method::new(self.canonical.clone(), fingerprint, first_seen))
+            Arc::new(MethodKey::new(self.canonical.clone(), fingerprint, first_seen))
         };
         let kept = self.resolved_as.get_or_init(make);
         if kept.fingerprint == fingerprint { kept.clone() } else { make() }

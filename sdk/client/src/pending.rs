@@ -13,7 +13,7 @@ use wharf_wire::Assembler;
 
 use crate::error::Failure;
 use crate::id_hasher::IdHasher;
-use crate::methods::Method;
+use crate::methods::MethodKey;
 
 /// What a request comes to.
 pub(crate) type Answer = Result<Bytes, Failure>;
@@ -24,10 +24,10 @@ struct Meeting {
     id: AtomicU64,
     /// Asking has no effect, so it may be asked again whatever became of it.
     harmless: bool,
-    state: Mutex<State>,
+    state: Mutex<Progress>,
 }
 
-enum State {
+enum Progress {
     /// The caller has not looked yet.
     New,
     /// The caller is to be woken.
@@ -40,19 +40,19 @@ enum State {
 }
 
 impl Meeting {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Progress> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&self, end: State) {
+    fn end(&self, end: Progress) {
         let mut state = self.state();
         // The caller may have given up at this very moment.
-        if let State::Over | State::Answered(_) = *state {
+        if let Progress::Over | Progress::Answered(_) = *state {
             return;
         }
         let before = std::mem::replace(&mut *state, end);
         drop(state);
-        if let State::Waiting(waker) = before {
+        if let Progress::Waiting(waker) = before {
             waker.wake();
         }
     }
@@ -72,21 +72,21 @@ pub(crate) struct Waiter(Arc<Meeting>);
 /// Both sides of a request that is not sent yet.
 pub(crate) fn ticket(cancels: &mpsc::Sender<u64>, harmless: bool) -> (Ticket<'_>, Waiter) {
     let meeting =
-        Arc::new(Meeting { id: AtomicU64::new(0), harmless, state: Mutex::new(State::New) });
+        Arc::new(Meeting { id: AtomicU64::new(0), harmless, state: Mutex::new(Progress::New) });
     (Ticket { meeting: meeting.clone(), cancels, answered: false }, Waiter(meeting))
 }
 
 impl Ticket<'_> {
     /// Wants no answer any more; whether the request was handed to the host.
     pub(crate) fn give_up(&mut self) -> bool {
-        self.answered = matches!(self.close(), State::Answered(_));
+        self.answered = matches!(self.close(), Progress::Answered(_));
         self.meeting.id.load(Ordering::SeqCst) != 0
     }
 
     /// Closed first, read second; the connection writes first and looks second. So either it sees that
     /// nobody waits, or we see under which id it sent the request.
-    fn close(&self) -> State {
-        std::mem::replace(&mut *self.meeting.state(), State::Over)
+    fn close(&self) -> Progress {
+        std::mem::replace(&mut *self.meeting.state(), Progress::Over)
     }
 }
 
@@ -95,21 +95,21 @@ impl Future for Ticket<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         let mut state = self.meeting.state();
-        match std::mem::replace(&mut *state, State::Over) {
-            State::Waiting(waker) if waker.will_wake(cx.waker()) => {
-                *state = State::Waiting(waker);
+        match std::mem::replace(&mut *state, Progress::Over) {
+            Progress::Waiting(waker) if waker.will_wake(cx.waker()) => {
+                *state = Progress::Waiting(waker);
                 Poll::Pending
             }
-            State::New | State::Waiting(_) => {
-                *state = State::Waiting(cx.waker().clone());
+            Progress::New | Progress::Waiting(_) => {
+                *state = Progress::Waiting(cx.waker().clone());
                 Poll::Pending
             }
-            State::Answered(answer) => {
+            Progress::Answered(answer) => {
                 drop(state);
                 self.answered = true;
                 Poll::Ready(answer)
             }
-            State::Lost | State::Over => {
+            Progress::Lost | Progress::Over => {
                 drop(state);
                 self.answered = true;
                 // The connection's task answers everyone before it ends, unless it is torn down with
@@ -128,7 +128,7 @@ impl Drop for Ticket<'_> {
         }
         let state = self.close();
         let id = self.meeting.id.load(Ordering::SeqCst);
-        if id != 0 && !matches!(state, State::Answered(_)) {
+        if id != 0 && !matches!(state, Progress::Answered(_)) {
             // A connection that has ended has nothing to cancel; one that is behind with its cancels
             // finds by itself, within a second, that nobody waits.
             let _ = self.cancels.try_send(id);
@@ -145,30 +145,30 @@ impl Waiter {
 
     /// Whether the caller gave up.
     pub(crate) fn is_abandoned(&self) -> bool {
-        matches!(*self.0.state(), State::Over)
+        matches!(*self.0.state(), Progress::Over)
     }
 
     pub(crate) fn answer(self, answer: Answer) {
-        self.0.end(State::Answered(answer));
+        self.0.end(Progress::Answered(answer));
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        self.0.end(State::Lost);
+        self.0.end(Progress::Lost);
     }
 }
 
 /// All calls that were sent, by their ids.
 pub(crate) struct Pending {
-    waiting: HashMap<u64, InFlight, BuildHasherDefault<IdHasher>>,
+    waiting: HashMap<u64, Sent, BuildHasherDefault<IdHasher>>,
     replies: Assembler<()>,
 }
 
-struct InFlight {
+struct Sent {
     waiter: Waiter,
     /// Which method a call is of, and under which index: it may turn out to be stale.
-    method: Option<(Arc<Method>, u32)>,
+    method: Option<(Arc<MethodKey>, u32)>,
 }
 
 impl Pending {
@@ -184,19 +184,24 @@ impl Pending {
         self.waiting.is_empty()
     }
 
-    pub(crate) fn insert(&mut self, id: u64, waiter: Waiter, method: Option<(Arc<Method>, u32)>) {
-        self.waiting.insert(id, InFlight { waiter, method });
+    pub(crate) fn insert(
+        &mut self,
+        id: u64,
+        waiter: Waiter,
+        method: Option<(Arc<MethodKey>, u32)>,
+    ) {
+        self.waiting.insert(id, Sent { waiter, method });
     }
 
     /// The method of a call, and the index that stood for it when it was sent.
-    pub(crate) fn method(&self, id: u64) -> Option<(Arc<Method>, u32)> {
+    pub(crate) fn method(&self, id: u64) -> Option<(Arc<MethodKey>, u32)> {
         self.waiting.get(&id)?.method.clone()
     }
 
     /// Ends a call with its answer. One that was cancelled meanwhile is none of ours any more.
     pub(crate) fn complete(&mut self, id: u64, answer: Answer) {
         self.replies.discard(id);
-        if let Some(InFlight { waiter, .. }) = self.waiting.remove(&id) {
+        if let Some(Sent { waiter, .. }) = self.waiting.remove(&id) {
             waiter.answer(answer);
         }
     }
@@ -244,7 +249,7 @@ impl Pending {
 
     /// Fails all calls: the connection is gone, and nobody knows what became of them.
     pub(crate) fn lose(&mut self, reason: &str) {
-        for (_, InFlight { waiter, .. }) in self.waiting.drain() {
+        for (_, Sent { waiter, .. }) in self.waiting.drain() {
             let not_executed = waiter.0.harmless;
             waiter.answer(Err(Failure::ConnectionLost { reason: reason.to_owned(), not_executed }));
         }

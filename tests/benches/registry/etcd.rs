@@ -90,9 +90,9 @@ impl Keeper {
     async fn new(client: &Member, lease: i64) -> Self {
         let (requests, asked) = mpsc::channel(1);
         requests.send(LeaseKeepAliveRequest { id: lease }).await.unwrap();
-        let asked = std::cell::Cell::new(Some(asked));
+        let asked = std::sync::Mutex::new(Some(asked));
         let answers = client.renewals(|| {
-            let asked = asked.take().expect("it does not log in");
+            let asked = asked.lock().unwrap().take().expect("it does not log in");
             stream::unfold(asked, async |mut asked: mpsc::Receiver<_>| {
                 asked.recv().await.map(|request| (request, asked))
             })

@@ -45,7 +45,7 @@ pub(crate) const MAX_BYTES: usize = 10_007 * 65_536;
 pub(crate) const MAX_RESULT: usize = 256 * 1024 * 1024;
 
 /// A method that the codec calls.
-pub(super) struct Method<'s> {
+pub(super) struct CodecMethod<'s> {
     pub(super) signature: &'s Signature,
     pub(super) lift: Lift,
     /// Which of the services' types its own are among.
@@ -128,7 +128,7 @@ pub(super) fn supports(layouts: &mut Layouts<'_>, signature: &Signature, lift: &
 /// Writes the module for these methods; `None` where one of them is beyond what a codec does.
 pub(super) fn module(
     layouts: Vec<Layouts<'_>>,
-    methods: &[Method<'_>],
+    methods: &[CodecMethod<'_>],
     wanted: &Wanted,
 ) -> Option<Vec<u8>> {
     let mut imports = ImportSection::new();
@@ -275,7 +275,7 @@ impl<'t> Codec<'t> {
     }
 
     /// The guest's function of a method, as the canonical ABI has it.
-    fn core_type(&mut self, method: &Method<'_>) -> Option<(Vec<ValType>, Vec<ValType>)> {
+    fn core_type(&mut self, method: &CodecMethod<'_>) -> Option<(Vec<ValType>, Vec<ValType>)> {
         let layouts = self.layouts.get_mut(method.service)?;
         let params = method.signature.params.iter().map(|param| param.ty);
         let mut flat = layouts.flat_all(params);
@@ -291,9 +291,9 @@ impl<'t> Codec<'t> {
     }
 
     /// Calls one method: reads its arguments, and writes its result.
-    fn method(&mut self, method: &Method<'_>, guest: u32, post: Option<u32>) -> Option<Body> {
+    fn method(&mut self, method: &CodecMethod<'_>, guest: u32, post: Option<u32>) -> Option<Body> {
         let mut body = Body::new(&[], &[]);
-        let Method { service, signature, .. } = *method;
+        let CodecMethod { service, signature, .. } = *method;
         let params: Vec<TypeId> = signature.params.iter().map(|param| param.ty).collect();
         let layouts = self.layouts.get_mut(service)?;
         let (offsets, Shape { size, align }) = layouts.sequence(params.iter().copied())?;

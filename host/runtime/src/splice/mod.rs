@@ -30,7 +30,7 @@ pub(crate) use self::helpers::{
     TOO_LARGE,
 };
 
-use self::codec::{MAX_METHODS, MAX_PAGES, Method, Wanted};
+use self::codec::{CodecMethod, MAX_METHODS, MAX_PAGES, Wanted};
 use self::layout::Layouts;
 use self::outermost::Outermost;
 
@@ -109,7 +109,7 @@ pub(crate) fn splice(bytes: &[u8], services: &[Service], exports: &[String]) -> 
             wanted.functions.push(lift.function);
             wanted.post_returns.push(lift.post_return);
             of_service.push(u32::try_from(methods.len()).ok());
-            methods.push(Method { signature, lift: lift.clone(), service: index });
+            methods.push(CodecMethod { signature, lift: lift.clone(), service: index });
         }
         numbers.push(of_service);
     }

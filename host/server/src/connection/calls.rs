@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::ReusableBoxFuture;
 use tracing::{Instrument, Span};
-use wharf_runtime::{CallError, Running};
+use wharf_runtime::{InvokeError, Running};
 use wharf_wire::Status;
 
 use super::methods::{Callee, Target};
@@ -34,7 +34,7 @@ pub(super) struct Calls {
     finished: mpsc::UnboundedReceiver<(u64, Outcome)>,
     finish: mpsc::UnboundedSender<(u64, Outcome)>,
     /// Where calls begin: those that finish at once leave the block to the next.
-    beginning: ReusableBoxFuture<'static, Result<Bytes, CallError>>,
+    beginning: ReusableBoxFuture<'static, Result<Bytes, InvokeError>>,
 }
 
 struct InFlight {
@@ -168,12 +168,12 @@ impl Calls {
 }
 
 /// Takes no memory: a call that is set in its place brings its own.
-fn none_begins() -> ReusableBoxFuture<'static, Result<Bytes, CallError>> {
+fn none_begins() -> ReusableBoxFuture<'static, Result<Bytes, InvokeError>> {
     ReusableBoxFuture::new(std::future::pending())
 }
 
 /// The outcome of a call, counted.
-fn outcome(target: &Target, took: Duration, result: Result<Bytes, CallError>) -> Outcome {
+fn outcome(target: &Target, took: Duration, result: Result<Bytes, InvokeError>) -> Outcome {
     match result {
         Ok(bytes) => {
             target.metrics.answered(Status::Ok, took);
@@ -182,7 +182,9 @@ fn outcome(target: &Target, took: Duration, result: Result<Bytes, CallError>) ->
         Err(error) => {
             if matches!(
                 error,
-                CallError::Trapped { .. } | CallError::MemoryLimit { .. } | CallError::Exited(_)
+                InvokeError::Trapped { .. }
+                    | InvokeError::MemoryLimit { .. }
+                    | InvokeError::Exited(_)
             ) {
                 target.metrics.trapped();
             }

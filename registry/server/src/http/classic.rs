@@ -11,7 +11,7 @@ use wharf_registry_api::{Code, Problem};
 
 use super::Refused;
 use super::authorize::Caller;
-use crate::registry::Registry;
+use crate::directory::Directory;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,14 +21,14 @@ pub(super) struct Registration {
 }
 
 pub(super) async fn register(
-    State(registry): State<Arc<Registry>>,
+    State(directory): State<Arc<Directory>>,
     Extension(caller): Extension<Caller>,
     registration: Result<Query<Registration>, QueryRejection>,
 ) -> Result<String, Refused> {
     let Query(Registration { name, addr }) = registration
         .map_err(|rejection| usage(&rejection, "/register?name=NAME&addr=HOST:PORT"))?;
     caller.may_write(&name)?;
-    registry.register_classic(&name, &addr).await?;
+    directory.register_classic(&name, &addr).await?;
     Ok(format!("registered {name} at {addr}\n"))
 }
 
@@ -40,14 +40,14 @@ pub(super) struct Beat {
 }
 
 pub(super) async fn heartbeat(
-    State(registry): State<Arc<Registry>>,
+    State(directory): State<Arc<Directory>>,
     Extension(caller): Extension<Caller>,
     beat: Result<Query<Beat>, QueryRejection>,
 ) -> Result<String, Refused> {
     let Query(Beat { name, addr }) =
         beat.map_err(|rejection| usage(&rejection, "/heartbeat?name=NAME"))?;
     caller.may_write(&name)?;
-    registry.heartbeat_classic(&name, addr.as_deref()).await?;
+    directory.heartbeat_classic(&name, addr.as_deref()).await?;
     Ok(format!("heard {name}\n"))
 }
 
@@ -61,9 +61,9 @@ pub(super) struct Service {
 }
 
 pub(super) async fn services(
-    State(registry): State<Arc<Registry>>,
+    State(directory): State<Arc<Directory>>,
 ) -> Json<BTreeMap<String, Service>> {
-    let services = registry.classic_services().into_iter().map(|(name, entry)| {
+    let services = directory.classic_services().into_iter().map(|(name, entry)| {
         let time = humantime::format_rfc3339_micros(entry.time).to_string();
         (name.clone(), Service { name, addr: entry.addr, time })
     });

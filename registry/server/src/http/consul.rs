@@ -14,12 +14,12 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
-use wharf_registry_api::{Code, Endpoint, Problem, State as EndpointState, limits};
+use wharf_registry_api::{Code, Endpoint, EndpointState, Problem, limits};
 
 use super::Refused;
 use super::parameters::{Name, invalid, path};
-use crate::listing::{self, Listed};
-use crate::registry::Registry;
+use crate::directory::Directory;
+use crate::listing::{self, HostSnapshot};
 
 /// The only datacenter. Consul's API needs a name for it.
 const DATACENTER: &str = "dc1";
@@ -100,7 +100,7 @@ impl Query {
         Ok(parsed)
     }
 
-    fn takes(&self, host: &Listed) -> bool {
+    fn takes(&self, host: &HostSnapshot) -> bool {
         let metadata = &host.record.metadata;
         self.node_meta.iter().all(|(name, value)| metadata.get(name) == Some(value))
     }
@@ -119,8 +119,8 @@ fn form(query: &str) -> Result<Vec<(String, String)>, Problem> {
 }
 
 /// An answer with Consul's headers. Its clients refuse an answer that lacks some of them.
-fn answer(registry: &Registry, index: u64, body: impl Serialize) -> Response {
-    let known = if registry.readiness().is_ok() { "true" } else { "false" };
+fn answer(directory: &Directory, index: u64, body: impl Serialize) -> Response {
+    let known = if directory.readiness().is_ok() { "true" } else { "false" };
     let mut headers = HeaderMap::new();
     headers.insert("x-consul-index", HeaderValue::from(index));
     headers.insert("x-consul-knownleader", HeaderValue::from_static(known));
@@ -131,24 +131,24 @@ fn answer(registry: &Registry, index: u64, body: impl Serialize) -> Response {
 /// Waits as long as a query asks for. Then lists the hosts of a service, or all hosts, with the
 /// index of the list.
 async fn list(
-    registry: &Registry,
+    directory: &Directory,
     service: Option<&str>,
     query: &Query,
-) -> Result<(u64, Vec<Listed>), Problem> {
-    registry.settled()?;
-    if let Err(why) = registry.readiness().map_err(str::to_owned)
+) -> Result<(u64, Vec<HostSnapshot>), Problem> {
+    directory.settled()?;
+    if let Err(why) = directory.readiness().map_err(str::to_owned)
         && query.consistent
     {
         return Err(Problem::new(Code::StoreUnavailable, why));
     }
     if let Some(index) = query.index.filter(|index| *index > 0) {
         let wait = query.wait.unwrap_or(WAITS.0);
-        registry.other_than(service, index, wait).await?;
+        directory.other_than(service, index, wait).await?;
     }
-    let (index, mut hosts) = registry.hosts(service);
+    let (index, mut hosts) = directory.hosts(service);
     hosts.retain(|host| query.takes(host));
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok((registry.plain_index(index), hosts))
+    Ok((directory.plain_index(index), hosts))
 }
 
 pub(super) async fn agent(RawQuery(query): RawQuery) -> Result<Json<Value>, Refused> {
@@ -184,37 +184,37 @@ pub(super) async fn datacenters() -> Json<[&'static str; 1]> {
 
 /// Names of services, each with all its tags.
 pub(super) async fn services(
-    State(registry): State<Arc<Registry>>,
+    State(directory): State<Arc<Directory>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
     let query = Query::parse(query.as_deref(), Knows::Nodes)?;
-    let (index, hosts) = list(&registry, None, &query).await?;
+    let (index, hosts) = list(&directory, None, &query).await?;
     let mut services = BTreeMap::<&str, BTreeSet<&str>>::new();
     for spec in hosts.iter().flat_map(|host| &host.record.endpoints) {
         let tags = services.entry(&spec.service).or_default();
         tags.extend(spec.tags.iter().map(String::as_str));
     }
-    Ok(answer(&registry, index, services))
+    Ok(answer(&directory, index, services))
 }
 
 pub(super) async fn nodes(
-    State(registry): State<Arc<Registry>>,
+    State(directory): State<Arc<Directory>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
     let query = Query::parse(query.as_deref(), Knows::Nodes)?;
-    let (index, hosts) = list(&registry, None, &query).await?;
-    Ok(answer(&registry, index, hosts.iter().map(node_json).collect::<Vec<_>>()))
+    let (index, hosts) = list(&directory, None, &query).await?;
+    Ok(answer(&directory, index, hosts.iter().map(node_json).collect::<Vec<_>>()))
 }
 
 pub(super) async fn node(
-    State(registry): State<Arc<Registry>>,
+    State(directory): State<Arc<Directory>>,
     name: Name,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
     let (name, query) = (path(name)?, Query::parse(query.as_deref(), Knows::Nodes)?);
-    let (index, hosts) = list(&registry, None, &query).await?;
+    let (index, hosts) = list(&directory, None, &query).await?;
     let Some(host) = hosts.iter().find(|host| *host.name == *name) else {
-        return Ok(answer(&registry, index, Value::Null));
+        return Ok(answer(&directory, index, Value::Null));
     };
     let services: BTreeMap<String, Value> = host
         .record
@@ -225,18 +225,18 @@ pub(super) async fn node(
             (service_id(&endpoint), service_json(&endpoint))
         })
         .collect();
-    Ok(answer(&registry, index, json!({ "Node": node_json(host), "Services": services })))
+    Ok(answer(&directory, index, json!({ "Node": node_json(host), "Services": services })))
 }
 
 /// A service's endpoints, each in one flat object with its node.
 pub(super) async fn service(
-    State(registry): State<Arc<Registry>>,
+    State(directory): State<Arc<Directory>>,
     name: Name,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
     let query = Query::parse(query.as_deref(), Knows::Services)?;
-    let (index, entries) = entries(&registry, &path(name)?, &query).await?;
-    let entry = |(host, endpoint): &(Listed, Endpoint)| {
+    let (index, entries) = entries(&directory, &path(name)?, &query).await?;
+    let entry = |(host, endpoint): &(HostSnapshot, Endpoint)| {
         let mut entry = node_json(host);
         let service = service_json(endpoint);
         if let (Value::Object(entry), Value::Object(service)) = (&mut entry, service) {
@@ -251,34 +251,34 @@ pub(super) async fn service(
         }
         entry
     };
-    Ok(answer(&registry, index, entries.iter().map(entry).collect::<Vec<_>>()))
+    Ok(answer(&directory, index, entries.iter().map(entry).collect::<Vec<_>>()))
 }
 
 /// A service's endpoints with their nodes and checks.
 pub(super) async fn health(
-    State(registry): State<Arc<Registry>>,
+    State(directory): State<Arc<Directory>>,
     name: Name,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
     let query = Query::parse(query.as_deref(), Knows::Health)?;
-    let (index, entries) = entries(&registry, &path(name)?, &query).await?;
-    let entry = |(host, endpoint): &(Listed, Endpoint)| {
+    let (index, entries) = entries(&directory, &path(name)?, &query).await?;
+    let entry = |(host, endpoint): &(HostSnapshot, Endpoint)| {
         json!({
             "Node": node_json(host),
             "Service": service_json(endpoint),
             "Checks": [node_check(host), service_check(endpoint)],
         })
     };
-    Ok(answer(&registry, index, entries.iter().map(entry).collect::<Vec<_>>()))
+    Ok(answer(&directory, index, entries.iter().map(entry).collect::<Vec<_>>()))
 }
 
 async fn entries(
-    registry: &Registry,
+    directory: &Directory,
     service: &str,
     query: &Query,
-) -> Result<(u64, Vec<(Listed, Endpoint)>), Problem> {
+) -> Result<(u64, Vec<(HostSnapshot, Endpoint)>), Problem> {
     let service = crate::validate::service(service)?;
-    let (index, hosts) = list(registry, Some(&service), query).await?;
+    let (index, hosts) = list(directory, Some(&service), query).await?;
     let mut entries = Vec::new();
     for host in hosts {
         let one = [host];
@@ -293,7 +293,7 @@ async fn entries(
     Ok((index, entries))
 }
 
-fn node_json(host: &Listed) -> Value {
+fn node_json(host: &HostSnapshot) -> Value {
     let (address, _) = split(&host.record.address);
     json!({
         "ID": uuid(&host.name),
@@ -337,7 +337,7 @@ fn service_json(endpoint: &Endpoint) -> Value {
 
 /// This check always passes. If the registry does not hear a host, that is no reason to send its
 /// callers away: they notice sooner than the registry whether the host is gone.
-fn node_check(host: &Listed) -> Value {
+fn node_check(host: &HostSnapshot) -> Value {
     let output = if host.unverified { "not heard lately" } else { "heard within its time to live" };
     check(&host.name, "serfHealth", "Registry's hearing", "passing", output, None)
 }

@@ -21,24 +21,24 @@ use axum::{Json, Router, middleware};
 use wharf_registry_api::{Code, OPENAPI, PROBLEM_JSON, Problem, limits};
 
 use crate::access::TokenFile;
+use crate::directory::Directory;
 use crate::metrics::Metrics;
-use crate::registry::Registry;
 
 pub(crate) use watch::frame;
 
 /// The state that requests are answered from.
 #[derive(Clone)]
 pub(crate) struct Source {
-    pub(crate) registry: Arc<Registry>,
+    pub(crate) directory: Arc<Directory>,
     pub(crate) tokens: Option<TokenFile>,
     /// The registry listens on loopback only, and everybody who reaches it may do anything.
     pub(crate) trusts_this_machine: bool,
     pub(crate) metrics: Arc<Metrics>,
 }
 
-impl FromRef<Source> for Arc<Registry> {
+impl FromRef<Source> for Arc<Directory> {
     fn from_ref(source: &Source) -> Self {
-        source.registry.clone()
+        source.directory.clone()
     }
 }
 

@@ -12,8 +12,8 @@ use wharf_registry_api::{METRICS, Metadata};
 
 use super::Refused;
 use super::parameters::{Parameters, query};
-use crate::listing::{self, Listed};
-use crate::registry::Registry;
+use crate::directory::Directory;
+use crate::listing::{self, HostSnapshot};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,13 +30,13 @@ pub(super) struct Group {
 
 /// The addresses of all hosts' metrics. With a service, the addresses at which it is called.
 pub(super) async fn targets(
-    State(registry): State<Arc<Registry>>,
+    State(directory): State<Arc<Directory>>,
     parameters: Parameters<TargetParameters>,
 ) -> Result<Json<Vec<Group>>, Refused> {
     let TargetParameters { service } = query(parameters)?;
-    registry.settled()?;
+    directory.settled()?;
     let service = service.map(|name| crate::validate::service(&name)).transpose()?;
-    let (_, mut hosts) = registry.hosts(service.as_deref());
+    let (_, mut hosts) = directory.hosts(service.as_deref());
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Json(match service {
         Some(service) => hosts.iter().flat_map(|host| of_service(host, &service)).collect(),
@@ -44,7 +44,7 @@ pub(super) async fn targets(
     }))
 }
 
-fn of_host(host: &Listed) -> Option<Group> {
+fn of_host(host: &HostSnapshot) -> Option<Group> {
     let address = host.record.metadata.get(METRICS)?.clone();
     let names: Vec<&str> = host.record.endpoints.iter().map(|spec| &spec.service[..]).collect();
     let mut labels = labels(host);
@@ -53,7 +53,7 @@ fn of_host(host: &Listed) -> Option<Group> {
     Some(Group { targets: vec![address], labels })
 }
 
-fn of_service(host: &Listed, service: &str) -> Vec<Group> {
+fn of_service(host: &HostSnapshot, service: &str) -> Vec<Group> {
     let endpoints = listing::endpoints(std::slice::from_ref(host), service, |_, _| true);
     let group = |endpoint: wharf_registry_api::Endpoint| {
         let mut labels = labels(host);
@@ -71,7 +71,7 @@ fn of_service(host: &Listed, service: &str) -> Vec<Group> {
     endpoints.map(group).collect()
 }
 
-fn labels(host: &Listed) -> BTreeMap<String, String> {
+fn labels(host: &HostSnapshot) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([
         ("__meta_wharf_host".to_owned(), host.name.to_string()),
         ("__meta_wharf_address".to_owned(), host.record.address.clone()),

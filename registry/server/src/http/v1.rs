@@ -9,30 +9,30 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use wharf_registry_api::{
-    Declaration, EndpointSpec, Heartbeat, HeartbeatReply, Index, Problem, State as HostState,
+    Declaration, EndpointSpec, EndpointState, Heartbeat, HeartbeatReply, Index, Problem,
     StateChange, limits,
 };
 
 use super::Refused;
 use super::authorize::Caller;
 use super::parameters::{Body, Name, Parameters, invalid, path, query, wait};
-use crate::registry::Registry;
+use crate::directory::Directory;
 
 pub(super) async fn declare(
-    State(registry): State<Arc<Registry>>,
+    State(directory): State<Arc<Directory>>,
     Extension(caller): Extension<Caller>,
     host: Name,
     Body(declaration): Body<Declaration>,
 ) -> Result<Response, Refused> {
     let host = named(host)?;
     caller.may_write(&host)?;
-    let (created, declared) = registry.declare(&host, declaration).await?;
+    let (created, declared) = directory.declare(&host, declaration).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(declared)).into_response())
 }
 
 pub(super) async fn heartbeat(
-    State(registry): State<Arc<Registry>>,
+    State(directory): State<Arc<Directory>>,
     Extension(caller): Extension<Caller>,
     host: Name,
     Body(heartbeat): Body<Heartbeat>,
@@ -41,11 +41,11 @@ pub(super) async fn heartbeat(
     caller.may_write(&host)?;
     session(heartbeat.session)?;
     crate::validate::digest(&heartbeat.digest)?;
-    Ok(Json(registry.heartbeat(&host, heartbeat.session, &heartbeat.digest).await?))
+    Ok(Json(directory.heartbeat(&host, heartbeat.session, &heartbeat.digest).await?))
 }
 
 pub(super) async fn set_state(
-    State(registry): State<Arc<Registry>>,
+    State(directory): State<Arc<Directory>>,
     Extension(caller): Extension<Caller>,
     host: Name,
     Body(change): Body<StateChange>,
@@ -53,11 +53,11 @@ pub(super) async fn set_state(
     let host = named(host)?;
     caller.may_write(&host)?;
     session(change.session)?;
-    if !matches!(change.state, HostState::Serving | HostState::Draining) {
+    if !matches!(change.state, EndpointState::Serving | EndpointState::Draining) {
         let message = format!("a host is serving or draining, and not {}", change.state);
         return Err(invalid(message).into());
     }
-    registry.set_state(&host, change.session, change.state).await?;
+    directory.set_state(&host, change.session, change.state).await?;
     Ok(Json(change))
 }
 
@@ -68,7 +68,7 @@ pub(super) struct WithdrawParameters {
 }
 
 pub(super) async fn withdraw(
-    State(registry): State<Arc<Registry>>,
+    State(directory): State<Arc<Directory>>,
     Extension(caller): Extension<Caller>,
     host: Name,
     parameters: Parameters<WithdrawParameters>,
@@ -80,7 +80,7 @@ pub(super) async fn withdraw(
     let number = text.parse().ok().filter(|_| digits);
     let number = number.ok_or_else(|| invalid(format!("session={text}: it is a number")))?;
     session(number)?;
-    registry.withdraw(&host, number).await?;
+    directory.withdraw(&host, number).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -102,17 +102,17 @@ pub(super) struct ServicesParameters {
 }
 
 pub(super) async fn services(
-    State(registry): State<Arc<Registry>>,
+    State(directory): State<Arc<Directory>>,
     headers: HeaderMap,
     parameters: Parameters<ServicesParameters>,
 ) -> Result<Response, Refused> {
     let parameters = query(parameters)?;
     if let Some((index, wait)) = wait(parameters.index.as_deref(), parameters.wait.as_deref())?
-        && !registry.newer_than(None, index, wait).await?
+        && !directory.newer_than(None, index, wait).await?
     {
         return Ok(not_modified(index));
     }
-    let list = registry.services();
+    let list = directory.services();
     if is_known(&headers, list.index) {
         return Ok(not_modified(list.index));
     }
@@ -135,7 +135,7 @@ pub(super) struct EndpointsParameters {
 struct Filter {
     version: Option<semver::VersionReq>,
     fingerprint: Option<String>,
-    state: Option<HostState>,
+    state: Option<EndpointState>,
     tag: Option<String>,
 }
 
@@ -157,11 +157,11 @@ impl Filter {
             })
         });
         let state = match parameters.state.as_deref() {
-            None => passing.then_some(HostState::Serving),
+            None => passing.then_some(EndpointState::Serving),
             Some(_) if passing => {
                 return Err(invalid("passing=1 means state=serving: leave one of them out"));
             }
-            Some(text) => Some(HostState::parse(text).ok_or_else(|| {
+            Some(text) => Some(EndpointState::parse(text).ok_or_else(|| {
                 invalid(format!("state={text}: write serving, draining, compiling or refused"))
             })?),
         };
@@ -182,7 +182,7 @@ impl Filter {
         version.is_none() && fingerprint.is_none() && state.is_none() && tag.is_none()
     }
 
-    fn matches(&self, spec: &EndpointSpec, state: HostState) -> bool {
+    fn matches(&self, spec: &EndpointSpec, state: EndpointState) -> bool {
         let Filter { version, fingerprint, state: wanted, tag } = self;
         let of_version = version.as_ref().is_none_or(|wanted| {
             let found = spec.version.as_deref().and_then(|v| semver::Version::parse(v).ok());
@@ -196,7 +196,7 @@ impl Filter {
 }
 
 pub(super) async fn endpoints(
-    State(registry): State<Arc<Registry>>,
+    State(directory): State<Arc<Directory>>,
     headers: HeaderMap,
     service: Name,
     parameters: Parameters<EndpointsParameters>,
@@ -205,18 +205,18 @@ pub(super) async fn endpoints(
     let parameters = query(parameters)?;
     let filter = Filter::new(&parameters)?;
     if let Some((index, wait)) = wait(parameters.index.as_deref(), parameters.wait.as_deref())?
-        && !registry.newer_than(Some(&service), index, wait).await?
+        && !directory.newer_than(Some(&service), index, wait).await?
     {
         return Ok(not_modified(index));
     }
     if filter.is_none() {
-        let (index, body) = registry.endpoints_body(&service)?;
+        let (index, body) = directory.endpoints_body(&service)?;
         if is_known(&headers, index) {
             return Ok(not_modified(index));
         }
         return Ok((etag(index), JsonBytes(body)).into_response());
     }
-    let list = registry.endpoints(&service, |spec, state| filter.matches(spec, state));
+    let list = directory.endpoints(&service, |spec, state| filter.matches(spec, state));
     Ok((etag(list.index), Json(list)).into_response())
 }
 

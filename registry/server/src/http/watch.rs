@@ -21,10 +21,10 @@ use wharf_registry_api::{EVENT_STREAM, Index, WatchEvent};
 use super::authorize::Caller;
 use super::parameters::{Parameters, index, invalid, query};
 use super::{Refused, Source};
+use crate::directory::Directory;
 use crate::journal::{Cursor, Next};
-use crate::listing::{self, Listed};
+use crate::listing::{self, HostSnapshot};
 use crate::metrics::Watching;
-use crate::registry::Registry;
 use crate::view::Waiting;
 
 /// How often an idle watcher gets a bookmark. The bookmark proves that both sides are alive, and
@@ -59,11 +59,11 @@ pub(super) async fn watch(
         None => None,
     };
     if let Some(after) = after {
-        source.registry.caught_up(after).await;
+        source.directory.caught_up(after).await;
     }
     let revoked = Box::pin(caller.revoked(source.tokens));
     let counted = source.metrics.watching();
-    let watcher = Watcher::new(source.registry, service, after, counted, revoked);
+    let watcher = Watcher::new(source.directory, service, after, counted, revoked);
     let events = futures_util::stream::unfold(watcher, |mut watcher| async move {
         let frame = watcher.next().await?;
         Some((Ok::<_, std::convert::Infallible>(frame), watcher))
@@ -95,7 +95,7 @@ pub(crate) fn frame(event: WatchEvent) -> Bytes {
 }
 
 struct Watcher {
-    registry: Arc<Registry>,
+    directory: Arc<Directory>,
     service: Option<String>,
     cursor: Cursor,
     waiting: Waiting,
@@ -105,7 +105,7 @@ struct Watcher {
     lacking: VecDeque<Arc<str>>,
     /// The service that is being added to the snapshot, and those of its hosts that are still
     /// missing.
-    listing: Option<(Arc<str>, std::vec::IntoIter<Listed>)>,
+    listing: Option<(Arc<str>, std::vec::IntoIter<HostSnapshot>)>,
     /// The number of the last bookmark, if the last event was one.
     told: Option<u64>,
     next_bookmark: Instant,
@@ -117,15 +117,15 @@ struct Watcher {
 
 impl Watcher {
     fn new(
-        registry: Arc<Registry>,
+        directory: Arc<Directory>,
         service: Option<String>,
         after: Option<Index>,
         counted: Watching,
         revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
     ) -> Self {
         // Take the place before anything is read, so that no change is missed.
-        let waiting = registry.view.wait(service.as_deref());
-        let view = &registry.view;
+        let waiting = directory.view.wait(service.as_deref());
+        let view = &directory.view;
         let known = after.filter(|index| index.epoch == view.epoch());
         let resumed = known.and_then(|index| view.resume(index.number));
         let mut watcher = Watcher {
@@ -140,7 +140,7 @@ impl Watcher {
             revoked,
             _counted: counted,
             service,
-            registry,
+            directory,
         };
         if resumed.is_none() {
             if after.is_some() {
@@ -152,7 +152,7 @@ impl Watcher {
     }
 
     fn begin_snapshot(&mut self) {
-        let (services, cursor) = self.registry.view.snapshot(self.service.as_deref());
+        let (services, cursor) = self.directory.view.snapshot(self.service.as_deref());
         self.lacking = services.into();
         self.listing = None;
         self.cursor = cursor;
@@ -183,11 +183,11 @@ impl Watcher {
     fn list_some(&mut self) -> bool {
         if self.listing.is_none() {
             let Some(service) = self.lacking.pop_front() else { return false };
-            let (_, hosts) = self.registry.hosts(Some(&service));
+            let (_, hosts) = self.directory.hosts(Some(&service));
             self.listing = Some((service, hosts.into_iter()));
         }
         let Some((service, hosts)) = &mut self.listing else { return false };
-        let some: Vec<Listed> = hosts.take(BURST).collect();
+        let some: Vec<HostSnapshot> = hosts.take(BURST).collect();
         for mut endpoint in listing::endpoints(&some, service, |_, _| true) {
             // Events do not say how sure the registry is at the moment.
             endpoint.unverified = false;
@@ -200,7 +200,7 @@ impl Watcher {
     }
 
     fn read(&mut self) {
-        let view = &self.registry.view;
+        let view = &self.directory.view;
         let (next, complete) = view.read(&mut self.cursor, self.service.as_deref(), BURST);
         match next {
             Next::Lost => {
@@ -228,7 +228,7 @@ impl Watcher {
         tokio::select! {
             () = self.waiting.changed() => return,
             () = tokio::time::sleep_until(self.next_bookmark) => return,
-            () = self.registry.stopped() => {}
+            () = self.directory.stopped() => {}
             () = &mut self.revoked => {}
         }
         self.ended = true;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
-use wharf_registry_api::{EndpointSpec, Metadata, State};
+use wharf_registry_api::{EndpointSpec, EndpointState, Metadata};
 
 use crate::record::Record;
 
@@ -12,7 +12,7 @@ use crate::record::Record;
 struct Stored<'r> {
     session: u64,
     address: Cow<'r, str>,
-    state: State,
+    state: EndpointState,
     digest: Cow<'r, str>,
     endpoints: Cow<'r, [EndpointSpec]>,
     #[serde(default)]

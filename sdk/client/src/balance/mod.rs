@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use self::node::{InFlight, Node};
-pub(crate) use self::selection::{Listed, Wanted, direct, select};
+pub(crate) use self::selection::{KnownNodes, Wanted, direct, select};
 
 use self::node::Fitness;
 

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use wharf_registry_api::State;
+use wharf_registry_api::EndpointState;
 use wharf_schema::{Fingerprint, ServiceName};
 use wharf_wire::Status;
 
 use super::load::Load;
 use super::outlier::Outlier;
-use crate::channel::Condition;
+use crate::channel::LinkState;
 use crate::endpoints::Endpoint;
 use crate::error::Failure;
 
@@ -24,7 +24,7 @@ pub(crate) struct Node {
     pub(crate) name: Arc<ServiceName>,
     /// Of all its methods, where the registry knows it.
     pub(crate) fingerprint: Option<Fingerprint>,
-    pub(crate) state: State,
+    pub(crate) state: EndpointState,
     health: Arc<Health>,
 }
 
@@ -69,7 +69,7 @@ impl Node {
         endpoint: Arc<Endpoint>,
         name: Arc<ServiceName>,
         fingerprint: Option<Fingerprint>,
-        state: State,
+        state: EndpointState,
     ) -> Self {
         let load = Load::new(Instant::now());
         let shown = Shown { load, outlier: Outlier::default(), rests_until: None };
@@ -94,9 +94,9 @@ impl Node {
 
     pub(crate) fn fitness(&self, now: Instant) -> Fitness {
         match self.endpoint.condition() {
-            Condition::Ready => {}
-            Condition::Untried => return Fitness::Untried,
-            Condition::Down => return Fitness::Down,
+            LinkState::Ready => {}
+            LinkState::Untried => return Fitness::Untried,
+            LinkState::Down => return Fitness::Down,
         }
         let in_flight = self.health.in_flight.load(Ordering::Relaxed);
         let shown = self.shown();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use wharf_registry_api::{Endpoint, State};
+use wharf_registry_api::{Endpoint, EndpointState};
 use wharf_schema::{Fingerprint, ServiceName};
 
 use super::Selection;
@@ -13,7 +13,7 @@ use crate::error::Failure;
 
 /// All endpoints of a service's short name, in all packages, versions and states.
 #[derive(Default)]
-pub(crate) struct Listed {
+pub(crate) struct KnownNodes {
     pub(crate) nodes: Vec<Arc<Node>>,
 }
 
@@ -25,12 +25,12 @@ pub(crate) struct Wanted {
     pub(crate) fingerprint: Option<Fingerprint>,
 }
 
-impl Listed {
+impl KnownNodes {
     /// A list of the registry; what earlier lists have of it goes on.
     pub(crate) fn of<'e>(
         list: impl IntoIterator<Item = &'e Endpoint>,
         endpoints: &Endpoints,
-        earlier: &Listed,
+        earlier: &KnownNodes,
     ) -> Self {
         let known: HashMap<(&str, &ServiceName), &Arc<Node>> = earlier
             .nodes
@@ -53,7 +53,7 @@ impl Listed {
                 None => node,
             })
         };
-        Listed { nodes: list.into_iter().map(node).collect() }
+        KnownNodes { nodes: list.into_iter().map(node).collect() }
     }
 }
 
@@ -61,15 +61,15 @@ impl Listed {
 pub(crate) fn direct(endpoints: &Endpoints, address: &str) -> Selection {
     let interface = String::new();
     let anything = ServiceName { package: None, interface, version: None, requirement: None };
-    let node = Node::new(endpoints.at(address), Arc::new(anything), None, State::Serving);
+    let node = Node::new(endpoints.at(address), Arc::new(anything), None, EndpointState::Serving);
     Selection::new(vec![Arc::new(node)])
 }
 
 /// The endpoints of the newest version that is meant and takes calls.
-pub(crate) fn select(wanted: &Wanted, listed: &Listed) -> Result<Selection, Failure> {
+pub(crate) fn select(wanted: &Wanted, listed: &KnownNodes) -> Result<Selection, Failure> {
     let Wanted { service, fingerprint } = wanted;
     let named = || listed.nodes.iter().filter(|node| service.matches(&node.name));
-    let serving = || named().filter(|node| node.state == State::Serving);
+    let serving = || named().filter(|node| node.state == EndpointState::Serving);
     // Of those that serve just what the caller was built against, if there are any.
     let exact = fingerprint.is_some() && serving().any(|node| node.fingerprint == *fingerprint);
     let suitable = || serving().filter(|node| !exact || node.fingerprint == *fingerprint);
@@ -89,7 +89,7 @@ pub(crate) fn select(wanted: &Wanted, listed: &Listed) -> Result<Selection, Fail
 
 /// How many endpoints are in which state: `1 draining, 2 compiling`.
 fn states<'n>(nodes: impl Iterator<Item = &'n Arc<Node>>) -> String {
-    let mut counts = BTreeMap::<State, usize>::new();
+    let mut counts = BTreeMap::<EndpointState, usize>::new();
     for node in nodes {
         *counts.entry(node.state).or_default() += 1;
     }
@@ -104,7 +104,7 @@ mod tests {
     use std::num::NonZeroUsize;
     use wharf_registry_api::{Condition, EndpointSpec};
 
-    fn endpoint(version: &str, address: &str, fingerprint: u8, state: State) -> Endpoint {
+    fn endpoint(version: &str, address: &str, fingerprint: u8, state: EndpointState) -> Endpoint {
         let spec = EndpointSpec {
             service: "arith".into(),
             package: Some("demo:arith".into()),
@@ -123,14 +123,14 @@ mod tests {
         Endpoints::new(Settings { token, connections: NonZeroUsize::MIN, keep_alive })
     }
 
-    fn listed() -> Listed {
+    fn listed() -> KnownNodes {
         let list = [
-            endpoint("0.1.0", "a", 1, State::Serving),
-            endpoint("0.1.2", "b", 2, State::Serving),
-            endpoint("0.2.0", "c", 3, State::Serving),
-            endpoint("0.10.0", "d", 4, State::Draining),
+            endpoint("0.1.0", "a", 1, EndpointState::Serving),
+            endpoint("0.1.2", "b", 2, EndpointState::Serving),
+            endpoint("0.2.0", "c", 3, EndpointState::Serving),
+            endpoint("0.10.0", "d", 4, EndpointState::Draining),
         ];
-        Listed::of(&list, &endpoints(), &Listed::default())
+        KnownNodes::of(&list, &endpoints(), &KnownNodes::default())
     }
 
     fn chosen(name: &str, fingerprint: Option<u8>) -> Result<String, String> {
@@ -172,18 +172,18 @@ mod tests {
     #[test]
     fn what_is_known_of_an_endpoint_outlives_the_list() {
         let endpoints = endpoints();
-        let list = [endpoint("0.1.0", "a", 1, State::Serving)];
-        let first = Listed::of(&list, &endpoints, &Listed::default());
+        let list = [endpoint("0.1.0", "a", 1, EndpointState::Serving)];
+        let first = KnownNodes::of(&list, &endpoints, &KnownNodes::default());
         let node = first.nodes[0].clone();
         let in_flight = node.begin(std::time::Instant::now());
-        let second = Listed::of(&list, &endpoints, &first);
+        let second = KnownNodes::of(&list, &endpoints, &first);
         drop(first);
-        let load = |listed: &Listed| listed.nodes[0].load(std::time::Instant::now()).0;
+        let load = |listed: &KnownNodes| listed.nodes[0].load(std::time::Instant::now()).0;
         assert_eq!(load(&second), 1);
         drop(in_flight);
         assert_eq!(load(&second), 0);
-        let moved = [endpoint("0.1.0", "b", 1, State::Serving)];
-        let third = Listed::of(&moved, &endpoints, &second);
+        let moved = [endpoint("0.1.0", "b", 1, EndpointState::Serving)];
+        let third = KnownNodes::of(&moved, &endpoints, &second);
         assert!(!third.nodes[0].is_same(&second.nodes[0]));
     }
 }

@@ -19,7 +19,7 @@ use wharf_wire::{
 
 use super::{KeepAlive, Leaving, Question, Request, not_sent};
 use crate::error::{Failure, Remote};
-use crate::methods::{Method, Methods, Resolved};
+use crate::methods::{MethodKey, Methods, Resolved};
 use crate::opening::Opened;
 use crate::pending::Pending;
 
@@ -436,7 +436,7 @@ fn answer_all(requests: Vec<Request>, failure: impl Fn() -> Failure) {
 }
 
 /// Two endpoints serve the same name with different signatures.
-fn mismatch(method: &Method) -> Failure {
+fn mismatch(method: &MethodKey) -> Failure {
     Failure::Remote(Box::new(Remote {
         status: Status::FailedPrecondition,
         message: format!(

@@ -13,7 +13,7 @@ use wharf_registry_api::{
 
 use super::kept::ListFile;
 use super::listing::Listing;
-use crate::balance::Listed;
+use crate::balance::KnownNodes;
 use crate::endpoints::Endpoints;
 
 /// A registry that has not answered for so long when a client starts may be away: a list that was
@@ -39,7 +39,7 @@ pub(crate) struct Followed {
 }
 
 struct Shared {
-    current: ArcSwapOption<Listed>,
+    current: ArcSwapOption<KnownNodes>,
     news: watch::Sender<News>,
     begun: Instant,
     /// When it was used last, in seconds since it began.
@@ -56,7 +56,7 @@ pub(crate) enum News {
     /// The registry does not answer, and never has.
     Failed(Arc<RegistryError>),
     /// The last list.
-    List(Arc<Listed>),
+    List(Arc<KnownNodes>),
 }
 
 impl Followed {
@@ -91,12 +91,12 @@ impl Followed {
     }
 
     /// The list as it stands, if there is one.
-    pub(crate) fn current(&self) -> Option<Arc<Listed>> {
+    pub(crate) fn current(&self) -> Option<Arc<KnownNodes>> {
         self.shared.current.load_full()
     }
 
     /// Whether a list that somebody holds is the one that stands.
-    pub(crate) fn is_current(&self, list: &Arc<Listed>) -> bool {
+    pub(crate) fn is_current(&self, list: &Arc<KnownNodes>) -> bool {
         self.shared.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, list))
     }
 
@@ -242,7 +242,7 @@ impl Follower {
     /// Tells callers what is believed.
     fn tell(&self) {
         let current = self.shared.current.load_full().unwrap_or_default();
-        let list = Arc::new(Listed::of(self.listing.believed(), &self.endpoints, &current));
+        let list = Arc::new(KnownNodes::of(self.listing.believed(), &self.endpoints, &current));
         self.shared.current.store(Some(list.clone()));
         self.shared.news.send_replace(News::List(list));
     }

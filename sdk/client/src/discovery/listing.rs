@@ -102,7 +102,7 @@ impl Listing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wharf_registry_api::{Condition, EndpointSpec, State};
+    use wharf_registry_api::{EndpointSpec, EndpointState, LinkState};
 
     fn endpoint(host: &str) -> Endpoint {
         let spec = EndpointSpec {
@@ -110,13 +110,13 @@ mod tests {
             package: None,
             version: None,
             fingerprint: String::new(),
-            condition: Condition::Serving,
+            condition: LinkState::Serving,
             reason: None,
             tags: Vec::new(),
             metadata: Default::default(),
         };
         let (host, address) = (host.to_owned(), format!("{host}:1"));
-        Endpoint { spec, host, address, state: State::Serving, unverified: false }
+        Endpoint { spec, host, address, state: EndpointState::Serving, unverified: false }
     }
 
     fn upsert(host: &str) -> WatchEvent {

@@ -19,7 +19,7 @@ pub(crate) use self::kept::default_folder;
 
 use self::follow::News;
 use self::kept::ListFile;
-use crate::balance::Listed;
+use crate::balance::KnownNodes;
 use crate::endpoints::Endpoints;
 use crate::error::Failure;
 
@@ -56,7 +56,7 @@ impl Discovery {
         &self,
         followed: &Followed,
         deadline: Instant,
-    ) -> Result<Arc<Listed>, Failure> {
+    ) -> Result<Arc<KnownNodes>, Failure> {
         if let Some(list) = followed.current() {
             return Ok(list);
         }
@@ -70,7 +70,7 @@ impl Discovery {
     }
 
     /// All services that are followed, with their lists.
-    pub(crate) fn lists(&self) -> Vec<Arc<Listed>> {
+    pub(crate) fn lists(&self) -> Vec<Arc<KnownNodes>> {
         let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         followed.values().filter_map(|followed| followed.current()).collect()
     }

@@ -1,4 +1,4 @@
-//! The registry as its requests see it: it checks what they ask, and answers in the API's terms.
+//! What requests ask of the registry. It checks each request, and answers in the API's terms.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tokio::sync::watch;
 use wharf_registry_api::{
-    Code, Declaration, Declared, EndpointList, EndpointSpec, HeartbeatReply, Index, Problem,
-    ServiceList, State,
+    Code, Declaration, Declared, EndpointList, EndpointSpec, EndpointState, HeartbeatReply, Index,
+    Problem, ServiceList,
 };
 
-use crate::listing::{self, Listed};
+use crate::listing::{self, HostSnapshot};
 use crate::metrics::Metrics;
 use crate::record::{Key, Refusal, Write};
 use crate::store::{Backend, WriteError, Written};
@@ -24,8 +24,8 @@ const SWEEP: Duration = Duration::from_millis(250);
 /// How long this process may take to catch up with others of its cluster.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
-/// One registry; its requests share it.
-pub(crate) struct Registry {
+/// All hosts and services that the registry knows; its requests share it.
+pub(crate) struct Directory {
     ttl: Duration,
     heartbeat: Duration,
     pub(crate) view: Arc<View>,
@@ -45,7 +45,7 @@ pub(crate) struct ClassicEntry {
     pub(crate) time: SystemTime,
 }
 
-impl Registry {
+impl Directory {
     pub(crate) fn new(
         config: &Config,
         store: Backend,
@@ -57,7 +57,7 @@ impl Registry {
         // indices grow from one life of the registry to the next. etcd's revisions do so by
         // themselves.
         let plain_base = if store.is_swept_here() { view.epoch() } else { 0 };
-        Registry {
+        Directory {
             ttl: config.ttl,
             heartbeat: config.heartbeat,
             view,
@@ -160,7 +160,7 @@ impl Registry {
         &self,
         host: &str,
         session: u64,
-        state: State,
+        state: EndpointState,
     ) -> Result<(), Problem> {
         let write = Write::SetState { session, state };
         let written = self.write(host, Key::host(host), write).await?;
@@ -188,14 +188,14 @@ impl Registry {
     }
 
     /// The hosts of a service, and the index of its list.
-    pub(crate) fn hosts(&self, service: Option<&str>) -> (Index, Vec<Listed>) {
+    pub(crate) fn hosts(&self, service: Option<&str>) -> (Index, Vec<HostSnapshot>) {
         self.view.hosts(service)
     }
 
     pub(crate) fn endpoints(
         &self,
         service: &str,
-        matches: impl Fn(&EndpointSpec, State) -> bool,
+        matches: impl Fn(&EndpointSpec, EndpointState) -> bool,
     ) -> EndpointList {
         let (index, hosts) = self.view.hosts(Some(service));
         EndpointList { index, endpoints: listing::endpoints(&hosts, service, matches).collect() }

@@ -1,4 +1,4 @@
-//! TLS for the registry's listener, by rustls. Certificates can be replaced while it serves.
+//! TLS for listeners, by rustls. Certificates can be replaced while they serve.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// The files that say who the registry is, and whose clients it lets in.
+/// The files that say who the server is, and whose clients it lets in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The registry's certificate and what leads from it to its authority, in PEM.
+    /// The server's certificate and what leads from it to its authority, in PEM.
     pub certificate: PathBuf,
     /// Its private key, in PEM.
     pub key: PathBuf,

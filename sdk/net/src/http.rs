@@ -1,0 +1,49 @@
+//! HTTP/1 on a stream, with bounds: so large a head, and so much time for it.
+
+use std::error::Error;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::watch;
+use tower::Service;
+
+use crate::stream::Stream;
+
+/// How long the head of a request may take to arrive, and a connection may wait for the next one.
+pub const HEAD: Duration = Duration::from_secs(30);
+
+/// Bytes that the head of a request may take.
+pub const MAX_HEAD: usize = 16 * 1024;
+
+/// Serves requests until the peer is done, or until `stopped` is true: then the answer that is under
+/// way is the last one.
+///
+/// # Errors
+/// Why the connection broke.
+pub async fn serve<S, B>(
+    stream: Stream,
+    service: S,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), hyper::Error>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        served = serving.as_mut() => return served,
+        _ = stopped.wait_for(|stopped| *stopped) => serving.as_mut().graceful_shutdown(),
+    }
+    serving.await
+}

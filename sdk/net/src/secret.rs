@@ -1,0 +1,41 @@
+//! Secrets that callers show.
+
+/// A secret, as its hash: whoever sees the memory of a process does not see the secret itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(blake3::Hash);
+
+impl Secret {
+    /// The secret of these bytes.
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Self {
+        Secret(blake3::hash(secret))
+    }
+
+    /// Whether this is what was shown. It takes as long for a nearly right secret as for a wrong one:
+    /// the hashes are compared, in constant time.
+    #[must_use]
+    pub fn matches(&self, shown: &[u8]) -> bool {
+        self.0 == blake3::hash(shown)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_matches_only_as_a_whole_and_is_not_shown() {
+        let secret = Secret::new(b"secret");
+        assert!(secret.matches(b"secret"));
+        for wrong in [&b"secreT"[..], b"secre", b"secrets", b""] {
+            assert!(!secret.matches(wrong));
+        }
+        assert_eq!(format!("{secret:?}"), "Secret");
+    }
+}
