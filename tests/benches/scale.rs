@@ -51,7 +51,7 @@ async fn start(plugins: &Path, cache: &Path) -> (String, Host) {
     let address = listener.local_addr().unwrap();
     let advertise = Advertise::new(None, address).unwrap();
     let mut config = Config::new("bench", plugins, advertise);
-    config.cache = Some(cache.to_owned());
+    config.plugins.cache = Some(cache.to_owned());
     let host = Host::start(listener, None, config).unwrap();
     host.ready().await;
     (address.to_string(), host)

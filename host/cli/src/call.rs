@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use wharf_client::{CallOptions, Client, Failure, Outcome, RpcError};
-use wharf_schema::{MethodPath, argument_from_text};
+use wharf_schema::{MethodPath, argument_from_text, most_similar};
 
 use crate::args::Call;
 use crate::exit::Exit;
@@ -64,7 +64,7 @@ async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> an
             let Some(registry) = client.registry() else { return error };
             let known = registry.services().await.map(|list| list.services).unwrap_or_default();
             let names = known.iter().map(|service| &service.service[..]);
-            let meant = similar(&path.service.interface, names);
+            let meant = most_similar(&path.service.interface, names);
             let hint = match meant {
                 Some(meant) => format!("; did you mean '{meant}'?"),
                 None if known.is_empty() => {
@@ -82,7 +82,7 @@ async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> an
                     return None;
                 }
                 let names = service.methods().iter().map(|method| &method.name[..]);
-                similar(&path.method, names).map(str::to_owned)
+                most_similar(&path.method, names).map(str::to_owned)
             });
             match meant {
                 Some(meant) => {
@@ -97,12 +97,6 @@ async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> an
         }
         _ => error,
     }
-}
-
-fn similar<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let scored = known.map(|known| (strsim::jaro_winkler(name, known), known));
-    let (score, best) = scored.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
-    (score >= 0.7).then_some(best)
 }
 
 /// A string as it is, anything else as JSON: structures over several lines.

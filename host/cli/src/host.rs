@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::TcpListener;
 
 use wharf_host::{Advertise, Config, Host};
+use wharf_net::Secret;
 use wharf_runtime::{Limits, Settings};
 
 use crate::args::{HostArguments, Serving};
@@ -23,7 +24,7 @@ pub(crate) async fn run(arguments: HostArguments) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::listen()?;
     let listener = bind(arguments.serving.listen, "--listen").await?;
     let mut config = config(&arguments.serving, listener.local_addr()?)?;
-    config.registry = registry;
+    config.announce.registry = registry;
     let http = http_listener(&arguments.serving).await?;
     let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?;
     let host = Host::start(listener, http, config)?;
@@ -52,16 +53,17 @@ pub(crate) fn config(serving: &Serving, bound: SocketAddr) -> anyhow::Result<Con
         call_timeout: serving.call_timeout,
         ..Limits::default()
     };
-    config.settings = Settings { limits, ..Settings::default() };
-    config.cache = cache(serving.cache.as_deref());
-    config.require_cache = serving.cache.is_some();
-    config.max_connections = serving.max_connections as usize;
-    config.idle_timeout = serving.idle_timeout;
-    config.drain_timeout = serving.drain_timeout;
-    config.token.clone_from(&serving.token);
-    config.metadata = serving.metadata.iter().cloned().collect();
+    config.plugins.settings = Settings { limits, ..Settings::default() };
+    config.plugins.cache = cache(serving.cache.as_deref());
+    config.plugins.require_cache = serving.cache.is_some();
+    config.rpc.max_connections = serving.max_connections as usize;
+    config.rpc.idle_timeout = serving.idle_timeout;
+    config.rpc.drain_timeout = serving.drain_timeout;
+    let token = serving.token.as_deref().filter(|token| !token.is_empty());
+    config.rpc.token = token.map(|token| Secret::new(token.as_bytes()));
+    config.announce.metadata = serving.metadata.iter().cloned().collect();
     let most = wharf_registry_api::limits::METADATA - 1;
-    if config.metadata.len() > most {
+    if config.announce.metadata.len() > most {
         anyhow::bail!("--metadata: at most {most} are taken");
     }
     Ok(config)

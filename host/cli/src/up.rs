@@ -45,7 +45,7 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
     }
     let registry_url = format!("{scheme}://{registry_address}");
     let mut config = crate::host::config(&arguments.serving, listener.local_addr()?)?;
-    config.registry = Some(arguments.identity.client(&registry_url)?);
+    config.announce.registry = Some(arguments.identity.client(&registry_url)?);
     let http = crate::host::http_listener(&arguments.serving).await?;
     let http_address = http.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;
     let host = Host::start(listener, http, config)?;

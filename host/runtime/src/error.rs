@@ -121,6 +121,15 @@ pub enum InvokeError {
 }
 
 impl InvokeError {
+    /// Whether the guest broke: it trapped, or ended itself.
+    #[must_use]
+    pub fn is_trap(&self) -> bool {
+        matches!(
+            self,
+            InvokeError::Trapped { .. } | InvokeError::MemoryLimit { .. } | InvokeError::Exited(_)
+        )
+    }
+
     /// Whether no code of the guest ran for the call, so that it may be tried again.
     #[must_use]
     pub fn not_executed(&self) -> bool {

@@ -9,13 +9,14 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
+use wharf_net::chain;
 use wharf_registry_api::{
     Code, Declaration, EndpointSpec, EndpointState, Heartbeat, Metadata, RegistryClient,
     RegistryError, retry_pauses,
 };
 
-use crate::Config;
-use crate::table::Table;
+use crate::config::AnnounceConfig;
+use crate::plugins::table::Table;
 
 /// The shortest time between heartbeats, whatever the registry asks for.
 const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(20);
@@ -62,7 +63,7 @@ enum Interrupted {
 impl Announcer {
     pub(crate) fn new(
         registry: RegistryClient,
-        config: &Config,
+        config: AnnounceConfig,
         metadata: Metadata,
         table: Arc<Table>,
         announced: watch::Sender<u64>,
@@ -71,7 +72,7 @@ impl Announcer {
         let session = since_1970.map_or(1, |time| u64::try_from(time.as_micros()).unwrap_or(1));
         Announcer {
             registry,
-            host: config.name.clone(),
+            host: config.name,
             address: config.advertise.as_str().to_owned(),
             metadata,
             table,
@@ -108,7 +109,7 @@ impl Announcer {
                         // A request succeeded in between, so this is a new failure.
                         (pauses, known_failure) = (retry_pauses(), None);
                     }
-                    let failure = crate::loader::chain(&error);
+                    let failure = chain(&error);
                     if known_failure.as_ref() != Some(&failure) {
                         tracing::warn!(
                             "announcing fails, and is tried again; the host serves meanwhile: {failure}"
@@ -254,7 +255,7 @@ fn flatten(
 ) -> Result<(), String> {
     match result {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(crate::loader::chain(&error)),
+        Ok(Err(error)) => Err(chain(&error)),
         Err(_) => Err("it does not answer".to_owned()),
     }
 }

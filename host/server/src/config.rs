@@ -4,46 +4,80 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use wharf_net::Secret;
 use wharf_registry_api::{Metadata, RegistryClient};
 use wharf_runtime::Settings;
 
-/// How a host behaves. Every bound that its listener has is here.
+/// How a host behaves: each part is for the one that uses it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
-    /// By which the registry knows this host; no two running hosts may share one.
-    pub name: String,
+    /// How plugins are loaded and run.
+    pub plugins: PluginsConfig,
+    /// How callers are served.
+    pub rpc: RpcConfig,
+    /// What others are told of this host.
+    pub announce: AnnounceConfig,
+}
+
+/// How plugins are loaded and run.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PluginsConfig {
     /// The folder whose `*.wasm` files are served.
-    pub plugins: PathBuf,
-    /// Where others reach the listener.
-    pub advertise: Advertise,
-    /// Where to announce what is served; `None` announces nowhere.
-    pub registry: Option<RegistryClient>,
+    pub folder: PathBuf,
     /// How a plugin is run whose sidecar says nothing else.
     pub settings: Settings,
     /// Where compiled code is kept between runs: a directory that only its owner can write.
     pub cache: Option<PathBuf>,
     /// Whether a cache that cannot be used keeps the host from starting; otherwise it goes without.
     pub require_cache: bool,
+    /// The largest file that is taken for a plugin, in bytes; 256 MiB unless told otherwise.
+    pub max_size: u64,
+}
+
+/// How callers are served. Every bound of the RPC port is here.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RpcConfig {
     /// What a caller must show in its Hello; `None` asks for nothing.
-    pub token: Option<String>,
-    /// Connections that may be open at once.
+    pub token: Option<Secret>,
+    /// Connections that may be open at once; 1024 unless told otherwise.
     pub max_connections: usize,
+    /// A connection without calls and frames is closed after this; 5 minutes unless told otherwise.
+    pub idle_timeout: Duration,
+    /// How long calls in flight may take once the host is told to stop; 10 seconds unless told otherwise.
+    pub drain_timeout: Duration,
+    /// What calls may take.
+    pub calls: CallBounds,
+}
+
+/// What calls may take, whatever their protocol.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CallBounds {
     /// Calls in flight on one connection.
     pub max_calls: u32,
-    /// The longest that a call may take, whatever caller and plugin allow.
-    pub max_call_timeout: Duration,
+    /// The longest that a call may take, whatever caller and plugin allow; a day unless told otherwise.
+    pub max_timeout: Duration,
     /// Bytes of arguments or result of one call.
     pub max_message: u64,
-    /// Bytes of arguments that all calls in flight may hold together.
+    /// Bytes of arguments that all calls in flight may hold together; 1 GiB unless told otherwise.
     pub max_held: u64,
-    /// A connection without calls and frames is closed after this.
-    pub idle_timeout: Duration,
-    /// How long calls in flight may take to finish once the host is told to stop.
-    pub drain_timeout: Duration,
+}
+
+/// What others are told of a host.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AnnounceConfig {
+    /// By which the registry knows this host; no two running hosts may share one.
+    pub name: String,
+    /// Where others reach the listener.
+    pub advertise: Advertise,
+    /// Where to announce what is served; `None` announces nowhere.
+    pub registry: Option<RegistryClient>,
     /// What the registry is told of this host beside its address, for whoever chooses by it.
     pub metadata: Metadata,
-    /// The largest file that is taken for a plugin, in bytes.
-    pub max_plugin_size: u64,
 }
 
 impl Config {
@@ -51,23 +85,37 @@ impl Config {
     #[must_use]
     pub fn new(name: impl Into<String>, plugins: impl Into<PathBuf>, advertise: Advertise) -> Self {
         Config {
-            name: name.into(),
-            plugins: plugins.into(),
-            advertise,
-            registry: None,
-            settings: Settings::default(),
-            cache: None,
-            require_cache: true,
-            token: None,
-            max_connections: 1024,
+            plugins: PluginsConfig {
+                folder: plugins.into(),
+                settings: Settings::default(),
+                cache: None,
+                require_cache: true,
+                max_size: 256 * 1024 * 1024,
+            },
+            rpc: RpcConfig {
+                token: None,
+                max_connections: 1024,
+                idle_timeout: Duration::from_secs(300),
+                drain_timeout: Duration::from_secs(10),
+                calls: CallBounds::default(),
+            },
+            announce: AnnounceConfig {
+                name: name.into(),
+                advertise,
+                registry: None,
+                metadata: Metadata::new(),
+            },
+        }
+    }
+}
+
+impl Default for CallBounds {
+    fn default() -> Self {
+        CallBounds {
             max_calls: wharf_wire::limits::MAX_CALLS,
-            max_call_timeout: Duration::from_secs(24 * 3600),
+            max_timeout: Duration::from_secs(24 * 3600),
             max_message: wharf_wire::limits::MAX_MESSAGE,
             max_held: 1024 * 1024 * 1024,
-            idle_timeout: Duration::from_secs(300),
-            drain_timeout: Duration::from_secs(10),
-            metadata: Metadata::new(),
-            max_plugin_size: 256 * 1024 * 1024,
         }
     }
 }

@@ -12,14 +12,12 @@ use tokio::task::JoinHandle;
 use wharf_registry_api::METRICS;
 use wharf_runtime::{Engine, EngineError};
 
-use crate::Config;
 use crate::announce::{Announcer, Farewell};
-use crate::folder::Folder;
-use crate::http;
-use crate::loader::Loader;
+use crate::config::{Config, PluginsConfig};
 use crate::metrics::Metrics;
-use crate::server::{Server, Shared};
-use crate::table::{FileReport, Table};
+use crate::plugins::table::{FileReport, Table};
+use crate::plugins::{Folder, Loader};
+use crate::{admin, rpc};
 
 /// How long the first declaration waits for plugins that are still on their way.
 const GATHERING: Duration = Duration::from_secs(1);
@@ -74,19 +72,20 @@ impl Host {
         config: Config,
     ) -> Result<Self, StartError> {
         let address = listener.local_addr().map_err(StartError::Listener)?;
-        let folder = Folder::watch(&config.plugins)
-            .map_err(|source| StartError::Folder { path: config.plugins.clone(), source })?;
-        let engine = engine(&config)?;
+        let Config { plugins, rpc, announce } = config;
+        let folder = Folder::watch(&plugins.folder)
+            .map_err(|source| StartError::Folder { path: plugins.folder.clone(), source })?;
+        let engine = engine(&plugins)?;
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
         let metrics = Arc::new(metrics);
         let table = Arc::new(Table::new());
         let (announced, taken) =
-            watch::channel(if config.registry.is_some() { 0 } else { u64::MAX });
+            watch::channel(if announce.registry.is_some() { 0 } else { u64::MAX });
         let (ready_sender, ready) = watch::channel(false);
         let loader = Loader {
             engine,
-            settings: config.settings.clone(),
-            max_size: config.max_plugin_size,
+            settings: plugins.settings,
+            max_size: plugins.max_size,
             folder,
             table: table.clone(),
             metrics: metrics.clone(),
@@ -94,12 +93,12 @@ impl Host {
             ready: ready_sender,
         };
         let (draining, drain) = watch::channel(false);
-        let announcer = config.registry.clone().map(|registry| {
-            let mut metadata = config.metadata.clone();
+        let announcer = announce.registry.clone().map(|registry| {
+            let mut metadata = announce.metadata.clone();
             if let Some(http) = http.as_ref().and_then(|http| http.local_addr().ok()) {
-                metadata.insert(METRICS.to_owned(), config.advertise.beside(http));
+                metadata.insert(METRICS.to_owned(), announce.advertise.beside(http));
             }
-            let announcer = Announcer::new(registry, &config, metadata, table.clone(), announced);
+            let announcer = Announcer::new(registry, announce, metadata, table.clone(), announced);
             let (farewell, heard) = oneshot::channel();
             let ready = ready.clone();
             let announce = async move {
@@ -111,21 +110,20 @@ impl Host {
             };
             (tokio::spawn(announce), farewell)
         });
-        let shared = Shared::new(table.clone(), metrics, config);
-        let source = http::Source {
+        let shared = rpc::Shared::new(table.clone(), metrics, rpc);
+        let source = admin::Source {
             shared: shared.clone(),
             ready: ready.clone(),
             draining: draining.subscribe(),
         };
-        let server = Server::new(listener, shared, drain);
         Ok(Host {
             address,
             table,
             ready,
             announced: taken,
             loader: tokio::spawn(loader.run()),
-            server: tokio::spawn(server.run()),
-            http: http.map(|listener| tokio::spawn(http::serve(listener, source))),
+            server: tokio::spawn(rpc::serve(listener, shared, drain)),
+            http: http.map(|listener| tokio::spawn(admin::serve(listener, source))),
             draining,
             announcer,
         })
@@ -183,10 +181,10 @@ impl Host {
     }
 }
 
-fn engine(config: &Config) -> Result<Engine, EngineError> {
+fn engine(config: &PluginsConfig) -> Result<Engine, EngineError> {
     match Engine::new(config.cache.as_deref()) {
         Err(EngineError::Cache(error)) if !config.require_cache => {
-            let error = crate::loader::chain(&error);
+            let error = wharf_net::chain(&error);
             tracing::warn!("compiled plugins are not kept, so each start compiles them: {error}");
             Engine::new(None)
         }

@@ -3,23 +3,19 @@
 //! [`Host::start`] takes a listener and returns at once; [`Host::drain`] ends it in good order.
 //! It must not know how plugins run (that is wharf-runtime) nor how a registry stores anything.
 
+mod admin;
 mod announce;
 mod config;
-mod connection;
-mod fail;
-mod folder;
 mod host;
-mod http;
-mod loader;
 mod metrics;
-mod server;
-mod settling;
-mod sidecar;
-mod table;
+mod plugins;
+mod rpc;
 
-pub use config::{Advertise, AdvertiseError, Config};
+pub use config::{
+    Advertise, AdvertiseError, AnnounceConfig, CallBounds, Config, PluginsConfig, RpcConfig,
+};
 pub use host::{Host, StartError};
-pub use table::{FileReport, FileState};
+pub use plugins::table::{FileReport, FileState};
 
 /// The port that a host listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 7400;

@@ -14,10 +14,8 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
-use wharf_runtime::Origin;
+use wharf_runtime::{Origin, PoolReport};
 use wharf_wire::Status;
-
-use crate::table::Table;
 
 /// The most methods with series of their own. The calls of all others are counted together.
 const MAX_METHODS: usize = 2_000;
@@ -43,12 +41,21 @@ pub(crate) struct Metrics {
     loads: IntCounterVec,
     compile_time: Histogram,
     swaps: IntCounter,
-    pub(crate) connections: IntGauge,
+    connections: IntGauge,
     held: IntGauge,
     instances: IntGaugeVec,
     idle: IntGaugeVec,
     waiting: IntGaugeVec,
     methods: Mutex<HashMap<(String, String), Arc<MethodMetrics>>>,
+}
+
+/// A connection among those that are counted as open.
+pub(crate) struct OpenConnection(IntGauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// The series of one method.
@@ -195,24 +202,34 @@ impl Metrics {
         self.swaps.inc();
     }
 
-    /// Everything in Prometheus' text format.
+    /// A connection is open for as long as what is returned.
+    pub(crate) fn connection_opened(&self) -> OpenConnection {
+        self.connections.inc();
+        OpenConnection(self.connections.clone())
+    }
+
+    /// Everything in Prometheus' text format: with each plugin's pool, by the name of its file, and the
+    /// bytes that the arguments of calls in flight hold.
     ///
     /// # Errors
     /// When it cannot be encoded. Its types rule that out.
-    pub(crate) fn render(&self, table: &Table, held: u64) -> Result<String, prometheus::Error> {
+    pub(crate) fn render(
+        &self,
+        pools: impl IntoIterator<Item = (String, PoolReport)>,
+        held: u64,
+    ) -> Result<String, prometheus::Error> {
         self.held.set(i64::try_from(held).unwrap_or(i64::MAX));
         for gauges in [&self.instances, &self.idle, &self.waiting] {
             gauges.reset();
         }
-        for served in table.all_served().iter().filter(|served| served.service_index == 0) {
-            let pool = served.plugin.pool();
+        for (plugin, pool) in pools {
             for (gauges, value) in [
                 (&self.instances, pool.instances),
                 (&self.idle, pool.idle),
                 (&self.waiting, pool.waiting),
             ] {
                 let value = i64::try_from(value).unwrap_or(i64::MAX);
-                gauges.with_label_values(&[&served.file]).set(value);
+                gauges.with_label_values(&[&plugin]).set(value);
             }
         }
         let mut text = Vec::new();
@@ -266,7 +283,7 @@ mod tests {
             method.answered(Status::Ok, Duration::from_micros(20));
             method.trapped();
         }
-        let text = || metrics.render(&Table::new(), 7).unwrap();
+        let text = || metrics.render([], 7).unwrap();
         let calls =
             |text: &str| text.lines().filter(|line| line.starts_with("wharf_calls_total{")).count();
         let full = text();

@@ -1,14 +1,9 @@
-//! One connection: a task that owns its socket and all of its state.
+//! Our own frames. One task owns a connection, its stream and all of its state.
 //!
-//! The task reads frames, starts calls, and writes whatever is ready, coalesced. A call is polled
-//! once where it arrives: a quick one is answered without a task or a wake-up of its own. One that
-//! does not finish at once goes to a task, which ends with the connection.
+//! The task reads frames, begins calls, and writes whatever is ready, coalesced.
 
-mod calls;
 mod dispatch;
-mod methods;
 mod opening;
-mod trace;
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,18 +13,15 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Buf;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
-use tracing::Span;
+use wharf_net::Stream;
 use wharf_wire::{Assembler, GoAwayCode, Header, Inbound, Outbound, Status};
 
-use self::calls::{Calls, Share};
 use self::dispatch::Dispatched;
-use self::methods::Methods;
-use crate::fail::Failure;
-use crate::server::Shared;
+use super::Shared;
+use super::invoke::{Call, Failure, HELD_MAX, Invoker, Share};
+use super::last_words::{self, LAST_WORDS};
 
 /// Bytes read from the socket at once.
 const READ: usize = 64 * 1024;
@@ -45,7 +37,7 @@ const TURN: Duration = Duration::from_millis(2);
 const OUTBOUND_PAUSE: usize = 1024 * 1024;
 
 /// Arguments that arrive in chunks, all unfinished ones of a connection together.
-const UNFINISHED_MAX: u64 = dispatch::HELD_MAX;
+const UNFINISHED_MAX: u64 = HELD_MAX;
 
 /// How often time is looked at: idle connections, stalled writes, arguments that never end.
 const LOOK: Duration = Duration::from_millis(500);
@@ -53,26 +45,23 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long the arguments of one call may take to arrive, whatever its deadline.
 const ARRIVAL: Duration = Duration::from_secs(30);
 
-/// A peer that takes nothing for this long is gone.
-const STALL: Duration = Duration::from_secs(30);
+/// Cancels that a connection may send in a row.
+const CANCELS: u32 = 4096;
 
-/// How long the last words of a connection may take.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Cancels that it gets back each time the connection looks at the time.
+const CANCELS_PER_LOOK: u32 = 512;
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(
-    stream: TcpStream,
+pub(super) async fn serve(
+    mut stream: Stream,
     peer: SocketAddr,
     shared: Arc<Shared>,
     mut drain: watch::Receiver<bool>,
+    open_by: tokio::time::Instant,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "no TCP_NODELAY for a connection");
-    }
-    let mut stream = stream;
     let mut inbound = Inbound::new();
     let opened = tokio::select! {
-        opened = opening::open(&mut stream, &mut inbound, &shared.config) => opened,
+        opened = opening::open(&mut stream, &mut inbound, &shared.config, open_by) => opened,
         _ = drain.wait_for(|drain| *drain) => return,
     };
     let opened = match opened {
@@ -104,23 +93,12 @@ pub(crate) async fn serve(
         .await
     };
     if connection.said_why || connection.going.is_some() {
-        // With input left unread, closing would reset the connection, and the peer might lose the
-        // last words: it is let finish.
-        let discard = tokio::time::timeout(LAST_WORDS, discard(&mut connection.stream));
-        let _ = discard.await;
+        last_words::let_hear(&mut connection.stream).await;
     }
     match end {
         End::Closed => tracing::debug!(%peer, "a connection ended"),
         End::Failed(error) => tracing::debug!(%peer, %error, "a connection broke"),
     }
-}
-
-/// Closes our side and reads the other to its end.
-async fn discard(stream: &mut TcpStream) -> io::Result<()> {
-    stream.shutdown().await?;
-    let mut discarded = [0; 4096];
-    while stream.read(&mut discarded).await? > 0 {}
-    Ok(())
 }
 
 /// How a connection came to its end.
@@ -142,12 +120,11 @@ enum Read {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     inbound: Inbound,
     outbound: Outbound,
     assembler: Assembler<Arriving>,
-    methods: Methods,
-    calls: Calls,
+    invoker: Invoker,
     shared: Arc<Shared>,
     /// The largest id that was seen.
     last_id: u64,
@@ -164,23 +141,20 @@ struct Connection {
     /// The time, as it was last looked at.
     now: Instant,
     last_used: Instant,
-    last_written: Instant,
 }
 
 /// A call whose arguments arrive in chunks.
 struct Arriving {
-    method: u32,
-    deadline: Instant,
+    call: Call,
     /// When the last of them must have come.
     complete_by: Instant,
     /// They count from the moment they are announced.
     share: Share,
-    span: Span,
 }
 
 impl Connection {
     fn new(
-        stream: TcpStream,
+        stream: Stream,
         inbound: Inbound,
         opened: &opening::Opened,
         shared: Arc<Shared>,
@@ -191,18 +165,16 @@ impl Connection {
             stream,
             inbound,
             outbound,
-            assembler: Assembler::new(shared.config.max_message, UNFINISHED_MAX),
-            methods: Methods::default(),
-            calls: Calls::new(shared.held.clone()),
+            assembler: Assembler::new(shared.config.calls.max_message, UNFINISHED_MAX),
+            invoker: Invoker::new(shared.clone()),
             last_id: 0,
             max_reply: opened.negotiated.max_message,
-            cancels_left: calls::CANCELS,
+            cancels_left: CANCELS,
             going: None,
             closing: None,
             said_why: false,
             now,
             last_used: now,
-            last_written: now,
             shared,
         }
     }
@@ -210,7 +182,7 @@ impl Connection {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let turn_ends = Instant::now() + TURN;
         loop {
-            while let Poll::Ready((id, outcome)) = self.calls.poll_finished(cx) {
+            while let Poll::Ready((id, outcome)) = self.invoker.poll_finished(cx) {
                 self.answer(id, outcome);
             }
             let read = match self.poll_read(cx, turn_ends) {
@@ -220,7 +192,7 @@ impl Connection {
             if let Err(error) = self.poll_write(cx) {
                 return Poll::Ready(End::Failed(error));
             }
-            let idle = self.calls.is_empty() && self.assembler.is_empty();
+            let idle = self.invoker.is_idle() && self.assembler.is_empty();
             let gone = self.closing.is_some() || (self.going.is_some() && idle);
             if gone && !self.outbound.has_remaining() {
                 return Poll::Ready(End::Closed);
@@ -272,7 +244,7 @@ impl Connection {
     /// The peer has closed its side, and most likely all of it. What runs for it is stopped; what is
     /// answered already is still sent.
     fn end_of_input(&mut self) {
-        self.calls = Calls::new(self.shared.held.clone());
+        self.invoker.cancel_all();
         self.closing.get_or_insert_with(Instant::now);
     }
 
@@ -281,11 +253,10 @@ impl Connection {
             match poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.outbound) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(_)) => self.last_written = Instant::now(),
+                Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Err(error),
             }
         }
-        self.last_written = Instant::now();
         Ok(())
     }
 
@@ -309,23 +280,20 @@ impl Connection {
 
     fn look_at_the_time(&mut self) {
         let now = Instant::now();
-        self.cancels_left =
-            self.cancels_left.saturating_add(calls::CANCELS_PER_LOOK).min(calls::CANCELS);
+        self.cancels_left = self.cancels_left.saturating_add(CANCELS_PER_LOOK).min(CANCELS);
         for id in self.assembler.discard_where(|arriving| arriving.complete_by <= now) {
             let message = "the time was over before the arguments had arrived";
             self.fail(id, &Failure::refused(Status::DeadlineExceeded, message));
         }
         let idle =
-            self.calls.is_empty() && self.assembler.is_empty() && !self.outbound.has_remaining();
+            self.invoker.is_idle() && self.assembler.is_empty() && !self.outbound.has_remaining();
         if idle && now.duration_since(self.last_used) >= self.shared.config.idle_timeout {
             self.close(GoAwayCode::Idle, "the connection was idle for too long: connect again");
         }
-        let stalled =
-            self.outbound.has_remaining() && now.duration_since(self.last_written) >= STALL;
-        let overdue = self.closing.is_some_and(|since| now.duration_since(since) >= LAST_WORDS);
-        if stalled || overdue {
+        if self.closing.is_some_and(|since| now.duration_since(since) >= LAST_WORDS) {
             // Nobody listens: what is queued will not be heard, and nothing may follow half a frame.
-            self.calls = Calls::new(self.shared.held.clone());
+            // (While the connection is not closing, a stalled write fails by itself.)
+            self.invoker.cancel_all();
             self.closing = Some(now);
             self.outbound = Outbound::new(wharf_wire::limits::CHUNK);
         }

@@ -2,9 +2,8 @@
 //!
 //! It only reads. It is meant for a network that one trusts, and binds to loopback by default.
 
-mod listener;
-
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -14,9 +13,16 @@ use axum::{Json, Router};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use wharf_net::listener::{self, Bounds};
 
-use crate::server::Shared;
-use crate::table::{FileReport, FileState, Served};
+use crate::plugins::table::{FileReport, FileState, Served};
+use crate::rpc::Shared;
+
+/// Connections that may be open at once; the others wait in the system's backlog.
+const MAX_CONNECTIONS: usize = 64;
+
+/// How long a connection may live: whoever still needs it connects again.
+const LIFE: Duration = Duration::from_secs(300);
 
 /// What the answers are made from.
 #[derive(Clone)]
@@ -37,7 +43,19 @@ pub(crate) async fn serve(listener: TcpListener, source: Source) {
         .route("/services", get(services))
         .fallback(any(unknown_path))
         .with_state(source);
-    listener::serve(listener, routes).await;
+    // It serves until it is dropped: also while the host drains.
+    let (_stop, stopped) = watch::channel(false);
+    let told = stopped.clone();
+    let connection = move |stream, peer| {
+        let serving = wharf_net::http::serve(stream, routes.clone(), told.clone());
+        async move {
+            if let Ok(Err(error)) = tokio::time::timeout(LIFE, serving).await {
+                tracing::debug!(%peer, %error, "a connection to the HTTP side broke");
+            }
+        }
+    };
+    listener::serve(listener, &Bounds::new(MAX_CONNECTIONS, Duration::ZERO), stopped, connection)
+        .await;
 }
 
 /// The process lives and answers.
@@ -57,8 +75,10 @@ async fn readyz(State(source): State<Source>) -> (StatusCode, &'static str) {
 }
 
 async fn metrics(State(source): State<Source>) -> Response {
-    let Shared { table, metrics, held, .. } = &*source.shared;
-    match metrics.render(table, held.load(std::sync::atomic::Ordering::Relaxed)) {
+    let served = source.shared.table.all_served();
+    let pools = served.iter().filter(|served| served.service_index == 0);
+    let pools = pools.map(|served| (served.file.clone(), served.plugin.pool()));
+    match source.shared.metrics.render(pools, source.shared.held()) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

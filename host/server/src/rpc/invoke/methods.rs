@@ -4,22 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wharf_runtime::{BoundMethod, MethodIndex};
-use wharf_schema::{Fingerprint, Method, MethodPath, Service, ServiceName};
+use wharf_schema::{Fingerprint, Method, MethodPath, Service, ServiceName, did_you_mean};
 use wharf_wire::{DetailKind, Status};
 
-use crate::fail::Failure;
+use super::Failure;
 use crate::metrics::{MethodMetrics, Metrics};
-use crate::table::{Found, Served, Slot, Table};
+use crate::plugins::table::{Found, Served, Slot, Table};
 
 /// The most methods that one connection may have resolved.
 const MAX_METHODS: usize = 10_000;
-
-/// Names closer to the one asked for than this are suggested.
-const SIMILAR: f64 = 0.7;
-
-/// Names longer than this get no suggestion: nobody mistyped them, and comparing takes their length
-/// times that of every name there is.
-const SUGGESTED_FOR: usize = 64;
 
 /// Resolved methods. Entries are never removed, so an index stays valid.
 #[derive(Default)]
@@ -29,7 +22,7 @@ pub(super) struct Methods {
 
 struct Entry {
     slot: Arc<Slot>,
-    target: Arc<Target>,
+    resolved: Arc<ResolvedMethod>,
     method: String,
     fingerprint: Fingerprint,
     /// Where the method is in the plugin of this generation.
@@ -38,16 +31,16 @@ struct Entry {
 }
 
 /// What does not change from call to call.
-pub(super) struct Target {
+pub(super) struct ResolvedMethod {
     /// As in a message: `arith.multiply`.
     pub(super) name: String,
     pub(super) metrics: Arc<MethodMetrics>,
 }
 
-/// What a call needs.
-pub(super) struct Callee {
+/// A resolved method, as it is served at this moment.
+pub(super) struct ServedMethod {
     pub(super) method: BoundMethod,
-    pub(super) target: Arc<Target>,
+    pub(super) resolved: Arc<ResolvedMethod>,
 }
 
 impl Methods {
@@ -88,7 +81,7 @@ impl Methods {
                 let metrics = metrics.method(&slot.name.to_string(), &method.name);
                 self.entries.push(Entry {
                     slot,
-                    target: Arc::new(Target { name, metrics }),
+                    resolved: Arc::new(ResolvedMethod { name, metrics }),
                     method: method.name.clone(),
                     fingerprint,
                     generation: served.generation,
@@ -102,15 +95,15 @@ impl Methods {
     }
 
     /// A resolved method, whether or not it is served at this moment.
-    pub(super) fn target(&self, method: u32) -> Option<&Arc<Target>> {
-        self.entries.get(method as usize).map(|entry| &entry.target)
+    pub(super) fn resolved(&self, method: u32) -> Option<&Arc<ResolvedMethod>> {
+        self.entries.get(method as usize).map(|entry| &entry.resolved)
     }
 
     /// What serves a resolved method at this moment.
     ///
     /// # Errors
     /// When its service is gone, or was replaced by one in which the method is another.
-    pub(super) fn callee(&mut self, method: u32) -> Result<Callee, Failure> {
+    pub(super) fn served(&mut self, method: u32) -> Result<ServedMethod, Failure> {
         let entry = self.entries.get_mut(method as usize).ok_or_else(|| {
             let message =
                 format!("this connection has resolved no method {method}: send a Resolve first");
@@ -120,7 +113,7 @@ impl Methods {
         let Some(served) = &*served else {
             let message = format!(
                 "{}: the plugin was removed from this host: resolve again, or call another",
-                entry.target.name
+                entry.resolved.name
             );
             return Err(Failure::refused(Status::Unavailable, message));
         };
@@ -129,14 +122,14 @@ impl Methods {
             let (index, method) = find_method(&served.service, &entry.method)?;
             let same = method.signature.as_ref().is_ok_and(|s| s.fingerprint == entry.fingerprint);
             if !same {
-                return Err(mismatch(&entry.target.name, &served.service, method));
+                return Err(mismatch(&entry.resolved.name, &served.service, method));
             }
             entry.generation = served.generation;
             entry.index = MethodIndex { service: served.service_index, method: index };
         }
         let method = served.plugin.clone().bind(entry.index);
-        let method = method.map_err(|error| Failure::of_call(&entry.target.name, &error))?;
-        Ok(Callee { method, target: entry.target.clone() })
+        let method = method.map_err(|error| Failure::of_call(&entry.resolved.name, &error))?;
+        Ok(ServedMethod { method, resolved: entry.resolved.clone() })
     }
 }
 
@@ -165,7 +158,7 @@ fn find(table: &Table, name: &ServiceName) -> Result<(Arc<Slot>, Arc<Served>), F
             let known = table.short_names();
             let message = format!(
                 "this host has no service '{name}'{}",
-                suggestion(&name.interface, known.iter().map(String::as_str))
+                did_you_mean(&name.interface, known.iter().map(String::as_str))
             );
             Err(Failure::refused(Status::NotFound, message))
         }
@@ -181,21 +174,10 @@ fn find_method<'s>(service: &'s Service, name: &str) -> Result<(usize, &'s Metho
         let message = format!(
             "the service '{}' has no method '{name}'{}",
             service.name(),
-            suggestion(name, known)
+            did_you_mean(name, known)
         );
         Failure::refused(Status::Unimplemented, message)
     })
-}
-
-fn suggestion<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
-    if name.len() > SUGGESTED_FOR {
-        return String::new();
-    }
-    let scored = known.map(|known| (strsim::jaro_winkler(name, known), known));
-    let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b));
-    best.filter(|(score, _)| *score >= SIMILAR)
-        .map(|(_, known)| format!("; did you mean '{known}'?"))
-        .unwrap_or_default()
 }
 
 fn mismatch(name: &str, service: &Service, method: &Method) -> Failure {
@@ -206,18 +188,5 @@ fn mismatch(name: &str, service: &Service, method: &Method) -> Failure {
             Status::FailedPrecondition,
             format!("{name}: the caller was built against another signature; served is {notation}"),
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_similar_names_are_suggested() {
-        let known = || ["arith", "textkit"].into_iter();
-        assert_eq!(suggestion("arih", known()), "; did you mean 'arith'?");
-        assert_eq!(suggestion("zzz", known()), "");
-        assert_eq!(suggestion(&"arith".repeat(20), known()), "");
     }
 }

@@ -1,22 +1,16 @@
 //! What each frame leads to: calls begin, answers and failures are queued.
 
-use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tracing::Span;
 use wharf_wire::{
     AssemblyError, Body, DetailKind, Fail, FrameError, GoAwayCode, Header, Metadata, Status,
+    TraceParent,
 };
 
-use super::calls::{Arrived, Share};
-use super::{ARRIVAL, Arriving, Connection, calls, methods, trace};
-use crate::fail::Failure;
-use crate::server::Shared;
-
-/// Arguments of one connection's calls that are not answered yet, arriving ones included.
-pub(super) const HELD_MAX: u64 = 64 * 1024 * 1024;
+use super::{ARRIVAL, Arriving, CANCELS, Connection};
+use crate::rpc::invoke::{Begun, Call, Failure, Load, Outcome, Share};
 
 /// How long answers are held back, to be written together with those that come after them: some dozen
 /// quick calls, which take as long as one write or two. The peer goes on with the first while the others
@@ -86,38 +80,27 @@ impl Connection {
         match header {
             Header::Call { id, method, timeout, metadata, body } => {
                 self.take_id(id)?;
-                let now = self.now;
-                let cap = self.shared.config.max_call_timeout;
-                // Checked: what a peer says can be any number.
-                let timeout = timeout.duration().map_or(cap, |timeout| timeout.min(cap));
-                let deadline = now.checked_add(timeout).unwrap_or(now);
                 let len = match body {
                     Body::Whole => payload.len() as u64,
                     Body::Chunked(total) => total,
                 };
-                if let Some(failure) = self.refusal(id, len) {
-                    self.refuse(id, method, &failure);
-                    return Ok(());
-                }
-                let span = self.span(method, metadata);
-                match body {
-                    Body::Whole => {
-                        let share = None;
-                        let arrived =
-                            Arrived { arguments: payload, at: now, deadline, share, span };
-                        self.start(cx, id, method, arrived);
-                    }
-                    Body::Chunked(total) => {
-                        let max = self.shared.config.max_held;
-                        let Some(share) = Share::of(&self.shared.held, total, max) else {
-                            self.refuse(id, method, &host_is_full());
-                            return Ok(());
+                let begun = self.admit(method, id, len, timeout.duration(), trace(metadata));
+                match (begun, body) {
+                    (Ok(call), Body::Whole) => self.begin(cx, id, call, (payload, None)),
+                    (Ok(call), Body::Chunked(total)) => {
+                        let share = match self.invoker.reserve(method, total) {
+                            Ok(share) => share,
+                            Err(failure) => {
+                                self.fail(id, &failure);
+                                return Ok(());
+                            }
                         };
-                        let complete_by = deadline.min(now + ARRIVAL);
-                        let arriving = Arriving { method, deadline, complete_by, share, span };
+                        let complete_by = call.deadline.min(self.now + ARRIVAL);
+                        let arriving = Arriving { call, complete_by, share };
                         let begun = self.assembler.begin(id, arriving, total, &payload);
                         self.assembled(cx, id, begun)?;
                     }
+                    (Err(failure), _) => self.fail(id, &failure),
                 }
             }
             Header::Chunk { id } => {
@@ -126,8 +109,7 @@ impl Connection {
             }
             Header::Resolve { id, name, fingerprint } => {
                 self.take_id(id)?;
-                let Shared { table, metrics, .. } = &*self.shared;
-                match self.methods.resolve(table, metrics, name, fingerprint) {
+                match self.invoker.resolve(name, fingerprint) {
                     Ok((method, fingerprint)) => {
                         self.outbound.push(&Header::Resolved { id, method, fingerprint });
                     }
@@ -136,7 +118,7 @@ impl Connection {
             }
             Header::Describe { id, service } => {
                 self.take_id(id)?;
-                match methods::describe(&self.shared.table, service) {
+                match self.invoker.describe(service) {
                     Ok(document) => self.reply(id, document),
                     Err(failure) => self.fail(id, &failure),
                 }
@@ -144,7 +126,7 @@ impl Connection {
             Header::Cancel { id } => {
                 self.cancels_left = self.cancels_left.checked_sub(1).ok_or(Violation::Cancels)?;
                 self.assembler.discard(id);
-                self.calls.cancel(id);
+                self.invoker.cancel(id);
                 self.outbound.abandon(id);
             }
             Header::Ping { nonce } => self.outbound.push(&Header::Pong { nonce }),
@@ -166,31 +148,26 @@ impl Connection {
         Ok(())
     }
 
-    /// Why a new call cannot be taken, if it cannot.
-    fn refusal(&self, id: u64, len: u64) -> Option<Failure> {
+    /// Takes a call whose arguments will have `len` bytes.
+    fn admit(
+        &self,
+        method: u32,
+        id: u64,
+        len: u64,
+        timeout: Option<Duration>,
+        trace: Option<TraceParent>,
+    ) -> Result<Call, Failure> {
         if self.going.is_some_and(|last| id > last) {
             let message = "the host shuts down: call another";
-            return Some(Failure::refused(Status::Unavailable, message));
+            let failure = Failure::refused(Status::Unavailable, message);
+            return Err(self.invoker.refused(method, failure));
         }
-        let held = self.calls.held().saturating_add(self.assembler.reserved());
-        // One call of any size that is allowed at all always has room.
-        if held > 0 && held.saturating_add(len) > HELD_MAX {
-            let message = format!(
-                "the arguments of this connection's calls in flight would take more than {HELD_MAX} bytes"
-            );
-            return Some(Failure::refused(Status::ResourceExhausted, message).retry_after(50));
-        }
-        let all = self.shared.held.load(Ordering::Relaxed);
-        if all > 0 && all.saturating_add(len) > self.shared.config.max_held {
-            return Some(host_is_full());
-        }
-        let max = self.shared.config.max_calls as usize;
-        if self.calls.len() + self.assembler.len() >= max {
-            let message =
-                format!("{max} calls are in flight on this connection, and no more are taken");
-            return Some(Failure::refused(Status::ResourceExhausted, message).retry_after(10));
-        }
-        None
+        let running = self.invoker.load();
+        let load = Load {
+            calls: running.calls + self.assembler.len(),
+            held: running.held.saturating_add(self.assembler.reserved()),
+        };
+        self.invoker.admit(method, (load, len), timeout, trace, self.now)
     }
 
     fn assembled(
@@ -201,10 +178,8 @@ impl Connection {
     ) -> Result<(), Violation> {
         match assembled {
             Ok(None) => {}
-            Ok(Some((Arriving { method, deadline, share, span, .. }, arguments))) => {
-                let (share, at) = (Some(share), self.now);
-                let arrived = Arrived { arguments, at, deadline, share, span };
-                self.start(cx, id, method, arrived);
+            Ok(Some((Arriving { call, share, .. }, arguments))) => {
+                self.begin(cx, id, call, (arguments, Some(share)));
             }
             Err(error @ (AssemblyError::TooLarge { .. } | AssemblyError::TooMuch(_))) => {
                 let failure =
@@ -218,34 +193,25 @@ impl Connection {
         Ok(())
     }
 
-    fn start(&mut self, cx: &mut Context<'_>, id: u64, method: u32, arrived: Arrived) {
-        match self.methods.callee(method) {
-            Ok(callee) => {
-                if let Some((outcome, now)) = self.calls.start(cx, id, callee, arrived) {
-                    self.now = now;
-                    self.answer(id, outcome);
-                }
+    fn begin(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: u64,
+        call: Call,
+        arguments: (Bytes, Option<Share>),
+    ) {
+        match self.invoker.begin(cx, id, call, arguments, self.now) {
+            Ok(Begun::Ended(ended)) => {
+                self.now = Instant::now();
+                self.answer(id, ended.outcome(self.now));
             }
-            Err(failure) => self.refuse(id, method, &failure),
+            Ok(Begun::Running) => {}
+            Err(failure) => self.fail(id, &failure),
         }
     }
 
-    /// Fails a call that was not begun.
-    fn refuse(&mut self, id: u64, method: u32, failure: &Failure) {
-        if let Some(target) = self.methods.target(method) {
-            target.metrics.answered(failure.status, Duration::ZERO);
-        }
-        self.fail(id, failure);
-    }
-
-    /// The span of a call, below the caller's if it sent one.
-    fn span(&self, method: u32, metadata: Metadata<'_>) -> Span {
-        let name = || self.methods.target(method).map_or("unknown", |target| &target.name);
-        trace::span(metadata, name)
-    }
-
-    pub(super) fn answer(&mut self, id: u64, outcome: Result<Bytes, Failure>) {
-        self.cancels_left = (self.cancels_left + 1).min(calls::CANCELS);
+    pub(super) fn answer(&mut self, id: u64, outcome: Outcome) {
+        self.cancels_left = (self.cancels_left + 1).min(CANCELS);
         match outcome {
             Ok(payload) => self.reply(id, payload),
             Err(failure) => self.fail(id, &failure),
@@ -286,10 +252,10 @@ impl Connection {
     }
 }
 
-fn host_is_full() -> Failure {
-    let message =
-        "the arguments of all calls in flight take as much memory as this host has for them";
-    Failure::refused(Status::ResourceExhausted, message).retry_after(100)
+/// The trace that the caller is in. One that cannot be read is treated as if it had not been sent, as
+/// the standard asks.
+fn trace(metadata: Metadata<'_>) -> Option<TraceParent> {
+    metadata.iter().find(|(key, _)| *key == TraceParent::KEY)?.1.parse().ok()
 }
 
 impl Violation {

@@ -1,4 +1,4 @@
-//! What went wrong, in the protocol's terms.
+//! What went wrong, in terms that every protocol can translate.
 
 use wharf_runtime::InvokeError;
 use wharf_wire::{DetailKind, Status};

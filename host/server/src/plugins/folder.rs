@@ -12,7 +12,7 @@ use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use crate::settling::{self, Happened, Settling};
+use super::settling::{self, Happened, Settling};
 
 /// How often the folder is scanned even without events, to find changes that no event reported.
 const RESCAN: Duration = Duration::from_secs(30);

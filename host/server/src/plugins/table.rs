@@ -114,11 +114,12 @@ impl Table {
         self.services.load().values().map(|slot| slot.name.interface.clone()).collect()
     }
 
-    /// Puts a plugin to work for all its services, in the place of what `file` served before.
+    /// Puts a plugin to work for all its services, in the place of what `file` served before; the
+    /// names of the services that it served and that the plugin does not.
     ///
     /// # Errors
     /// When another file serves one of them: the first stays. Nothing is changed then.
-    pub(crate) fn serve(&self, file: &str, plugin: &Plugin) -> Result<(), String> {
+    pub(crate) fn serve(&self, file: &str, plugin: &Plugin) -> Result<Vec<String>, String> {
         let mut files = self.files();
         let mut services = BTreeMap::clone(&self.services.load());
         for service in plugin.services() {
@@ -150,7 +151,8 @@ impl Table {
             names.push(name);
         }
         let before = files.get(file).map(|file| file.report.services.clone()).unwrap_or_default();
-        for gone in before.iter().filter(|name| !names.contains(name)) {
+        let freed: Vec<String> = before.into_iter().filter(|name| !names.contains(name)).collect();
+        for gone in &freed {
             if let Some(slot) = services.remove(gone) {
                 slot.served.store(None);
             }
@@ -160,7 +162,7 @@ impl Table {
         files.insert(file.to_owned(), PluginFile { report, offers: plugin.services().to_vec() });
         drop(files);
         self.announce_change();
-        Ok(())
+        Ok(freed)
     }
 
     /// Notes how a file does that keeps serving what it served before.
@@ -185,11 +187,13 @@ impl Table {
         self.announce_change();
     }
 
-    /// Ends what a file serves, at once.
-    pub(crate) fn end(&self, file: &str) {
+    /// Ends what a file serves, at once; the names of its services.
+    pub(crate) fn end(&self, file: &str) -> Vec<String> {
         let mut files = self.files();
-        let Some(file) = files.get_mut(file) else { return };
-        self.remove(&std::mem::take(&mut file.report.services));
+        let Some(file) = files.get_mut(file) else { return Vec::new() };
+        let freed = std::mem::take(&mut file.report.services);
+        self.remove(&freed);
+        freed
     }
 
     /// Notes why a file does not load; what it served before goes on.
@@ -221,15 +225,16 @@ impl Table {
         Some(self.announce_change())
     }
 
-    /// Ends what a file served, unless it came back in the meantime. Calls in flight finish.
-    pub(crate) fn end_withdrawal(&self, file: &str) -> bool {
+    /// Ends what a file served, unless it came back in the meantime; the names of its services. Calls
+    /// in flight finish.
+    pub(crate) fn end_withdrawal(&self, file: &str) -> Option<Vec<String>> {
         let mut files = self.files();
-        if files.get(file).is_none_or(|file| file.report.state != FileState::Withdrawing) {
-            return false;
+        if files.get(file)?.report.state != FileState::Withdrawing {
+            return None;
         }
-        let Some(PluginFile { report, .. }) = files.remove(file) else { return false };
+        let PluginFile { report, .. } = files.remove(file)?;
         self.remove(&report.services);
-        true
+        Some(report.services)
     }
 
     /// Takes services out; the caller holds the lock on the files.

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use wharf_net::chain;
 use wharf_registry_api::limits;
 use wharf_runtime::{Candidate, Engine, Grants, LoadError, Origin, Plugin, Settings};
 use wharf_schema::{Service, ServiceName};
 
-use crate::folder::{Change, Folder, sidecar_of};
+use super::folder::{Change, Folder, sidecar_of};
+use super::sidecar::{self, SidecarError};
+use super::table::{FileState, Table};
 use crate::metrics::Metrics;
-use crate::sidecar::{self, SidecarError};
-use crate::table::{FileState, Table};
 
 /// Files that are on their way at once. The engine compiles on fewer threads; the others are read
 /// and started meanwhile.
@@ -81,7 +82,7 @@ impl Loader {
     pub(crate) async fn run(mut self) {
         let mut queue = Queue::default();
         let mut loads = JoinSet::<Loaded>::new();
-        let mut withdrawals = JoinSet::<bool>::new();
+        let mut withdrawals = JoinSet::<Option<Vec<String>>>::new();
         let mut files = HashMap::<tokio::task::Id, String>::new();
         let first = self.folder.first_scan().await;
         self.take(first, &mut queue, &mut withdrawals);
@@ -123,16 +124,20 @@ impl Loader {
                     }
                 },
                 Some(ended) = withdrawals.join_next() => {
-                    if ended.is_ok_and(|ended| ended) {
-                        // What it served is free for a file that was refused because of it.
-                        queue.waiting.extend(self.table.refused_files());
+                    if let Ok(Some(services)) = ended {
+                        self.freed(&services, &mut queue);
                     }
                 }
             }
         }
     }
 
-    fn take(&self, changes: Vec<Change>, queue: &mut Queue, withdrawals: &mut JoinSet<bool>) {
+    fn take(
+        &self,
+        changes: Vec<Change>,
+        queue: &mut Queue,
+        withdrawals: &mut JoinSet<Option<Vec<String>>>,
+    ) {
         for change in changes {
             match change {
                 Change::Present(file) if queue.loading.contains(&file) => {
@@ -149,8 +154,7 @@ impl Loader {
                     let Some(revision) = self.table.begin_withdrawal(&file) else { continue };
                     tracing::info!(file, "a plugin was removed: withdrawing it");
                     let (table, announced) = (self.table.clone(), self.announced.clone());
-                    let metrics = self.metrics.clone();
-                    withdrawals.spawn(withdraw(table, metrics, announced, revision, file));
+                    withdrawals.spawn(withdraw(table, announced, revision, file));
                 }
             }
         }
@@ -169,23 +173,15 @@ impl Loader {
         let serving = self.table.served_by(&file);
         let before: Vec<Arc<Service>> = serving.iter().map(|s| s.service.clone()).collect();
         let result = result.and_then(|plugin| {
-            self.table.serve(&file, &plugin).map_err(FileError::Occupied)?;
-            Ok(plugin)
+            let freed = self.table.serve(&file, &plugin).map_err(FileError::Occupied)?;
+            Ok((plugin, freed))
         });
         match result {
-            Ok(plugin) => {
+            Ok((plugin, freed)) => {
                 self.metrics.loaded(plugin.origin());
+                self.freed(&freed, queue);
                 let services: Vec<String> =
                     plugin.services().iter().map(|service| service.name().to_string()).collect();
-                let freed: Vec<String> = before
-                    .iter()
-                    .map(|service| service.name().to_string())
-                    .filter(|name| !services.contains(name))
-                    .collect();
-                if !freed.is_empty() {
-                    self.metrics.forget(&freed);
-                    queue.waiting.extend(self.table.refused_files());
-                }
                 let services = services.join(", ");
                 let compiled = matches!(plugin.origin(), Origin::Compiled(_));
                 if before.is_empty() {
@@ -204,14 +200,11 @@ impl Loader {
                     serving.iter().any(|served| *served.plugin.grants() != grants)
                 });
                 if revoked {
-                    self.table.end(&file);
+                    self.freed(&self.table.end(&file), queue);
                     tracing::warn!(
                         file,
                         "its grants were changed, and it cannot be loaded with the new ones: it serves no more"
                     );
-                    let names: Vec<String> = before.iter().map(|s| s.name().to_string()).collect();
-                    self.metrics.forget(&names);
-                    queue.waiting.extend(self.table.refused_files());
                 }
                 let goes_on = !before.is_empty() && !revoked;
                 tracing::error!(file, goes_on, "a plugin does not load: {reason}");
@@ -220,27 +213,30 @@ impl Loader {
             }
         }
     }
+
+    /// Services are no longer served: their series go, and a file that was refused because of them may
+    /// serve them now.
+    fn freed(&self, services: &[String], queue: &mut Queue) {
+        if !services.is_empty() {
+            self.metrics.forget(services);
+            queue.waiting.extend(self.table.refused_files());
+        }
+    }
 }
 
 async fn withdraw(
     table: Arc<Table>,
-    metrics: Arc<Metrics>,
     mut announced: watch::Receiver<u64>,
     revision: u64,
     file: String,
-) -> bool {
+) -> Option<Vec<String>> {
     let taken = announced.wait_for(|announced| *announced >= revision);
     // Whether the registry took it, went away or does not answer: the file is gone, and so its
     // service ends. Calls in flight finish all the same.
     let _ = tokio::time::timeout(WITHDRAWAL, taken).await;
-    let served = table.served_by(&file);
-    let ended = table.end_withdrawal(&file);
-    if ended {
-        let names: Vec<String> = served.iter().map(|s| s.service.name().to_string()).collect();
-        metrics.forget(&names);
-        tracing::info!(file, "a removed plugin has ended");
-    }
-    ended
+    let freed = table.end_withdrawal(&file)?;
+    tracing::info!(file, "a removed plugin has ended");
+    Some(freed)
 }
 
 /// One file on its way into the table.
@@ -350,13 +346,4 @@ fn changes(before: &[Arc<Service>], after: &[Arc<Service>]) -> String {
         .extend(before.keys().filter(|n| !after.contains_key(*n)).map(|n| format!("removed {n}")));
     changes.sort_unstable();
     if changes.is_empty() { "the same methods".to_owned() } else { changes.join(", ") }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
-    // Some messages contain their cause's already.
-    texts.dedup_by(|next, text| text.contains(next.as_str()));
-    texts.join(": ")
 }

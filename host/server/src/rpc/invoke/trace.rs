@@ -3,16 +3,14 @@
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use wharf_wire::{Metadata, TraceParent};
+use wharf_wire::TraceParent;
 
 /// A span for a call; what the guest prints, and what is said about it, is logged within.
 ///
 /// One whose caller records its trace is of level INFO and names it. Any other is of level DEBUG: by
 /// default nobody listens, and it costs next to nothing.
-pub(super) fn span<'n>(metadata: Metadata<'_>, method: impl FnOnce() -> &'n str) -> Span {
-    let sent = metadata.iter().find(|(key, _)| *key == TraceParent::KEY);
-    // One that cannot be read is treated as if it had not been sent, as the standard asks.
-    let Some(parent) = sent.and_then(|(_, text)| text.parse::<TraceParent>().ok()) else {
+pub(super) fn span<'n>(parent: Option<TraceParent>, method: impl FnOnce() -> &'n str) -> Span {
+    let Some(parent) = parent else {
         return tracing::debug_span!(target: "wharf_host::call", "call", method = method());
     };
     let trace_id = TraceId::from_bytes(parent.trace_id);

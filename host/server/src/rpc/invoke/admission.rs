@@ -1,0 +1,109 @@
+//! Whether there is room for another call: by number and bytes, of its connection and of the host.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use wharf_wire::Status;
+
+use super::Failure;
+use crate::config::CallBounds;
+
+/// Arguments of one connection's calls that are not answered yet, arriving ones included.
+pub(crate) const HELD_MAX: u64 = 64 * 1024 * 1024;
+
+/// What the calls of one connection take, arriving ones included.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Load {
+    /// Their number.
+    pub(crate) calls: usize,
+    /// Bytes of their arguments.
+    pub(crate) held: u64,
+}
+
+/// What one call takes of the bytes that all calls of the host may hold; given back when it is dropped.
+pub(crate) struct Share {
+    bytes: u64,
+    of: Arc<AtomicU64>,
+}
+
+impl Share {
+    /// A share of `bytes`, unless all together would then be more than `max`.
+    pub(super) fn of(all: &Arc<AtomicU64>, bytes: u64, max: u64) -> Option<Self> {
+        let before = all.fetch_add(bytes, Ordering::Relaxed);
+        let share = Share { bytes, of: all.clone() };
+        // One call of any size that is allowed at all always has room.
+        (before == 0 || before.saturating_add(bytes) <= max).then_some(share)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Whether a call with `len` bytes of arguments may be taken beside a connection's `load`, while all
+/// calls of the host hold `held_by_all` bytes.
+pub(super) fn check(
+    bounds: &CallBounds,
+    load: Load,
+    held_by_all: u64,
+    len: u64,
+) -> Result<(), Failure> {
+    // One call of any size that is allowed at all always has room.
+    if load.held > 0 && load.held.saturating_add(len) > HELD_MAX {
+        let message = format!(
+            "the arguments of this connection's calls in flight would take more than {HELD_MAX} bytes"
+        );
+        return Err(Failure::refused(Status::ResourceExhausted, message).retry_after(50));
+    }
+    if held_by_all > 0 && held_by_all.saturating_add(len) > bounds.max_held {
+        return Err(host_is_full());
+    }
+    let max = bounds.max_calls as usize;
+    if load.calls >= max {
+        let message =
+            format!("{max} calls are in flight on this connection, and no more are taken");
+        return Err(Failure::refused(Status::ResourceExhausted, message).retry_after(10));
+    }
+    Ok(())
+}
+
+/// What a call is told that the host has no room for.
+pub(super) fn host_is_full() -> Failure {
+    let message =
+        "the arguments of all calls in flight take as much memory as this host has for them";
+    Failure::refused(Status::ResourceExhausted, message).retry_after(100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_given_back_and_one_call_always_has_room() {
+        let all = Arc::new(AtomicU64::new(0));
+        let first = Share::of(&all, 100, 10).unwrap();
+        assert!(Share::of(&all, 1, 10).is_none());
+        assert_eq!(all.load(Ordering::Relaxed), 100, "a share that was not given takes nothing");
+        drop(first);
+        assert_eq!(all.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn each_bound_refuses_with_its_own_words_and_a_time_to_come_back() {
+        let bounds = CallBounds { max_calls: 2, max_held: 1000, ..CallBounds::default() };
+        let load = |calls, held| Load { calls, held };
+        assert!(check(&bounds, load(1, 10), 10, 990).is_ok());
+        assert!(check(&bounds, load(0, 0), 0, u64::MAX).is_ok(), "the only call has room");
+        for (load, all, len, words) in [
+            (load(1, 1), 1, HELD_MAX, "this connection's calls"),
+            (load(1, 10), 10, 991, "all calls in flight"),
+            (load(2, 0), 0, 1, "2 calls are in flight"),
+        ] {
+            let failure = check(&bounds, load, all, len).unwrap_err();
+            assert!(failure.message.contains(words), "{}", failure.message);
+            assert!(failure.not_executed && failure.retry_after_ms.is_some());
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! One port, and the protocols on it.
+//!
+//! `detect` tells by its first bytes what a connection speaks. A protocol only translates: bytes to a
+//! method and its arguments, an outcome to bytes. Which calls are taken, until when they may run, in
+//! which trace they are and how they are counted is decided in `invoke`, once for all protocols.
+
+mod detect;
+mod invoke;
+mod last_words;
+mod shared;
+mod wharf;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use wharf_net::Stream;
+use wharf_net::listener::{self, Bounds};
+use wharf_wire::limits;
+
+use self::detect::Protocol;
+pub(crate) use self::shared::Shared;
+
+/// Accepts connections until it is told to drain, and then waits for them, as long as they may take.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    drain: watch::Receiver<bool>,
+) {
+    let cap = shared.config.drain_timeout;
+    let bounds = Bounds::new(shared.config.max_connections, cap);
+    let connection = {
+        let drain = drain.clone();
+        move |stream, peer| connection(stream, peer, shared.clone(), drain.clone())
+    };
+    let cut_off = listener::serve(listener, &bounds, drain, connection).await;
+    if cut_off > 0 {
+        tracing::warn!(
+            ?cap,
+            connections = cut_off,
+            "calls were still in flight when the time to drain was over"
+        );
+    }
+}
+
+async fn connection(
+    mut stream: Stream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    mut drain: watch::Receiver<bool>,
+) {
+    let _open = shared.metrics.connection_opened();
+    let open_by = Instant::now() + limits::HELLO_TIMEOUT;
+    let detected = tokio::select! {
+        detected = tokio::time::timeout_at(open_by, detect::detect(&mut stream)) => detected,
+        _ = drain.wait_for(|drain| *drain) => return,
+    };
+    match detected {
+        Ok(Ok(Some(Protocol::Wharf))) => wharf::serve(stream, peer, shared, drain, open_by).await,
+        Ok(Ok(Some(Protocol::Http))) => {
+            tracing::debug!(%peer, "a connection speaks HTTP, which is not served here");
+            last_words::say(stream, detect::http_answer().as_bytes()).await;
+        }
+        Ok(Ok(Some(Protocol::Unknown))) => {
+            tracing::debug!(%peer, "a connection speaks no protocol that is known here");
+        }
+        Ok(Ok(None)) => tracing::debug!(%peer, "a connection ended without a word"),
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "a connection did not open"),
+        Err(_) => tracing::debug!(%peer, "a connection said nothing in time"),
+    }
+}
