@@ -6,16 +6,18 @@ GUESTS      := wharf-guest-reach wharf-guest-rogue wharf-guest-zoo
 TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
 WHARF       := $(TARGET_DIR)/debug/wharf
 
-.PHONY: help run build plugins guests toolchain tools test fuzz check bench clean
+.PHONY: help run build dist plugins guests toolchain tools test faults fuzz check bench clean
 
 help:
 	@echo 'make run      build everything, start wharf over plugins/, make a first call'
 	@echo 'make test     build and run every test'
+	@echo 'make faults   the fault tests, with a minute for each disturbance'
 	@echo 'make fuzz     hold the codecs against the path over dynamic values, for minutes'
 	@echo 'make check    formatting, lints, documentation, crate policy'
+	@echo 'make dist     the binary to ship: optimised and stripped'
 	@echo 'make plugins  build the example services into plugins/*.wasm'
 	@echo 'make tools    install what some tests run beside (Python, npm), into the target directory'
-	@echo 'make bench    measure calls, isolation, scale and the registry (release build; some minutes)'
+	@echo 'make bench    measure calls, isolation, scale and the registry (dist build; some minutes)'
 
 run: build plugins
 	@sh host/cli/first-call.sh $(WHARF)
@@ -24,6 +26,11 @@ run: build plugins
 # and build the WebAssembly engine once more for 'make test'.
 build: toolchain
 	cargo test --workspace --no-run
+
+# The binary to ship: target/dist/wharf.
+dist: toolchain
+	cargo build --profile dist -p wharf
+	@ls -lh $(TARGET_DIR)/dist/wharf | awk '{ print $$9, $$5 }'
 
 # rust-toolchain.toml names toolchain and target; where rustup does not install them by itself, this does.
 toolchain:
@@ -56,6 +63,10 @@ guests: toolchain
 test: plugins guests
 	cargo test --workspace
 
+# Each disturbance of a fleet for a minute; make test gives it less.
+faults: plugins guests
+	WHARF_FAULT_SECONDS=60 cargo test --workspace --test faults -- --nocapture
+
 # The codec against the path over dynamic values, with types and values that are made up: some three
 # million values that were damaged, in some five minutes; other ones each time.
 fuzz: plugins guests
@@ -65,11 +76,13 @@ check: toolchain
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
+	@! git ls-files 2>/dev/null | grep -E '\.(pyc|wasm|o|so|a|class)$$|__pycache__' || \
+		{ echo 'these are generated: take them out of git, and add them to .gitignore'; exit 1; }
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
 	else echo 'skipped: cargo-deny is not installed (cargo install cargo-deny), so licenses are not checked; the arrows between crates are, by make test'; fi
 
 bench: plugins guests
-	cargo bench -p wharf-tests
+	cargo bench --profile dist -p wharf-tests
 
 clean:
 	cargo clean

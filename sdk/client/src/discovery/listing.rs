@@ -102,7 +102,7 @@ impl Listing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wharf_registry_api::{EndpointSpec, EndpointState, LinkState};
+    use wharf_registry_api::{Condition, EndpointSpec, EndpointState};
 
     fn endpoint(host: &str) -> Endpoint {
         let spec = EndpointSpec {
@@ -110,7 +110,7 @@ mod tests {
             package: None,
             version: None,
             fingerprint: String::new(),
-            condition: LinkState::Serving,
+            condition: Condition::Serving,
             reason: None,
             tags: Vec::new(),
             metadata: Default::default(),
