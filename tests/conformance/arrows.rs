@@ -12,7 +12,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wharf-guest", &[]),
     ("wharf-registry-api", &[]),
     ("wharf-bindgen", &["wharf-schema"]),
-    ("wharf-client", &["wharf-wire", "wharf-schema", "wharf-registry-api", "wharf-bindgen"]),
+    (
+        "wharf-client",
+        &["wharf-wire", "wharf-schema", "wharf-net", "wharf-registry-api", "wharf-bindgen"],
+    ),
     ("wharf-registry", &["wharf-registry-api", "wharf-net"]),
     ("wharf-runtime", &["wharf-schema"]),
     (

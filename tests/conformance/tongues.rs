@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use wharf_runtime::{Candidate, Engine, Limits, MethodIndex, Plugin, Settings};
+use wharf_runtime::{CacheDirectory, Candidate, Engine, Limits, MethodIndex, Plugin, Settings};
 use wharf_tests::Tongue;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +39,8 @@ impl Both {
     async fn load(wasm: Vec<u8>) -> Self {
         // Compiled once: interpreters have megabytes of code.
         let cache = tempfile::tempdir().unwrap();
-        let engine = Engine::new(Some(cache.path())).unwrap();
+        let engine =
+            Engine::new(Some(CacheDirectory { path: cache.path(), check: |_| Ok(()) })).unwrap();
         let candidate = Candidate::read(wasm).await.unwrap();
         let dynamic = candidate.clone().without_codec();
         let limits = Limits { memory: 256 << 20, ..Limits::default() };

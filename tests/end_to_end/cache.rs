@@ -117,9 +117,8 @@ async fn a_cache_that_others_can_write_to_is_refused() {
     let done = wharf_tests::wharf(&arguments).await.unwrap();
     assert_eq!(done.code, Some(1));
     assert!(
-        done.stderr.contains(
-            "can be written by others, and what is in the cache gets executed; run 'chmod go-w "
-        ),
+        done.stderr.contains("is not safe, and what is in the cache gets executed: ")
+            && done.stderr.contains("can be written by others; run 'chmod go-w "),
         "{}",
         done.stderr
     );

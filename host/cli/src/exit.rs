@@ -21,7 +21,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         // Whoever read our output has read enough.
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {}", chain(error));
+    eprintln!("error: {}", wharf_net::chain(error.as_ref()));
     ExitCode::from(code(error))
 }
 
@@ -47,19 +47,6 @@ fn code(error: &anyhow::Error) -> u8 {
         },
         None => 1,
     }
-}
-
-/// The message and its causes in one line, each once.
-fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }
 
 fn broken_pipe(error: &anyhow::Error) -> bool {

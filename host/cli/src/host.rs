@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use etcetera::BaseStrategy;
 use tokio::net::TcpListener;
 
 use wharf_host::{Advertise, Config, Host};
@@ -77,18 +78,12 @@ pub(crate) async fn http_listener(serving: &Serving) -> anyhow::Result<Option<Tc
     }
 }
 
-/// Where compiled code is kept: as told, or where users' caches are (XDG Base Directory
+/// Where compiled code is kept: as told, or where users' caches are (on Unix by the XDG Base Directory
 /// Specification).
 fn cache(told: Option<&Path>) -> Option<PathBuf> {
     match told {
         Some(none) if none == Path::new("none") => None,
         Some(path) => Some(path.to_owned()),
-        None => {
-            let absolute =
-                |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-            let base =
-                absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-            Some(base?.join("wharf"))
-        }
+        None => Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("wharf")),
     }
 }

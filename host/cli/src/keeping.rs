@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use etcetera::BaseStrategy;
 use tokio::signal::unix::{SignalKind, signal};
+use wharf_net::chain;
 use wharf_registry::{Config, EtcdConfig, Store, Tls, TlsFiles, TokenFile, etcd};
 
 use crate::args::Keeping;
@@ -93,10 +95,9 @@ fn cluster(url: &str, keeping: &Keeping) -> anyhow::Result<Store> {
 /// Where records are kept unless a flag says: where users' state is (XDG Base Directory
 /// Specification), in a file for each port.
 pub(crate) fn default_file(listen: SocketAddr) -> anyhow::Result<Store> {
-    let absolute =
-        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
-    let Some(base) = base else {
+    let base = etcetera::choose_base_strategy().ok();
+    // Where a system has no place for state, it is kept with the data.
+    let Some(base) = base.map(|base| base.state_dir().unwrap_or_else(|| base.data_dir())) else {
         anyhow::bail!(
             "there is no home directory to keep the registry's records in: say --store FILE, or --store memory"
         );
@@ -134,11 +135,4 @@ pub(crate) fn reload_at_hangup(config: &Config) -> std::io::Result<()> {
         }
     });
     Ok(())
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
-    }
 }

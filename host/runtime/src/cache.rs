@@ -32,8 +32,19 @@ pub(crate) struct Cache {
     engine: [u8; 32],
 }
 
+/// Where compiled code is kept. What is there gets executed, so it has to be a directory that only its
+/// owner can change.
+#[derive(Clone, Copy)]
+pub struct CacheDirectory<'a> {
+    /// The directory; it is made if it does not exist.
+    pub path: &'a Path,
+    /// Refuses a directory that somebody else could change.
+    pub check: fn(&Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
+}
+
 /// A directory that compiled code cannot be kept in.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CacheError {
     /// It cannot be made or looked at.
     #[error("the cache directory {} cannot be used", path.display())]
@@ -46,18 +57,15 @@ pub enum CacheError {
     },
     /// Somebody else could put code into it.
     #[error(
-        "the cache directory {} is not safe: {} {what}, and what is in the cache gets executed; {hint}",
-        path.display(), culprit.display()
+        "the cache directory {} is not safe, and what is in the cache gets executed",
+        path.display()
     )]
     Unsafe {
         /// The directory.
         path: PathBuf,
-        /// It, or one above it.
-        culprit: PathBuf,
-        /// What is wrong with that.
-        what: &'static str,
-        /// How to mend it.
-        hint: String,
+        /// What is wrong, and how to mend it.
+        #[source]
+        why: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
@@ -67,11 +75,12 @@ pub(crate) struct Key(blake3::Hash);
 
 impl Cache {
     /// Opens a directory, or makes it, for its owner only.
-    pub(crate) fn open(path: &Path, engine: &Engine) -> Result<Self, CacheError> {
+    pub(crate) fn open(directory: CacheDirectory<'_>, engine: &Engine) -> Result<Self, CacheError> {
+        let CacheDirectory { path, check } = directory;
         let unusable = |source| CacheError::Unusable { path: path.to_owned(), source };
         make(path).map_err(unusable)?;
         let path = path.canonicalize().map_err(unusable)?;
-        check(&path)?;
+        check(&path).map_err(|why| CacheError::Unsafe { path: path.clone(), why })?;
         let mut hasher = Blake(blake3::Hasher::new());
         hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
         engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -208,41 +217,6 @@ fn create(path: &Path) -> std::io::Result<File> {
     File::create(path)
 }
 
-/// Whether nobody but us (and root) can change what is at `path`: the directory itself, and each
-/// above it, since whoever can rename one of those can put another in its place.
-#[cfg(unix)]
-fn check(path: &Path) -> Result<(), CacheError> {
-    use std::os::unix::fs::MetadataExt;
-
-    const WRITABLE_BY_OTHERS: u32 = 0o022;
-    const STICKY: u32 = 0o1000;
-    let ours = rustix::process::geteuid().as_raw();
-    for directory in path.ancestors() {
-        let metadata = std::fs::metadata(directory)
-            .map_err(|source| CacheError::Unusable { path: path.to_owned(), source })?;
-        let is_cache = directory == path;
-        let refuse = |what, hint| {
-            let (path, culprit) = (path.to_owned(), directory.to_owned());
-            Err(CacheError::Unsafe { path, culprit, what, hint })
-        };
-        if metadata.uid() != ours && (is_cache || metadata.uid() != 0) {
-            return refuse("belongs to another user", "name another with --cache".to_owned());
-        }
-        // In a sticky one, like /tmp, only owners can rename.
-        let sticky = metadata.mode() & STICKY != 0 && !is_cache;
-        if metadata.mode() & WRITABLE_BY_OTHERS != 0 && !sticky {
-            let hint = format!("run 'chmod go-w {}'", directory.display());
-            return refuse("can be written by others", hint);
-        }
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn check(_: &Path) -> Result<(), CacheError> {
-    Ok(())
-}
-
 /// Lets wasmtime's settings be hashed so that the result depends on nothing else.
 struct Blake(blake3::Hasher);
 
@@ -264,7 +238,9 @@ mod tests {
     #[test]
     fn the_entries_unused_for_longest_go_first() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::open(&folder.path().join("cache"), &Engine::default()).unwrap();
+        let path = folder.path().join("cache");
+        let directory = CacheDirectory { path: &path, check: |_| Ok(()) };
+        let cache = Cache::open(directory, &Engine::default()).unwrap();
         let now = SystemTime::now();
         for age in 0..4 {
             let path = cache.path.join(format!("{age}.wharfc"));
@@ -277,33 +253,13 @@ mod tests {
         assert_eq!([0, 1, 2, 3].map(left), [true, true, false, false]);
     }
 
-    #[cfg(unix)]
     #[test]
-    fn a_directory_that_others_can_change_is_refused() {
-        use std::os::unix::fs::PermissionsExt;
+    fn a_directory_that_does_not_pass_the_check_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
-        let set = |path: &Path, mode| {
-            std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
-        };
-        let path = folder.path().join("above/cache");
-        let open = || Cache::open(&path, &Engine::default());
-        open().unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-        for (culprit, mode, allowed) in [
-            (&*path, 0o720, false),
-            (&*path, 0o702, false),
-            (&*path, 0o1777, false),
-            (&*path, 0o755, true),
-            (path.parent().unwrap(), 0o777, false),
-            (path.parent().unwrap(), 0o1777, true),
-        ] {
-            set(culprit, mode);
-            let opened = open();
-            assert_eq!(opened.is_ok(), allowed, "{} {mode:o}", culprit.display());
-            if let Err(error) = opened {
-                assert!(error.to_string().contains("run 'chmod go-w "), "{error}");
-            }
-            set(culprit, 0o700);
-        }
+        let path = folder.path().join("cache");
+        let open = |check| Cache::open(CacheDirectory { path: &path, check }, &Engine::default());
+        open(|_| Ok(())).unwrap();
+        let error = open(|_| Err("others can write to it".into())).unwrap_err();
+        assert!(matches!(error, CacheError::Unsafe { .. }), "{error}");
     }
 }

@@ -1,12 +1,11 @@
 //! The one wasmtime engine of a process, with the threads, the clock and the cache around it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use wasmtime::Config;
 use wasmtime::component::Linker;
 
-use crate::cache::{Cache, CacheError};
+use crate::cache::{Cache, CacheDirectory, CacheError};
 use crate::capacity::Capacity;
 use crate::clock::Clock;
 use crate::compile::Compiler;
@@ -32,6 +31,7 @@ pub struct Engine {
 
 /// An engine that cannot be made on this machine.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EngineError {
     /// wasmtime does not support this machine, or a setting of ours.
     #[error("the WebAssembly engine cannot start: {0}")]
@@ -49,7 +49,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the machine supports no engine, or the directory is not safe.
-    pub fn new(cache: Option<&Path>) -> Result<Self, EngineError> {
+    pub fn new(cache: Option<CacheDirectory<'_>>) -> Result<Self, EngineError> {
         let mut config = Config::new();
         config
             // Five times as fast a call, for plugins without async exports: all of ours.
@@ -62,7 +62,7 @@ impl Engine {
         let (wasmtime, capacity) =
             Capacity::provide(&mut config, wasmtime::Engine::new).map_err(failed)?;
         let linker = store::linker(&wasmtime).map_err(failed)?;
-        let cache = cache.map(|path| Cache::open(path, &wasmtime)).transpose()?;
+        let cache = cache.map(|directory| Cache::open(directory, &wasmtime)).transpose()?;
         let threads = |error| EngineError::Threads(std::io::Error::other(error));
         Ok(Engine {
             clock: Clock::start(wasmtime.weak()).map_err(EngineError::Threads)?,

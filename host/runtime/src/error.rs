@@ -6,6 +6,7 @@ use crate::imports::{Import, Need};
 
 /// Why a file cannot be a plugin.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// Something else altogether.
     #[error(
@@ -67,6 +68,7 @@ fn stray(functions: &[String]) -> String {
 
 /// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvokeError {
     /// The arguments do not fit the method's types.
     #[error("the arguments do not fit: {0}")]

@@ -60,6 +60,7 @@ enum TcpHost {
 
 /// A text that names no host or address; says what would.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum GrantError {
     /// Of [`HttpHost`].
     #[error("'{0}' names no HTTP host: write HOST or HOST:PORT, as in api.example.com")]

@@ -11,6 +11,7 @@ pub struct Import {
 
 /// What an import asks of whoever runs the plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Need {
     /// Nothing: clocks, randomness, streams, the log.
     Nothing,

@@ -31,7 +31,7 @@ mod turns;
 mod val_path;
 mod wording;
 
-pub use cache::CacheError;
+pub use cache::{CacheDirectory, CacheError};
 pub use compile::Origin;
 pub use engine::{Engine, EngineError};
 pub use error::{InvokeError, LoadError};

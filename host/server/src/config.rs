@@ -126,6 +126,7 @@ pub struct Advertise(String);
 
 /// An address that would lead nobody here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AdvertiseError {
     /// The listener takes connections on all addresses, and none of them was named.
     #[error(

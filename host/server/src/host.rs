@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use wharf_registry_api::METRICS;
-use wharf_runtime::{Engine, EngineError};
+use wharf_runtime::{CacheDirectory, Engine, EngineError};
 
 use crate::announce::{Announcer, Farewell};
 use crate::config::{Config, PluginsConfig};
@@ -39,6 +39,7 @@ pub struct Host {
 
 /// Why a host does not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// No folder to load plugins from.
     #[error("the plugins folder {} cannot be read: create it, or name another with --plugins", path.display())]
@@ -182,7 +183,9 @@ impl Host {
 }
 
 fn engine(config: &PluginsConfig) -> Result<Engine, EngineError> {
-    match Engine::new(config.cache.as_deref()) {
+    let check: fn(&Path) -> _ = |path| Ok(wharf_net::private::check(path)?);
+    let cache = config.cache.as_deref().map(|path| CacheDirectory { path, check });
+    match Engine::new(cache) {
         Err(EngineError::Cache(error)) if !config.require_cache => {
             let error = wharf_net::chain(&error);
             tracing::warn!("compiled plugins are not kept, so each start compiles them: {error}");

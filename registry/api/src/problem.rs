@@ -8,6 +8,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 /// What went wrong, for a program. Codes are never renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Code {
     /// 400: a body, parameter or name that is not what the API takes.
     Invalid,

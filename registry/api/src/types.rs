@@ -56,6 +56,7 @@ pub struct EndpointSpec {
 /// Whether one service at a host is ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Condition {
     /// It serves.
     #[default]
@@ -112,6 +113,7 @@ pub struct HeartbeatReply {
 /// Whether a host, or a service at it, takes new calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum EndpointState {
     /// It takes new calls.
     Serving,

@@ -30,6 +30,7 @@ pub struct TokenFile {
 
 /// Why a file of tokens cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TokenFileError {
     /// It cannot be read.
     #[error("the tokens {path} cannot be read")]

@@ -65,6 +65,7 @@ pub struct Config {
 
 /// Where records are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Store {
     /// In memory: hosts declare themselves again after a restart.
     Memory,
@@ -103,6 +104,7 @@ impl Config {
 
 /// Why a registry does not start, or ends.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RunError {
     /// Its store cannot be opened.
     #[error(transparent)]

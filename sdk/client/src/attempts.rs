@@ -16,33 +16,34 @@ use crate::named::{Named, Target};
 use crate::observe::{Attempt, Ended, Observer};
 use crate::retry::{RetryBudget, Verdict};
 
-/// Attempts of one call that were paid for out of the budget, beside the first.
+/// The most retries of one call that cost budget ([`Verdict::Paid`]).
 const MAX_PAID: u32 = 3;
 
-/// Attempts of one call whose connection had just gone away, at endpoints that may have another.
+/// The most times that one call returns to an endpoint whose connection was lost before the call
+/// was sent.
 const MAX_RECONNECTS: u32 = 3;
 
-/// The pause before endpoints are asked a second time, and longer each further time; half of it is
-/// chance.
+/// The base of the backoff before all endpoints are tried again. It doubles with each retry that
+/// costs budget; up to half of it is random.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What is needed to make attempts.
+/// Makes the attempts of a client's calls.
 pub(crate) struct Caller {
     pub(crate) target: Target,
     pub(crate) budget: RetryBudget,
-    /// Held by the one who decides that an endpoint is left out.
+    /// Held while an endpoint is ejected, so that concurrent calls do not eject too many.
     pub(crate) ejecting: Mutex<()>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
 }
 
-/// What is asked, and how.
+/// One call: the request, its deadline and how it may be retried.
 pub(crate) struct Asked<'a> {
     pub(crate) named: &'a Named,
     pub(crate) question: Question,
     pub(crate) deadline: Deadline,
-    /// It may be executed more than once.
+    /// The call may run more than once.
     pub(crate) idempotent: bool,
-    /// When a second endpoint is asked beside the first.
+    /// After how long the call is also sent to a second endpoint (hedging).
     pub(crate) hedge_after: Option<Duration>,
 }
 
@@ -54,7 +55,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The error of an answer that came, and is of no use.
+    /// The error for an answer that arrived but cannot be used.
     pub(crate) fn unusable(&self, method: &str, failure: Failure) -> RpcError {
         RpcError {
             method: method.to_owned(),
@@ -66,24 +67,24 @@ impl Answer {
     }
 }
 
-/// How far a call is.
+/// The progress of a call through its attempts.
 #[derive(Default)]
 struct Course {
-    /// Those that were asked in this round.
+    /// The nodes that were tried in this round.
     asked: Vec<Arc<Node>>,
     attempts: u32,
     paid: u32,
-    /// The next attempt comes out of the budget.
+    /// The next attempt is paid for out of the retry budget.
     must_pay: bool,
     reconnects: u32,
-    /// Whether a further round may do any good.
+    /// Whether another round may help.
     again: bool,
     may_have_executed: bool,
     last: Option<(Arc<Node>, Failure)>,
 }
 
 impl Caller {
-    /// Asks until there is an answer, or trying further would do harm or no good.
+    /// Makes attempts until one is answered, or until a retry would be unsafe or useless.
     pub(crate) async fn ask(&self, asked: &Asked<'_>) -> Result<Answer, RpcError> {
         let (method, service) = (asked.named.short(), asked.named.service());
         let span = tracing::debug_span!(
@@ -102,7 +103,7 @@ impl Caller {
         Box::pin(self.observed(asked, span)).await
     }
 
-    /// The same, for those who want to know of it.
+    /// Like `course`, but reports the call to the tracing span and to the observers.
     async fn observed(&self, asked: &Asked<'_>, span: Span) -> Result<Answer, RpcError> {
         let (method, service) = (asked.named.short(), asked.named.service());
         let result = self.course(asked).instrument(span.clone()).await;
@@ -122,8 +123,9 @@ impl Caller {
         result
     }
 
-    /// The first attempt, where all that it takes is at hand; it nearly always is the only one. The
-    /// rest is set apart: it would make each call's future several times as large.
+    /// Makes the first attempt, if everything that it needs is ready. Nearly always it is the only
+    /// attempt. Further attempts are boxed separately: otherwise every call's future would be
+    /// several times larger.
     async fn course(&self, asked: &Asked<'_>) -> Result<Answer, RpcError> {
         let begun = asked.deadline.begun;
         self.budget.deposit(begun);
@@ -155,7 +157,8 @@ impl Caller {
         Some((selection, node, connection))
     }
 
-    /// Makes further attempts; `failed` is among whom the last one was made.
+    /// Makes further attempts. If an attempt has failed already, `failed` is the selection that its
+    /// node was picked from.
     async fn go_on(
         &self,
         asked: &Asked<'_>,
@@ -176,7 +179,8 @@ impl Caller {
                 Err(failure) => return Err(course.error(asked, Some(failure))),
             };
             let Some(node) = selection.pick(now, &course.asked).cloned() else {
-                // All were asked: once more, if that may help and there is time.
+                // All nodes were tried. Start another round if that may help, and the deadline and
+                // the budget allow it.
                 let pause = course.pause();
                 let affordable =
                     course.again && now + pause < asked.deadline.at && self.budget.withdraw(now);
@@ -203,7 +207,7 @@ impl Caller {
         }
     }
 
-    /// Asks a node, and another one beside it when it takes its time and the call allows that.
+    /// Makes one attempt. If it is slow and the call may be hedged, makes a second one in parallel.
     async fn attempt_or_hedge(
         &self,
         asked: &Asked<'_>,
@@ -234,8 +238,8 @@ impl Caller {
         course.asked.push(other.clone());
         let number = course.attempts;
         let second = pin!(self.attempt(asked, selection, other.clone(), number, asked.deadline.at));
-        // The first answer counts; the other attempt is dropped, and so cancelled. A failure counts
-        // only if the other one fails too.
+        // The first result counts. The other attempt is dropped, which cancels it. A failure counts
+        // only if the other attempt fails too.
         match select(first, second).await {
             Either::Left((Ok(bytes), _)) => course.take(node, Ok(bytes)),
             Either::Right((Ok(bytes), _)) => course.take(other, Ok(bytes)),
@@ -252,7 +256,7 @@ impl Caller {
         }
     }
 
-    /// Asks one node once.
+    /// Makes one attempt at one node.
     async fn attempt(
         &self,
         asked: &Asked<'_>,
@@ -271,7 +275,7 @@ impl Caller {
         self.ended(asked, selection, in_flight, number, result)
     }
 
-    /// Notes what an attempt came to.
+    /// Records the outcome of an attempt.
     fn ended(
         &self,
         asked: &Asked<'_>,
@@ -283,7 +287,7 @@ impl Caller {
         let now = Instant::now();
         let (node, begun) = (in_flight.node(), in_flight.begun());
         let result = match result {
-            // A deadline that passed is never taken back, not even by an answer that lies ready.
+            // After the deadline the call has failed, even if an answer is ready.
             Ok(_) if now >= asked.deadline.at => {
                 Err(asked.deadline.passed(asked.question.is_harmless()))
             }
@@ -317,7 +321,7 @@ impl Caller {
 }
 
 impl Course {
-    /// Whether the call goes on after its last failure.
+    /// Whether the call is retried after its last failure.
     fn goes_on(&mut self, asked: &Asked<'_>, selection: &Selection, now: Instant) -> bool {
         let Some((node, failure)) = &self.last else { return false };
         if now >= asked.deadline.at {
@@ -326,7 +330,7 @@ impl Course {
         match Verdict::of(failure, asked.idempotent) {
             Verdict::Final => false,
             Verdict::Free => {
-                // The connection went, and the endpoint need not have: it may be asked again.
+                // The connection is lost, but the endpoint may still be up: it may be tried again.
                 if matches!(failure, Failure::ConnectionLost { .. })
                     && self.reconnects < MAX_RECONNECTS
                 {
@@ -347,7 +351,7 @@ impl Course {
         }
     }
 
-    /// Until when a connection is waited for: not for long where somebody else can be asked.
+    /// Until when to wait for a connection: only briefly if another node is ready.
     fn patience(&self, asked: &Asked<'_>, selection: &Selection, node: &Node) -> Instant {
         let others: &[Arc<Node>] = if self.again { &[] } else { &self.asked };
         if node.endpoint.is_connected() || !selection.has_other_ready(node, others) {
@@ -371,16 +375,17 @@ impl Course {
         self.last = Some((node, failure));
     }
 
-    /// How long to wait before all are asked again.
+    /// The backoff before all nodes are tried again.
     fn pause(&self) -> Duration {
         let longer = PAUSE.saturating_mul(1 << self.paid.min(10));
         let pause = longer.mul_f64(0.5 + 0.5 * fastrand::f64());
-        // A host that says when is taken at its word.
+        // If the host says when to retry, respect it.
         let asked_for = self.last.as_ref().and_then(|(_, failure)| failure.retry_after());
         pause.max(asked_for.unwrap_or_default())
     }
 
-    /// The call's error: the last failure of an attempt, or else what kept it from being made.
+    /// The call's error: the last attempt's failure or, if there was no attempt, the reason for
+    /// that.
     fn error(self, asked: &Asked<'_>, instead: Option<Failure>) -> RpcError {
         let method = asked.named.canonical().to_string();
         let no_node = || Failure::NoEndpoint {

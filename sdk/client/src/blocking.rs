@@ -8,8 +8,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A thread of its own does the work behind it. In an async program it would hold up whatever else
-//! runs on the calling thread: use [`crate::Client`] there.
+//! The client runs on a background thread. In an async program it would block everything else on
+//! the calling thread: use [`crate::Client`] there.
 
 use std::sync::Arc;
 
@@ -30,10 +30,10 @@ pub struct Client {
     _background: Arc<Background>,
 }
 
-/// Why there is no client.
+/// Why the client cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The thread behind it cannot be started.
+    /// The background thread cannot be started.
     #[error("the client's thread cannot be started")]
     Thread(#[source] std::io::Error),
     /// Not the address of a registry.
@@ -41,32 +41,32 @@ pub enum StartError {
     Registry(#[from] RegistryError),
 }
 
-/// Ends the runtime with the last clone.
+/// Ends the runtime when the last clone is dropped.
 #[derive(Debug)]
 struct Background(Option<Runtime>);
 
 impl Drop for Background {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            // Also from within an async program, where waiting is not allowed.
+            // Does not wait: this may run inside an async program, where waiting is not allowed.
             runtime.shutdown_background();
         }
     }
 }
 
 impl Client {
-    /// A client that asks the registry at this address, `http://127.0.0.1:8500`.
+    /// A client that uses the registry at this address, `http://127.0.0.1:8500`.
     ///
     /// # Errors
-    /// When that is no address, or its thread cannot be started.
+    /// When the address is invalid, or the background thread cannot be started.
     pub fn connect(registry: &str) -> Result<Self, StartError> {
         Self::build(|builder| builder.registry(registry))
     }
 
-    /// A client of a way of its own: what is made of the builder is what calls.
+    /// A client with its own settings. `build` makes it from the builder.
     ///
     /// # Errors
-    /// As of what makes it, or when its thread cannot be started.
+    /// The error of `build`, or [`StartError::Thread`] if the background thread cannot be started.
     pub fn build<E: Into<StartError>>(
         build: impl FnOnce(ClientBuilder) -> Result<crate::Client, E>,
     ) -> Result<Self, StartError> {
@@ -87,7 +87,7 @@ impl Client {
     /// As [`crate::Client::call`].
     ///
     /// # Errors
-    /// As of that.
+    /// As for [`crate::Client::call`].
     pub fn call<A, R>(&self, method: &str, arguments: &A) -> Result<R, RpcError>
     where
         A: Serialize + Sync + ?Sized,
@@ -99,7 +99,7 @@ impl Client {
     /// As [`crate::Client::call_with`].
     ///
     /// # Errors
-    /// As of that.
+    /// As for [`crate::Client::call_with`].
     pub fn call_with<A, R>(
         &self,
         method: &str,
@@ -116,7 +116,7 @@ impl Client {
     /// As [`crate::Client::call_json`].
     ///
     /// # Errors
-    /// As of that.
+    /// As for [`crate::Client::call_json`].
     pub fn call_json(
         &self,
         method: &str,
@@ -125,14 +125,13 @@ impl Client {
         self.wait(self.client.call_json(method, arguments))
     }
 
-    /// The client behind it, for typed stubs: `ArithClient::new(client.client())`.
+    /// The async client behind this one, for typed stubs: `ArithClient::new(client.client())`.
     #[must_use]
     pub fn client(&self) -> &crate::Client {
         &self.client
     }
 
-    /// Waits for anything that the client behind it does:
-    /// `client.wait(arith.multiply(&arguments))`.
+    /// Waits for a future of the async client: `client.wait(arith.multiply(&arguments))`.
     pub fn wait<F>(&self, future: F) -> F::Output
     where
         F: Future + Send,
@@ -141,7 +140,7 @@ impl Client {
         if Handle::try_current().is_err() {
             return self.handle.block_on(future);
         }
-        // A thread of an async program may not wait for another runtime; a new thread may.
+        // A thread that runs an async runtime must not block on another one. A new thread may.
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| self.handle.block_on(future));
             waiting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -18,10 +18,10 @@ use crate::named::Target;
 use crate::observe::{Interceptor, Observer};
 use crate::retry::RetryBudget;
 
-/// How long a call may take unless told otherwise.
+/// The default timeout of a call.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How a client is made.
+/// Builds a [`Client`].
 #[derive(Clone)]
 pub struct ClientBuilder {
     timeout: Duration,
@@ -52,18 +52,19 @@ impl Default for ClientBuilder {
 }
 
 impl Client {
-    /// How a client is made that needs more than an address.
+    /// A builder, for a client that needs more than an address.
     #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
 
-    /// A client that asks the registry at this address, `http://127.0.0.1:8500`, or the processes
-    /// of one cluster at these, with commas between them.
+    /// A client that uses the registry at this address, `http://127.0.0.1:8500`. For a cluster,
+    /// list the addresses of its processes, separated by commas.
     ///
     /// # Errors
-    /// When that is no address. The registry itself need not be there yet: it is asked until it
-    /// answers, and calls go by the last list of an earlier run until then, or fail if there is none.
+    /// When the address is invalid. The registry itself need not run yet: the client retries until
+    /// it answers. Until then calls use the list that an earlier run saved, or fail if there is
+    /// none.
     #[expect(
         clippy::unused_async,
         reason = "starting to follow the registry may have to wait one day"
@@ -74,85 +75,88 @@ impl Client {
 }
 
 impl ClientBuilder {
-    /// How long a call may take that names no time of its own; 10 seconds otherwise.
+    /// The timeout of calls that set none; 10 seconds by default.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         ClientBuilder { timeout, ..self }
     }
 
-    /// What to show to hosts that ask for a token.
+    /// The token for hosts that require one.
     #[must_use]
     pub fn token(self, token: impl Into<Vec<u8>>) -> Self {
         ClientBuilder { token: token.into(), ..self }
     }
 
-    /// How many connections to keep to each endpoint; 1 otherwise, which carries all calls at once.
-    /// More are of use where one core cannot read as much as arrives.
+    /// How many connections to keep to each endpoint; 1 by default, which carries many calls at
+    /// once. More help only if one core cannot read as much as arrives.
     #[must_use]
     pub fn connections(self, connections: NonZeroUsize) -> Self {
         ClientBuilder { connections, ..self }
     }
 
-    /// How dead peers are found.
+    /// How dead peers are detected.
     #[must_use]
     pub fn keep_alive(self, keep_alive: KeepAlive) -> Self {
         ClientBuilder { keep_alive, ..self }
     }
 
-    /// Where the last list of each service's endpoints is kept, for a start while the registry is
-    /// away. Otherwise below `XDG_CACHE_HOME` or `~/.cache`. Nobody else may be able to write there.
+    /// The folder for the last list of each service's endpoints, used if the client starts while
+    /// the registry is down. By default it is below `XDG_CACHE_HOME` or `~/.cache`. Make sure that
+    /// only you can write to it.
     #[must_use]
     pub fn lists_in(self, folder: impl Into<PathBuf>) -> Self {
         ClientBuilder { lists: Some(folder.into()), ..self }
     }
 
-    /// Keeps no lists on disk.
+    /// Saves no lists on disk.
     #[must_use]
     pub fn without_lists(self) -> Self {
         ClientBuilder { lists: None, ..self }
     }
 
-    /// A method that may be executed more than once, `arith.multiply` for example, however it is
-    /// called; see [`CallOptions::idempotent`](crate::CallOptions::idempotent).
+    /// Marks a method as idempotent, for example `arith.multiply`, for all calls of it; see
+    /// [`CallOptions::idempotent`](crate::CallOptions::idempotent).
     ///
     /// # Errors
-    /// When that is no name of a method.
+    /// When this is not the name of a method.
     pub fn idempotent(mut self, method: &str) -> Result<Self, NameError> {
         self.idempotent.push(MethodPath::parse(method)?);
         Ok(self)
     }
 
-    /// When another endpoint is asked beside the first, for calls of idempotent methods that do not
-    /// say; see [`CallOptions::hedge_after`](crate::CallOptions::hedge_after). Never otherwise.
+    /// After how long calls of idempotent methods are hedged, unless they set it themselves; see
+    /// [`CallOptions::hedge_after`](crate::CallOptions::hedge_after). By default they are not
+    /// hedged.
     #[must_use]
     pub fn hedge_after(self, after: Duration) -> Self {
         ClientBuilder { hedge_after: Some(after), ..self }
     }
 
-    /// Lets something see all calls before they go out, after those that were added before.
+    /// Adds an interceptor, which sees every call before it is sent. Interceptors run in the order
+    /// in which they are added.
     #[must_use]
     pub fn interceptor(mut self, interceptor: impl Interceptor) -> Self {
         self.interceptors.push(Arc::new(interceptor));
         self
     }
 
-    /// Lets something know how calls went.
+    /// Adds an observer, which learns how every call ended.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers.push(Arc::new(observer));
         self
     }
 
-    /// A client that asks the registry at this address, or the processes of one cluster at these,
-    /// with commas between them.
+    /// A client that uses the registry at this address, or the cluster at these addresses,
+    /// separated by commas.
     ///
     /// # Errors
-    /// When that is no address. The registry itself need not be there yet.
+    /// When the address is invalid. The registry itself need not run yet.
     pub fn registry(self, address: &str) -> Result<Client, RegistryError> {
         Ok(self.registry_client(RegistryClient::new(address)?))
     }
 
-    /// A client that asks a registry in a way of its own: with a token, over TLS with certificates.
+    /// A client that uses this registry client: with a token, or over TLS with certificates.
     #[must_use]
     pub fn registry_client(self, registry: RegistryClient) -> Client {
         let lists = self.lists.clone();

@@ -1,7 +1,7 @@
-//! One way to an address: a connection that is made when it is wanted, and made again when it is lost.
+//! One channel to an address: a connection that is opened on demand, and reopened after it is lost.
 //!
-//! A task of its own connects, so no call waits for an endpoint that is known to be down, unless
-//! there is no other; and a call that is dropped does not stop the connecting.
+//! A separate task connects. So no call waits for an endpoint that is known to be down, unless
+//! there is no other. And dropping a call does not stop the connecting.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -15,36 +15,37 @@ use wharf_registry_api::retry_pauses;
 use crate::connection::{Connection, Leaving, Settings};
 use crate::error::{ConnectError, Failure};
 
-/// How long connecting may take at most, whatever the call's deadline.
+/// The longest time that connecting may take, whatever the call's deadline.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The shortest pause between two attempts, however many calls would like one.
+/// The shortest pause between two attempts, however many calls are waiting.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
-/// A connection that held for so long was a good one: when it is lost, pauses begin anew.
+/// A connection that lasted this long was good: after it is lost, the backoff starts anew.
 const HELD: Duration = Duration::from_secs(10);
 
-/// Connecting that takes longer than this is not waited for where there is somebody else.
+/// If connecting takes longer than this, calls go to another endpoint, if there is one.
 pub(crate) const SLOW_CONNECT: Duration = Duration::from_millis(250);
 
-/// One that did not even hold for so long is as good as none.
+/// A connection that lasted less than this counts as a failed attempt.
 const USELESS: Duration = Duration::from_secs(1);
 
-/// Whether a call can be sent this way.
+/// Whether a call can be sent through the channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LinkState {
     /// At once.
     Ready,
-    /// Nobody has tried, or nothing speaks against it.
+    /// There is no connection, but the endpoint is not known to be down.
     Untried,
-    /// It could not be connected to, or was lost.
+    /// Connecting failed or takes too long, or the connection was lost.
     Down,
 }
 
-/// The way. Dropped, it is connected no more; a connection closes when its calls have ended.
+/// The channel. Dropping it ends the connecting. An open connection closes after its calls have
+/// ended.
 pub(crate) struct Channel {
     shared: Arc<Shared>,
-    /// Begun when a connection is wanted first.
+    /// Started when a connection is first needed.
     task: OnceLock<JoinHandle<()>>,
 }
 
@@ -59,9 +60,9 @@ struct Shared {
 #[derive(Clone, Default)]
 struct Standing {
     down: bool,
-    /// Since when it is being connected, while it is.
+    /// When the current attempt to connect began, if one is running.
     connecting: Option<Instant>,
-    /// Attempts to connect that failed, ever.
+    /// All attempts to connect that have failed so far.
     failures: u64,
     last: Option<Arc<ConnectError>>,
 }
@@ -92,8 +93,8 @@ impl Channel {
         if standing.down || slow { LinkState::Down } else { LinkState::Untried }
     }
 
-    /// Lets it be connected in the background, if nobody has tried. One that is down comes back by
-    /// itself, when its pause is over.
+    /// Connects in the background, unless the channel is connected or down. A channel that is down
+    /// reconnects by itself after its backoff.
     pub(crate) fn start(&self) {
         if self.condition() == LinkState::Untried {
             self.want();
@@ -105,10 +106,10 @@ impl Channel {
         self.shared.wanted.notify_one();
     }
 
-    /// An open connection; waits for the next attempt to make one, and not for more.
+    /// An open connection. Waits for one attempt to connect, not for more.
     ///
     /// # Errors
-    /// What that attempt came to, or that the time is over.
+    /// The failure of that attempt, or that the deadline passed.
     pub(crate) async fn connection(&self, deadline: Instant) -> Result<Arc<Connection>, Failure> {
         let begun = Instant::now();
         let mut standing = self.shared.standing.subscribe();
@@ -127,7 +128,7 @@ impl Channel {
                         return Err(Failure::Connect(error.clone()));
                     }
                 }
-                // The task ends with the channel, which is still there, or with the runtime.
+                // The task ends with the channel, which still exists, or with the runtime.
                 Ok(Err(_)) => {
                     let reason = "the client ended".to_owned();
                     return Err(Failure::ConnectionLost { reason, not_executed: true });
@@ -158,7 +159,7 @@ impl Shared {
         self.connection.load_full().filter(|connection| connection.is_open())
     }
 
-    /// Tells those who wait that this attempt came to nothing.
+    /// Tells waiting calls that this attempt failed.
     fn failed(&self, error: ConnectError) {
         tracing::debug!(address = %self.address, %error, "cannot connect");
         self.standing.send_modify(|standing| {
@@ -170,7 +171,7 @@ impl Shared {
     }
 }
 
-/// Connects when somebody wants it, and after a loss until it works again.
+/// Connects on demand. After a loss, retries until it is connected again.
 async fn keep(shared: Arc<Shared>) {
     let mut pauses = retry_pauses();
     let mut lost = false;
@@ -185,7 +186,8 @@ async fn keep(shared: Arc<Shared>) {
                 shared.standing.send_modify(|standing| {
                     (standing.down, standing.connecting) = (false, None);
                 });
-                // Whoever wanted it has it: that is no reason to connect once more.
+                // The waiting calls now have their connection, so their request must not trigger
+                // another one.
                 let _ = shared.wanted.notified().now_or_never();
                 let since = Instant::now();
                 let leaving = leaving.await;
@@ -195,7 +197,7 @@ async fn keep(shared: Arc<Shared>) {
                     pauses = retry_pauses();
                 }
                 match leaving {
-                    // What nobody used is connected again when somebody does.
+                    // An idle connection is reopened only on demand.
                     Ok(Leaving::Idle) => {
                         lost = false;
                         continue;
@@ -214,7 +216,7 @@ async fn keep(shared: Arc<Shared>) {
         lost = true;
         tokio::time::sleep(SHORTEST_PAUSE).await;
         if let Some(pause) = pauses.next() {
-            // A call that has nowhere else to go does not wait for the pause's end.
+            // A call that has no other endpoint ends the pause early.
             let _ = tokio::time::timeout(pause, shared.wanted.notified()).await;
         }
     }

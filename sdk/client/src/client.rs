@@ -1,4 +1,4 @@
-//! What a caller uses.
+//! The client, as programs use it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,10 +20,10 @@ use crate::names::Names;
 use crate::observe::{Interceptor, Outgoing, append};
 use crate::options::{CallOptions, PLAIN};
 
-/// Descriptions of services that are kept.
+/// The most descriptions of services that are kept.
 const MAX_DESCRIPTIONS: usize = 10_000;
 
-/// Calls services. Clones share connections and what is known of the registry.
+/// Calls services. Clones share connections and the registry's lists.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
@@ -34,7 +34,7 @@ struct Inner {
     descriptions: Mutex<HashMap<String, Arc<Service>>>,
 }
 
-/// What holds for calls that say nothing else.
+/// The settings of calls that set none themselves.
 pub(crate) struct Defaults {
     pub(crate) timeout: Duration,
     pub(crate) idempotent: Vec<MethodPath>,
@@ -42,20 +42,21 @@ pub(crate) struct Defaults {
     pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
 }
 
-/// What is known of an endpoint that calls are sent to.
+/// What the client knows of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EndpointStatus {
-    /// The whole name of the service; empty where only the address is known.
+    /// The full name of the service; empty if only the address is known.
     pub service: String,
     /// `host:port`
     pub address: String,
     /// Whether a connection is open.
     pub connected: bool,
-    /// Whether it is left out for a while, since it failed again and again.
+    /// Whether it is ejected for a while, because it failed repeatedly.
     pub ejected: bool,
-    /// Calls of this client that it has not answered.
+    /// Calls of this client that are in flight there.
     pub in_flight: u32,
-    /// What an answer is expected to take: the peak of a moving average.
+    /// The expected latency: a moving average that follows peaks at once.
     pub latency: Duration,
 }
 
@@ -74,8 +75,8 @@ impl Client {
     /// [`RpcError`]: what failed, where, and whether the call may have been executed.
     ///
     /// # Cancel safety
-    /// Dropping the future cancels the call: its guest is stopped, other calls do not notice. It
-    /// may have been executed.
+    /// Dropping the future cancels the call. Its guest is stopped, and other calls are not
+    /// affected. The call may have run.
     pub async fn call<A, R>(&self, method: &str, arguments: &A) -> Result<R, RpcError>
     where
         A: Serialize + ?Sized,
@@ -84,13 +85,13 @@ impl Client {
         self.called(method, arguments, &PLAIN).await
     }
 
-    /// As [`Client::call`], with options.
+    /// Like [`Client::call`], with options.
     ///
     /// # Errors
-    /// As of [`Client::call`].
+    /// As for [`Client::call`].
     ///
     /// # Cancel safety
-    /// As of [`Client::call`].
+    /// As for [`Client::call`].
     pub async fn call_with<A, R>(
         &self,
         method: &str,
@@ -121,13 +122,13 @@ impl Client {
         decode(method, &self.ask(&asked).await?)
     }
 
-    /// Calls a method with encoded arguments, for its encoded result.
+    /// Calls a method with encoded arguments. Returns its encoded result.
     ///
     /// # Errors
-    /// As of [`Client::call`].
+    /// As for [`Client::call`].
     ///
     /// # Cancel safety
-    /// As of [`Client::call`].
+    /// As for [`Client::call`].
     pub async fn call_bytes(
         &self,
         method: &str,
@@ -140,10 +141,10 @@ impl Client {
         Ok(self.ask(&asked).await?.bytes)
     }
 
-    /// A service's description, as one of its hosts has it at the moment.
+    /// A service's description, as one of its hosts serves it now.
     ///
     /// # Errors
-    /// As of [`Client::call`].
+    /// As for [`Client::call`].
     pub async fn describe(&self, service: &str) -> Result<Arc<Service>, RpcError> {
         let name = ServiceName::parse(service)
             .map_err(|error| RpcError::local(service, Failure::Name(error)))?;
@@ -152,7 +153,7 @@ impl Client {
         Ok(self.description(&wanted, deadline, true).await?.0)
     }
 
-    /// The registry that is asked, if one is.
+    /// The registry that the client uses, if it uses one.
     #[must_use]
     pub fn registry(&self) -> Option<&RegistryClient> {
         match &self.0.caller.target {
@@ -161,7 +162,7 @@ impl Client {
         }
     }
 
-    /// What is known of the endpoints of all services that this client follows.
+    /// What the client knows of the endpoints of all services that it follows.
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
         let nodes: Vec<_> = match &self.0.caller.target {
@@ -186,7 +187,7 @@ impl Client {
         nodes.iter().map(status).collect()
     }
 
-    /// A service's description, and whether it was known before.
+    /// A service's description, and whether it was cached.
     pub(crate) async fn description(
         &self,
         wanted: &Wanted,
@@ -213,13 +214,13 @@ impl Client {
         Ok((service, false))
     }
 
-    /// Asks until there is an answer, or trying further would do harm or no good.
+    /// Makes attempts until one is answered, or until a retry would be unsafe or useless.
     pub(crate) async fn ask(&self, asked: &Asked<'_>) -> Result<Answer, RpcError> {
         self.0.caller.ask(asked).await
     }
 
-    /// A call of a method with encoded arguments, as its options, the client's defaults and the
-    /// interceptors say.
+    /// A call of a method with encoded arguments. Its settings come from its options, the client's
+    /// defaults and the interceptors.
     pub(crate) fn asked<'n>(
         &self,
         named: &'n Named,
@@ -241,7 +242,7 @@ impl Client {
         })
     }
 
-    /// The call's own metadata, and what interceptors add.
+    /// The call's own metadata, and those that interceptors add.
     fn metadata(
         &self,
         named: &Named,
@@ -265,7 +266,7 @@ impl Client {
     pub(crate) fn deadline(&self, options: &CallOptions) -> Deadline {
         let timeout = options.timeout.unwrap_or(self.0.defaults.timeout);
         let now = Instant::now();
-        // A time beyond what the clock counts is as good as none.
+        // A timeout beyond the range of the clock counts as one of 136 years.
         let none = Duration::from_secs(u32::MAX.into());
         Deadline { begun: now, at: now.checked_add(timeout).unwrap_or(now + none), timeout }
     }
@@ -318,7 +319,7 @@ impl std::fmt::Debug for Client {
 /// Bytes that most arguments fit into.
 const SMALL: usize = 64;
 
-/// Arguments as they travel.
+/// Encodes arguments for the wire.
 pub(crate) fn encode<A: Serialize + ?Sized>(
     method: &str,
     arguments: &A,
@@ -329,7 +330,7 @@ pub(crate) fn encode<A: Serialize + ?Sized>(
     }
 }
 
-/// A result, which has to be all of the answer.
+/// Decodes a result. It must take up the whole answer.
 pub(crate) fn decode<R: DeserializeOwned>(method: &str, answer: &Answer) -> Result<R, RpcError> {
     match postcard::take_from_bytes(&answer.bytes) {
         Ok((result, [])) => Ok(result),

@@ -1,7 +1,7 @@
 //! One connection to one endpoint, as its callers see it.
 //!
-//! Callers hand requests to the task and wait; only the task touches the socket, so a caller that
-//! gives up can leave nothing half written.
+//! Callers hand requests to the task and wait. Only the task touches the socket, so a caller that
+//! gives up leaves nothing half written.
 
 mod task;
 
@@ -20,30 +20,31 @@ use crate::methods::MethodKey;
 use crate::opening;
 use crate::pending::{Waiter, ticket};
 
-/// Requests that may wait for the task; callers beyond them wait for a place.
+/// The length of the queue of requests; further callers wait for a place in it.
 const REQUESTS: usize = 1024;
 
-/// Calls in flight on one connection, however many more its host would take.
+/// The most calls in flight on one connection, even if its host takes more.
 const MAX_CALLS: u32 = 16 * 1024;
 
 /// How connections are made and kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Shown to hosts.
+    /// The token for hosts.
     pub(crate) token: Vec<u8>,
-    /// To each endpoint.
+    /// The number of connections to each endpoint.
     pub(crate) connections: NonZeroUsize,
     pub(crate) keep_alive: KeepAlive,
 }
 
-/// How a peer is found that went away without a word: stopped, cut off, or gone with its machine.
+/// How the client detects a peer that is stopped, cut off from the network, or whose machine is
+/// gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// A peer that says nothing for so long while calls wait for it is asked whether it lives;
-    /// 1 second unless told otherwise. While none wait, it is asked after ten times as long.
+    /// If the peer is silent for this long while calls are in flight, it is pinged; 1 second by
+    /// default. While no call is in flight, it is pinged after ten times as long.
     pub ask_after: Duration,
-    /// If it does not answer for so long, the connection is given up, with the calls on it;
-    /// 3 seconds unless told otherwise. Either is looked at twice a second.
+    /// If nothing arrives for this long after the ping, the connection is given up, with the calls
+    /// on it; 3 seconds by default. Both times are checked twice a second.
     pub give_up_after: Duration,
 }
 
@@ -56,15 +57,15 @@ impl Default for KeepAlive {
 /// Why a connection takes no more calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Leaving {
-    /// It was not used for long.
+    /// It was not used for a long time.
     Idle,
-    /// The host goes away, or is gone; why.
+    /// The host is going away, or is gone; why.
     Lost(String),
-    /// The host does not want us; why.
+    /// The host refuses this client; why.
     Refused(String),
 }
 
-/// The way to a connection's task. When the last one is gone, the connection closes.
+/// A handle for a connection's task. When the last one is dropped, the connection closes.
 pub(crate) struct Connection {
     requests: mpsc::Sender<Request>,
     cancels: mpsc::Sender<u64>,
@@ -78,7 +79,7 @@ struct Request {
     waiter: Waiter,
 }
 
-/// When a call began and when it is over, and what the caller allowed for it.
+/// When a call began, when its deadline is, and the timeout that the caller set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     pub(crate) begun: Instant,
@@ -86,7 +87,7 @@ pub(crate) struct Deadline {
     pub(crate) timeout: Duration,
 }
 
-/// What a caller wants to know; the same may be asked of several endpoints.
+/// The content of a request. The same one may be sent to several endpoints.
 #[derive(Clone, Debug)]
 pub(crate) enum Question {
     /// The result of a method.
@@ -96,14 +97,14 @@ pub(crate) enum Question {
 }
 
 impl Question {
-    /// Whether asking changes nothing, so that it may be asked again whatever became of it.
+    /// Whether it has no effect, so that it may always be sent again.
     pub(crate) fn is_harmless(&self) -> bool {
         matches!(self, Question::Describe { .. })
     }
 }
 
 impl Connection {
-    /// Connects and starts the task; what comes beside tells when no more calls are taken.
+    /// Connects and starts the task. The receiver tells when no more calls are taken.
     pub(crate) async fn open(
         address: &str,
         settings: &Settings,
@@ -113,8 +114,8 @@ impl Connection {
         let max_message = opened.negotiated.max_message;
         let (requests, to_do) = mpsc::channel(REQUESTS);
         let max_calls = opened.negotiated.max_calls.clamp(1, MAX_CALLS) as usize;
-        // Of calls in flight, and of those that were answered since cancels were last looked at:
-        // there are never more.
+        // There is room for all calls in flight, and for those answered since cancels were last
+        // read. There are never more cancels than that.
         let (cancels, to_cancel) = mpsc::channel(2 * max_calls);
         let (leave, leaving) = oneshot::channel();
         let open = Arc::new(AtomicBool::new(true));
@@ -133,8 +134,9 @@ impl Connection {
         self.open.load(Ordering::Acquire) && !self.requests.is_closed()
     }
 
-    /// Asks the host, until the deadline; `now` is the time. Dropping the future cancels the question
-    /// there. An answer may have come after the deadline.
+    /// Sends a question to the host, and waits for the answer until the deadline; `now` is the
+    /// current time. Dropping the future cancels the question at the host. The answer may have come
+    /// after the deadline.
     pub(crate) async fn ask(
         &self,
         question: Question,
@@ -154,7 +156,7 @@ impl Connection {
         let (mut ticket, waiter) = ticket(&self.cancels, harmless);
         match self.requests.try_send(Request { question, deadline: deadline.at, waiter }) {
             Ok(()) => {}
-            // Apart from here, since nearly all calls have a place at once.
+            // Boxed, because nearly all calls find a place at once.
             Err(TrySendError::Full(request)) => Box::pin(self.queue(request, deadline)).await?,
             Err(TrySendError::Closed(_)) => return Err(closed()),
         }
@@ -167,7 +169,7 @@ impl Connection {
         }
     }
 
-    /// Waits for a place among those that wait for the task.
+    /// Waits for a place in the queue of requests.
     async fn queue(&self, request: Request, deadline: Deadline) -> Result<(), Failure> {
         match tokio::time::timeout_at(deadline.at.into(), self.requests.send(request)).await {
             Ok(Ok(())) => Ok(()),
@@ -178,7 +180,7 @@ impl Connection {
 }
 
 impl Deadline {
-    /// What a call fails with that was not answered in time.
+    /// The failure of a call that was not answered in time.
     pub(crate) fn passed(self, not_executed: bool) -> Failure {
         Failure::DeadlineExceeded { timeout: self.timeout, not_executed }
     }

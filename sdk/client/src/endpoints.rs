@@ -1,4 +1,4 @@
-//! The endpoints that a client connects to: one for each address, whichever services live there.
+//! The endpoints that a client connects to: one per address, whatever services it has.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use crate::channel::{Channel, LinkState};
 use crate::connection::{Connection, Settings};
 use crate::error::Failure;
 
-/// All endpoints that somebody holds.
+/// All endpoints that are in use.
 pub(crate) struct Endpoints {
     settings: Arc<Settings>,
     by_address: Mutex<HashMap<Arc<str>, Weak<Endpoint>>>,
@@ -27,7 +27,7 @@ impl Endpoints {
         Endpoints { settings: Arc::new(settings), by_address: Mutex::default() }
     }
 
-    /// The endpoint at an address. It is there for as long as somebody holds it.
+    /// The endpoint at an address. It lives for as long as it is referenced.
     pub(crate) fn at(&self, address: &str) -> Arc<Endpoint> {
         let mut all = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = all.get(address).and_then(Weak::upgrade) {
@@ -55,7 +55,7 @@ impl Endpoint {
         self.condition() == LinkState::Ready
     }
 
-    /// Ready if one of its channels is, and down if none is and one is down.
+    /// Ready if one of its channels is ready. Otherwise down if one of them is down.
     pub(crate) fn condition(&self) -> LinkState {
         let mut down = false;
         for channel in &self.channels {
@@ -68,12 +68,12 @@ impl Endpoint {
         if down { LinkState::Down } else { LinkState::Untried }
     }
 
-    /// Lets it be connected in the background, if nobody has tried.
+    /// Connects in the background, unless it is connected or down.
     pub(crate) fn start(&self) {
         self.channels.iter().for_each(Channel::start);
     }
 
-    /// An open connection, if there is one: of several, each in turn.
+    /// An open connection, if there is one. Several connections take turns.
     pub(crate) fn connection_at_hand(&self) -> Option<Arc<Connection>> {
         let several = match &*self.channels {
             [only] => return only.ready(),
@@ -82,7 +82,7 @@ impl Endpoint {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let first = &several[turn % several.len()];
         first.ready().or_else(|| {
-            // Meanwhile another will do.
+            // Use another one meanwhile.
             first.start();
             several.iter().find_map(Channel::ready)
         })
@@ -93,7 +93,7 @@ impl Endpoint {
         if let Some(connection) = self.connection_at_hand() {
             return Ok(connection);
         }
-        // The one that was just started.
+        // The channel that was just started.
         let turn = self.turn.load(Ordering::Relaxed).wrapping_sub(1);
         self.channels[turn % self.channels.len()].connection(deadline).await
     }

@@ -8,17 +8,17 @@ use wharf_registry_api::RegistryError;
 use wharf_schema::{DocumentError, NameError, ValueError};
 use wharf_wire::{AssemblyError, FrameError, HelloError, MetadataError, Status};
 
-/// A typed call without a result: the method's own error, or the reason why there is none.
+/// Why a typed call has no result: the method's own error, or a failure of the call.
 #[derive(Debug)]
 pub enum CallError<E = Infallible> {
     /// The method ran, and returned the Err of its WIT `result`.
     Application(E),
-    /// The method gave no answer, or none that was received.
+    /// No answer of the method was received.
     Rpc(RpcError),
 }
 
 impl<E> CallError<E> {
-    /// Why there is no answer of the method, if there is none.
+    /// The failure of the call, if that is the reason.
     #[must_use]
     pub fn rpc(&self) -> Option<&RpcError> {
         match self {
@@ -61,18 +61,19 @@ impl<E: std::fmt::Debug> std::error::Error for CallError<E> {
     }
 }
 
-/// A call without an answer: what failed, where, and whether it may have been executed.
+/// A call that failed: what failed, where, and whether the call may have run.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct RpcError {
     /// The method, as it was called.
     pub method: String,
-    /// The endpoint of the last attempt, `host:port`; `None` when none was reached for.
+    /// The endpoint of the last attempt, `host:port`; `None` if there was no attempt.
     pub endpoint: Option<String>,
     /// How many attempts were made, hedges included.
     pub attempts: u32,
     /// Whether code of the plugin may have run, in any of the attempts.
     pub may_have_executed: bool,
-    /// What failed, in the last of them.
+    /// The failure of the last attempt.
     pub failure: Failure,
 }
 
@@ -83,7 +84,7 @@ impl RpcError {
         self.failure.status()
     }
 
-    /// A failure that no endpoint had a part in.
+    /// A failure that no endpoint was involved in.
     pub(crate) fn local(method: &str, failure: Failure) -> Self {
         let may_have_executed = failure.may_have_executed();
         RpcError {
@@ -110,7 +111,7 @@ impl std::fmt::Display for RpcError {
 }
 
 impl std::error::Error for RpcError {
-    /// The failure is part of the message, so what follows is its cause.
+    /// The message contains the failure, so the source is the failure's own cause.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.failure.source()
     }
@@ -118,14 +119,15 @@ impl std::error::Error for RpcError {
 
 /// What failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Failure {
-    /// The name is none of a method.
+    /// The name is not that of a method.
     #[error(transparent)]
     Name(#[from] NameError),
     /// The arguments cannot be encoded.
     #[error("the arguments cannot be encoded")]
     Encode(#[source] postcard::Error),
-    /// The result is not of the type that was asked for.
+    /// The result does not have the type that the caller expects.
     #[error(
         "the result is not of the type that the caller expects: compare it with the method's WIT"
     )]
@@ -139,10 +141,10 @@ pub enum Failure {
     /// The service's description cannot be used.
     #[error("the service's description cannot be used")]
     Description(#[from] DocumentError),
-    /// The registry refused, or is none.
+    /// The registry refused, or the server is not a registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The registry cannot be reached, and no earlier answer of it is known.
+    /// The registry cannot be reached, and there is no earlier list.
     #[error("{message}")]
     NoRegistry {
         /// Which registry, and what to do.
@@ -151,7 +153,7 @@ pub enum Failure {
         #[source]
         source: Arc<RegistryError>,
     },
-    /// The registry has not answered within the call's time.
+    /// The registry has not answered before the call's deadline.
     #[error("the registry at {url} did not answer in time")]
     RegistrySilent {
         /// Which registry.
@@ -160,15 +162,15 @@ pub enum Failure {
     /// The service has no such method, or none that can be called.
     #[error("{0}")]
     Method(String),
-    /// The registry knows no endpoint that would do.
+    /// The registry knows no endpoint that can take the call.
     #[error("no endpoint of the service '{service}' is registered{}", .reason)]
     NoEndpoint {
         /// The service.
         service: String,
-        /// More about it, for a person.
+        /// More about it, for people.
         reason: String,
     },
-    /// The endpoint cannot be connected to.
+    /// Connecting to the endpoint failed.
     #[error(transparent)]
     Connect(Arc<ConnectError>),
     /// The connection was lost while the call was in flight.
@@ -176,32 +178,34 @@ pub enum Failure {
     ConnectionLost {
         /// Why.
         reason: String,
-        /// The call was not handed to the host.
+        /// No code of the plugin ran: the call was not handed to the host, or only a description
+        /// was asked for.
         not_executed: bool,
     },
-    /// The caller's time is over.
+    /// The call's deadline has passed.
     #[error("no answer within {}", humane(*.timeout))]
     DeadlineExceeded {
-        /// What the caller allowed.
+        /// The timeout that the caller set.
         timeout: Duration,
-        /// The call was not handed to a host.
+        /// No code of the plugin ran: the call was not handed to a host, or only a description was
+        /// asked for.
         not_executed: bool,
     },
-    /// The call's own metadata break their bounds.
+    /// The call's metadata exceed their limits.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
-    /// An interceptor did not let the call out.
+    /// An interceptor refused the call.
     #[error("an interceptor refused the call: {0}")]
     Intercepted(Box<dyn std::error::Error + Send + Sync>),
-    /// The payload is more than the host accepts.
+    /// The arguments are larger than the host accepts.
     #[error("the arguments have {len} bytes, and the host takes at most {max}")]
     TooLarge {
         /// Their size.
         len: u64,
-        /// The host's bound.
+        /// The host's limit.
         max: u64,
     },
-    /// The reply breaks the bounds of what this client holds.
+    /// The reply exceeds the limits of this client.
     #[error("the reply cannot be taken: {0}")]
     Reply(AssemblyError),
     /// The host answered with a failure.
@@ -209,41 +213,42 @@ pub enum Failure {
     Remote(Box<Remote>),
 }
 
-/// A failure that a host answered.
+/// A failure that a host reported.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{status}: {message}")]
 pub struct Remote {
-    /// What kind.
+    /// The kind of failure.
     pub status: Status,
-    /// What, for a person.
+    /// The message, for people.
     pub message: String,
     /// No code of the plugin ran.
     pub not_executed: bool,
-    /// When to try there again at the earliest.
+    /// How long to wait at least before a retry at this host.
     pub retry_after: Option<Duration>,
-    /// With a mismatch of signatures: the WIT that is served.
+    /// If the signatures do not match: the WIT that the host serves.
     pub served_wit: Option<String>,
 }
 
 /// Why an endpoint cannot be connected to.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// The socket.
     #[error("cannot connect")]
     Io(#[source] std::io::Error),
-    /// Nobody answered in time.
+    /// The peer did not answer in time.
     #[error("cannot connect: no answer within {}", humane(*.0))]
     TimedOut(Duration),
-    /// The other side speaks something else.
+    /// The peer speaks another protocol.
     #[error("the other side does not speak Wharf's protocol")]
     Frame(#[from] FrameError),
-    /// No common ground.
+    /// The two sides have no protocol version or limits in common.
     #[error(transparent)]
     Hello(#[from] HelloError),
-    /// It was connected, and lost again at once.
+    /// The connection was opened, and lost at once.
     #[error("the connection was lost at once: {0}")]
     Lost(String),
-    /// The host said why it does not want us.
+    /// The host refused the connection, and said why.
     #[error("the host refused the connection: {0}")]
     Refused(String),
 }
@@ -290,7 +295,7 @@ impl Failure {
         }
     }
 
-    /// When the host would like to be asked again, at the earliest.
+    /// How long the host asks to wait before a retry.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Failure::Remote(remote) => remote.retry_after,

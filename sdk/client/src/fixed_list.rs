@@ -1,4 +1,4 @@
-//! WIT's `list<T, N>` where it is longer than serde's arrays.
+//! WIT's `list<T, N>` with more elements than serde's arrays may have.
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -7,8 +7,8 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An array of any length that is written as its elements in a row, as serde writes arrays of up to
-/// 32 elements.
+/// An array of any length. Its elements are encoded in a row, as serde does for arrays of up to 32
+/// elements.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FixedList<T, const N: usize>(pub [T; N]);
 
@@ -52,7 +52,7 @@ impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for FixedList<T,
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                // Grown as they come: a length that a type claims is no reason to allocate.
+                // It grows as the elements come: a large `N` alone allocates nothing.
                 let mut elements = Vec::new();
                 while elements.len() < N {
                     let element = seq.next_element()?;

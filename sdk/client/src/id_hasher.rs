@@ -1,8 +1,8 @@
-//! A hasher for ids, in maps that are looked into for each frame.
+//! A hasher for ids, for maps that are used on every frame.
 
 use std::hash::Hasher;
 
-/// Ids are counted by this side, so that nobody can choose them to collide.
+/// This side counts the ids, so a peer cannot choose ids that collide.
 #[derive(Default)]
 pub(crate) struct IdHasher(u64);
 

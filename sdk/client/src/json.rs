@@ -1,4 +1,5 @@
-//! Calls with JSON, by the description of the service: no types need be known when a program is built.
+//! Calls with JSON. The types come from the service's description, so a program need not know them
+//! when it is built.
 
 use std::time::Instant;
 
@@ -10,17 +11,18 @@ use crate::error::{CallError, Failure, RpcError};
 use crate::options::CallOptions;
 
 impl Client {
-    /// As [`Client::call`], with arguments and result as JSON: the one parameter's value, or an array
-    /// of several; `null` for none. Fields of records are in lowerCamelCase in results, and in any
-    /// spelling in arguments; `list<u8>` is base64.
+    /// Like [`Client::call`], with arguments and result as JSON. `arguments` is the only
+    /// parameter's value, an array of several values, or `null` for none. Fields of records are in
+    /// lowerCamelCase in results, and in any spelling in arguments; `list<u8>` is base64.
     ///
-    /// The method's types come from the description of the service, which is asked for once.
+    /// The method's types come from the service's description, which is fetched once.
     ///
     /// # Errors
-    /// The Err of a method's own `result` is [`CallError::Application`]; else as of [`Client::call`].
+    /// The Err of a method's own `result` is [`CallError::Application`]. Otherwise as for
+    /// [`Client::call`].
     ///
     /// # Cancel safety
-    /// As of [`Client::call`].
+    /// As for [`Client::call`].
     pub async fn call_json(
         &self,
         method: &str,
@@ -40,15 +42,15 @@ impl Client {
         }
     }
 
-    /// As [`Client::call_json`], with options, one value for each parameter, and the result as the
-    /// text of a JSON value: in texts, numbers have all their digits.
+    /// Like [`Client::call_json`], with options and one value for each parameter. The result is the
+    /// text of a JSON value, because a text keeps all digits of its numbers.
     ///
     /// # Errors
-    /// As of [`Client::call`]. The Err of a method's own `result` is no error here, but
+    /// As for [`Client::call`]. The Err of a method's own `result` is not an error here: it is
     /// [`Outcome::Err`].
     ///
     /// # Cancel safety
-    /// As of [`Client::call`].
+    /// As for [`Client::call`].
     pub async fn call_json_with(
         &self,
         method: &str,
@@ -70,7 +72,7 @@ impl Client {
         loop {
             let (service, cached) = self.description(named.wanted(), deadline, fresh).await?;
             fresh = true;
-            // What came before is no part of how long the call takes.
+            // The time until here does not count as part of the call.
             deadline.begun = Instant::now();
             let failure = match encode(&service, named.method().unwrap_or_default(), arguments) {
                 Ok((encoded, signature)) => {
@@ -86,7 +88,7 @@ impl Client {
                                 return result_to_json(service.types(), result, &answer.bytes)
                                     .map_err(|e| answer.unusable(method, Failure::Result(e)));
                             }
-                            // Nothing ran, so the arguments can be encoded anew.
+                            // Nothing ran, so the arguments can be encoded again.
                             Err(error) if error.failure.is_schema_mismatch() && cached => continue,
                             Err(error) => return Err(error),
                         }
@@ -96,7 +98,7 @@ impl Client {
                 }
                 Err(failure) => failure,
             };
-            // The plugin may have been replaced since its description was asked for.
+            // The plugin may have been replaced since its description was fetched.
             if !cached {
                 return Err(RpcError::local(method, failure));
             }
@@ -104,7 +106,7 @@ impl Client {
     }
 }
 
-/// Arguments, as a caller has them.
+/// Arguments, as a caller passes them.
 enum Arguments<'a> {
     /// The one parameter, or an array of several.
     Whole(Value),
@@ -113,20 +115,20 @@ enum Arguments<'a> {
 }
 
 impl Arguments<'_> {
-    /// One for each of so many parameters.
+    /// One value for each parameter.
     fn each(&self, parameters: usize) -> &[Value] {
         match (self, parameters) {
             (Arguments::Each(values), _) => values,
             (Arguments::Whole(value), 1) => std::slice::from_ref(value),
             (Arguments::Whole(Value::Null), 0) => &[],
             (Arguments::Whole(Value::Array(values)), _) => values,
-            // Not as many as there should be, which is said where they are read.
+            // There are too few or too many; the error comes from where they are read.
             (Arguments::Whole(value), _) => std::slice::from_ref(value),
         }
     }
 }
 
-/// The arguments of a method, encoded by its description.
+/// Encodes a method's arguments with the service's description.
 fn encode<'s>(
     service: &'s Service,
     method: &str,

@@ -1,4 +1,4 @@
-//! The Wharf client: asks the registry where a service lives, and calls it.
+//! The Wharf client: finds a service's endpoints in the registry, and calls them.
 //!
 //! ```no_run
 //! # #[derive(serde::Serialize)] struct Args { a: i64, b: i64 }
@@ -8,7 +8,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Or with types out of the service's WIT, checked when the program is built:
+//! Or with types generated from the service's WIT, checked at compile time:
 //!
 //! ```no_run
 //! wharf_client::bindgen!({ path: "../../plugins/arith/wit", idempotent: ["multiply"] });
@@ -25,23 +25,24 @@
 //! # fn main() {}
 //! ```
 //!
-//! Or with JSON, by what the service says of itself: [`Client::call_json`]. Programs that are not
-//! async have [`blocking`].
+//! Or with JSON, using the service's own description: [`Client::call_json`]. Programs that are not
+//! async use [`blocking`].
 //!
-//! In [`Client::call`], a method of one parameter takes that parameter, one of several a tuple of them; a method that
-//! returns WIT's `result` gives Rust's `Result`. Types are whatever serde and postcard write alike:
-//! records are structs with the fields in order, variants enums with the cases in order.
+//! [`Client::call`] takes a method's only parameter, a tuple of several parameters, or `()` for
+//! none. A method that returns WIT's `result` returns Rust's `Result`. Any type works that serde
+//! and postcard encode in the same way: records are structs with the fields in order, variants are
+//! enums with the cases in order.
 //!
-//! - **Where.** The client follows the lists of the registry, and keeps the last ones in memory and on
-//!   disk. Of several endpoints it asks the one that has less to do of two drawn at random; those that
-//!   fail again and again are left out for a while.
-//! - **When.** A call has one deadline for all of its attempts. A call whose future is dropped is
-//!   cancelled where it runs.
-//! - **Again.** What was surely not executed is tried elsewhere. Whatever may have been is tried again
-//!   only where [`CallOptions::idempotent`] says that it does no harm. All retries of a client come out
-//!   of one budget: a fifth of its calls, and ten a second.
-//! - **Why not.** An error says which endpoint, after how many attempts, and whether the call may have
-//!   been executed; a typed call's [`CallError`] has the method's own error apart from it.
+//! - **Endpoints.** The client follows the registry's lists, and keeps the latest ones in memory
+//!   and on disk. It balances by latency and load: of two endpoints drawn at random, it calls the
+//!   less loaded one. An endpoint that fails repeatedly is ejected for a while.
+//! - **Deadlines.** A call has one deadline for all of its attempts. Dropping the future of a call
+//!   cancels it on the host.
+//! - **Retries.** Calls that certainly did not run are retried elsewhere. Others are retried only
+//!   if their method is marked idempotent ([`CallOptions::idempotent`]). One budget covers all
+//!   retries of a client: a fifth of its calls, plus ten a second.
+//! - **Errors.** An error names the endpoint, the number of attempts, and whether the call may have
+//!   run. A typed call's [`CallError`] separates the method's own error from all other failures.
 
 mod attempts;
 mod balance;
@@ -76,27 +77,27 @@ pub use fixed_list::FixedList;
 pub use observe::{Attempt, Ended, Interceptor, Observer, Outgoing};
 pub use options::CallOptions;
 pub use semver::VersionReq;
-/// Writes typed stubs for the services of a WIT package.
+/// Generates typed stubs for the services of a WIT package.
 ///
 /// `bindgen!("wit")` reads the WIT file or folder at that path, relative to the package's
-/// `Cargo.toml`. What the package's world exports is what is called; where it has no world, all of its
-/// interfaces. The long form says more:
+/// `Cargo.toml`. It generates clients for the interfaces that the package's world exports, or for
+/// all interfaces if there is no world. The long form has more options:
 ///
 /// ```
 /// wharf_client::bindgen!({
 ///     path: "../../plugins/arith/wit",
-///     // Where the package has several.
+///     // Needed only if the package has several worlds.
 ///     world: "plugin",
-///     // Methods that may be executed more than once: retried and hedged. Where several services
-///     // have one of that name, "arith.multiply".
+///     // Methods that may run more than once: they are retried and hedged. If several services have
+///     // a method of this name, write "arith.multiply".
 ///     idempotent: ["multiply", "divide"],
 /// });
 /// # fn main() {}
 /// ```
 ///
-/// Each interface becomes a module of its name, with its types and, if it is called, a client:
-/// `arith` has `arith::ArithClient`. If there is only one service, all of its module is visible where
-/// the macro stands.
+/// Each interface becomes a module of the same name. The module has the interface's types and, if
+/// the interface is a service, a client: `arith` has `arith::ArithClient`. If there is only one
+/// service, the contents of its module are also visible where the macro is used.
 ///
 /// | WIT | Rust |
 /// | --- | --- |
@@ -107,11 +108,12 @@ pub use semver::VersionReq;
 /// | `record`, `variant`, `enum` | `struct`, `enum`, with serde's derives |
 /// | `flags` | a struct with a constant for each, `Flags::A \| Flags::B` |
 ///
-/// Methods take what is on the heap by reference. A method's `result` is the method's own: its error is
-/// [`CallError::Application`], apart from everything that can go wrong with a call. What cannot be
-/// transported (resources, streams) is left out, and the client's documentation says why.
+/// Methods take strings, lists and other heap types by reference. If a method returns WIT's
+/// `result`, its error is [`CallError::Application`], separate from all failures of the call.
+/// Methods that cannot be called remotely (resources, streams) are left out; the documentation of
+/// the client says why.
 ///
-/// A mistake in the WIT is shown with its file, line and text. Nothing but these files is read.
+/// An error in the WIT is reported with its file, line and text. The macro reads no other files.
 #[cfg(feature = "bindgen")]
 pub use wharf_bindgen::bindgen;
 pub use wharf_registry_api::RegistryError;

@@ -1,4 +1,5 @@
-//! The methods of one connection: what their calls use for an index, and who waits to know it.
+//! The methods of one connection: the indices that their calls use, and the requests that wait for
+//! an index.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
@@ -8,16 +9,17 @@ use wharf_schema::Fingerprint;
 
 use crate::id_hasher::IdHasher;
 
-/// A method as a caller means it: each is resolved once per connection.
+/// A method, as a caller names it. Each is resolved once per connection.
 #[derive(Debug)]
 pub(crate) struct MethodKey {
     pub(crate) name: Arc<str>,
-    /// What the caller says that it was built against.
+    /// The signature that the caller was built against, if the caller gave it.
     pub(crate) fingerprint: Option<Fingerprint>,
-    /// What the first answer was about, for callers that do not say: bytes made for one signature
-    /// are never sent to another, not even after a replacement or at another endpoint.
+    /// The first signature that a host served, for callers that give none. Bytes that were encoded
+    /// for one signature are never sent to another, not even after a plugin was replaced, or at
+    /// another endpoint.
     pub(crate) first_seen: Arc<OnceLock<Fingerprint>>,
-    /// Of name and fingerprint: each call is looked up by it.
+    /// The hash of name and fingerprint. Each call is looked up by it.
     hash: u64,
 }
 
@@ -32,13 +34,14 @@ impl MethodKey {
         MethodKey { name, fingerprint, first_seen, hash: hasher.finish() }
     }
 
-    /// The signature that an answer must be about, if it is known yet.
+    /// The signature that a host must serve, if it is known yet.
     pub(crate) fn wanted(&self) -> Option<Fingerprint> {
         self.fingerprint.or_else(|| self.first_seen.get().copied())
     }
 
-    /// Whether bytes made for this method may be sent to one that is `served`. The first one that
-    /// is met decides; where the caller says what it was built against, the host compares.
+    /// Whether bytes for this method may be sent where `served` is the signature. If the caller
+    /// gave no signature, the first one that was served decides. If the caller gave one, the host
+    /// compares.
     pub(crate) fn accepts(&self, served: Fingerprint) -> bool {
         self.fingerprint.is_some() || *self.first_seen.get_or_init(|| served) == served
     }
@@ -62,24 +65,24 @@ impl Hash for MethodKey {
 enum Resolution<R> {
     /// Calls use this index, for this signature.
     Known(u32, Fingerprint),
-    /// It is asked for; these wait for the answer.
+    /// The host was asked for it; these requests wait for the answer.
     Asked(Vec<R>),
 }
 
 /// All methods that were called on a connection. `R` is a request that can wait.
 pub(crate) struct Methods<R> {
     resolutions: HashMap<Arc<MethodKey>, Resolution<R>, BuildHasherDefault<IdHasher>>,
-    /// Resolutions that were asked for, by the id of the question.
+    /// The resolutions that were asked for, by the id of the question.
     questions: HashMap<u64, Arc<MethodKey>>,
-    /// Requests that wait, of all methods.
+    /// The number of waiting requests, of all methods.
     waiting: usize,
 }
 
-/// What an answer to a question leads to.
+/// What the answer to a question leads to.
 pub(crate) enum Resolved<R> {
-    /// These may be sent, each if its own method accepts what is served.
+    /// These may be sent, each if its own method accepts the served signature.
     Send(Vec<R>),
-    /// These were made for another signature.
+    /// These were encoded for another signature.
     Mismatch(Vec<R>, Arc<MethodKey>),
 }
 
@@ -101,7 +104,7 @@ impl<R> Methods<R> {
         }
     }
 
-    /// Lets a request wait for its method's index; whether that has to be asked for.
+    /// Lets a request wait for its method's index. Returns whether the host has to be asked for it.
     pub(crate) fn wait(&mut self, method: &Arc<MethodKey>, request: R) -> bool {
         self.waiting += 1;
         if let Some(Resolution::Asked(waiting)) = self.resolutions.get_mut(method) {
@@ -112,12 +115,12 @@ impl<R> Methods<R> {
         true
     }
 
-    /// Notes under which id the index was asked for.
+    /// Records the id under which the host was asked for the index.
     pub(crate) fn asked(&mut self, id: u64, method: Arc<MethodKey>) {
         self.questions.insert(id, method);
     }
 
-    /// The host has given a method its index, for the signature that it serves.
+    /// The host has answered with a method's index, and the signature that it serves.
     pub(crate) fn resolved(
         &mut self,
         id: u64,
@@ -126,7 +129,8 @@ impl<R> Methods<R> {
     ) -> Option<Resolved<R>> {
         let method = self.questions.remove(&id)?;
         if !method.accepts(served) {
-            // Another endpoint was asked at the same time, and answered first.
+            // Another endpoint was asked at the same time, answered first, and serves another
+            // signature.
             let waiting = self.give_up(&method);
             return Some(Resolved::Mismatch(waiting, method));
         }
@@ -134,27 +138,28 @@ impl<R> Methods<R> {
         Some(Resolved::Send(self.no_longer_waiting(before)))
     }
 
-    /// The host has refused to give an index: those who waited, if `id` was such a question.
+    /// The host has refused to give an index. Returns the requests that waited for it, if `id` was
+    /// such a question.
     pub(crate) fn refused(&mut self, id: u64) -> Option<Vec<R>> {
         let method = self.questions.remove(&id)?;
         Some(self.give_up(&method))
     }
 
-    /// An index turned out to stand for nothing, or for something else: the next call asks again.
+    /// An index no longer stands for its method: the next call resolves the method again.
     pub(crate) fn stale(&mut self, method: &MethodKey, index: u32) {
         if self.index(method).is_some_and(|(known, _)| known == index) {
             self.resolutions.remove(method);
         }
     }
 
-    /// All who wait, since there will be no answer.
+    /// All waiting requests, because there will be no answer.
     pub(crate) fn give_up_all(&mut self) -> Vec<R> {
         let methods: Vec<Arc<MethodKey>> =
             self.questions.drain().map(|(_, method)| method).collect();
         methods.iter().flat_map(|method| self.give_up(method)).collect()
     }
 
-    /// Forgets requests that nobody waits for.
+    /// Removes requests that nobody waits for.
     pub(crate) fn retain(&mut self, mut wanted: impl FnMut(&R) -> bool) {
         for resolution in self.resolutions.values_mut() {
             if let Resolution::Asked(waiting) = resolution {

@@ -1,4 +1,4 @@
-//! A method as callers name it: parsed once, and where its calls go looked up once a list.
+//! A method, as callers name it. The name is parsed once, and its nodes are selected once per list.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -12,49 +12,49 @@ use crate::discovery::{Discovery, Followed};
 use crate::error::Failure;
 use crate::methods::MethodKey;
 
-/// Whom a client calls.
+/// Where a client's calls go.
 pub(crate) enum Target {
-    /// Whoever the registry says.
+    /// To the endpoints that the registry lists.
     Registry(Box<Discovery>),
-    /// One host.
+    /// To one host.
     Direct(Arc<Selection>),
 }
 
 /// A service, or a method of it, that is called.
 pub(crate) struct Named {
     wanted: Wanted,
-    /// `None` where the service itself is asked about.
+    /// `None` if the question is about the service itself.
     method: Option<String>,
-    /// As it was meant, in one spelling: `demo:arith/arith@^0.1.multiply`.
+    /// The full name in one spelling: `demo:arith/arith@^0.1.multiply`.
     canonical: Arc<str>,
-    /// Whatever else was said: `arith.multiply`.
+    /// The name without package and version: `arith.multiply`.
     short: String,
     service: String,
-    /// The client was told that it may be executed more than once.
+    /// The client was told that the method may run more than once.
     idempotent: bool,
-    /// As connections resolve it, for callers that say nothing of its signature.
+    /// How connections resolve it, for callers that give no signature.
     resolved: Arc<MethodKey>,
-    /// The same for those who say what they were built against: nearly always one and the same.
+    /// The same for callers that give one. Nearly always they all give the same.
     resolved_as: OnceLock<Arc<MethodKey>>,
     followed: OnceLock<Arc<Followed>>,
     chosen: ArcSwapOption<Chosen>,
 }
 
-/// What was chosen out of one list.
+/// The selection from one list.
 struct Chosen {
     list: Arc<KnownNodes>,
     selection: Arc<Selection>,
 }
 
 impl Named {
-    /// A method by its name in any spelling, in the newest version that is allowed.
+    /// A method by its name in any spelling. The newest version that is allowed is called.
     pub(crate) fn parse(
         name: &str,
         requirement: Option<VersionReq>,
         idempotent: &[MethodPath],
     ) -> Result<Self, NameError> {
         let MethodPath { mut service, method } = MethodPath::parse(name)?;
-        // What the name says itself holds.
+        // A version in the name itself takes precedence.
         if service.version.is_none() && service.requirement.is_none() {
             service.requirement = requirement;
         }
@@ -62,8 +62,7 @@ impl Named {
         Ok(Named::new(wanted, Some(method), idempotent))
     }
 
-    /// A method, or the service itself. `idempotent` are all methods that may be executed more than
-    /// once.
+    /// A method, or the service itself. `idempotent` has all methods that may run more than once.
     pub(crate) fn new(wanted: Wanted, method: Option<String>, idempotent: &[MethodPath]) -> Self {
         let service = wanted.service.to_string();
         let name = |service: &str| match &method {
@@ -73,7 +72,7 @@ impl Named {
         let (canonical, short) = (name(&service), name(&wanted.service.interface));
         let is_it = |path: &MethodPath| {
             let (a, b) = (&path.service, &wanted.service);
-            // Either may say less than the other.
+            // Either of the two may leave out its package.
             let alike = a.interface == b.interface
                 && (a.package.is_none() || b.package.is_none() || a.package == b.package);
             alike && method.as_ref() == Some(&path.method)
@@ -98,12 +97,12 @@ impl Named {
         &self.canonical
     }
 
-    /// `arith.multiply`, however it was called.
+    /// `arith.multiply`, however the caller spelled it.
     pub(crate) fn short(&self) -> &str {
         &self.short
     }
 
-    /// The service, with what was said of its package and version.
+    /// The service, with the package and version as far as the caller gave them.
     pub(crate) fn service(&self) -> &str {
         &self.service
     }
@@ -116,12 +115,12 @@ impl Named {
         &self.wanted
     }
 
-    /// The name in kebab-case, without the service's.
+    /// The method's name in kebab-case, without the service.
     pub(crate) fn method(&self) -> Option<&str> {
         self.method.as_deref()
     }
 
-    /// As connections resolve it.
+    /// How connections resolve it.
     pub(crate) fn resolved_as(&self, fingerprint: Option<Fingerprint>) -> Arc<MethodKey> {
         if fingerprint.is_none() {
             return self.resolved.clone();
@@ -134,7 +133,7 @@ impl Named {
         if kept.fingerprint == fingerprint { kept.clone() } else { make() }
     }
 
-    /// The nodes that would do, where they are known and the list is the last one.
+    /// The selection, if it was made from the current list.
     pub(crate) fn selection_at_hand(
         &self,
         target: &Target,
@@ -152,7 +151,7 @@ impl Named {
         }
     }
 
-    /// The nodes that would do, by the list as it stands.
+    /// The selection from the current list, which is looked up if necessary.
     pub(crate) async fn selection(
         &self,
         target: &Target,

@@ -1,4 +1,5 @@
-//! The methods that a client has called by their names: each parsed once, and found without a lock.
+//! The methods that a client has called by name. Each name is parsed once, and found without a
+//! lock.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,12 +8,13 @@ use arc_swap::ArcSwap;
 
 use crate::named::Named;
 
-/// Names that are kept.
+/// The most names that are kept.
 const MAX_NAMES: usize = 10_000;
 
-/// Two maps, as in Go's `sync.Map`: one that is read without a lock and replaced as a whole, and one
-/// behind a lock that has all names. When what is new was looked up as often as there are names, it is
-/// published: so copying costs each name a constant, and soon all lookups find theirs in the first.
+/// Two maps, as in Go's `sync.Map`. The published one is read without a lock, and only replaced as
+/// a whole. The other one is behind a lock and has all names. When it has served as many lookups as
+/// it has names, it is copied and published. So copying costs a constant per lookup, and soon all
+/// lookups find their names in the published map.
 #[derive(Default)]
 pub(crate) struct Names {
     published: ArcSwap<HashMap<String, Arc<Named>>>,
@@ -22,7 +24,7 @@ pub(crate) struct Names {
 #[derive(Default)]
 struct All {
     names: HashMap<String, Arc<Named>>,
-    /// Lookups that found their name here, and not among those that are published.
+    /// Lookups that found their name here, but not in the published map.
     missed: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What a program can add to all of its calls, and learn of them.
+//! Interceptors, which add to all calls of a program, and observers, which learn how they ended.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use wharf_wire::{Metadata, MetadataError};
 use crate::error::{Failure, RpcError};
 use crate::named::Named;
 
-/// Adds metadata to calls (trace context, who calls), or refuses them.
+/// Adds metadata to calls (trace context, the caller's identity), or refuses them.
 pub trait Interceptor: Send + Sync + 'static {
-    /// Sees a call before its first attempt. What it adds goes with all attempts.
+    /// Sees a call before its first attempt. Its additions go with all attempts.
     ///
-    /// It runs in the caller's task, on every call: it must be quick, and not block.
+    /// It runs in the caller's task, on every call. So it must be quick and must not block.
     ///
     /// # Errors
     /// An error fails the call, as [`Failure::Intercepted`], and nothing is sent.
@@ -39,20 +39,20 @@ impl<'c> Outgoing<'c> {
         self.named.short()
     }
 
-    /// The service with the package and version that the caller means, as far as it says so:
+    /// The service, with the package and version as far as the caller gave them:
     /// `demo:arith/arith@^0.1.0`.
     #[must_use]
     pub fn service(&self) -> &str {
         self.named.service()
     }
 
-    /// How long all its attempts may take.
+    /// How long all its attempts may take together.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// The metadata that it has so far.
+    /// The call's metadata so far.
     pub fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
         Metadata::over(self.metadata).iter()
     }
@@ -60,7 +60,7 @@ impl<'c> Outgoing<'c> {
     /// Adds an entry.
     ///
     /// # Errors
-    /// When all entries together would pass 4,096 bytes, or be more than 32.
+    /// When all entries together would exceed 4,096 bytes or 32 entries.
     pub fn insert(&mut self, key: &str, value: &str) -> Result<(), MetadataError> {
         append(self.metadata, key, value)
     }
@@ -68,12 +68,12 @@ impl<'c> Outgoing<'c> {
 
 impl std::fmt::Debug for Outgoing<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Metadata may be secrets.
+        // Metadata may contain secrets.
         f.debug_struct("Outgoing").field("method", &self.method()).finish_non_exhaustive()
     }
 }
 
-/// Adds an entry to metadata, within their bounds.
+/// Adds an entry to metadata, within their limits.
 pub(crate) fn append(metadata: &mut Vec<u8>, key: &str, value: &str) -> Result<(), MetadataError> {
     let before = metadata.len();
     Metadata::append(metadata, key, value)?;
@@ -82,8 +82,8 @@ pub(crate) fn append(metadata: &mut Vec<u8>, key: &str, value: &str) -> Result<(
 
 /// Learns how calls went, for metrics.
 ///
-/// Both run in the caller's task: they must be quick, and not block. A call whose future is dropped
-/// is told to neither.
+/// Both methods run in the caller's task. So they must be quick and must not block. A call whose
+/// future is dropped is reported to neither.
 pub trait Observer: Send + Sync + 'static {
     /// An attempt of a call has ended.
     fn attempt_ended(&self, attempt: &Attempt<'_>) {
@@ -98,16 +98,17 @@ pub trait Observer: Send + Sync + 'static {
 
 /// One attempt of a call.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Attempt<'c> {
     /// The method, `arith.multiply`: always in this form, however it is called.
     pub method: &'c str,
-    /// The service with the package and version that the caller means, as far as it says so.
+    /// The service, with the package and version as far as the caller gave them.
     pub service: &'c str,
     /// Where, `host:port`.
     pub endpoint: &'c str,
     /// The first is 1.
     pub number: u32,
-    /// From its begin to its end, connecting included.
+    /// How long it took, including connecting.
     pub elapsed: Duration,
     /// Why it failed, if it did.
     pub failure: Option<&'c Failure>,
@@ -115,17 +116,18 @@ pub struct Attempt<'c> {
 
 /// A call that has ended.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Ended<'c> {
     /// The method, `arith.multiply`: always in this form, however it is called.
     pub method: &'c str,
-    /// The service with the package and version that the caller means, as far as it says so.
+    /// The service, with the package and version as far as the caller gave them.
     pub service: &'c str,
     /// Where the last attempt was made, if one was.
     pub endpoint: Option<&'c str>,
     /// Attempts, hedges included.
     pub attempts: u32,
-    /// From its begin to its end.
+    /// How long it took, with all attempts.
     pub elapsed: Duration,
-    /// Why there is no answer, if there is none. A method's own error is an answer.
+    /// Why the call failed, if it did. A method's own error is not a failure of the call.
     pub error: Option<&'c RpcError>,
 }

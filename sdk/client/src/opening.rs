@@ -1,4 +1,4 @@
-//! How a connection opens, seen from the caller.
+//! How a connection opens, on the caller's side.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use wharf_wire::{Header, Hello, Inbound, MAGIC, Negotiated, Outbound, limits, ne
 
 use crate::error::ConnectError;
 
-/// An open connection whose two sides know each other.
+/// An open connection after the exchange of Hellos.
 pub(crate) struct Opened {
     pub(crate) stream: TcpStream,
     pub(crate) inbound: Inbound,
     pub(crate) negotiated: Negotiated,
 }
 
-/// Connects and says hello, within a bounded time.
+/// Connects and exchanges Hellos, within a timeout.
 pub(crate) async fn open(
     address: &str,
     token: &[u8],
@@ -26,7 +26,7 @@ pub(crate) async fn open(
         stream.set_nodelay(true).map_err(ConnectError::Io)?;
         let mut outbound = Outbound::new(limits::CHUNK);
         outbound.push_raw(&MAGIC);
-        // We serve nothing, so there are no calls to be had from us.
+        // A client serves nothing, so it accepts no calls.
         outbound.push(&Header::Hello(Hello { max_calls: 0, token, ..Hello::ours() }));
         stream.write_all_buf(&mut outbound).await.map_err(ConnectError::Io)?;
         let mut inbound = Inbound::new();

@@ -6,31 +6,32 @@ use semver::VersionReq;
 use wharf_schema::Fingerprint;
 use wharf_wire::TraceParent;
 
-/// How one call is made; what it does not say is as the client has it.
+/// Settings of one call. The client's defaults apply to the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallOptions {
     /// How long all its attempts may take together.
     pub timeout: Option<Duration>,
-    /// The method may be executed more than once: a call is tried elsewhere also when it may have
-    /// been executed, and can be hedged. Without it, only what was surely not executed is tried again.
+    /// The method may run more than once: a call is retried elsewhere even if it may have run, and
+    /// can be hedged. Otherwise a call is retried only if it certainly did not run.
     pub idempotent: bool,
-    /// Of an idempotent method: when there is no answer after so long, another endpoint is asked
-    /// beside the first, and the first answer counts. A good value is the 95th percentile of the
+    /// For idempotent methods: if there is no answer after this time, the call is also sent to a
+    /// second endpoint, and the first answer counts. A good value is the 95th percentile of the
     /// method's latency (Dean and Barroso, *The Tail at Scale*, 2013).
     pub hedge_after: Option<Duration>,
-    /// Versions of the service that would do, `^0.1`; the newest of them is called. Otherwise the
-    /// newest of all, or the one that the name says.
+    /// The versions of the service to use, `^0.1`; the newest of them is called. By default this is
+    /// the version in the method's name, or else the newest of all.
     pub version: Option<VersionReq>,
-    /// The signature that the caller was built against: another one is refused by the host, and
-    /// not guessed at.
+    /// The signature that the caller was built against. A host that serves another one refuses the
+    /// call, and does not guess.
     pub fingerprint: Option<Fingerprint>,
     /// The trace that the call belongs to.
     pub trace_parent: Option<TraceParent>,
-    /// Further metadata for the host: at most 32 entries and 4,096 bytes, interceptors' included.
+    /// Further metadata for the host: at most 32 entries and 4,096 bytes, with those of
+    /// interceptors.
     pub metadata: Vec<(String, String)>,
 }
 
-/// What holds where nothing is said.
+/// Options of a call that sets none.
 pub(crate) static PLAIN: CallOptions = CallOptions {
     timeout: None,
     idempotent: false,

@@ -15,25 +15,25 @@ use crate::error::Failure;
 use crate::id_hasher::IdHasher;
 use crate::methods::MethodKey;
 
-/// What a request comes to.
+/// The result of a request.
 pub(crate) type Answer = Result<Bytes, Failure>;
 
-/// Where a request and its caller meet.
+/// What a request and its caller share.
 struct Meeting {
-    /// Under which the request was sent; 0 before that.
+    /// The id under which the request was sent; 0 before that.
     id: AtomicU64,
-    /// Asking has no effect, so it may be asked again whatever became of it.
+    /// The request has no effect, so it may always be sent again.
     harmless: bool,
     state: Mutex<Progress>,
 }
 
 enum Progress {
-    /// The caller has not looked yet.
+    /// The caller has not polled yet.
     New,
-    /// The caller is to be woken.
+    /// The caller waits, and has to be woken.
     Waiting(Waker),
     Answered(Answer),
-    /// The caller has its answer, or wants none any more.
+    /// The caller has taken its answer, or has given up.
     Over,
     /// There will be no answer.
     Lost,
@@ -46,7 +46,7 @@ impl Meeting {
 
     fn end(&self, end: Progress) {
         let mut state = self.state();
-        // The caller may have given up at this very moment.
+        // The caller may just have given up.
         if let Progress::Over | Progress::Answered(_) = *state {
             return;
         }
@@ -58,7 +58,7 @@ impl Meeting {
     }
 }
 
-/// The caller's side of a request: it resolves to the answer. Dropped before that, it cancels the
+/// The caller's side of a request: a future of the answer. Dropping it before that cancels the
 /// request.
 pub(crate) struct Ticket<'c> {
     meeting: Arc<Meeting>,
@@ -77,14 +77,15 @@ pub(crate) fn ticket(cancels: &mpsc::Sender<u64>, harmless: bool) -> (Ticket<'_>
 }
 
 impl Ticket<'_> {
-    /// Wants no answer any more; whether the request was handed to the host.
+    /// Stops waiting for the answer. Returns whether the request was handed to the host.
     pub(crate) fn give_up(&mut self) -> bool {
         self.answered = matches!(self.close(), Progress::Answered(_));
         self.meeting.id.load(Ordering::SeqCst) != 0
     }
 
-    /// Closed first, read second; the connection writes first and looks second. So either it sees that
-    /// nobody waits, or we see under which id it sent the request.
+    /// The caller closes the state first, and reads the id second. The connection writes the id
+    /// first, and checks the state second. So either the connection sees that nobody waits, or the
+    /// caller sees the id under which the request was sent.
     fn close(&self) -> Progress {
         std::mem::replace(&mut *self.meeting.state(), Progress::Over)
     }
@@ -112,8 +113,8 @@ impl Future for Ticket<'_> {
             Progress::Lost | Progress::Over => {
                 drop(state);
                 self.answered = true;
-                // The connection's task answers everyone before it ends, unless it is torn down with
-                // the whole runtime.
+                // The connection's task answers all requests before it ends, unless it is dropped
+                // together with the whole runtime.
                 let reason = "the client ended".into();
                 Poll::Ready(Err(Failure::ConnectionLost { reason, not_executed: false }))
             }
@@ -129,15 +130,15 @@ impl Drop for Ticket<'_> {
         let state = self.close();
         let id = self.meeting.id.load(Ordering::SeqCst);
         if id != 0 && !matches!(state, Progress::Answered(_)) {
-            // A connection that has ended has nothing to cancel; one that is behind with its cancels
-            // finds by itself, within a second, that nobody waits.
+            // If the connection has ended, there is nothing to cancel. If its queue of cancels is
+            // full, its task finds this call by itself, within a second.
             let _ = self.cancels.try_send(id);
         }
     }
 }
 
 impl Waiter {
-    /// Takes an id for a request that is about to be sent; `false` when nobody waits any more.
+    /// Sets the id of a request that is about to be sent. Returns `false` if nobody waits any more.
     pub(crate) fn begin(&self, id: u64) -> bool {
         self.0.id.store(id, Ordering::SeqCst);
         !self.is_abandoned()
@@ -167,7 +168,7 @@ pub(crate) struct Pending {
 
 struct Sent {
     waiter: Waiter,
-    /// Which method a call is of, and under which index: it may turn out to be stale.
+    /// The method of a call and the index that it was sent with, which may turn out to be stale.
     method: Option<(Arc<MethodKey>, u32)>,
 }
 
@@ -198,7 +199,7 @@ impl Pending {
         self.waiting.get(&id)?.method.clone()
     }
 
-    /// Ends a call with its answer. One that was cancelled meanwhile is none of ours any more.
+    /// Ends a call with its answer. If the call was cancelled in the meantime, nothing happens.
     pub(crate) fn complete(&mut self, id: u64, answer: Answer) {
         self.replies.discard(id);
         if let Some(Sent { waiter, .. }) = self.waiting.remove(&id) {
@@ -206,11 +207,11 @@ impl Pending {
         }
     }
 
-    /// The first part of a reply in chunks; whether the rest is wanted. What does not fit the bounds
-    /// fails its call.
+    /// Takes the first part of a chunked reply. Returns whether the rest is wanted. A reply that
+    /// exceeds the limits fails its call.
     pub(crate) fn begin_reply(&mut self, id: u64, total: u64, first: &[u8]) -> bool {
         if !self.waiting.contains_key(&id) {
-            // It was cancelled, and the host told.
+            // It was cancelled, and the host has been told.
             return true;
         }
         let begun = self.replies.begin(id, (), total, first);
@@ -219,7 +220,7 @@ impl Pending {
         fits
     }
 
-    /// A further part of a reply.
+    /// Takes a further part of a reply.
     pub(crate) fn continue_reply(&mut self, id: u64, chunk: &[u8]) {
         let pushed = self.replies.push(id, chunk);
         self.assembled(id, pushed);
@@ -235,7 +236,7 @@ impl Pending {
         }
     }
 
-    /// Forgets a call whose caller gave up; whether it was there.
+    /// Removes a call whose caller gave up. Returns whether it was there.
     pub(crate) fn cancel(&mut self, id: u64) -> bool {
         self.replies.discard(id);
         self.waiting.remove(&id).is_some()
@@ -247,7 +248,7 @@ impl Pending {
         abandoned.map(|(id, _)| *id).collect()
     }
 
-    /// Fails all calls: the connection is gone, and nobody knows what became of them.
+    /// Fails all calls: the connection is lost, and whether they ran is unknown.
     pub(crate) fn lose(&mut self, reason: &str) {
         for (_, Sent { waiter, .. }) in self.waiting.drain() {
             let not_executed = waiter.0.harmless;
@@ -255,7 +256,7 @@ impl Pending {
         }
     }
 
-    /// Fails all calls beyond an id.
+    /// Fails all calls with an id beyond `last`.
     pub(crate) fn fail_beyond(&mut self, last: u64, failure: impl Fn() -> Failure) {
         let ids: Vec<u64> = self.waiting.keys().copied().filter(|id| *id > last).collect();
         for id in ids {

@@ -1,4 +1,4 @@
-//! What may be tried again, and how often: plain state that is handed the time.
+//! Which calls may be retried, and how often. This is plain state: the time is an argument.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -10,21 +10,21 @@ use crate::error::Failure;
 /// What a failed attempt leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The call has failed: trying again would do harm, or no good.
+    /// The call has failed: a retry would be unsafe or useless.
     Final,
-    /// Nothing left this process, or the other side never took it: another endpoint is tried, and
-    /// that costs nothing.
+    /// The call was not sent, or the host did not take it. It is retried elsewhere, and that costs
+    /// no budget.
     Free,
-    /// A host had to do with it: trying another endpoint is paid for out of the budget.
+    /// A host was involved. A retry costs budget.
     Paid,
-    /// The host does not serve the method: whoever does is looked for, each endpoint asked once, which
-    /// costs nothing either.
+    /// The host does not serve the method. The other endpoints are tried once each, and that costs
+    /// no budget.
     Elsewhere,
 }
 
 impl Verdict {
-    /// What an attempt's failure leads to. Only what was surely not executed is tried again, unless
-    /// the method may be executed twice.
+    /// What an attempt's failure leads to. A call that may have run is retried only if its method
+    /// is idempotent.
     pub(crate) fn of(failure: &Failure, idempotent: bool) -> Verdict {
         let executed = failure.may_have_executed();
         match failure {
@@ -37,7 +37,7 @@ impl Verdict {
                 Status::Aborted if idempotent => Verdict::Paid,
                 Status::ResourceExhausted if !executed => Verdict::Paid,
                 Status::NotFound | Status::Unimplemented if !executed => Verdict::Elsewhere,
-                // A host that serves another signature; the next may still serve this one.
+                // This host serves another signature. The next one may still serve the right one.
                 Status::FailedPrecondition if !executed => Verdict::Elsewhere,
                 _ => Verdict::Final,
             },
@@ -46,21 +46,22 @@ impl Verdict {
     }
 }
 
-/// Seconds that the budget looks back.
+/// The seconds that the budget looks back.
 const WINDOW: u64 = 10;
 
-/// Further attempts allowed for a second in which nothing was called.
+/// The retries that are allowed per second even without calls.
 const FLOOR: u64 = 10;
 
-/// One further attempt is allowed for so many calls.
+/// This many calls allow one retry.
 const CALLS_PER_RETRY: u64 = 5;
 
-/// Slots of a window: more than it is long, so that an old one is never taken for a new one.
+/// The slots of a window. There are more than its seconds, so that an old slot is never taken for a
+/// new one.
 const SLOTS: usize = 16;
 
-/// How many further attempts all calls of a client may make together: one for each five calls of the
-/// last ten seconds, and ten a second beside. Without it, an outage would multiply the load of those
-/// that are left. As in Finagle
+/// Limits the retries of all calls of a client together: one for each five calls of the last ten
+/// seconds, plus ten a second. Without this limit, an outage would multiply the load on the
+/// remaining endpoints. As in Finagle
 /// (<https://twitter.github.io/finagle/guide/Clients.html#retries>).
 pub(crate) struct RetryBudget {
     begun: Instant,
@@ -78,7 +79,7 @@ impl RetryBudget {
         self.calls.add(self.second(now));
     }
 
-    /// Takes a further attempt out of the budget, if there is one.
+    /// Takes a retry out of the budget, if one is left.
     pub(crate) fn withdraw(&self, now: Instant) -> bool {
         let second = self.second(now);
         let allowed = self.calls.sum(second) / CALLS_PER_RETRY + WINDOW * FLOOR;
@@ -90,7 +91,7 @@ impl RetryBudget {
     }
 
     fn second(&self, now: Instant) -> u32 {
-        // A client that lives for 136 years counts anew.
+        // The count of seconds stops after 136 years.
         u32::try_from(now.saturating_duration_since(self.begun).as_secs()).unwrap_or(u32::MAX)
     }
 }
@@ -168,7 +169,8 @@ mod tests {
         }
         assert_eq!(Verdict::of(&remote(Status::Unavailable, false), true), Verdict::Paid);
         assert_eq!(Verdict::of(&remote(Status::NotFound, true), false), Verdict::Elsewhere);
-        // A guest that traps does so everywhere; wrong arguments stay wrong; time that is over is over.
+        // A guest traps at every host, wrong arguments stay wrong, and a passed deadline stays
+        // passed.
         for status in [Status::Internal, Status::InvalidArgument, Status::DeadlineExceeded] {
             assert_eq!(Verdict::of(&remote(status, false), true), Verdict::Final);
         }

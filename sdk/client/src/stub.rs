@@ -1,5 +1,5 @@
-//! What the code that [`bindgen!`](crate::bindgen) writes is made of. It changes with that code, and
-//! is not meant to be written by hand.
+//! The runtime part of the code that [`bindgen!`](crate::bindgen) generates. It changes together
+//! with that code, and is not meant to be used by hand.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::error::{CallError, RpcError};
 use crate::named::Named;
 use crate::options::CallOptions;
 
-/// A service, as it was when the code was written.
+/// A service, as it was when the code was generated.
 #[derive(Debug)]
 pub struct Interface {
     /// `demo:arith`
@@ -24,20 +24,20 @@ pub struct Interface {
     pub interface: &'static str,
     /// `0.1.0`
     pub version: Option<&'static str>,
-    /// Of all methods.
+    /// The fingerprint of all methods.
     pub fingerprint: [u8; 16],
-    /// Those that can be called.
+    /// The methods that can be called.
     pub methods: &'static [MethodSpec],
 }
 
-/// A method of it.
+/// A method of an [`Interface`].
 #[derive(Debug)]
 pub struct MethodSpec {
     /// As the WIT spells it.
     pub name: &'static str,
-    /// Of its signature.
+    /// The fingerprint of its signature.
     pub fingerprint: [u8; 16],
-    /// Whether it may be executed more than once.
+    /// Whether it may run more than once.
     pub idempotent: bool,
 }
 
@@ -59,7 +59,7 @@ impl Stub {
     /// Prepares all methods.
     #[must_use]
     pub fn new(client: &Client, interface: &'static Interface, options: CallOptions) -> Self {
-        // The newest version that is compatible; where the WIT has none, any.
+        // The newest compatible version, or any if the WIT has no version.
         let compatible = || interface.version.and_then(|version| version.parse().ok());
         let wanted = Wanted {
             service: ServiceName {
@@ -79,10 +79,10 @@ impl Stub {
         Stub { client: client.clone(), options: Arc::new(options), methods }
     }
 
-    /// Calls a method whose result is no WIT `result`.
+    /// Calls a method whose result is not a WIT `result`.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// When the call fails.
     pub async fn call<A: Serialize, R: DeserializeOwned, E>(
         &self,
         method: usize,
@@ -95,7 +95,7 @@ impl Stub {
     /// Calls a method whose result is a WIT `result`.
     ///
     /// # Errors
-    /// The method's own, or that there is no answer.
+    /// The method's own error, or the failure of the call.
     pub async fn call_fallible<A: Serialize, T: DeserializeOwned, E: DeserializeOwned>(
         &self,
         method: usize,
@@ -110,7 +110,7 @@ impl Stub {
         method: usize,
         arguments: &A,
     ) -> Result<(&Named, Answer), RpcError> {
-        // Generated code counts the methods that it lists.
+        // Generated code only uses positions in the list that it gave.
         let Prepared { named, fingerprint, idempotent } = &self.methods[method];
         let arguments = encode(named.canonical(), arguments)?;
         let (options, deadline) = (&self.options, self.client.deadline(&self.options));
@@ -128,7 +128,7 @@ impl std::fmt::Debug for Stub {
     }
 }
 
-/// Bytes that are written as such, and not one after the other.
+/// Bytes that are encoded as one block, not element by element.
 #[derive(Clone, Copy, Debug)]
 pub struct Blob<'b>(pub &'b [u8]);
 

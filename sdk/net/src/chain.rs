@@ -11,7 +11,7 @@ pub fn chain(error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        if !texts.last().is_some_and(|before| before.contains(&text)) {
+        if !texts.iter().any(|before| before.contains(&text)) {
             texts.push(text);
         }
         cause = error.source();

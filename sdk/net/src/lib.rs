@@ -7,6 +7,7 @@ mod chain;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod listener;
+pub mod private;
 mod secret;
 mod stream;
 mod tls;

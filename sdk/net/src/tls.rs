@@ -32,6 +32,7 @@ pub struct Tls {
 
 /// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TlsError {
     /// A file cannot be read, or is no PEM.
     #[error("the {what} {path} cannot be read as PEM")]

@@ -63,6 +63,7 @@ pub struct FileReport {
 
 /// How a file of the plugins folder does.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FileState {
     /// It is being read and compiled; what it served before goes on.
     Compiling,

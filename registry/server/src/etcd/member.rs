@@ -77,6 +77,7 @@ impl std::fmt::Debug for Login {
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The address, the authorities or the certificate cannot be used.
     #[error("a connection to etcd cannot be set up")]

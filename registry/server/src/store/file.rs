@@ -44,6 +44,7 @@ pub(crate) struct File {
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// Another process has it open.
     #[error(

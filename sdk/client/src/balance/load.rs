@@ -1,31 +1,35 @@
-//! How loaded an endpoint is, seen from here: plain state that is handed the time.
+//! The load of an endpoint, as this client sees it. This is plain state: the time is an argument.
 
 use std::time::{Duration, Instant};
 
-/// An observed latency counts for half after so long, roughly: the time constant of the average.
+/// The time constant of the average: an observed latency loses half of its weight in about 7
+/// seconds.
 const DECAY: Duration = Duration::from_secs(10);
 
-/// What an endpoint weighs that has calls in flight and has never answered one: more than any that
-/// has. So a new one is asked once, and again when it has answered.
+/// The weight of an endpoint that has calls in flight and has never answered: more than that of any
+/// endpoint that has answered. So a new endpoint gets one call, and the next one only after it has
+/// answered.
 const UNKNOWN: f64 = 1e15;
 
-/// An endpoint that has answered none of its calls for so many times its latency has stalled, but not
-/// before so long.
+/// An endpoint is stalled if it has answered none of its calls for `STALLED` times its latency, and
+/// for at least `STALLED_AFTER`.
 const STALLED: f64 = 8.0;
 const STALLED_AFTER: Duration = Duration::from_millis(200);
 
-/// Calls in flight times the peak of an exponentially weighted moving average of latency: a slower
-/// answer counts at once, faster ones only by and by. As in Finagle's `p2cPeakEwma`
+/// The load is the number of calls in flight, times an exponentially weighted moving average of
+/// latency that follows peaks: a slower answer counts at once, faster answers only gradually. As in
+/// Finagle's `p2cPeakEwma`
 /// (<https://twitter.github.io/finagle/guide/Clients.html#power-of-two-choices-p2c-least-loaded>).
 ///
-/// One thing is added to it: while calls are in flight and none is answered, the time since the last
-/// answer is a latency too. An endpoint that has stopped is avoided while its calls still hang.
+/// There is one addition: while calls are in flight and none is answered, the time since the last
+/// answer counts as a latency too. So calls avoid an endpoint that has stopped, before its pending
+/// calls fail.
 #[derive(Debug)]
 pub(crate) struct Load {
     /// Nanoseconds, as of `observed`.
     average: f64,
     observed: Instant,
-    /// When a call was answered, or the first one in flight began.
+    /// When a call was last answered, or when the first one in flight began.
     progress: Instant,
 }
 
@@ -34,17 +38,17 @@ impl Load {
         Load { average: 0.0, observed: now, progress: now }
     }
 
-    /// The latency to expect, as far as answers tell.
+    /// The expected latency, from answers only.
     pub(crate) fn latency(&self, now: Instant) -> Duration {
         Duration::try_from_secs_f64(self.decayed(now) / 1e9).unwrap_or(Duration::MAX)
     }
 
-    /// A call is sent there while no other is in flight.
+    /// A call begins while no other is in flight.
     pub(crate) fn first_begins(&mut self, now: Instant) {
         self.progress = now;
     }
 
-    /// A call was answered after this time.
+    /// A call was answered with this latency.
     pub(crate) fn answered(&mut self, now: Instant, latency: Duration) {
         self.progress = now;
         self.observe(now, latency);
@@ -69,8 +73,8 @@ impl Load {
         }
     }
 
-    /// What a further call would add to, beside so many in flight; of two endpoints the one that weighs
-    /// less is asked.
+    /// The weight of the endpoint if one more call joins those in flight. Of two endpoints, the one
+    /// that weighs less gets the call.
     pub(crate) fn weight(&self, now: Instant, in_flight: u32) -> f64 {
         let expected = self.decayed(now);
         if in_flight == 0 {
@@ -83,18 +87,19 @@ impl Load {
         expected.max(self.waited(now)) * (in_flight + 1.0)
     }
 
-    /// Whether it has not answered for far longer than it should have taken, with so many in flight.
+    /// Whether calls are in flight and none was answered for far longer than expected.
     pub(crate) fn is_stalled(&self, now: Instant, in_flight: u32) -> bool {
         let bound = (self.decayed(now) * STALLED).max(STALLED_AFTER.as_nanos() as f64);
         in_flight > 0 && self.waited(now) > bound
     }
 
-    /// Since the last answer, while calls are in flight.
+    /// The time since the last answer, in nanoseconds. It counts only while calls are in flight.
     fn waited(&self, now: Instant) -> f64 {
         now.saturating_duration_since(self.progress).as_nanos() as f64
     }
 
-    /// The average with time gone by: an endpoint that nobody asked for a while is worth a try.
+    /// The average at this time. It decays, so that an endpoint is tried again if it had no calls
+    /// for a while.
     fn decayed(&self, now: Instant) -> f64 {
         self.average * self.weight_of_past(now)
     }

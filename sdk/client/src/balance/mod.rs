@@ -1,8 +1,8 @@
-//! Which of a service's endpoints a call is sent to.
+//! Load balancing: which of a service's endpoints a call is sent to.
 //!
-//! Of those that serve the version that is meant, two are drawn at random, and the one that has less
-//! to do is asked (the power of two choices; Mitzenmacher 2001). Those that failed often are left out
-//! for a while, those that cannot be connected to are tried in the background.
+//! Of the endpoints that serve the wanted version, two are drawn at random, and the less loaded one
+//! is called (the power of two choices; Mitzenmacher 2001). Endpoints that failed often are ejected
+//! for a while. Endpoints without a connection are connected in the background.
 
 mod load;
 mod node;
@@ -18,15 +18,15 @@ pub(crate) use self::selection::{KnownNodes, Wanted, direct, select};
 
 use self::node::Fitness;
 
-/// For how long a node that has refused a method for good is not asked for it.
+/// How long a node that refused a method is avoided for that method.
 const REFUSED: Duration = Duration::from_secs(5);
 
-/// The nodes that would do for a method, by one list, and how they are chosen among.
+/// The nodes of one list that can serve a method, and the choice among them.
 pub(crate) struct Selection {
     nodes: Vec<Arc<Node>>,
-    /// Those that do not serve the method after all, and until when that is believed.
+    /// Nodes that do not serve the method although they are listed, and until when to avoid them.
     refused: Mutex<Vec<(Arc<Node>, Instant)>>,
-    /// Whether there are any of these.
+    /// Whether any node was ever added to `refused`. It saves taking the lock.
     some_refused: AtomicBool,
 }
 
@@ -43,16 +43,16 @@ impl Selection {
         &self.nodes
     }
 
-    /// The node to ask next, other than those that were asked; `None` when all were.
+    /// The next node to call, other than those in `asked`; `None` if there is no other.
     pub(crate) fn pick(&self, now: Instant, asked: &[Arc<Node>]) -> Option<&Arc<Node>> {
         if asked.is_empty() {
             if let [only] = &self.nodes[..] {
                 return Some(only);
             }
-            // Nearly always, both that are drawn will do.
+            // Nearly always, both drawn nodes are fit.
             if let Some((a, b)) = draw_two(&self.nodes) {
-                // If one will not, taking the other would leave no choice: whoever is fit is drawn
-                // among instead.
+                // If only one is fit, taking it would leave no choice. So the draw is repeated
+                // below, among the fit nodes only.
                 if let (Fitness::Fit(x), Fitness::Fit(y)) =
                     (self.fitness(a, now), self.fitness(b, now))
                 {
@@ -70,7 +70,7 @@ impl Selection {
             }
         }
         if !fit.is_empty() {
-            // Next time they will be there; this call need not wait for them.
+            // Connect them in the background. This call does not wait; a later one can use them.
             untried.iter().for_each(|(node, _)| node.endpoint.start());
         }
         let groups = [fit, untried, unfit, down];
@@ -82,7 +82,7 @@ impl Selection {
         })
     }
 
-    /// Whether a call need not wait for a connection, since somebody else is ready to be asked.
+    /// Whether a call need not wait for this node's connection, because another node is connected.
     pub(crate) fn has_other_ready(&self, node: &Node, asked: &[Arc<Node>]) -> bool {
         self.nodes.iter().any(|other| {
             !other.is_same(node)
@@ -91,7 +91,7 @@ impl Selection {
         })
     }
 
-    /// A node does not serve the method, whatever the list says.
+    /// Records that a node does not serve the method, although it is listed.
     pub(crate) fn refuse(&self, node: &Arc<Node>, now: Instant) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.retain(|(other, until)| now < *until && !other.is_same(node));
@@ -115,7 +115,7 @@ impl Selection {
         refused.iter().any(|(other, until)| now < *until && other.is_same(node))
     }
 
-    /// A node failed once too often: it is left out for a while, unless too many are already.
+    /// Ejects a node that failed too often, unless too many nodes are ejected already.
     pub(crate) fn eject(&self, node: &Node, now: Instant, one_at_a_time: &Mutex<()>) {
         let _guard = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         let ejected = self.nodes.iter().filter(|node| node.is_ejected(now)).count();
@@ -127,7 +127,7 @@ impl Selection {
     }
 }
 
-/// Two different ones at random; `None` where there are no two.
+/// Two different elements at random; `None` if there are fewer than two.
 fn draw_two<T>(all: &[T]) -> Option<(&T, &T)> {
     if all.len() < 2 {
         return None;

@@ -1,4 +1,4 @@
-//! One service at one endpoint, and what calls to it have shown.
+//! One service at one endpoint, and what calls have shown about it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -14,29 +14,29 @@ use crate::channel::LinkState;
 use crate::endpoints::Endpoint;
 use crate::error::Failure;
 
-/// The longest that an endpoint's word is taken for not to be asked.
+/// The longest time for which an endpoint's `retry_after` is respected.
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
-/// A service at an endpoint, as one list of the registry has it. Later lists share what is known of
-/// its health.
+/// A service at an endpoint, from one list of the registry. Later lists share its health.
 pub(crate) struct Node {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) name: Arc<ServiceName>,
-    /// Of all its methods, where the registry knows it.
+    /// The fingerprint of all its methods, if the registry knows it.
     pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) state: EndpointState,
     health: Arc<Health>,
 }
 
 struct Health {
-    /// Calls that are not answered. Apart from the lock, which calls would wait for at each other.
+    /// Calls in flight. They are counted outside the lock, so that calls do not wait for each
+    /// other.
     in_flight: AtomicU32,
-    /// Whether the last outcome that was noted is a failure.
+    /// Whether the last recorded outcome was a failure.
     failing: AtomicBool,
     shown: Mutex<Shown>,
 }
 
-/// What calls have shown.
+/// What calls have shown about the node.
 struct Shown {
     load: Load,
     outlier: Outlier,
@@ -44,20 +44,21 @@ struct Shown {
     rests_until: Option<Instant>,
 }
 
-/// How a node stands with one that looks for somebody to call.
+/// How suitable a node is for the next call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fitness {
-    /// It is called if it weighs less than another one.
+    /// It is connected and healthy. The node with the lower weight is called.
     Fit(f64),
-    /// Nobody has connected to it: it is called if nobody else is fit.
+    /// It was not connected yet: it is called if no node is fit.
     Untried,
-    /// It failed often, asked for a rest, or does not answer: it is called if there is no other.
+    /// It is ejected, asked for a pause, is stalled, or refused the method: it is called if no node
+    /// is fit or untried.
     Unfit(f64),
-    /// It cannot be connected to: it is tried if nothing else is left.
+    /// It cannot be connected to: it is called if nothing else is left.
     Down,
 }
 
-/// A call in flight at a node. Dropped, it was given up.
+/// A call in flight at a node. Dropping it means that the caller gave up.
 pub(crate) struct InFlight<'n> {
     node: &'n Node,
     begun: Instant,
@@ -81,7 +82,7 @@ impl Node {
         Node { endpoint, name, fingerprint, state, health: Arc::new(health) }
     }
 
-    /// Goes on with what an earlier list's node has shown, if it is the same one.
+    /// Takes over the health of the same node in an earlier list.
     pub(crate) fn succeeding(self, earlier: &Node) -> Self {
         Node { health: earlier.health.clone(), ..self }
     }
@@ -108,15 +109,15 @@ impl Node {
         Fitness::Fit(weight)
     }
 
-    /// A call is sent there.
+    /// A call to this node begins.
     pub(crate) fn begin(&self, now: Instant) -> InFlight<'_> {
         let alone = self.health.in_flight.load(Ordering::Relaxed) == 0;
         if alone {
-            // Before it is counted: whoever sees it counted sees this.
+            // Set this before the count goes up, so that a reader of the new count also sees it.
             self.shown().load.first_begins(now);
         }
         if self.health.in_flight.fetch_add(1, Ordering::Relaxed) == 0 && !alone {
-            // All others have ended meanwhile.
+            // All other calls have ended in the meantime.
             self.shown().load.first_begins(now);
         }
         InFlight { node: self, begun: now, ended: false }
@@ -126,12 +127,12 @@ impl Node {
         self.shown().outlier.is_ejected(now)
     }
 
-    /// Leaves it out for a while.
+    /// Ejects the node. Returns for how long.
     pub(crate) fn eject(&self, now: Instant) -> Duration {
         self.shown().outlier.eject(now)
     }
 
-    /// Calls in flight, and the latency to expect.
+    /// Calls in flight, and the expected latency.
     pub(crate) fn load(&self, now: Instant) -> (u32, Duration) {
         (self.health.in_flight.load(Ordering::Relaxed), self.shown().load.latency(now))
     }
@@ -161,7 +162,8 @@ impl<'n> InFlight<'n> {
             match health.shown.try_lock() {
                 Ok(shown) => shown,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                // One answer more or less changes little in how an endpoint looks that does well.
+                // The lock is taken: skip this answer. One answer changes little for a healthy
+                // endpoint.
                 Err(TryLockError::WouldBlock) => return,
             }
         };
@@ -175,13 +177,13 @@ impl<'n> InFlight<'n> {
         self.node.health.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The call failed; whether that was once too often.
+    /// The call failed. Returns whether the endpoint has now failed too often.
     pub(crate) fn failed(mut self, now: Instant, failure: &Failure) -> bool {
         self.end();
         let elapsed = now.saturating_duration_since(self.begun);
         let mut shown = self.node.shown();
         let answered = matches!(failure, Failure::Remote(_));
-        // A refusal comes quickly, and says nothing of how quick a result would be.
+        // A refusal comes quickly, and says nothing about the latency of a result.
         if answered && failure.may_have_executed() {
             shown.load.answered(now, elapsed);
         }
@@ -212,17 +214,17 @@ impl Drop for InFlight<'_> {
         if !self.ended {
             self.end();
             let now = Instant::now();
-            // It would have taken at least as long.
+            // Its latency would have been at least this.
             let waited = now.saturating_duration_since(self.begun);
             self.node.shown().load.observe_at_least(now, waited);
         }
     }
 }
 
-/// Whether a failure is the endpoint's fault; `None` where it says nothing either way.
+/// Whether a failure is the endpoint's fault; `None` if the failure does not tell.
 fn fault(failure: &Failure) -> Option<bool> {
     match failure {
-        // A way that is down is known to be.
+        // The channel itself tracks connections that are down.
         Failure::Connect(_) | Failure::ConnectionLost { not_executed: true, .. } => None,
         Failure::ConnectionLost { .. } | Failure::DeadlineExceeded { .. } => Some(true),
         Failure::Remote(remote) => Some(matches!(

@@ -1,15 +1,15 @@
-//! Endpoints that fail again and again are left out for a while: plain state, handed the time.
+//! Ejection of endpoints that fail repeatedly. This is plain state: the time is an argument.
 
 use std::time::{Duration, Instant};
 
-/// So many failures in a row, and an endpoint is left out. This and the times are Envoy's
+/// After this many failures in a row, an endpoint is ejected. This number and the times are Envoy's
 /// (<https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/outlier>).
 const FAILURES: u32 = 5;
 
-/// For how long, the first time; each further time so much longer.
+/// How long the first ejection lasts. Each further one lasts longer by this much.
 const BASE: Duration = Duration::from_secs(30);
 
-/// The longest that an endpoint is left out.
+/// The longest ejection.
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// The failures of one endpoint.
@@ -21,20 +21,20 @@ pub(crate) struct Outlier {
 }
 
 impl Outlier {
-    /// An answer came: whatever it says, somebody is there.
+    /// An answer arrived. Whatever it says, the endpoint is alive.
     pub(crate) fn succeeded(&mut self) {
         self.in_a_row = 0;
     }
 
-    /// It failed; whether that was once too often.
+    /// A call failed. Returns whether this was one failure too many.
     pub(crate) fn failed(&mut self) -> bool {
         self.in_a_row = self.in_a_row.saturating_add(1);
         self.in_a_row >= FAILURES
     }
 
-    /// Leaves it out; for how long.
+    /// Ejects the endpoint. Returns for how long.
     pub(crate) fn eject(&mut self, now: Instant) -> Duration {
-        // Each time without failures, as long as the first one out, forgives one time.
+        // For each `BASE` of time since the last ejection ended, one earlier ejection is forgiven.
         let well = self.until.map_or(Duration::ZERO, |until| now.saturating_duration_since(until));
         let forgiven = u32::try_from(well.as_secs() / BASE.as_secs()).unwrap_or(u32::MAX);
         self.times = self.times.saturating_sub(forgiven).saturating_add(1);
@@ -49,7 +49,7 @@ impl Outlier {
     }
 }
 
-/// How many of so many endpoints may be left out at once: a tenth, at least one, never all.
+/// How many of this many endpoints may be ejected at once: a tenth, at least one, never all.
 pub(crate) fn most_ejected(endpoints: usize) -> usize {
     (endpoints / 10).max(1).min(endpoints.saturating_sub(1))
 }

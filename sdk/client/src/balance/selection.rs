@@ -1,4 +1,4 @@
-//! Which endpoints of a list serve what is meant.
+//! Which endpoints of a list can take a call.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use super::node::Node;
 use crate::endpoints::Endpoints;
 use crate::error::Failure;
 
-/// All endpoints of a service's short name, in all packages, versions and states.
+/// All endpoints with a service's short name, in all packages, versions and states.
 #[derive(Default)]
 pub(crate) struct KnownNodes {
     pub(crate) nodes: Vec<Arc<Node>>,
 }
 
-/// What a call means.
+/// The service that a call wants.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) service: ServiceName,
-    /// Endpoints with exactly these methods come first.
+    /// Endpoints with exactly these methods are preferred.
     pub(crate) fingerprint: Option<Fingerprint>,
 }
 
 impl KnownNodes {
-    /// A list of the registry; what earlier lists have of it goes on.
+    /// The nodes of a list from the registry. A node that was in the earlier list keeps its health.
     pub(crate) fn of<'e>(
         list: impl IntoIterator<Item = &'e Endpoint>,
         endpoints: &Endpoints,
@@ -39,7 +39,7 @@ impl KnownNodes {
             .collect();
         let node = |listed: &Endpoint| {
             let spec = &listed.spec;
-            // A version that is none can match only a name without one.
+            // An invalid version counts as no version: it matches only a name without one.
             let version = spec.version.as_ref().and_then(|text| text.parse().ok());
             let package = spec.package.clone();
             let interface = spec.service.clone();
@@ -57,7 +57,7 @@ impl KnownNodes {
     }
 }
 
-/// One endpoint, of which nothing is known but its address.
+/// A single endpoint of which only the address is known.
 pub(crate) fn direct(endpoints: &Endpoints, address: &str) -> Selection {
     let interface = String::new();
     let anything = ServiceName { package: None, interface, version: None, requirement: None };
@@ -65,12 +65,13 @@ pub(crate) fn direct(endpoints: &Endpoints, address: &str) -> Selection {
     Selection::new(vec![Arc::new(node)])
 }
 
-/// The endpoints of the newest version that is meant and takes calls.
+/// The endpoints that take calls, in the newest version that matches.
 pub(crate) fn select(wanted: &Wanted, listed: &KnownNodes) -> Result<Selection, Failure> {
     let Wanted { service, fingerprint } = wanted;
     let named = || listed.nodes.iter().filter(|node| service.matches(&node.name));
     let serving = || named().filter(|node| node.state == EndpointState::Serving);
-    // Of those that serve just what the caller was built against, if there are any.
+    // If there are endpoints with exactly the interface that the caller was built against, only
+    // those.
     let exact = fingerprint.is_some() && serving().any(|node| node.fingerprint == *fingerprint);
     let suitable = || serving().filter(|node| !exact || node.fingerprint == *fingerprint);
     let newest = suitable().map(|node| &node.name.version).max();
@@ -165,7 +166,7 @@ mod tests {
     #[test]
     fn whoever_serves_just_what_the_caller_was_built_against_comes_first() {
         assert_eq!(chosen("arith@^0.1", Some(1)).unwrap(), "a");
-        // Where nobody does, a method may still be the same: its own fingerprint will tell.
+        // If no endpoint does, the method may still be the same: its own fingerprint decides.
         assert_eq!(chosen("arith@^0.1", Some(9)).unwrap(), "b");
     }
 

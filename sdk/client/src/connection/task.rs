@@ -29,43 +29,44 @@ const READ: usize = 64 * 1024;
 /// Requests taken in a row before they are written.
 const BATCH: usize = 256;
 
-/// While more than this is ready to be written, no requests are taken.
+/// While more bytes than this wait to be written, no requests are taken.
 const OUTBOUND_PAUSE: usize = 1024 * 1024;
 
-/// The same for arguments that go in chunks, which hold nobody back: they are held in memory.
+/// The same for arguments that are sent in chunks. They delay no other call, but they take memory.
 const UPLOADS_PAUSE: usize = 64 * 1024 * 1024;
 
-/// Replies that arrive in chunks, all unfinished ones of a connection together.
+/// The most bytes of unfinished chunked replies on one connection.
 const UNFINISHED_MAX: u64 = 256 * 1024 * 1024;
 
-/// How often time is looked at.
+/// How often the task checks its timers.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// While no calls wait, a peer may be silent for so many times as long before it is asked.
+/// While no call is in flight, a peer may be silent this many times longer before it is pinged.
 const IDLE_FACTOR: u32 = 10;
 
-/// Cancels that may be sent in a row, and how many more each second: well below what hosts take for
-/// an attack. A call whose Cancel is not sent ends with its deadline.
+/// How many Cancel frames may be sent in a row, and how many more at each check of the timers.
+/// Hosts allow more than this before they close the connection. If a Cancel is not sent, the call
+/// ends at its deadline.
 const CANCELS: u32 = 1024;
 const CANCELS_PER_LOOK: u32 = 256;
 
-/// How far taking requests came.
+/// The result of taking requests.
 enum Took {
-    /// To the last one; the next wakes the task.
+    /// All requests were taken; the next one wakes the task.
     All,
-    /// To the end of its turn.
+    /// A full batch was taken; there may be more.
     Some,
-    /// To what the host or the socket takes at the moment.
+    /// The host or the socket takes no more at the moment.
     NoRoom,
 }
 
-/// What callers and the task hold the two ends of.
+/// The task's ends of the channels that it shares with callers.
 pub(super) struct Way {
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) cancels: mpsc::Receiver<u64>,
     /// Whether new calls are taken.
     pub(super) open: Arc<AtomicBool>,
-    /// Tells when they are not any more.
+    /// Tells when they are no longer taken.
     pub(super) leave: oneshot::Sender<Leaving>,
 }
 
@@ -80,19 +81,19 @@ pub(super) struct Task {
     keep_alive: KeepAlive,
     pending: Pending,
     methods: Methods<Request>,
-    /// Requests that were just taken; empty between the turns of the task.
+    /// A buffer for requests that were just taken; empty between polls.
     batch: Vec<Request>,
     last_id: u64,
     max_calls: usize,
     cancels_left: u32,
-    /// The time, as this turn of the task began.
+    /// The time when the current poll began.
     now: Instant,
     last_heard: Instant,
-    /// When the peer was asked whether it lives, and has not been heard since.
+    /// When a ping was sent, if nothing was heard since.
     ping_sent: Option<Instant>,
-    /// Set once the host takes no new calls: why.
+    /// Why the host takes no new calls, once it takes none.
     going: Option<String>,
-    /// Requests were taken that are not written yet, since more may come at any moment.
+    /// The last poll did not write, because more requests may come soon.
     gathering: bool,
 }
 
@@ -127,12 +128,12 @@ impl Task {
         }
     }
 
-    /// Runs to the connection's end; says why it ended.
+    /// Runs until the connection ends. Returns why it ended.
     pub(super) async fn run(mut self) -> String {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let end = std::future::poll_fn(|cx| {
-            // Read first, judge the silence after.
+            // Read first, then judge the silence.
             let mut progress = self.poll(cx);
             while progress.is_ok() && looks.poll_tick(cx).is_ready() {
                 progress = self.look_at_the_time().and_then(|()| self.poll(cx));
@@ -159,13 +160,13 @@ impl Task {
         }
     }
 
-    /// Does what can be done, until nothing can.
+    /// Takes requests, reads and writes, until nothing more can be done.
     fn poll(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         loop {
             self.now = Instant::now();
             let took = self.poll_requests(cx)?;
             if self.gathers() {
-                // To the end of the runtime's queue: behind the callers that were just answered.
+                // Yields: the task is queued behind the callers that were just answered.
                 cx.waker().wake_by_ref();
                 return Ok(());
             }
@@ -177,8 +178,8 @@ impl Task {
             let goes_on = match took {
                 Took::All => false,
                 Took::Some => true,
-                // Nothing wakes this task for requests that it does not take, so if there is
-                // room by now, it must go on by itself.
+                // Requests that are not taken do not wake this task. So if there is room now, it
+                // must continue by itself.
                 Took::NoRoom => self.has_room(),
             };
             if !goes_on && !read {
@@ -187,17 +188,18 @@ impl Task {
         }
     }
 
-    /// Whether to let other callers run before anything is written. Many are answered out of one read,
-    /// and call again one after the other: without this, each would cost a write of its own, here, and
-    /// a read and another write at the host.
+    /// Whether to yield once before writing. One read often answers many callers, and they soon
+    /// call again, one after the other. Yielding lets them do so first, and all their calls go out
+    /// in one write. Otherwise each call would cost a write here, and a read and a write at the
+    /// host.
     fn gathers(&mut self) -> bool {
         let more_may_come = self.outbound.has_remaining() && self.pending.len() > 1;
         self.gathering = more_may_come && !self.gathering;
         self.gathering
     }
 
-    /// Whether the host takes more calls, and the socket more bytes. Once no call is taken, there is
-    /// always room to say so.
+    /// Whether the host takes more calls, and the socket more bytes. When the host takes no calls
+    /// any more, requests are only refused, and there is always room for that.
     fn has_room(&self) -> bool {
         self.going.is_some() || self.takes_more()
     }
@@ -208,7 +210,7 @@ impl Task {
             && self.outbound.queued() <= UPLOADS_PAUSE
     }
 
-    /// Takes requests and cancels, a bounded number of times.
+    /// Takes the cancels, and at most one batch of requests.
     fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<Took, End> {
         while let Poll::Ready(Some(id)) = self.cancels.poll_recv(cx) {
             self.cancel(id);
@@ -216,7 +218,7 @@ impl Task {
         if !self.has_room() {
             return Ok(Took::NoRoom);
         }
-        // Once no call is taken, each only learns of that.
+        // When the host takes no calls any more, requests are only refused.
         let room = self.max_calls.saturating_sub(self.pending.len() + self.methods.waiting());
         let batch = if self.going.is_some() { BATCH } else { room.min(BATCH) };
         let mut batch_taken = std::mem::take(&mut self.batch);
@@ -262,7 +264,7 @@ impl Task {
         }
     }
 
-    /// Sends a call, unless it was made for another signature than the one behind the index.
+    /// Sends a call, unless it was encoded for another signature than the index stands for.
     fn send_if_accepted(&mut self, request: Request, index: u32, served: Fingerprint) {
         match &request.question {
             Question::Call { method, .. } if !method.accepts(served) => {
@@ -302,9 +304,10 @@ impl Task {
         self.last_id
     }
 
-    /// Dispatches and reads once; whether there may be more at once.
+    /// Handles all frames that have arrived, and reads once. Returns whether there may be more to
+    /// read.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        // What came together with the Hello is here already.
+        // Frames that arrived together with the Hello are here already.
         self.dispatch_all()?;
         self.inbound.make_room(READ);
         match poll_read_buf(Pin::new(&mut self.stream), cx, self.inbound.buffer()) {
@@ -371,13 +374,13 @@ impl Task {
                     answer_all(requests, || Failure::Remote(Box::new(remote())));
                     return Ok(());
                 }
-                // The method behind the index is gone or another: ask again for the next call.
+                // The index no longer stands for the method: the next call resolves it again.
                 let stale = fail.not_executed
                     && matches!(fail.status, Status::FailedPrecondition | Status::Unavailable);
                 if stale && let Some((method, index)) = self.pending.method(fail.id) {
                     self.methods.stale(&method, index);
                 }
-                // What is left of its arguments need not be sent.
+                // The rest of its arguments need not be sent.
                 self.outbound.abandon(fail.id);
                 self.pending.complete(fail.id, Err(Failure::Remote(Box::new(remote()))));
             }
@@ -415,8 +418,8 @@ impl Task {
         let KeepAlive { ask_after, give_up_after } = self.keep_alive;
         let waiting = !self.pending.is_empty() || self.methods.waiting() > 0;
         let ask_after = if waiting { ask_after } else { ask_after.saturating_mul(IDLE_FACTOR) };
-        // Only a peer that was asked can be found dead: after a pause of our own process, what it
-        // sent meanwhile lies in the socket and is read before this looks again.
+        // A peer counts as dead only if it did not answer a ping. If our own process was paused,
+        // the peer's bytes wait in the socket, and are read before the next check.
         match self.ping_sent {
             Some(sent) if sent.elapsed() >= give_up_after => {
                 return Err(End::Silent(self.last_heard.elapsed()));

@@ -16,23 +16,23 @@ use super::listing::Listing;
 use crate::balance::KnownNodes;
 use crate::endpoints::Endpoints;
 
-/// A registry that has not answered for so long when a client starts may be away: a list that was
-/// kept will do meanwhile.
+/// If the registry does not answer for this long when a client starts, calls use the saved list
+/// meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A list that was kept no longer ago than this is as good as one of this process: a registry that
-/// says that nobody is there any more is doubted.
+/// A saved list that is not older than this counts like a list that this process received: if the
+/// registry says that there are no endpoints any more, that is doubted at first.
 const FRESH: Duration = Duration::from_secs(3600);
 
 /// The shortest time between two writes of a list.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 
-/// A service that nobody called for so long is followed no more until somebody does: sooner where it
-/// has no endpoints, since its name may stand for nothing.
+/// A service that was not called for this long is not followed again until the next call. The time
+/// is shorter for a service without endpoints, because its name may be wrong.
 const UNUSED: Duration = Duration::from_secs(600);
 const UNUSED_AND_EMPTY: Duration = Duration::from_secs(60);
 
-/// A service that is followed. Dropped, it is no more.
+/// A service that is followed. Dropping it ends that.
 pub(crate) struct Followed {
     shared: Arc<Shared>,
     task: JoinHandle<()>,
@@ -42,7 +42,7 @@ struct Shared {
     current: ArcSwapOption<KnownNodes>,
     news: watch::Sender<News>,
     begun: Instant,
-    /// When it was used last, in seconds since it began.
+    /// When it was last used, in seconds since `begun`.
     used: AtomicU64,
     wanted: Notify,
     at_rest: AtomicBool,
@@ -51,9 +51,9 @@ struct Shared {
 /// What is known of a service.
 #[derive(Clone)]
 pub(crate) enum News {
-    /// The registry was not heard yet.
+    /// The registry has not answered yet.
     Nothing,
-    /// The registry does not answer, and never has.
+    /// The registry does not answer, and has never answered.
     Failed(Arc<RegistryError>),
     /// The last list.
     List(Arc<KnownNodes>),
@@ -90,17 +90,17 @@ impl Followed {
         Followed { shared, task }
     }
 
-    /// The list as it stands, if there is one.
+    /// The current list, if there is one.
     pub(crate) fn current(&self) -> Option<Arc<KnownNodes>> {
         self.shared.current.load_full()
     }
 
-    /// Whether a list that somebody holds is the one that stands.
+    /// Whether this list is the current one.
     pub(crate) fn is_current(&self, list: &Arc<KnownNodes>) -> bool {
         self.shared.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, list))
     }
 
-    /// Notes that it is used.
+    /// Records that the service is used.
     pub(crate) fn touch(&self, now: Instant) {
         let seconds = now.saturating_duration_since(self.shared.begun).as_secs();
         if self.shared.used.load(Ordering::Relaxed) != seconds {
@@ -112,7 +112,7 @@ impl Followed {
         self.shared.at_rest.load(Ordering::Relaxed)
     }
 
-    /// What is known, once anything is.
+    /// What is known, as soon as anything is.
     pub(super) async fn news(&self, deadline: Instant) -> News {
         let mut news = self.shared.news.subscribe();
         self.shared.wanted.notify_one();
@@ -137,11 +137,11 @@ struct Follower {
     file: Option<ListFile>,
     shared: Arc<Shared>,
     listing: Listing,
-    /// What the file holds.
+    /// The list in the file.
     kept: Option<Vec<Endpoint>>,
     unwritten: bool,
     written: Option<Instant>,
-    /// Whether the watch of the moment has come to a bookmark.
+    /// Whether the current watch has reached a bookmark.
     heard: bool,
 }
 
@@ -171,8 +171,8 @@ impl Follower {
         }
     }
 
-    /// Begins a watch. If the registry takes its time to answer the first one, calls go by the list
-    /// that was kept.
+    /// Begins a watch. If the registry answers the first one slowly, calls use the saved list
+    /// meanwhile.
     async fn watch(&mut self) -> Result<Watch, RegistryError> {
         let (registry, service) = (self.registry.clone(), self.service.clone());
         let watching = registry.watch(Some(&service), self.listing.index());
@@ -186,12 +186,12 @@ impl Follower {
         watching.await
     }
 
-    /// Whether callers were told nothing yet.
+    /// Whether callers have no list yet.
     fn is_silent(&self) -> bool {
         self.shared.current.load().is_none()
     }
 
-    /// Follows a watch to its end; says why it ended, unless that was in good order.
+    /// Follows a watch until it ends. Returns an error unless it ended normally.
     async fn follow(&mut self, mut watch: Watch) -> Result<(), RegistryError> {
         let begun = Instant::now();
         loop {
@@ -200,7 +200,7 @@ impl Follower {
                 Some(written) => written + WRITE_EVERY,
                 None => now,
             });
-            // A registry that has answered may still not come to the end of its list.
+            // A registry may answer and still not complete its list.
             let recall_at = (self.is_silent() && self.kept.is_some()).then(|| begun + PATIENCE);
             let due = [self.listing.doubted_until(), write_at, recall_at].into_iter().flatten();
             let due = due.fold(self.unused_at(), Instant::min);
@@ -239,7 +239,7 @@ impl Follower {
         }
     }
 
-    /// Tells callers what is believed.
+    /// Gives the believed list to callers.
     fn tell(&self) {
         let current = self.shared.current.load_full().unwrap_or_default();
         let list = Arc::new(KnownNodes::of(self.listing.believed(), &self.endpoints, &current));
@@ -247,7 +247,7 @@ impl Follower {
         self.shared.news.send_replace(News::List(list));
     }
 
-    /// The registry does not answer: the last list stands, or the one that was kept.
+    /// The registry does not answer: calls keep the last list, or use the saved one.
     fn failed(&mut self, error: RegistryError) {
         tracing::debug!(service = self.service, %error, "the registry does not answer");
         if !self.is_silent() || self.recall() {
@@ -298,7 +298,7 @@ impl Follower {
     fn unused_at(&self) -> Instant {
         let used = Duration::from_secs(self.shared.used.load(Ordering::Relaxed));
         let empty = self.listing.believed().is_empty();
-        // A second beside, since that is how finely use is noted.
+        // One second more, because uses are recorded in whole seconds.
         let unused = if empty { UNUSED_AND_EMPTY } else { UNUSED } + Duration::from_secs(1);
         self.shared.begun + used + unused
     }
@@ -307,7 +307,7 @@ impl Follower {
         self.unused_at() <= now
     }
 
-    /// Lets go of everything until it is wanted again.
+    /// Stops following until the service is used again.
     async fn rest(&mut self) {
         let believed = self.listing.believed().to_vec();
         self.listing = Listing::default();
@@ -315,7 +315,7 @@ impl Follower {
         self.shared.current.store(None);
         self.shared.news.send_replace(News::Nothing);
         self.shared.at_rest.store(true, Ordering::Relaxed);
-        // One may be left over from an earlier call.
+        // The notification may be left over from an earlier call.
         let mut used = self.shared.used.load(Ordering::Relaxed);
         loop {
             self.shared.wanted.notified().await;

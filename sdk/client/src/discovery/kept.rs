@@ -5,21 +5,18 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use etcetera::BaseStrategy;
 use serde::{Deserialize, Serialize};
+use wharf_net::private;
 use wharf_registry_api::Endpoint;
 
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
-/// Where lists are kept unless told otherwise: where users' caches are (XDG Base Directory
-/// Specification); `None` where there is no such place.
+/// Where lists are kept unless told otherwise: where users' caches are (on Unix by the XDG Base
+/// Directory Specification); `None` where there is no such place.
 pub(crate) fn default_folder() -> Option<PathBuf> {
-    let absolute = |name| {
-        let path = PathBuf::from(std::env::var_os(name)?);
-        path.is_absolute().then_some(path)
-    };
-    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-    Some(base?.join("wharf/lists"))
+    Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("wharf/lists"))
 }
 
 /// The file of one service of one registry.
@@ -58,9 +55,8 @@ impl ListFile {
 
     /// The list, if there is one that can be trusted, and how old it is.
     pub(crate) fn read(&self) -> Option<(Vec<Endpoint>, Duration)> {
-        if !is_own(&self.folder) {
-            return None;
-        }
+        // Whoever could write to it would say where calls, and what is in them, go.
+        private::check(&self.folder).ok()?;
         let file = std::fs::File::open(&self.path).ok()?;
         let age = file.metadata().ok()?.modified().ok()?.elapsed().unwrap_or_default();
         let mut text = Vec::new();
@@ -87,14 +83,8 @@ impl ListFile {
     }
 
     fn replace(&self, endpoints: &[Endpoint]) -> std::io::Result<()> {
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&self.folder)?;
-        if !is_own(&self.folder) {
-            return Err(std::io::Error::other("others can write to its folder"));
-        }
+        private::make(&self.folder)?;
+        private::check(&self.folder).map_err(std::io::Error::other)?;
         let content = Content {
             registry: self.registry.as_str().into(),
             service: self.service.as_str().into(),
@@ -105,21 +95,6 @@ impl ListFile {
         std::fs::write(&new, serde_json::to_vec(&content)?)?;
         std::fs::rename(&new, &self.path)
     }
-}
-
-/// Whether nobody else can write to a folder: whoever could would say where calls, and what is in
-/// them, go.
-#[cfg(unix)]
-fn is_own(folder: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let own = rustix::process::geteuid().as_raw();
-    std::fs::metadata(folder)
-        .is_ok_and(|folder| folder.is_dir() && folder.uid() == own && folder.mode() & 0o022 == 0)
-}
-
-#[cfg(not(unix))]
-fn is_own(folder: &Path) -> bool {
-    folder.is_dir()
 }
 
 #[cfg(test)]

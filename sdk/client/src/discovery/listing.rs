@@ -1,23 +1,24 @@
-//! What a registry's watch tells, and what of it is believed: plain state that is handed the time.
+//! What a registry's watch reports, and how much of it to believe. This is plain state: the time is
+//! an argument.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use wharf_registry_api::{Endpoint, EndpointId, Index, WatchEvent};
 
-/// A list that had endpoints and is suddenly empty is not believed for so long. A registry that has
-/// just come up knows nobody yet, and one that is cut off from all hosts has dropped them; until then
-/// either has most likely been put right.
+/// If a list suddenly becomes empty, it is not believed for this long. A registry that has just
+/// started knows no hosts yet, and a registry that is cut off from all hosts has dropped them. Both
+/// have usually recovered after this time.
 const DOUBT: Duration = Duration::from_secs(15);
 
-/// The most endpoints of one service that are held, whatever a registry tells.
+/// The most endpoints of one service that are kept, whatever the registry sends.
 const MAX_ENDPOINTS: usize = 100_000;
 
 /// The endpoints of one service.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     told: BTreeMap<EndpointId, Endpoint>,
-    /// A snapshot that has not come to its end.
+    /// A snapshot that is not complete yet.
     gathering: Option<BTreeMap<EndpointId, Endpoint>>,
     believed: Vec<Endpoint>,
     /// Where a watch can be resumed.
@@ -27,7 +28,7 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// The endpoints that calls choose among.
+    /// The endpoints that calls choose from.
     pub(crate) fn believed(&self) -> &[Endpoint] {
         &self.believed
     }
@@ -37,14 +38,14 @@ impl Listing {
         self.index
     }
 
-    /// Goes on from a list that was kept from an earlier time.
+    /// Starts with a saved list.
     pub(crate) fn recall(&mut self, kept: Vec<Endpoint>) {
         self.believed = kept;
     }
 
-    /// Takes an event; whether what is believed has changed, or is now confirmed.
+    /// Applies an event. Returns whether the believed list has changed.
     ///
-    /// What belongs together ends with a bookmark, so it is believed then, and not in parts.
+    /// Changes that belong together end with a bookmark. They are believed then, all at once.
     pub(crate) fn apply(&mut self, event: WatchEvent, now: Instant) -> bool {
         match event {
             WatchEvent::Snapshot => self.gathering = Some(BTreeMap::new()),
@@ -70,8 +71,8 @@ impl Listing {
         false
     }
 
-    /// The watch has ended. What it told stands; half a snapshot does not, and nobody confirms now
-    /// that an empty list is meant.
+    /// The watch has ended. The changes that it reported stay, but an incomplete snapshot is
+    /// dropped. Nothing confirms an empty list any more, so the doubt starts anew.
     pub(crate) fn interrupted(&mut self) {
         self.gathering = None;
         self.doubted_until = None;
@@ -82,7 +83,8 @@ impl Listing {
         self.doubted_until
     }
 
-    /// Believes what was told, unless it is suddenly empty; whether what is believed has changed.
+    /// Believes the reported list, unless it is suddenly empty. Returns whether the believed list
+    /// has changed.
     pub(crate) fn settle(&mut self, now: Instant) -> bool {
         if self.told.is_empty() && !self.believed.is_empty() {
             let until = *self.doubted_until.get_or_insert(now + DOUBT);
@@ -151,7 +153,7 @@ mod tests {
         assert!(apply(&mut listing, vec![gone, upsert("c"), bookmark(2)], now));
         assert_eq!(hosts(&listing), ["b", "c"]);
         assert_eq!(listing.index().map(|index| index.number), Some(2));
-        // A snapshot that breaks off leaves everything as it was.
+        // An incomplete snapshot changes nothing.
         apply(&mut listing, vec![WatchEvent::Snapshot, upsert("x")], now);
         listing.interrupted();
         assert!(!apply(&mut listing, vec![bookmark(3)], now));
@@ -170,14 +172,14 @@ mod tests {
             assert_eq!(hosts(&listing), ["a"]);
             let until = listing.doubted_until().unwrap();
             assert!(!listing.settle(until - Duration::from_millis(1)));
-            // Whoever comes back ends the doubt.
+            // An endpoint that comes back ends the doubt.
             assert!(apply(&mut listing, vec![upsert("b"), bookmark(3)], now));
             assert_eq!((hosts(&listing), listing.doubted_until()), (vec!["b"], None));
         }
         let mut listing = Listing::default();
         apply(&mut listing, vec![WatchEvent::Snapshot, upsert("a"), bookmark(1)], now);
         apply(&mut listing, empty(2), now);
-        // The watch breaks, and for as long as it is broken nobody confirms anything.
+        // While the watch is broken, nothing confirms the empty list.
         listing.interrupted();
         assert_eq!(listing.doubted_until(), None);
         apply(&mut listing, empty(3), now + DOUBT);
@@ -193,7 +195,7 @@ mod tests {
         listing.recall(vec![endpoint("kept")]);
         assert!(apply(&mut listing, vec![WatchEvent::Snapshot, upsert("a"), bookmark(1)], now));
         assert_eq!(hosts(&listing), ["a"]);
-        // One that was empty from the beginning is no surprise.
+        // A list that was empty from the beginning is not doubted.
         let mut listing = Listing::default();
         apply(&mut listing, vec![WatchEvent::Snapshot, bookmark(1)], now);
         assert_eq!((hosts(&listing).len(), listing.doubted_until()), (0, None));

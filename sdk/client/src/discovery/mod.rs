@@ -1,7 +1,7 @@
-//! Where services live: lists of the registry, followed for as long as they are used.
+//! Where services live: lists from the registry, followed for as long as they are used.
 //!
-//! One task a service follows its list, so a call never asks the registry. While the registry is
-//! away, the last list stands; a client that starts then begins with the one that was kept in a file.
+//! One task per service follows its list, so a call never asks the registry. While the registry is
+//! down, calls use the last list. A client that starts meanwhile begins with the list in its file.
 
 mod follow;
 mod kept;
@@ -23,14 +23,14 @@ use crate::balance::KnownNodes;
 use crate::endpoints::Endpoints;
 use crate::error::Failure;
 
-/// Services that one client follows at most.
+/// The most services that one client follows.
 const MAX_SERVICES: usize = 4096;
 
 /// Follows the lists of all services that are called.
 pub(crate) struct Discovery {
     registry: RegistryClient,
     endpoints: Arc<Endpoints>,
-    /// Where lists are kept.
+    /// Where lists are saved.
     folder: Option<PathBuf>,
     followed: Mutex<HashMap<String, Arc<Followed>>>,
 }
@@ -48,10 +48,10 @@ impl Discovery {
         &self.registry
     }
 
-    /// The list of a service, by its short name: as it stands, or the first one to come.
+    /// A service's current list, or the first one to arrive.
     ///
     /// # Errors
-    /// When there is none within the time.
+    /// When no list arrives before the deadline.
     pub(crate) async fn list(
         &self,
         followed: &Followed,
@@ -69,7 +69,7 @@ impl Discovery {
         }
     }
 
-    /// All services that are followed, with their lists.
+    /// The current lists of all services that are followed.
     pub(crate) fn lists(&self) -> Vec<Arc<KnownNodes>> {
         let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         followed.values().filter_map(|followed| followed.current()).collect()
@@ -85,7 +85,7 @@ impl Discovery {
             return Ok(known.clone());
         }
         if followed.len() >= MAX_SERVICES {
-            // Names that stand for nothing, most likely; they can be asked for again.
+            // Most likely their names are wrong. They are followed again when they are called.
             followed.retain(|_, followed| !followed.is_at_rest());
         }
         if followed.len() >= MAX_SERVICES {
@@ -104,7 +104,7 @@ impl Discovery {
         Ok(new)
     }
 
-    /// A failure of the registry as often as it is asked for; errors cannot be cloned.
+    /// The registry's failure, once more for each call: errors cannot be cloned.
     fn failed(&self, error: &Arc<RegistryError>) -> Failure {
         let url = self.registry.address().to_owned();
         match &**error {

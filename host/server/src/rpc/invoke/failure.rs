@@ -44,6 +44,8 @@ impl Failure {
             InvokeError::DeadlineExceeded { .. } => Status::DeadlineExceeded,
             InvokeError::Trapped { .. } | InvokeError::Exited(_) => Status::Internal,
             InvokeError::CannotStart(_) => Status::Unavailable,
+            // One that the runtime has gained, and that nobody has translated yet.
+            _ => Status::Unknown,
         };
         let failure = Failure {
             not_executed: error.not_executed(),

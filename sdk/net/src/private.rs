@@ -1,0 +1,133 @@
+//! Directories that only their owner can change: for what is executed, believed or secret.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A directory that others could change, or that cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrivateError {
+    /// It, or a directory above it, cannot be looked at.
+    #[error("{} cannot be looked at", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another user owns it, or a directory above it.
+    #[error("{} belongs to another user; name a directory of your own", .0.display())]
+    Owner(PathBuf),
+    /// Others can write to it, or to a directory above it.
+    #[error("{path} can be written by others; run 'chmod go-w {path}'", path = .0.display())]
+    Writable(PathBuf),
+}
+
+/// Makes a directory, and those above it, for its owner only. One that exists stays as it is.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Whether only we (and root) can change what is at `path`. The directories above it count too: whoever
+/// can rename one of them can put another in its place. Elsewhere than on Unix, every directory passes.
+///
+/// # Errors
+/// Which directory is at fault, and what to do.
+#[cfg(unix)]
+pub fn check(path: &Path) -> Result<(), PrivateError> {
+    use std::os::unix::fs::MetadataExt;
+
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    const STICKY: u32 = 0o1000;
+    let unreadable =
+        |path: &Path, source| PrivateError::Unreadable { path: path.to_owned(), source };
+    // Links are followed first, so that the directories above are the real ones.
+    let path = path.canonicalize().map_err(|source| unreadable(path, source))?;
+    let ours = rustix::process::geteuid().as_raw();
+    for directory in path.ancestors() {
+        let metadata =
+            std::fs::metadata(directory).map_err(|source| unreadable(directory, source))?;
+        let is_itself = directory == path;
+        if metadata.uid() != ours && (is_itself || metadata.uid() != 0) {
+            return Err(PrivateError::Owner(directory.to_owned()));
+        }
+        // In a sticky directory above it, like /tmp, only owners can rename.
+        let sticky = metadata.mode() & STICKY != 0 && !is_itself;
+        if metadata.mode() & WRITABLE_BY_OTHERS != 0 && !sticky {
+            return Err(PrivateError::Writable(directory.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// As on Unix, where there is nothing to check.
+///
+/// # Errors
+/// None.
+#[cfg(not(unix))]
+pub fn check(_: &Path) -> Result<(), PrivateError> {
+    Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_others_can_change_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        };
+        let path = folder.path().join("above/private");
+        make(&path).unwrap();
+        check(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        for (culprit, mode, allowed) in [
+            (&*path, 0o720, false),
+            (&*path, 0o702, false),
+            (&*path, 0o1777, false),
+            (&*path, 0o755, true),
+            (path.parent().unwrap(), 0o777, false),
+            (path.parent().unwrap(), 0o1777, true),
+        ] {
+            set(culprit, mode);
+            let checked = check(&path);
+            assert_eq!(checked.is_ok(), allowed, "{} {mode:o}", culprit.display());
+            if let Err(error) = checked {
+                let hint = format!("run 'chmod go-w {}'", culprit.display());
+                assert!(error.to_string().contains(&hint), "{error}");
+            }
+            set(culprit, 0o700);
+        }
+    }
+
+    #[test]
+    fn a_link_is_as_private_as_what_it_leads_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (open, link) = (folder.path().join("open"), folder.path().join("link"));
+        make(&open.join("private")).unwrap();
+        std::os::unix::fs::symlink(open.join("private"), &link).unwrap();
+        check(&link).unwrap();
+        std::fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).unwrap();
+        assert!(matches!(check(&link), Err(PrivateError::Writable(culprit)) if culprit == open));
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = check(&folder.path().join("missing")).unwrap_err();
+        assert!(matches!(error, PrivateError::Unreadable { .. }), "{error}");
+    }
+}
