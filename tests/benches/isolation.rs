@@ -1,7 +1,7 @@
-//! What plugins cost each other, and what keeping calls apart costs.
+//! How plugins affect each other's latency, and what isolating calls costs.
 //!
-//! Each figure stands beside the one that it is to be held against, taken in the same run: rounds
-//! alternate, and the median counts.
+//! Each figure is compared with another one of the same run. Rounds alternate, and the median
+//! counts.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -27,10 +27,10 @@ const LOOPERS: usize = 32;
 const LOOP: Duration = Duration::from_millis(500);
 
 fn main() {
-    // `cargo test --benches` only wants to know that it runs.
+    // `cargo test --benches` only checks that it runs.
     let quick = std::env::args().any(|argument| argument == "--test");
     let (rounds, round) = if quick { (1, Duration::from_millis(50)) } else { (ROUNDS, ROUND) };
-    // The host and its callers have runtimes of their own, as in two processes.
+    // The host and its callers have separate runtimes, as in two processes.
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (host, callers) = (runtime(), runtime());
     let (address, running, _plugins) = host.block_on(start());
@@ -64,7 +64,7 @@ async fn fairness(address: &str, rounds: usize, round: Duration) {
             alone.push(latency(address, in_flight, round).await);
             let stop = Arc::new(AtomicBool::new(false));
             let loopers = loopers(address, &stop);
-            // The first round of calls lets the loops take all that they can get.
+            // A first round of calls lets the loops take all the time that they can get.
             latency(address, in_flight, round / 4).await;
             beside.push(latency(address, in_flight, round).await);
             stop.store(true, Ordering::Relaxed);
@@ -124,7 +124,7 @@ async fn latency(address: &str, in_flight: usize, round: Duration) -> (f64, f64)
     (quantile(&all, 0.5), quantile(&all, 0.99))
 }
 
-/// A call into an instance that served before, and into one that was made for it.
+/// A call in an instance that has served before, and one in a fresh instance.
 async fn fresh_instances(calls: usize) {
     let engine = Engine::new(None).unwrap();
     let load = async |reuse: Option<u32>| {
@@ -139,7 +139,7 @@ async fn fresh_instances(calls: usize) {
     let (mut reused_times, mut fresh_times) = (times(), times());
     for _ in 0..calls {
         for (plugin, times) in [(&reused, &mut reused_times), (&fresh, &mut fresh_times)] {
-            // From instances that are there: making them goes on beside the calls.
+            // Wait for an idle instance: new ones are made in the background.
             while plugin.pool().idle == 0 {
                 tokio::task::yield_now().await;
             }
@@ -159,7 +159,7 @@ async fn fresh_instances(calls: usize) {
     println!("a fresh one costs {extra:.2} us more on the call's path");
 }
 
-/// From the moment that nobody wants a call any more to the end of its guest.
+/// The time from the cancel of a call to the end of its guest.
 async fn cancelling(calls: usize) {
     struct Ended(Option<tokio::sync::oneshot::Sender<Instant>>);
     impl Drop for Ended {
@@ -175,7 +175,7 @@ async fn cancelling(calls: usize) {
     let method = MethodIndex { service: 0, method };
     let mut times = times();
     for _ in 0..calls {
-        // Whatever the call before left behind is gone.
+        // Wait until nothing of the previous call is left.
         while plugin.pool().idle < plugin.pool().instances {
             tokio::task::yield_now().await;
         }

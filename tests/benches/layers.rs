@@ -1,5 +1,5 @@
-//! Where a call's time goes: what each part of it costs by itself, and what both sides take of the
-//! processors together. `ARCHITECTURE.md` has the table that this prints.
+//! Where a call's time goes: what each part costs by itself, and the processor time of both sides.
+//! `ARCHITECTURE.md` has the table that this prints.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -15,14 +15,14 @@ use wharf_runtime::{Engine, MethodIndex, Plugin, Settings};
 use wharf_tests::{Args, guest, plugin};
 use wharf_wire::{Header, Inbound, MAGIC, Metadata, Outbound, Timeout, limits};
 
-/// As the binary has it.
+/// The allocator of the `wharf` binary.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const IN_FLIGHT: usize = 256;
 
 fn main() {
-    // `cargo test --benches` only wants to know that it runs.
+    // `cargo test --benches` only checks that it runs.
     let quick = std::env::args().any(|argument| argument == "--test");
     let length = Duration::from_millis(if quick { 5 } else { 500 });
     println!("multiply, ns of processor time a call; parts by themselves, on one thread\n");
@@ -43,7 +43,7 @@ fn main() {
     row("  socket, scheduling, timers, balancing: the rest", client - client_frames - values);
 }
 
-/// Nanoseconds that one of many takes.
+/// Nanoseconds per execution of `one`.
 fn each(length: Duration, mut one: impl FnMut()) -> f64 {
     let (begun, mut count) = (Instant::now(), 0u32);
     while begun.elapsed() < length {
@@ -53,7 +53,7 @@ fn each(length: Duration, mut one: impl FnMut()) -> f64 {
     begun.elapsed().as_nanos() as f64 / f64::from(count)
 }
 
-/// Processor time that calls over one connection take on both sides: the host's, and the callers'.
+/// The processor time per call over one connection: the host's, and the callers'.
 fn sides(length: Duration) -> (f64, f64) {
     let runtime = |name: &str| -> Runtime {
         Builder::new_multi_thread().thread_name(name).enable_all().build().unwrap()
@@ -97,7 +97,7 @@ fn sides(length: Duration) -> (f64, f64) {
         })
     };
     calls(length / 10);
-    // With the guests' threads, and the clock's.
+    // The host's time includes the threads of the guests and of the clock.
     let times = || (processor_time(&["host", "wharf-"]), processor_time(&["client"]));
     let before = times();
     let calls = calls(length);
@@ -106,12 +106,12 @@ fn sides(length: Duration) -> (f64, f64) {
     ((after.0 - before.0) / calls, (after.1 - before.1) / calls)
 }
 
-/// Nanoseconds that threads of this process have run whose names begin so.
+/// Nanoseconds that this process's threads with such a name prefix have run.
 fn processor_time(prefixes: &[&str]) -> f64 {
     let mut all = 0.0;
     for thread in std::fs::read_dir("/proc/self/task").unwrap() {
         let thread = thread.unwrap().path();
-        // A thread may end meanwhile.
+        // A thread may end in the meantime.
         let Ok(comm) = std::fs::read_to_string(thread.join("comm")) else { continue };
         if prefixes.iter().any(|prefix| comm.starts_with(prefix)) {
             let times = std::fs::read_to_string(thread.join("schedstat")).unwrap();
@@ -121,7 +121,7 @@ fn processor_time(prefixes: &[&str]) -> f64 {
     all
 }
 
-/// A call inside of the runtime, and one of a method that takes and gives nothing.
+/// A call inside the runtime, and one of a method without arguments and result.
 async fn inside(length: Duration) -> (f64, f64) {
     let engine = Engine::new(None).unwrap();
     let arguments = Bytes::from(postcard::to_stdvec(&Args { a: 7, b: 8 }).unwrap());
@@ -151,7 +151,7 @@ async fn inside(length: Duration) -> (f64, f64) {
     (figures[0], figures[1])
 }
 
-/// Frames by themselves: the host's (a call's read, an answer's written), and the client's.
+/// The cost of frames: for the host (it reads a call and writes an answer), and for the client.
 fn frames(length: Duration) -> (f64, f64) {
     let arguments = Bytes::from(postcard::to_stdvec(&Args { a: 7, b: 8 }).unwrap());
     let result = Bytes::from(postcard::to_stdvec(&56i64).unwrap());
@@ -172,7 +172,7 @@ fn frames(length: Duration) -> (f64, f64) {
     (read_call + write_answer, write_call + read_answer)
 }
 
-/// What it takes to write a frame, and to read it.
+/// The cost of writing a frame, and of reading it.
 fn frame(length: Duration, push: impl Fn(&mut Outbound, u64)) -> (f64, f64) {
     let (mut outbound, mut id) = (Outbound::new(limits::CHUNK), 0);
     let write = each(length, || {
@@ -180,7 +180,7 @@ fn frame(length: Duration, push: impl Fn(&mut Outbound, u64)) -> (f64, f64) {
         push(&mut outbound, id);
         outbound.advance(outbound.remaining());
     });
-    // As many as come in one read.
+    // As many as arrive in one read.
     (0..64).for_each(|id| push(&mut outbound, id));
     let frames = Bytes::copy_from_slice(outbound.chunk());
     let mut inbound = Inbound::new();

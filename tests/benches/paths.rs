@@ -1,6 +1,6 @@
-//! What a call costs inside of the runtime, by the codec that is spliced into the component and by
-//! dynamic values, for kinds of arguments; what one copy of the largest costs on this machine; what
-//! a fresh instance for each call costs; and how large codecs are.
+//! What a call costs inside the runtime, for several kinds of arguments: with the codec that is
+//! spliced into the component, and with dynamic values. Also what one copy of the largest arguments
+//! costs on this machine, what a fresh instance for each call costs, and how large codecs are.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -14,11 +14,11 @@ use serde::Serialize;
 use wharf_runtime::{Candidate, Engine, Isolation, MethodIndex, Plugin, Settings};
 use wharf_tests::{Args, guest, plugin};
 
-/// As the binary has it.
+/// The allocator of the `wharf` binary.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// How long each kind is measured for, in turns.
+/// In how many turns each kind is measured.
 const TURNS: u32 = 5;
 
 /// All figures of a run.
@@ -54,7 +54,7 @@ struct Kind {
     arguments: Vec<u8>,
 }
 
-/// A record of everything, as the guest `zoo` has it.
+/// A record with every kind of type, as in the guest `zoo`.
 type Nested = (
     &'static str,
     &'static [u8],
@@ -122,7 +122,7 @@ fn main() {
 }
 
 fn is_quick() -> bool {
-    // `cargo test --benches` only wants to know that it runs.
+    // `cargo test --benches` only checks that it runs.
     std::env::args().any(|argument| argument == "--test")
 }
 
@@ -160,7 +160,7 @@ async fn call(plugin: &Plugin, index: MethodIndex, arguments: &Bytes) {
     black_box(plugin.clone().call(index, arguments.clone(), now, deadline).await.unwrap());
 }
 
-/// Nanoseconds a call, in one turn.
+/// Nanoseconds per call, in one turn.
 async fn turn(plugin: &Plugin, index: MethodIndex, arguments: &Bytes) -> f64 {
     let (begun, mut calls, length) = (Instant::now(), 0u32, length());
     while begun.elapsed() < length {
@@ -192,7 +192,8 @@ async fn paths(report: &mut Report) {
 }
 
 fn copies(report: &mut Report) {
-    // On a call's way each copy is of another block into yet another: five of them in a ring.
+    // A call copies from each block into a new one. So do the copies here, with five blocks in a
+    // ring.
     let mut blocks: [Vec<u8>; 5] =
         std::array::from_fn(|block| vec![block.to_le_bytes()[0]; 1 << 20]);
     let mut copies = Vec::new();
@@ -218,8 +219,8 @@ fn copies(report: &mut Report) {
     );
 }
 
-/// Calls into instances that were made for them, and into one that serves all; and how many can be
-/// made.
+/// Calls in fresh instances, and in one instance that serves all of them. Also how many instances
+/// can be made per second.
 async fn fresh_instances(report: &mut Report) {
     let isolation = Isolation { reuse: NonZeroU32::new(1), ..Isolation::default() };
     let fresh = load("arith", true, Settings { isolation, ..Settings::default() }).await;
@@ -230,7 +231,7 @@ async fn fresh_instances(report: &mut Report) {
     let (mut once, mut again) = (times(), times());
     for _ in 0..if is_quick() { 50 } else { 5000 } {
         for (plugin, times) in [(&fresh, &mut once), (&reused, &mut again)] {
-            // From instances that are there: making them goes on beside the calls, many at a time.
+            // Wait for an idle instance: new ones are made in the background, many at a time.
             while plugin.pool().idle == 0 {
                 tokio::task::yield_now().await;
             }

@@ -1,4 +1,5 @@
-//! A host with very many plugins: what each costs, and whether a call notices the others.
+//! A host with very many plugins: what each plugin costs, and whether a call is slower because of
+//! the others.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -15,13 +16,13 @@ const CALLS: usize = 20_000;
 
 #[tokio::main]
 async fn main() {
-    // `cargo test --benches` only wants to know that it runs.
+    // `cargo test --benches` only checks that it runs.
     let quick = std::env::args().any(|argument| argument == "--test");
     let (plugins, calls) = if quick { (10, 100) } else { (PLUGINS, CALLS) };
     let cache = tempfile::tempdir().unwrap();
     println!("plugins   loading    each   resident   each   idle CPU   one call (p50, two rounds)");
     for count in [1, plugins] {
-        // Fill the cache, and then load out of it.
+        // Fill the cache first, then load from it.
         let folder = tempfile::tempdir().unwrap();
         for (index, (wasm, _)) in renamed(count).unwrap().into_iter().enumerate() {
             std::fs::write(folder.path().join(format!("{index:04}.wasm")), wasm).unwrap();
@@ -77,7 +78,7 @@ fn resident() -> u64 {
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// Per cent of one core, over some seconds of nothing.
+/// Per cent of one core, over some idle seconds.
 #[expect(clippy::cast_precision_loss, reason = "a share for people")]
 async fn idle_cpu(seconds: u64) -> f64 {
     // In hundredths of a second, the unit of /proc.
@@ -86,7 +87,7 @@ async fn idle_cpu(seconds: u64) -> f64 {
         let fields = stat.rsplit(')').next().unwrap().split_whitespace();
         fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum::<u64>()
     };
-    // The clock of the engine rests a second after the last guest.
+    // The engine's clock stops a second after the last guest.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = used();
     tokio::time::sleep(Duration::from_secs(seconds)).await;

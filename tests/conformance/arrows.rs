@@ -1,4 +1,4 @@
-//! Which crate may know of which. Each row is an absence that ARCHITECTURE.md promises.
+//! Which crate may depend on which. ARCHITECTURE.md promises that no other dependencies exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,7 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wharf-guest-zoo", &[]),
 ];
 
-/// Libraries that shape whoever uses them, and the crates that may.
+/// Libraries that shape the code around them, and the only crates that may use them.
 const CONFINED: &[(&str, &[&str])] = &[
     ("wasmtime", &["wharf-runtime"]),
     ("wasmtime-wasi", &["wharf-runtime"]),
@@ -56,7 +56,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("clap", &["wharf"]),
 ];
 
-/// Each of our crates with what it depends on outside of tests.
+/// Each of our crates, with its dependencies outside of tests.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
     let metadata = MetadataCommand::new().manifest_path(manifest).no_deps().exec().unwrap();

@@ -1,8 +1,9 @@
-//! No modules of a crate import each other in a circle: whoever reads one has an order to read in, and
-//! one can be changed without the other. Read off the sources, also through re-exports.
+//! The modules of a crate must not import each other in a circle. Without circles, there is an
+//! order in which to read them, and one can be changed without the other. The test reads the
+//! sources and follows re-exports.
 //!
-//! Siblings are compared, each with all that is below it. A module and its own parts may know each
-//! other: they are one room.
+//! It compares sibling modules, each together with all modules below it. A module and its own
+//! submodules may import each other, because they form one unit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,18 +15,18 @@ use syn::{Attribute, Item, Meta, UseTree};
 
 type Names = Vec<String>;
 
-/// A module: what it imports, under which names, and what it mentions by a path.
+/// A module: its imports by name, and the paths that its code mentions.
 #[derive(Default)]
 struct Module {
-    /// What a name stands for that is imported here.
+    /// The path of each imported name.
     imported: BTreeMap<String, Names>,
-    /// Modules whose every name is imported here.
+    /// Modules that are imported with a glob.
     globs: Vec<Names>,
-    /// Paths that are written in its code, absolute from the crate's root.
+    /// Paths in its code, starting at the crate's root.
     mentioned: BTreeSet<Names>,
 }
 
-/// The modules of a crate, by their paths; the root's is empty.
+/// The modules of a crate, by path. The path of the root is empty.
 #[derive(Default)]
 struct Modules(BTreeMap<Names, Module>);
 
@@ -36,7 +37,7 @@ impl Modules {
         modules
     }
 
-    /// Reads a file; its own modules lie in `folder`.
+    /// Reads a file. Its submodules are in `folder`.
     fn read(&mut self, path: &[String], file: &Path, folder: &Path) {
         let text = std::fs::read_to_string(file).unwrap();
         let parsed = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
@@ -71,7 +72,7 @@ impl Modules {
         self.0.insert(path.to_vec(), found.module);
     }
 
-    /// The module that what a path names is defined in; `None` for another crate's.
+    /// The module that defines the item at a path. `None` for an item of another crate.
     fn home(&self, path: &[String], depth: usize) -> Option<Names> {
         let mut at: Names = Vec::new();
         for (position, name) in path.iter().enumerate() {
@@ -82,7 +83,7 @@ impl Modules {
             }
             let module = &self.0[&at];
             let rest = &path[position + 1..];
-            // Re-exports of re-exports end somewhere.
+            // Limits how many re-exports are followed.
             let depth = depth.checked_sub(1)?;
             if let Some(base) = module.imported.get(name) {
                 return self.home(&[self.absolute(&at, base)?, rest.to_vec()].concat(), depth);
@@ -100,8 +101,8 @@ impl Modules {
         Some(at)
     }
 
-    /// What an import of the module at `path` names, seen from the crate's root: its own modules need
-    /// no `self`.
+    /// The path of an import in the module at `path`, starting at the crate's root. An import of a
+    /// submodule may omit `self`.
     fn absolute(&self, path: &[String], import: &[String]) -> Option<Names> {
         let first = import.first()?;
         if first == "crate" {
@@ -110,7 +111,7 @@ impl Modules {
         self.0.contains_key(&extended(path, first)).then(|| [path, import].concat())
     }
 
-    /// Which sibling knows which, for each module that has some: an example of why.
+    /// For each module, which of its submodules uses which other one, with an example.
     fn arrows(&self) -> BTreeMap<Names, BTreeMap<(String, String), String>> {
         let mut arrows = BTreeMap::<Names, BTreeMap<(String, String), String>>::new();
         for (from, module) in &self.0 {
@@ -126,7 +127,7 @@ impl Modules {
         arrows
     }
 
-    /// The circles, each with its modules and why.
+    /// The circles, each with its modules and an example.
     fn circles(&self) -> Vec<String> {
         let mut circles = Vec::new();
         for (parent, arrows) in self.arrows() {
@@ -165,7 +166,8 @@ struct Found<'p> {
 }
 
 impl Found<'_> {
-    /// A path as it is seen from the crate's root, `crate` first; others' crates keep their names.
+    /// A path that starts at the crate's root, with `crate` first. Paths into other crates stay as
+    /// they are.
     fn absolute(&self, names: &[String]) -> Option<Names> {
         let mut base = match names.first()?.as_str() {
             "crate" => Vec::new(),
@@ -226,7 +228,7 @@ impl Found<'_> {
         }
     }
 
-    /// Paths among the tokens of a macro's call, which nobody parses.
+    /// Finds paths among the tokens of a macro call. The parser does not parse these.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut names: Names = Vec::new();
         for token in tokens {
@@ -312,7 +314,7 @@ fn no_modules_of_a_crate_import_each_other_in_a_circle() {
     assert!(circles.is_empty(), "modules in circles:\n{}", circles.join("\n"));
 }
 
-/// The circles of a crate whose root is the first of these files.
+/// The circles of a crate. The first of these files is its root.
 #[track_caller]
 fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();

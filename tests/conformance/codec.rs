@@ -1,5 +1,5 @@
-//! The codec that is spliced into components, against the path over dynamic values: types and values
-//! are made up, and both give the same bytes and the same errors.
+//! Compares the codec that is spliced into components with the path over dynamic values. Types and
+//! values are generated. Both paths must return the same bytes and the same errors.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -16,13 +16,13 @@ use wharf_tests::{component, guest, plugin};
 
 use crate::made_up::{ALL_FREE, Echo, Kind, arguments, damaged, echo, free, shape};
 
-/// A plugin through both paths.
+/// The same plugin on both paths.
 struct Both {
     codec: Plugin,
     dynamic: Plugin,
 }
 
-/// All calls, one after the other, see the same memory.
+/// With one instance, all calls see the same memory, one after the other.
 fn one_instance() -> Settings {
     Settings { limits: Limits { instances: 1, ..Limits::default() }, ..Settings::default() }
 }
@@ -37,7 +37,7 @@ impl Both {
         Both { codec, dynamic }
     }
 
-    /// The service that has methods; another one may have only types.
+    /// The index of the service with methods. Another service may have only types.
     fn index(&self) -> usize {
         let services = self.codec.services();
         services.iter().position(|service| !service.methods().is_empty()).unwrap()
@@ -47,7 +47,7 @@ impl Both {
         &self.codec.services()[self.index()]
     }
 
-    /// Calls a method on both: the same result, or no result from either, in whatever words.
+    /// Calls a method on both. They must return the same result, or both an error with any text.
     async fn call_alike(&self, method: usize, arguments: &[u8]) {
         let index = MethodIndex { service: self.index(), method };
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -62,7 +62,7 @@ impl Both {
         assert!(traps(&codec) && traps(&dynamic), "{codec:?}, {dynamic:?}");
     }
 
-    /// Calls a method on both; what either says is what the other says.
+    /// Calls a method on both. They must return the same result or the same error.
     async fn call(&self, method: usize, arguments: &[u8]) -> Result<Bytes, InvokeError> {
         let index = MethodIndex { service: self.index(), method };
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -84,8 +84,8 @@ impl Both {
     }
 }
 
-/// One path writes what the other reads, in the memory of one instance: a mistake in where things lie
-/// cannot be made twice in the same way.
+/// One path reads what the other has written, in the memory of one instance. So a mistake in the
+/// layout cannot cancel itself out.
 struct Crossed {
     written_by_codec: Plugin,
     read_by_codec: Plugin,
@@ -124,12 +124,13 @@ impl Crossed {
     }
 }
 
-/// What somebody who looks for more has said.
+/// The number in an environment variable that extends the test.
 fn told<N: std::str::FromStr<Err: std::fmt::Debug>>(variable: &str) -> Option<N> {
     std::env::var(variable).ok().map(|number| number.parse().unwrap())
 }
 
-/// Runs a test on cases that are made up: the same ones each time, unless somebody looks for more.
+/// Runs a test on generated cases. They are the same each time, unless an environment variable asks
+/// for more.
 fn run<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value)) {
     let more: Option<u32> = told("WHARF_CODEC_CASES");
     let config = Config {
@@ -153,15 +154,16 @@ fn run<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value)) {
     }
 }
 
-/// Values, encoded, of each of some types.
+/// Encoded values of several types.
 type Values = Vec<Vec<Vec<u8>>>;
 
-/// Some types, values of each as they are passed in memory and flat, and chance.
+/// Some types; for each type, values that are passed in memory and values that are passed flat; and
+/// a random seed.
 fn types_and_values() -> impl Strategy<Value = (Echo, Values, Values, u64)> {
     vec(shape(), 1..=12).prop_flat_map(|shapes| {
         let echo = echo(&shapes);
         let inspection = inspect(&echo.wasm).unwrap();
-        // Or dynamic values would be compared with dynamic values.
+        // Otherwise dynamic values would be compared with dynamic values.
         assert!(inspection.without_codec(&echo.wasm).iter().all(Vec::is_empty), "{echo:?}");
         let services = inspection.services;
         let service = services.iter().find(|service| !service.methods().is_empty()).unwrap();
@@ -173,8 +175,9 @@ fn types_and_values() -> impl Strategy<Value = (Echo, Values, Values, u64)> {
     })
 }
 
-/// `make fuzz` runs it for millions of damaged values: WHARF_CODEC_CASES are how many times types and
-/// values are made up, and each value is damaged twice in each of WHARF_CODEC_ROUNDS.
+/// `make fuzz` runs this for millions of damaged values. `WHARF_CODEC_CASES` is the number of cases
+/// with new types and values. `WHARF_CODEC_ROUNDS` is the number of rounds per case; each round
+/// damages each value twice.
 #[test]
 fn made_up_types_and_values_come_back_alike_on_both_paths() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -206,7 +209,7 @@ fn made_up_types_and_values_come_back_alike_on_both_paths() {
                     broken.update(|count| count + 1);
                     if answer.is_err() {
                         refused.update(|count| count + 1);
-                        // Nothing is taken for what is refused.
+                        // Refused arguments must not allocate memory in the guest.
                         let free = both.call(free(types), &[]).await.unwrap();
                         assert_eq!(free, postcard::to_stdvec(&ALL_FREE).unwrap(), "{sent:?}");
                     }
@@ -224,7 +227,7 @@ fn made_up_types_and_values_come_back_alike_on_both_paths() {
 
 #[tokio::test]
 async fn a_codec_takes_some_hundred_bytes_a_method_beside_what_all_codecs_have() {
-    // `zoo` has every kind of type there is.
+    // `zoo` uses every kind of type.
     for wasm in [plugin("arith").unwrap(), plugin("textkit").unwrap(), guest("zoo").unwrap()] {
         let candidate = Candidate::read(wasm).await.unwrap();
         let methods: usize = candidate.services().iter().map(|s| s.methods().len()).sum();
@@ -301,7 +304,7 @@ async fn what_lifts_strings_as_utf_16_is_called_by_dynamic_values() {
     assert_eq!(inspection.without_codec(&wasm), [["count"]]);
     let both = Both::load(wasm).await;
     assert!(!both.codec.uses_codec());
-    // One unit of sixteen bits, which are two bytes in UTF-8.
+    // The text is one unit of sixteen bits in UTF-16, and two bytes in UTF-8.
     let reply = both.call(0, &postcard::to_stdvec("é").unwrap()).await.unwrap();
     assert_eq!(reply, [1][..]);
 }
@@ -314,7 +317,7 @@ async fn a_million_calls_on_one_instance_take_no_more_memory_than_a_thousand() {
         limits: Limits { instances: 1, memory: 4 * 1024 * 1024, ..Limits::default() },
         ..Settings::default()
     };
-    // A guest that kept a byte a call would have run into its limit.
+    // If the guest leaked one byte per call, it would reach its memory limit.
     let plugin = Plugin::load(&engine, "textkit", textkit, settings).await.unwrap();
     let service = plugin.services()[0].clone();
     let index = |name: &str| MethodIndex {

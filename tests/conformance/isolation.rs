@@ -1,4 +1,4 @@
-//! How far the calls of one plugin are kept apart, by the runtime alone.
+//! How far the runtime isolates the calls of one plugin from each other.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ async fn state_in_a_guests_globals_does_not_leak_between_calls_that_get_fresh_in
     for _ in 0..200 {
         assert_eq!(count(&fresh).await, 1);
     }
-    // The same guest does keep its state where instances are used again.
+    // If instances are reused, the same guest keeps its state.
     let limits = Limits { instances: 1, ..Limits::default() };
     let reused = rogue(&engine, Settings { limits: limits.clone(), ..Settings::default() }).await;
     for expected in 1..=10 {

@@ -1,4 +1,4 @@
-//! What is refused as a plugin, and what it is told.
+//! Which files are refused as plugins, and with which errors.
 
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,7 @@ async fn cut_or_mutated_components_are_refused_without_a_panic() {
     for at in (0..arith.len()).step_by(97) {
         let mut mutated = arith.clone();
         mutated[at] ^= 0x55;
-        // Some mutations still make a component; none may bring the reader down.
+        // Some mutations are still valid components. None may crash the reader.
         let _ = wharf_runtime::inspect(&mutated);
         let _ = wharf_runtime::inspect(&arith[..at]);
     }
@@ -109,7 +109,8 @@ async fn a_clock_that_rests_wakes_for_the_next_guest_and_stays_awake_while_it_ru
     for _ in 0..2 {
         let resting = async || guest.engine.is_resting().then_some(());
         eventually("the clock rests", resting).await.unwrap();
-        // Longer than it takes to fall asleep: a clock that slept on would never stop this guest.
+        // The guest runs for longer than the clock needs to rest again. If the clock rested, it
+        // would never stop this guest.
         let spun = guest.call("spin", &[], Duration::from_millis(1500)).await;
         assert!(matches!(spun, Err(InvokeError::DeadlineExceeded { executed: true })), "{spun:?}");
     }
@@ -121,7 +122,7 @@ async fn a_call_that_is_dropped_takes_its_guest_with_it() {
     let given_up =
         tokio::time::timeout(Duration::from_millis(30), guest.call("spin", &[], LONG)).await;
     assert!(given_up.is_err());
-    // With one instance in all, this is answered only if the looping one is gone.
+    // There is only one instance, so this call is answered only if the looping one is gone.
     assert_eq!(guest.count().await, 1);
 }
 

@@ -1,4 +1,4 @@
-//! Types and values that are made up. They are strategies of proptest, so that what fails is made smaller.
+//! Generated types and values. They are proptest strategies, so proptest shrinks a failing case.
 
 use std::fmt::{self, Write};
 
@@ -31,7 +31,7 @@ pub(crate) fn shape() -> impl Strategy<Value = Shape> {
         "bool", "u8", "u16", "u32", "u64", "s8", "s16", "s32", "s64", "f32", "f64", "char",
         "string", "list<u8>",
     ]);
-    // So many that they take one, two or four bytes; flags end at 32.
+    // Numbers of flags that take one, two or four bytes. 32 is the most that is allowed.
     let flags = prop::sample::select(&[1, 7, 8, 9, 16, 17, 31, 32]);
     let names = prop::sample::select(&[1, 2, 255, 256, 257, 300]);
     let leaf = prop_oneof![
@@ -55,7 +55,7 @@ pub(crate) fn shape() -> impl Strategy<Value = Shape> {
 }
 
 impl Shape {
-    /// As WIT has it; `named` is given those that need a name.
+    /// The type in WIT. Types that need a name are added to `named`.
     fn text(&self, named: &mut Vec<String>) -> String {
         let numbered = |letter: char, count: usize| {
             let names: Vec<String> = (0..count).map(|n| format!("{letter}{n}x")).collect();
@@ -97,30 +97,30 @@ impl Shape {
     }
 }
 
-/// Gives a type a name, as WIT wants it.
+/// Declares a type with a name, as WIT requires for some types. Returns the name.
 fn name(named: &mut Vec<String>, kind: &str, members: &str) -> String {
     let name = format!("t{}x", named.len());
     named.push(format!("{kind} {name} {{ {members} }}"));
     name
 }
 
-/// How a method gives back what it takes.
+/// How a method returns its argument.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Passed in memory, it comes back at the same place.
+    /// The argument is passed in memory, and returned at the same address.
     InMemory,
-    /// Passed flat, it comes back as the list of all core values.
+    /// The argument is passed flat, and returned as the list of all core values.
     Flat,
-    /// It is left in memory,
+    /// The argument is left in memory,
     Write,
-    /// and is read there by another call.
+    /// and another call returns it from there.
     Read,
 }
 
 impl Kind {
     const ALL: [Kind; 4] = [Kind::InMemory, Kind::Flat, Kind::Write, Kind::Read];
 
-    /// The name of its method for the type of this number.
+    /// The name of its method for the type with this number.
     fn method(self, ty: usize) -> String {
         let letter = match self {
             Kind::InMemory => 'm',
@@ -131,21 +131,21 @@ impl Kind {
         format!("{letter}{ty}x")
     }
 
-    /// The place of that method, where there are so many types.
+    /// The position of that method, if there are `types` types.
     pub(crate) fn place(self, types: usize, ty: usize) -> usize {
         self as usize * types + ty
     }
 }
 
-/// The place of the method that tells where free memory begins.
+/// The position of the method that returns the address where free memory begins.
 pub(crate) fn free(types: usize) -> usize {
     Kind::ALL.len() * types
 }
 
-/// Where it begins while nothing is taken.
+/// The address where free memory begins while nothing is allocated.
 pub(crate) const ALL_FREE: u32 = 1024;
 
-/// A component, which is shown as its WIT.
+/// A component. Its `Debug` output is its WIT.
 #[derive(Clone)]
 pub(crate) struct Echo {
     pub(crate) wasm: Vec<u8>,
@@ -158,12 +158,12 @@ impl fmt::Debug for Echo {
     }
 }
 
-/// A service that gives back what it takes, for each type; first all methods of one kind, then those of
-/// the next, as [`Kind`] has them.
+/// A service that returns its arguments, with methods for each type. First come all methods of one
+/// kind, then those of the next, in the order of [`Kind`].
 pub(crate) fn echo(shapes: &[Shape]) -> Echo {
     let (mut named, mut functions, mut wat) = (Vec::new(), String::new(), String::new());
     let export = |name: &str| format!("(export \"test:echo/echo@1.0.0#{name}\")");
-    // So many that no more values are passed flat.
+    // More parameters than are passed flat, so that all are passed in memory.
     let padding = vec!["u8"; 17].join(", ");
     let texts: Vec<String> = shapes.iter().map(|shape| shape.text(&mut named)).collect();
     for kind in Kind::ALL {
@@ -194,7 +194,7 @@ pub(crate) fn echo(shapes: &[Shape]) -> Echo {
             named.join(" ")
         )
     };
-    // The core types of the flat ones are asked of the encoder's own library.
+    // The encoder's own library computes the core types of flat parameters.
     let mut resolve = wit_parser::Resolve::default();
     let package = resolve.push_source("echo.wit", &wit(&functions)).unwrap();
     let interface = &resolve.interfaces[resolve.packages[package].interfaces["echo"]];
@@ -265,21 +265,21 @@ pub(crate) fn echo(shapes: &[Shape]) -> Echo {
     Echo { wasm, wit }
 }
 
-/// Arguments of a method, encoded.
+/// Encoded arguments of a method.
 pub(crate) fn arguments(service: &Service, method: usize) -> BoxedStrategy<Vec<u8>> {
     let signature = service.methods()[method].signature.as_ref().unwrap();
     let types = service.types();
     row(signature.params.iter().map(|param| value(types, param.ty)).collect())
 }
 
-/// Values one after the other.
+/// Encoded values, one after the other.
 fn row(parts: Vec<BoxedStrategy<Vec<u8>>>) -> BoxedStrategy<Vec<u8>> {
     parts.prop_map(|parts| parts.concat()).boxed()
 }
 
-/// A value of a type, encoded.
+/// An encoded value of a type.
 fn value(types: &Types, ty: TypeId) -> BoxedStrategy<Vec<u8>> {
-    // As many short ones as long ones, of at most so many bits.
+    // Numbers of at most `bits` bits. Each length in bits is equally likely.
     let numbers = |bits: u32| {
         (0..=bits, any::<u64>())
             .prop_map(|(bits, number)| number.checked_shr(64 - bits).unwrap_or(0))
@@ -304,7 +304,7 @@ fn value(types: &Types, ty: TypeId) -> BoxedStrategy<Vec<u8>> {
         Type::S16 => signed(16),
         Type::S32 => signed(32),
         Type::S64 => signed(64),
-        // Any bits at all would do, but both paths may change a NaN's.
+        // No NaN, because both paths may change the bits of a NaN.
         Type::F32 => {
             let kinds = f32::NORMAL | f32::SUBNORMAL | f32::ZERO | f32::INFINITE;
             let numbers = kinds | f32::POSITIVE | f32::NEGATIVE;
@@ -361,14 +361,14 @@ fn encoded(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     out
 }
 
-/// A length or a case, and what follows it.
+/// A length or the number of a case, followed by `rest`.
 fn numbered(number: usize, rest: &[u8]) -> Vec<u8> {
     let mut out = encoded(|out| put_unsigned(out, number as u64));
     out.extend(rest);
     out
 }
 
-/// Bytes that were damaged a little.
+/// Damages some of the bytes.
 pub(crate) fn damaged(random: &mut fastrand::Rng, mut bytes: Vec<u8>) -> Vec<u8> {
     for _ in 0..random.usize(1..4) {
         let at = random.usize(..=bytes.len());

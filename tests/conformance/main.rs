@@ -1,4 +1,5 @@
-//! Promises that need no process: the arrows between crates, and values through a real guest.
+//! Tests without a process of their own: the dependencies between crates, and values that pass
+//! through a real guest.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
 

@@ -1,4 +1,4 @@
-//! One service in several languages: the codec works on whatever their tools make.
+//! The same service in several languages: the codec works with the components of all their tools.
 
 use std::time::{Duration, Instant};
 
@@ -32,12 +32,12 @@ fn person(name: &str, age: u8, nicknames: &[&str]) -> Person {
     Person { name: name.to_owned(), age, nicknames }
 }
 
-/// The same service by its codec, and by dynamic values.
+/// The same service, called with the codec and with dynamic values.
 struct Both([Plugin; 2]);
 
 impl Both {
     async fn load(wasm: Vec<u8>) -> Self {
-        // Compiled once: interpreters have megabytes of code.
+        // With a cache, the component is compiled only once: interpreters have megabytes of code.
         let cache = tempfile::tempdir().unwrap();
         let engine =
             Engine::new(Some(CacheDirectory { path: cache.path(), check: |_| Ok(()) })).unwrap();
@@ -51,7 +51,7 @@ impl Both {
         Both([codec, dynamic])
     }
 
-    /// The bytes of one result, which both agree about.
+    /// Calls a method on both. They must return the same bytes.
     async fn call<R: DeserializeOwned>(&self, method: &str, arguments: &impl Serialize) -> R {
         let arguments = postcard::to_stdvec(arguments).unwrap();
         let mut replies = Vec::new();
@@ -114,7 +114,7 @@ async fn speaks(tongue: Tongue) {
     let none: Vec<Person> = both.call("reverse", &(&people[..0], Some("noted"))).await;
     assert_eq!(none, []);
 
-    // Of three flags, one byte.
+    // Three flags take one byte.
     assert_eq!(both.call::<u8>("missing", &0b010u8).await, 0b101);
     assert_eq!(both.call::<(char, char)>("swap", &('a', '🚢')).await, ('🚢', 'a'));
 }

@@ -1,4 +1,4 @@
-//! Values of every type through a guest and back, against serde and postcard.
+//! Passes values of every type through a guest and back. Compares them with serde and postcard.
 
 use std::time::{Duration, Instant};
 

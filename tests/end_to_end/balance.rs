@@ -1,4 +1,4 @@
-//! Which endpoint a call goes to, and what is tried again.
+//! Which endpoint gets a call, and which calls are retried.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ mod arith {
     wharf_client::bindgen!("../plugins/arith/wit");
 }
 
-/// An attempt: where, the how manieth, and how it failed.
+/// An attempt: the endpoint, the number of the attempt, and how it failed.
 type Made = (String, u32, Option<Status>);
 
-/// Remembers every attempt, and how many each call took.
+/// Records every attempt, and the number of attempts of each call.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Vec<Made>>>, Arc<Mutex<Vec<u32>>>);
 
@@ -34,7 +34,7 @@ impl Observer for Seen {
 }
 
 impl Seen {
-    /// Where attempts were made so far, and forgets them.
+    /// Takes the attempts so far.
     fn attempts(&self) -> Vec<Made> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
@@ -56,7 +56,7 @@ async fn two_hosts(one: &[u8], two: &[u8], service: &str) -> (Registry, Host, Ho
     (registry, one, two)
 }
 
-/// Two hosts of arith, the first behind a proxy.
+/// Two hosts that serve arith. The first is behind a proxy.
 async fn proxied() -> (Registry, Host, Host, Proxy) {
     let registry = registry(&[]).await;
     let arith = plugin("arith").unwrap();
@@ -97,7 +97,7 @@ async fn a_change_in_the_registry_is_known_without_a_call() {
     .await
     .unwrap();
     println!("known {:?} after it was listed", listed.elapsed());
-    // It leaves; and nobody calls meanwhile.
+    // The host leaves while no calls are made.
     two.process.terminate().await.unwrap();
     eventually("the client knows that it is gone", async || {
         (client.endpoints().len() == 1).then_some(())
@@ -113,7 +113,7 @@ async fn the_endpoint_that_answers_sooner_gets_the_calls() {
     let client = builder().observer(seen.clone()).registry(&registry.url).unwrap();
     warm_up(&client).await;
     proxy.delay(Duration::from_millis(300));
-    // So many at once that both are asked: the first call that meets the delay shows it.
+    // With so many calls at once, both hosts get some. The client learns the delay from these.
     let calls = (0..16).map(|_| {
         let client = client.clone();
         tokio::spawn(async move { multiply(&client).await })
@@ -136,9 +136,9 @@ async fn an_endpoint_that_fails_again_and_again_is_left_out_and_never_all_are() 
     let traps = arith_that("unreachable").unwrap();
     let (registry, one, two) = two_hosts(&traps, &plugin("arith").unwrap(), "arith").await;
     let client = wharf_tests::client(&registry.url).unwrap();
-    // Both signatures are the same, so calls go to both.
+    // Both have the same signature, so calls go to both.
     eventually("the failing one is left out", async || {
-        // So many at once that both are asked.
+        // With so many calls at once, both hosts get some.
         let calls = (0..16).map(|_| {
             let client = client.clone();
             tokio::spawn(async move { multiply(&client).await })
@@ -196,7 +196,7 @@ async fn a_call_that_may_have_been_executed_is_tried_again_only_where_it_is_idem
         let error = within("the call ends", spinning).await.unwrap().unwrap().unwrap_err();
         assert!(error.may_have_executed, "{error:?}");
         if idempotent {
-            // It spun at the other host then, to the end of its time.
+            // The retry then ran at the other host until its deadline.
             assert_eq!((error.attempts, error.status()), (2, Status::DeadlineExceeded));
         } else {
             assert_eq!(error.attempts, 1, "{error:?}");
@@ -207,7 +207,7 @@ async fn a_call_that_may_have_been_executed_is_tried_again_only_where_it_is_idem
 
 #[tokio::test]
 async fn what_a_host_refuses_for_good_costs_nothing_and_is_asked_of_the_others() {
-    // The one that the client met first decides which signature its calls have.
+    // The first host that the client meets decides the signature of its calls.
     let other = wharf_tests::arith_reordered().unwrap();
     let registry = registry(&[]).await;
     let _one = host(&registry.url, "one", &plugin("arith").unwrap(), &[]).await;
@@ -220,7 +220,7 @@ async fn what_a_host_refuses_for_good_costs_nothing_and_is_asked_of_the_others()
     })
     .await
     .unwrap();
-    // Far more than the budget would pay for, at a rate that fills none.
+    // Far more calls than the retry budget could cover, too fast for it to refill.
     for _ in 0..2000 {
         assert_eq!(multiply(&client).await.unwrap(), 56);
     }
@@ -234,7 +234,7 @@ async fn no_call_waits_for_an_endpoint_that_does_not_let_connect() {
     number_of_endpoints(&registry.url, "arith", 1).await;
     let client = wharf_tests::client(&registry.url).unwrap();
     assert_eq!(multiply(&client).await.unwrap(), 56);
-    // It is listed, takes connections, and never says a word.
+    // This endpoint is listed and accepts connections, but never sends anything.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let advertised = silent.local_addr().unwrap().to_string();
     let _two = host(&registry.url, "two", &arith, &["--advertise", &advertised]).await;
@@ -260,11 +260,11 @@ async fn a_hedge_answers_where_the_first_endpoint_takes_its_time() {
     warm_up(&client).await;
     seen.attempts();
     seen.1.lock().unwrap().clear();
-    // Nothing comes back from the first host, and nobody knows yet.
+    // The first host no longer replies, and the client does not know that yet.
     proxy.lose(true);
     let hedge_after = Some(Duration::from_millis(50));
     let hedged = CallOptions { idempotent: true, hedge_after, ..CallOptions::default() };
-    // So many at once that both hosts are asked.
+    // With so many calls at once, both hosts get some.
     let calls = (0..16).map(|_| {
         let (client, hedged) = (client.clone(), hedged.clone());
         tokio::spawn(async move {
@@ -279,7 +279,7 @@ async fn a_hedge_answers_where_the_first_endpoint_takes_its_time() {
     let hedge = attempts.iter().find(|(_, number, _)| *number == 2).unwrap();
     assert_eq!((&hedge.0, hedge.2), (&two.address, None));
     drop(one);
-    // Without leave, nothing is asked twice.
+    // A call that is not marked idempotent is not hedged.
     let plain = CallOptions { hedge_after, ..CallOptions::default() };
     proxy.lose(false);
     let product = client.call_with::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }, plain).await;
@@ -302,8 +302,8 @@ async fn a_deadline_that_passed_is_not_taken_back_by_an_answer_that_lies_ready()
         std::task::Poll::Ready(())
     });
     sent.await;
-    // Let the connection send it and take the answer; then hold this thread up, with all tasks on it,
-    // until the time is over: both wait for the caller then.
+    // Let the connection send the call and receive the answer. Then block this thread, and all
+    // tasks on it, until the deadline has passed. Both the answer and the timeout are then ready.
     tokio::task::yield_now().await;
     while begun.elapsed() <= timeout {
         std::thread::yield_now();
@@ -316,7 +316,7 @@ async fn a_deadline_that_passed_is_not_taken_back_by_an_answer_that_lies_ready()
 async fn more_calls_than_a_host_takes_at_once_wait_for_their_turn() {
     let wharf = Wharf::up(&[("arith.wasm", &plugin("arith").unwrap())], &[]).await.unwrap();
     let client = wharf.direct();
-    // A connection has 1,024 in flight at most.
+    // A connection has at most 1,024 calls in flight.
     let calls: Vec<_> = (0..4000i64)
         .map(|n| {
             let client = client.clone();
@@ -351,7 +351,7 @@ async fn as_many_connections_are_kept_as_are_asked_for() {
 
 #[tokio::test]
 async fn a_stub_goes_to_the_hosts_that_serve_what_it_was_built_against() {
-    // The same name and version, and another signature.
+    // The same name and version, but another signature.
     let other = wharf_tests::arith_reordered().unwrap();
     let (registry, _one, two) = two_hosts(&other, &plugin("arith").unwrap(), "arith").await;
     let seen = Seen::default();
@@ -393,7 +393,7 @@ async fn an_interceptor_adds_to_calls_and_refuses_them() {
     assert!(!error.may_have_executed);
     let text = "arith.divide: an interceptor refused the call: not today";
     assert_eq!(error.to_string(), text);
-    // It sees the same name however the method is called.
+    // The observer sees the same method name, however the method is called.
     let stub = arith::ArithClient::new(&client);
     let error = stub.divide(arith::Args { a: 7, b: 0 }).await.unwrap_err();
     assert!(matches!(error.rpc().unwrap().failure, Failure::Intercepted(_)), "{error}");

@@ -1,4 +1,5 @@
-//! Compiled code is kept between runs, and never taken from where others could have put it.
+//! Compiled code is kept between runs. It is never loaded from a directory that others can write
+//! to.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use wharf_tests::{Args, Wharf, arith_that, eventually, get, get_json, plugin, re
 
 const PLUGINS: usize = 100;
 
-/// A folder of copies of the example services, each under a package name of its own.
+/// A folder with copies of the example services, each with its own package name.
 fn copies(count: usize) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (index, (wasm, namespace)) in renamed(count).unwrap().into_iter().enumerate() {
@@ -22,7 +23,7 @@ async fn up(folder: TempDir, cache: &Path) -> Wharf {
     Wharf::up_over(folder, &["--cache", cache.to_str().unwrap()], &[]).await.unwrap()
 }
 
-/// How many files were loaded in which way.
+/// How many files were loaded with this result.
 async fn loads(wharf: &Wharf, result: &str) -> u64 {
     let (_, text) = get(&format!("{}/metrics", wharf.http)).await.unwrap();
     let series = format!("wharf_plugin_loads_total{{result=\"{result}\"}} ");
@@ -145,7 +146,7 @@ async fn a_big_component_is_listed_as_compiling_while_calls_to_others_go_on() {
     let overview = get_json(&format!("{}/services", wharf.http)).await.unwrap();
     let files = overview["files"].as_array().unwrap();
     assert!(files.iter().any(|f| f["file"] == "big.wasm" && f["state"] == "compiling"));
-    // Another plugin does not wait behind it.
+    // Another plugin does not wait for the large one.
     std::fs::write(wharf.file("arith.wasm"), plugin("arith").unwrap()).unwrap();
     within("a small one overtakes", async {
         loop {

@@ -117,12 +117,12 @@ async fn a_guest_that_loops_ends_with_deadline_exceeded_and_the_next_call_works(
     let arguments = ["--call-timeout", "300ms"];
     let wharf = Wharf::up(&[("hostile.wasm", &hostile)], &arguments).await.unwrap();
     let client = wharf.client().await.unwrap();
-    // The host's own bound holds, whatever the caller allows.
+    // The host's own timeout applies, even if the caller allows more.
     let error = client.call::<_, ()>("hostile.spin", &()).await.unwrap_err();
     assert_eq!(error.failure.status(), Status::DeadlineExceeded);
     assert!(matches!(error.failure, Failure::Remote(_)), "{error:?}");
     assert_eq!(client.call::<_, u32>("hostile.count", &()).await.unwrap(), 1);
-    // The caller's bound holds where it is the tighter one.
+    // The caller's timeout applies if it is shorter.
     let options = CallOptions { timeout: Some(Duration::from_millis(50)), ..Default::default() };
     let error = client.call_with::<_, ()>("hostile.spin", &(), options).await.unwrap_err();
     assert_eq!(error.failure.status(), Status::DeadlineExceeded);
@@ -159,7 +159,7 @@ async fn a_guest_that_traps_or_gorges_fails_its_own_call_only() {
 
 #[tokio::test]
 async fn a_dropped_call_stops_its_guest() {
-    // One instance serves "hostile"; while a guest spins in it, nobody else is answered.
+    // An instance serves one call at a time. While a guest loops in it, it answers no other call.
     let hostile = hostile().unwrap();
     let wharf = Wharf::up(&[("hostile.wasm", &hostile)], &[]).await.unwrap();
     let client = wharf.direct();
@@ -170,7 +170,7 @@ async fn a_dropped_call_stops_its_guest() {
             tokio::spawn(async move { client.call::<_, ()>("hostile.spin", &()).await })
         })
         .collect();
-    // All sixteen instances spin once a further call has to wait.
+    // When a further call has to wait, all sixteen instances are looping.
     eventually("all instances are taken", async || {
         let options =
             CallOptions { timeout: Some(Duration::from_millis(100)), ..Default::default() };
@@ -236,7 +236,7 @@ async fn a_caller_of_a_replaced_signature_gets_a_mismatch_and_json_follows_it() 
     assert_eq!(product, 56);
     let other_signature = wharf_tests::arith_reordered().unwrap();
     std::fs::write(wharf.file("arith.wasm"), other_signature).unwrap();
-    // The typed caller resolved the old signature: it must never be answered by the new one.
+    // The typed caller has resolved the old signature. The new method must never answer it.
     eventually("the old signature is refused", async || {
         match client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }).await {
             Ok(product) => {
@@ -252,8 +252,8 @@ async fn a_caller_of_a_replaced_signature_gets_a_mismatch_and_json_follows_it() 
     .await
     .unwrap();
     assert_eq!(json().await.unwrap(), Outcome::Ok("8".into()), "JSON is encoded anew");
-    // The typed caller still writes the old bytes, so it is refused for good, and not answered by
-    // whatever the new signature makes of them.
+    // The typed caller still sends the old encoding. It must be refused every time, because the new
+    // signature would read other values from the same bytes.
     for _ in 0..3 {
         let call = client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 });
         assert!(call.await.unwrap_err().failure.is_schema_mismatch());

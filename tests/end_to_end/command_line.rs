@@ -1,4 +1,4 @@
-//! The command line, as somebody at a terminal uses it.
+//! The command line, as a person at a terminal uses it.
 
 use wharf_tests::{Finished, Wharf, plugin, wharf};
 

@@ -1,4 +1,4 @@
-//! Plugins come and go as files do.
+//! Plugins are loaded, replaced and removed when their files change.
 
 use std::io::Write;
 
@@ -33,7 +33,7 @@ async fn a_file_is_dropped_in_replaced_and_removed() {
     std::fs::write(wharf.file("arith.wasm"), arith_that("(i64.const 57)").unwrap()).unwrap();
     answers(&client, Some(57)).await;
 
-    // Replaced by a rename, as careful tools do it.
+    // Replaced with a rename, like careful tools do.
     std::fs::write(wharf.file("arith.wasm.new"), arith_that("(i64.const 58)").unwrap()).unwrap();
     std::fs::rename(wharf.file("arith.wasm.new"), wharf.file("arith.wasm")).unwrap();
     answers(&client, Some(58)).await;
@@ -56,8 +56,8 @@ async fn a_half_copied_file_is_never_loaded() {
     let client = wharf.client().await.unwrap();
     answers(&client, Some(56)).await;
 
-    // A complete component of its own, and the beginning of a longer file: only when the writer
-    // has closed it is it clear which.
+    // These bytes are a complete component, and also the beginning of a longer file. The host can
+    // know which only after the writer has closed the file.
     let whole = arith_that("(i64.const 57)").unwrap();
     let mut file = std::fs::File::create(wharf.file("arith.wasm")).unwrap();
     file.write_all(&whole[..whole.len() / 2]).unwrap();

@@ -1,4 +1,4 @@
-//! Hosts and the registry, as processes that come, go and die.
+//! Hosts and the registry as processes that start, stop and die.
 
 use std::time::Duration;
 
@@ -72,8 +72,8 @@ async fn a_killed_host_is_evicted_after_its_ttl_and_calls_go_on_at_the_other() {
         assert_eq!(multiply(&client).await.unwrap(), 56);
     }
     one.process.kill().await.unwrap();
-    // From this moment on: a dead endpoint is passed over for the living one. Only a call that
-    // was in flight when the process died could be lost, and none was.
+    // From now on, calls go to the living endpoint instead of the dead one. Only a call that was in
+    // flight when the process died could fail, and there was none.
     for _ in 0..20 {
         assert_eq!(multiply(&client).await.unwrap(), 56);
     }
@@ -95,11 +95,12 @@ async fn hosts_come_back_by_themselves_when_the_registry_is_restarted() {
     assert_eq!(multiply(&client).await.unwrap(), 56);
     let address = first.url.trim_start_matches("http://").to_owned();
     first.process.kill().await.unwrap();
-    // The host serves meanwhile, and the client knows where.
+    // Meanwhile, the host still serves, and the client knows its address.
     assert_eq!(multiply(&client).await.unwrap(), 56);
     let second = registry_at(&address, &["--ttl", "5s"]).await;
     assert_eq!(second.url, first.url);
-    // It knows nobody yet, and says so; the client does not believe that the service is gone.
+    // The new registry lists no endpoints yet. The client does not conclude that the service is
+    // gone.
     assert_eq!(multiply(&client).await.unwrap(), 56);
     number_of_endpoints(&second.url, "arith", 1).await;
     assert_eq!(endpoints(&second.url, "arith").await[0].address, host.address);
@@ -108,7 +109,7 @@ async fn hosts_come_back_by_themselves_when_the_registry_is_restarted() {
 
 #[tokio::test]
 async fn a_host_that_starts_before_its_registry_serves_and_announces_later() {
-    // A port that is free now, and most likely still is when the registry is started on it.
+    // This port is free now, and most likely still free when the registry starts on it.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap().to_string();
     drop(free);
@@ -131,7 +132,7 @@ async fn sigterm_drains_calls_in_flight_finish_and_the_registry_forgets_the_host
         let client = client.clone();
         async move { client.call::<_, ()>("hostile.spin", &()).await }
     });
-    // Once a second call finds another instance, the first is in flight.
+    // Once a second call gets another instance, the first call is in flight.
     eventually("the call is in flight", async || {
         let count = client.call::<_, u32>("hostile.count", &()).await.unwrap();
         (count == 1).then_some(())
@@ -145,7 +146,7 @@ async fn sigterm_drains_calls_in_flight_finish_and_the_registry_forgets_the_host
     })
     .await
     .unwrap();
-    // The call in flight came to its own end, which is its deadline, and was answered.
+    // The call in flight ran until its own deadline, and was answered.
     let error = in_flight.await.unwrap().unwrap_err();
     assert!(matches!(&error.failure, Failure::Remote(_)), "{error:?}");
     let (status, log) = host.process.ended().await.unwrap();
@@ -193,7 +194,7 @@ async fn a_newer_process_of_a_name_fences_the_older_one_out() {
     })
     .await
     .unwrap();
-    // The old one's late withdrawal must not take the new one's endpoints away.
+    // The late withdrawal of the old process must not remove the endpoints of the new one.
     let (status, log) = old.process.terminate().await.unwrap();
     assert!(status.success());
     assert!(

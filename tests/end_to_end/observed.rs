@@ -121,7 +121,7 @@ async fn what_a_guest_prints_and_how_it_dies_is_logged_within_the_callers_trace(
     }
 }
 
-/// Takes one export after the other, and hands their bodies over.
+/// Starts a collector. It receives one export after the other, and passes on their bodies.
 fn collector() -> (String, mpsc::Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -166,7 +166,7 @@ async fn spans_of_calls_are_exported_below_the_callers() {
     let product: i64 =
         client.call_with("arith.multiply", &Args { a: 7, b: 8 }, options).await.unwrap();
     assert_eq!(product, 56);
-    // What is not exported yet is exported at the end.
+    // The remaining spans are exported when the process ends.
     wharf.process.terminate().await.unwrap();
     let body = within("an export", tokio::task::spawn_blocking(move || bodies.recv()));
     let body = body.await.unwrap().unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Peers that do not behave: the host stays, and says what was wrong.
+//! Peers that misbehave: the host keeps running, and says what was wrong.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use wharf_wire::{
     limits,
 };
 
-/// A peer that speaks the protocol by hand.
+/// A peer that sends and reads raw frames.
 struct Peer {
     stream: TcpStream,
     inbound: Inbound,
@@ -57,7 +57,7 @@ impl Peer {
         within("a frame, or the end", next).await.unwrap()
     }
 
-    /// Waits for the host's last words: why it closes the connection.
+    /// Waits for the host's GoAway, which says why it closes the connection.
     async fn go_away(&mut self) -> (GoAwayCode, String) {
         while let Some(frame) = self.next().await {
             if let Header::GoAway { code, message, .. } = frame.parse().unwrap().0 {
@@ -140,7 +140,8 @@ async fn arguments_that_wait_are_bounded() {
     let wharf = Wharf::up(&[("textkit.wasm", &textkit)], &[]).await.unwrap();
     let mut peer = Peer::greeted(&wharf.host).await;
     let method = peer.resolve(1, "textkit.checksum").await;
-    // Five calls of 15 MiB each begin; their arguments would take more than one connection may hold.
+    // Five calls of 15 MiB each begin; their arguments would take more than one connection may
+    // hold.
     let total = 15 * 1024 * 1024;
     for id in 2..7 {
         peer.send(&call(id, method, Body::Chunked(total)), b"").await;
@@ -181,7 +182,7 @@ async fn an_oversized_frame_is_refused_by_its_length_alone() {
         message,
         "a frame of 131073 bytes, at most 131072 are accepted: send larger payloads in chunks"
     );
-    // Before the Hello the bound is tighter.
+    // Before the Hello, the limit is lower.
     let mut peer = Peer::connect(&wharf.host).await;
     peer.raw(&MAGIC).await;
     peer.raw(&(limits::HELLO_FRAME + 1).to_le_bytes()).await;
@@ -233,7 +234,7 @@ async fn whoever_breaks_the_protocol_is_told_how() {
             break;
         }
     }
-    // The host may have closed before it read everything, and then its words can be lost.
+    // The host may have closed before it read everything. Then its GoAway can be lost.
     while let Some(frame) = peer.next().await {
         if let Header::GoAway { message, .. } = frame.parse().unwrap().0 {
             assert_eq!(message, "too many calls were cancelled: cancel more slowly");
@@ -272,12 +273,12 @@ async fn calls_that_cannot_be_are_failed_and_the_connection_goes_on() {
 #[tokio::test]
 async fn a_client_that_vanishes_in_the_middle_of_a_call_leaves_nothing_running() {
     let wharf = Wharf::up(&[("hostile.wasm", &hostile().unwrap())], &[]).await.unwrap();
-    // More vanishing callers than the plugin has instances: each must free its own.
+    // More callers vanish than the plugin has instances, so each must free its instance.
     for _ in 0..40 {
         let mut peer = Peer::greeted(&wharf.host).await;
         let method = peer.resolve(1, "hostile.spin").await;
         peer.send(&call(2, method, Body::Whole), b"").await;
-        // Answered only after the call before it was read.
+        // The host answers this only after it has read the call before it.
         peer.send(&Header::Ping { nonce: 1 }, b"").await;
         assert!(peer.next().await.is_some());
         drop(peer);
@@ -296,7 +297,7 @@ async fn a_peer_that_reads_late_gets_every_answer() {
     let wharf = Wharf::up(&[("textkit.wasm", &textkit)], &[]).await.unwrap();
     let mut peer = Peer::greeted(&wharf.host).await;
     let method = peer.resolve(1, "textkit.echo").await;
-    // Far more than all buffers between the two hold, so the host has to pause and to go on.
+    // Far more than all buffers between the two can hold, so the host must pause and continue.
     const CALLS: u64 = 200;
     let argument = postcard::to_stdvec(&vec![7u8; 60_000]).unwrap();
     let (mut read, mut write) = peer.stream.into_split();
@@ -331,7 +332,7 @@ async fn a_peer_that_reads_late_gets_every_answer() {
 async fn connections_beyond_the_bound_wait_and_silent_ones_do_not_hold_the_accept_loop() {
     let arith = plugin("arith").unwrap();
     let wharf = Wharf::up(&[("arith.wasm", &arith)], &["--max-connections", "2"]).await.unwrap();
-    // Two that never say hello take both places, until their time to do so is over.
+    // Two peers that never send a Hello take both places, until their handshake times out.
     let _silent = Peer::connect(&wharf.host).await;
     let _silent_too = Peer::connect(&wharf.host).await;
     let client =

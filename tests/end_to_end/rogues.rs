@@ -1,5 +1,5 @@
-//! Guests that do what no guest should. After each, the host's memory is back near where it was, the
-//! calls of others have gone on, and the caller was told what happened.
+//! Guests that misbehave. After each one, the host's memory is near its earlier size, the calls of
+//! other plugins have continued, and the caller knows what happened.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use wharf_tests::{
     many_methods, never_starts, plugin, with_section,
 };
 
-/// What the host may hold more of after a rogue than before it. Allocators keep some.
+/// How many bytes more the host may hold after a rogue than before it. Allocators keep some memory.
 const NEAR: u64 = 48 * 1024 * 1024;
 
-/// Callers of another plugin, all the while.
+/// How many callers call another plugin during the test.
 const CALLERS: usize = 1;
 
-/// A host with a rogue in it, and with somebody else's calls.
+/// A host with a rogue plugin, and with calls to another plugin.
 struct Scene {
     wharf: Wharf,
     client: Client,
@@ -30,7 +30,7 @@ impl Scene {
         let arith = arith_that("(i64.const 56)").unwrap();
         let plugins = [&[("arith.wasm", &arith[..])], rogues].concat();
         let wharf = Wharf::up(&plugins, &[]).await.unwrap();
-        // Straight to the host: what it serves is known there first.
+        // Call the host directly: it knows first what it serves.
         let client = wharf.direct();
         let load = Load::start(&client, CALLERS);
         eventually("calls go on", async || (load.calls() > 100).then_some(())).await.unwrap();
@@ -48,7 +48,7 @@ impl Scene {
         self.client.call_with(method, arguments, options).await
     }
 
-    /// Calls a rogue several times, so that what one call leaves behind would add up.
+    /// Calls a rogue several times. If one call leaked something, the leaks would add up.
     async fn misbehaves<A: Serialize + ?Sized>(
         &self,
         method: &str,
@@ -66,7 +66,7 @@ impl Scene {
         }
     }
 
-    /// Waits until a file that was dropped in is loaded or refused.
+    /// Drops a file into the plugins folder, and waits until it is loaded or refused.
     async fn drops(&self, name: &str, bytes: &[u8]) -> serde_json::Value {
         std::fs::write(self.wharf.file(name), bytes).unwrap();
         eventually("the file is loaded or refused", async || {
@@ -78,16 +78,18 @@ impl Scene {
         .unwrap()
     }
 
-    /// The end: memory is back, nobody else has noticed anything. The host's log.
+    /// Ends the test: the memory must be released, and no other call may have failed. Returns the
+    /// host's log.
     async fn ends(self) -> String {
         let calls = self.load.calls();
-        eventually("the others' calls go on", async || {
+        let go_on = eventually("the others' calls go on", async || {
             (self.load.calls() > calls + 100).then_some(())
-        })
-        .await
-        .unwrap();
+        });
+        let gone_on = go_on.await;
         let report = self.load.stop().await;
+        // A caller that saw something stops, so what it saw comes first.
         assert_eq!(report.failures, Vec::<String>::new());
+        gone_on.unwrap();
         let resident = eventually("memory is given back", async || {
             let now = self.wharf.process.resident().unwrap();
             (now < self.resident + NEAR).then_some(now)
@@ -184,7 +186,7 @@ async fn a_guest_that_sleeps_in_the_host_ends_at_its_deadline() {
 
 #[tokio::test]
 async fn a_gigabyte_of_output_is_cut_short_in_the_log() {
-    // Guests that take long go after everyone else's quick calls, so this may take a while.
+    // Long calls have a lower priority than the quick calls of others, so this may take a while.
     let patient = b"[limits]\ncall-timeout = \"5m\"\n";
     let rogue = guest("rogue").unwrap();
     let scene = Scene::begin(&[("rogue.wasm", &rogue), ("rogue.toml", patient)]).await;
@@ -250,7 +252,7 @@ async fn malformed_custom_sections_harm_nobody() {
             .into_iter()
             .enumerate()
     {
-        // Under a name of its own, so that the service is not taken.
+        // With its own name, so that no other file serves the same service.
         let renamed = String::from_utf8_lossy(b"demo:").replace("demo", &format!("m{number:03}"));
         let mut bytes = arith.clone();
         for start in 0..bytes.len() - 5 {

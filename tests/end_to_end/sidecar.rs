@@ -1,4 +1,5 @@
-//! What operators write beside a plugin, and what the plugin can reach then.
+//! Sidecars: the settings that operators write beside a plugin, and what the plugin can then
+//! access.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,7 +14,7 @@ async fn up(sidecar: &str) -> Wharf {
     let reach = guest("reach").unwrap();
     let files: [(&str, &[u8]); 2] = [("reach.wasm", &reach), ("reach.toml", sidecar.as_bytes())];
     let wharf = Wharf::up_cached(&files).await.unwrap();
-    // It is big enough for the host to begin without it on a busy machine.
+    // The plugin is large: on a busy machine, the host may be up before the plugin is compiled.
     eventually("it is compiled", async || {
         let overview = get_json(&format!("{}/services", wharf.http)).await.unwrap();
         (overview["files"][0]["state"] != "compiling").then_some(())
@@ -23,7 +24,7 @@ async fn up(sidecar: &str) -> Wharf {
     wharf
 }
 
-/// Writes a sidecar, and waits until the host has taken or refused it.
+/// Writes a sidecar, and waits until the host has loaded or refused it.
 async fn change(wharf: &Wharf, sidecar: &str) -> serde_json::Value {
     let seen = async || {
         let overview = get_json(&format!("{}/services", wharf.http)).await.unwrap();
@@ -40,15 +41,15 @@ async fn change(wharf: &Wharf, sidecar: &str) -> serde_json::Value {
     .unwrap()
 }
 
-/// Says `hello` to whoever connects.
+/// A server that sends `hello` on each connection.
 fn greeter() -> std::net::SocketAddr {
     server(|mut stream| stream.write_all(b"hello\n"))
 }
 
-/// Answers each request with 204.
+/// A server that answers each request with 204.
 fn web() -> std::net::SocketAddr {
     server(|mut stream| {
-        // A request without a body is read at once.
+        // A request without a body arrives in one read.
         let _ = stream.read(&mut [0; 4096])?;
         stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
     })
@@ -61,7 +62,7 @@ fn server(
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // Whoever connected may be gone.
+            // The client may have closed the connection.
             let _ = serve(stream);
         }
     });

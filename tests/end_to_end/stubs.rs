@@ -12,7 +12,7 @@ mod arith {
 
 wharf_client::bindgen!("guests/zoo/wit");
 
-/// Nothing serves it: that it compiles, whatever its names are, is the test.
+/// No plugin serves it. The test is that the stubs compile in spite of unusual names.
 #[deny(missing_docs, dead_code)]
 mod odd {
     wharf_client::bindgen!({ path: "wit/odd", idempotent: ["odd.flag"] });
@@ -104,7 +104,7 @@ async fn every_kind_of_value_travels_through_a_typed_stub() {
     assert_eq!(sum.await.unwrap(), 17 * 18 / 2 + 4);
 }
 
-/// `demo:arith` in another version, in which `multiply` gives something else.
+/// `demo:arith` in another version, in which `multiply` returns `answer`.
 fn arith_in(version: &str, answer: i64) -> Vec<u8> {
     component(
         &format!(
@@ -208,7 +208,7 @@ async fn a_program_that_is_not_async_calls_and_waits() {
         move || std::thread::spawn(call).join().unwrap()
     });
     assert_eq!(plain.await.unwrap(), 56);
-    // It is no way to write an async program, and works in one.
+    // The blocking client also works inside an async program, although it should not be used there.
     assert_eq!(call(), 56);
 }
 

@@ -1,4 +1,4 @@
-//! A plugin is replaced while it is called.
+//! A plugin is replaced while calls are made.
 
 use wharf_client::Failure;
 use wharf_registry_api::{EndpointState, ListOptions, RegistryClient};
@@ -12,7 +12,7 @@ async fn up() -> Wharf {
     Wharf::up(&[("arith.wasm", &arith)], &[]).await.unwrap()
 }
 
-/// Which load of the file answers at the moment.
+/// The generation of the plugin that serves now.
 async fn generation(wharf: &Wharf) -> u64 {
     let overview = get_json(&format!("{}/services", wharf.http)).await.unwrap();
     overview["services"][0]["generation"].as_u64().unwrap()
@@ -27,7 +27,8 @@ async fn fifty_replacements_under_load_fail_no_call_and_none_is_answered_by_an_o
     for version in 1..=SWAPS {
         let before = load.calls();
         let next = arith_that(&format!("(i64.const {version})")).unwrap();
-        // Half of them as careful tools do it, by a rename; the others as cp does.
+        // Half of the files are replaced with a rename, like careful tools do; the others like cp
+        // does.
         if version % 2 == 0 {
             std::fs::write(wharf.file("next"), next).unwrap();
             std::fs::rename(wharf.file("next"), wharf.file("arith.wasm")).unwrap();
@@ -72,7 +73,7 @@ async fn a_refused_replacement_leaves_the_old_one_serving_and_is_seen_everywhere
     assert_eq!(overview["files"][0]["state"], "refused");
     assert!(overview["files"][0]["reason"].as_str().unwrap().starts_with("it is not WebAssembly"));
 
-    // The next good one takes over, and nothing is held against it.
+    // The next valid file takes over. The earlier failure has no effect.
     std::fs::write(wharf.file("arith.wasm"), arith_that("(i64.const 1)").unwrap()).unwrap();
     eventually("the next one answers", async || (answer().await.unwrap() == 1).then_some(()))
         .await

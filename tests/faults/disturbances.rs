@@ -1,4 +1,4 @@
-//! One test a disturbance.
+//! One test for each kind of fault.
 
 use std::time::Duration;
 
@@ -115,7 +115,7 @@ async fn the_registry_is_gone_for_the_whole_run_and_nobody_notices() {
     .unwrap();
     fleet.registry.take().unwrap().process.kill().await.unwrap();
     drop(before);
-    // A client that starts only now goes by the list that the other one has kept.
+    // A client that starts now uses the list that the other client has kept on disk.
     let client = fleet.client(Client::builder().lists_in(lists.path())).await;
     let run = Run::begin("registry gone for the whole run", &client, false).await;
     run.until(run.length).await;

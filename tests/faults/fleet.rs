@@ -1,4 +1,4 @@
-//! Three hosts behind proxies, a registry, a client, and the bookkeeping of a run.
+//! Three hosts behind proxies, a registry and a client, and the data of a run.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use wharf_tests::{Process, Proxy, RegistryProcess, eventually, get, plugin};
 
 use crate::load::{Load, Report};
 
-/// Runs are measured, and their sockets counted: one at a time.
+/// Only one run at a time, because its latencies are measured and its sockets are counted.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// A host, and the way to it.
+/// A host, and the proxy in front of it.
 pub(crate) struct Host {
     pub(crate) process: Option<Process>,
     pub(crate) proxy: Proxy,
@@ -23,7 +23,7 @@ pub(crate) struct Host {
     metrics: String,
 }
 
-/// All of it.
+/// The hosts and the registry.
 pub(crate) struct Fleet {
     pub(crate) hosts: Vec<Host>,
     pub(crate) registry: Option<RegistryProcess>,
@@ -31,14 +31,14 @@ pub(crate) struct Fleet {
     _alone: MutexGuard<'static, ()>,
 }
 
-/// A run: callers, and what was done to them.
+/// A run: callers, and the faults that were caused.
 pub(crate) struct Run {
     name: &'static str,
     load: Load,
     undisturbed: Duration,
     begun: Instant,
     pub(crate) length: Duration,
-    /// When something was done.
+    /// When each fault was caused.
     faults: Vec<Instant>,
 }
 
@@ -59,7 +59,7 @@ impl Host {
         host
     }
 
-    /// Starts its process, again if it is gone.
+    /// Starts its process, or starts it again.
     pub(crate) async fn restart(&mut self) {
         let folder = self.plugins.path().to_str().unwrap();
         let advertised = self.proxy.address.to_string();
@@ -90,7 +90,7 @@ impl Host {
         self.process.as_ref().unwrap().signal(signal).await.unwrap();
     }
 
-    /// A gauge of its metrics, all labels together.
+    /// The sum of a gauge in its metrics, over all labels.
     async fn gauge(&self, name: &str) -> f64 {
         let (_, text) = get(&self.metrics).await.unwrap();
         let lines = text.lines().filter(|line| {
@@ -130,7 +130,7 @@ impl Fleet {
         client
     }
 
-    /// Waits until the registry lists so many hosts that serve.
+    /// Waits until the registry lists this many serving hosts.
     pub(crate) async fn lists(&self, count: usize) {
         let url = format!("{}/v1/services/arith/endpoints?passing=1", self.address);
         eventually("the registry lists the hosts", async || {
@@ -142,7 +142,7 @@ impl Fleet {
         .unwrap();
     }
 
-    /// Ends the run: nothing of it may be left, here or at the hosts.
+    /// Ends the run. No call, task or socket may be left, here or at the hosts.
     pub(crate) async fn finish(self, client: Client, run: Run, may_fail: bool) {
         let report = run.load.stop().await;
         let failures = report.failures();
@@ -180,7 +180,7 @@ impl Fleet {
 }
 
 impl Run {
-    /// Starts the callers and leaves them alone for a sixth of the time.
+    /// Starts the callers. For a sixth of the time, no fault is caused.
     pub(crate) async fn begin(name: &'static str, client: &Client, idempotent: bool) -> Self {
         let seconds = std::env::var("WHARF_FAULT_SECONDS").ok().and_then(|s| s.parse().ok());
         let length = Duration::from_secs(seconds.unwrap_or(12));
@@ -190,18 +190,18 @@ impl Run {
         run
     }
 
-    /// Lets so much of the run pass.
+    /// Waits until this much time has passed since the beginning of the run.
     pub(crate) async fn until(&self, since_begin: Duration) {
         tokio::time::sleep_until((self.begun + since_begin).into()).await;
     }
 
-    /// So many times at equal distances, from the end of the undisturbed part on.
+    /// `count` points in time at equal distances. The first is the end of the undisturbed part.
     pub(crate) fn times(&self, count: u32) -> impl Iterator<Item = Duration> + use<> {
         let (first, rest) = (self.undisturbed, self.length - self.undisturbed);
         (0..count).map(move |n| first + rest / count * n)
     }
 
-    /// Something is done to the callers now.
+    /// Records that a fault is caused now.
     pub(crate) fn fault(&mut self) {
         self.faults.push(Instant::now());
     }
@@ -219,7 +219,7 @@ fn row(
     let second = Duration::from_secs(1);
     let before = report.latencies(|at| at < begun + undisturbed);
     let in_fault = |at: Instant| faults.iter().any(|fault| *fault <= at && at < *fault + second);
-    // A call that began shortly before a fault meets it.
+    // A call that began shortly before a fault is also affected.
     let meets = |at: Instant| in_fault(at) || in_fault(at + Duration::from_millis(20));
     let outside = report.latencies(|at| at >= begun + undisturbed && !meets(at));
     let within = report.latencies(meets);
@@ -239,7 +239,7 @@ fn row(
     );
 }
 
-/// Sockets of this process over TCP; those that only live within it do not count.
+/// The number of TCP sockets of this process. Other sockets do not count.
 fn sockets() -> usize {
     let tcp: Vec<String> = ["tcp", "tcp6"]
         .iter()

@@ -1,4 +1,4 @@
-//! 64 callers that call one after the other and remember how long each call took.
+//! 64 callers. Each makes one call after the other, and records how long each call took.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +25,7 @@ struct Call {
     failure: Option<String>,
 }
 
-/// What a load came to.
+/// The results of a load.
 pub(crate) struct Report {
     begun: Instant,
     calls: Vec<Call>,
@@ -79,7 +79,7 @@ async fn call(client: Client, caller: i64, idempotent: bool, stop: Arc<AtomicBoo
 }
 
 impl Report {
-    /// What went wrong, and when.
+    /// All failures, with their times.
     pub(crate) fn failures(&self) -> Vec<String> {
         let at = |call: &Call| call.begun.duration_since(self.begun).as_secs_f32();
         self.calls
@@ -88,7 +88,7 @@ impl Report {
             .collect()
     }
 
-    /// Latencies of the calls that began when `counts` says so.
+    /// Latencies of the calls for whose begin `counts` returns true.
     pub(crate) fn latencies(&self, counts: impl Fn(Instant) -> bool) -> Latencies {
         let mut histogram = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).unwrap();
         for call in self.calls.iter().filter(|call| counts(call.begun)) {

@@ -1,9 +1,9 @@
-//! What callers notice while hosts, networks and the registry fail: three real hosts, each behind a
-//! proxy that the test owns, and 64 callers.
+//! What callers notice while hosts, networks and the registry fail. There are three real hosts,
+//! each behind a proxy of the test, and 64 callers.
 //!
-//! A run takes as long as `WHARF_FAULT_SECONDS` says, 12 unless told otherwise; CI says 20. Each
-//! prints a row of a table: times are for people, since machines are noisy, and what is asserted is
-//! counted.
+//! `WHARF_FAULT_SECONDS` is the length of a run in seconds, 12 by default; CI sets 20. Each run
+//! prints a row of a table. Its times are only for people, because machines are noisy. The tests
+//! assert only on counts.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
 

@@ -64,7 +64,7 @@ async fn tokens_allow_what_their_scopes_say_and_nothing_else() {
     let state = || Some(json!({"session": 1, "state": "serving"}));
     let beat = || Some(json!({"session": 1, "digest": ""}));
     let (put, post, get, delete) = (Method::PUT, Method::POST, Method::GET, Method::DELETE);
-    // Each with the status for: no token, an unknown one, the reader, the edge, the operator.
+    // The statuses for: no token, an unknown one, the reader, the edge, the operator.
     let cases: Vec<(&Method, &str, Option<Value>, [u16; 5])> = vec![
         (&get, "/v1/services", None, [401, 401, 200, 403, 200]),
         (&get, "/v1/services/arith/endpoints", None, [401, 401, 200, 403, 200]),
@@ -97,13 +97,13 @@ async fn tokens_allow_what_their_scopes_say_and_nothing_else() {
             }
         }
     }
-    // Nobody's body is read who may not write anything.
+    // The body of a client that may not write at all is not even read.
     for (token, expected) in [(None, 401), (Some(READER), 403), (Some(EDGE), 400)] {
         let request = registry.http.put(format!("{}/v1/hosts/edge-1", registry.url)).body("{");
         let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
         assert_eq!(request.send().await.unwrap().status(), expected);
     }
-    // As Consul's clients show theirs; and the whole of it, from the command line.
+    // The way Consul's clients send a token. Then the whole way, from the command line.
     let consul = registry.http.get(format!("{}/v1/catalog/services", registry.url));
     assert_ne!(consul.header("x-consul-token", READER).send().await.unwrap().status(), 401);
     let listed = wharf(&["services", "--registry", &registry.url]).await.unwrap();
@@ -130,7 +130,7 @@ async fn tokens_are_read_again_at_a_hangup_and_stay_when_the_file_is_bad() {
     assert!(!reads(READER).await, "the old one is not");
     std::fs::write(&file, "[[token]]\nname = 'x'\nsecret = 'sesame'").unwrap();
     registry.process.signal("HUP").await.unwrap();
-    // Whatever it does with the bad file, it has done once this is answered.
+    // When this is answered, the registry has handled the bad file.
     std::fs::write(&file, TOKENS.replace(READER, "a-third-one-0123456789")).unwrap();
     registry.process.signal("HUP").await.unwrap();
     eventually("a good file is read again", async || {
@@ -226,7 +226,7 @@ async fn a_web_page_of_another_origin_changes_nothing() {
     assert_eq!(from(register, "sec-fetch-site", "cross-site").await, StatusCode::FORBIDDEN);
     assert_eq!(from(register, "origin", "http://evil.example").await, StatusCode::FORBIDDEN);
     assert_eq!(from(register, "referer", "http://evil.example/x").await, StatusCode::FORBIDDEN);
-    // A name that the page's owner has made to stand for this machine.
+    // A name of the page's owner, who can make it point to this machine.
     assert_eq!(from(register, "host", "evil.example").await, StatusCode::FORBIDDEN);
     assert_eq!(from("/services", "host", "evil.example").await, StatusCode::FORBIDDEN);
     for path in ["/heartbeat?name=Evil", "/v1/services", "/metrics"] {
@@ -238,7 +238,7 @@ async fn a_web_page_of_another_origin_changes_nothing() {
     assert_eq!(from(register, "origin", &own).await, StatusCode::OK);
 }
 
-/// An authority, and certificates that it vouches for, in a folder.
+/// A certificate authority, and certificates from it, in a folder.
 pub(super) fn certificates(folder: &Path) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -329,7 +329,7 @@ async fn over_tls_only_clients_with_a_certificate_get_in_and_hosts_announce_them
     .unwrap();
     assert_eq!(called.stdout.trim(), "56", "{called:?}");
 
-    // Certificates are replaced while it serves.
+    // Certificates are replaced at run time.
     certificates(folder.path());
     registry.process.signal("HUP").await.unwrap();
     eventually("the new authority is the one", async || {
@@ -380,7 +380,7 @@ async fn a_host_without_its_token_says_so_and_serves_on() {
     .await
     .unwrap();
     let (_, log) = refused.terminate().await.unwrap();
-    assert!(log.contains("the token 'dashboard' has not the scope"), "{log}");
+    assert!(log.contains("the token 'dashboard' does not have the scope"), "{log}");
     let _allowed = host(EDGE).await;
     eventually("it is there", async || {
         let error = reader.withdraw("edge-7", 0).await.unwrap_err();

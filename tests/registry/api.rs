@@ -17,7 +17,7 @@ async fn the_classic_calls_work_exactly_as_in_the_sketch() {
     let time = services["Arith"]["Time"].as_str().unwrap();
     assert!(time.starts_with("20") && time.ends_with('Z'), "{time}");
     assert_eq!(services["Arith"].as_object().unwrap().len(), 3);
-    // Kept alive for longer than its time to live by heartbeats alone.
+    // Only heartbeats keep it alive for longer than its time to live.
     let start = std::time::Instant::now();
     eventually("three times to live have passed", async || {
         let (status, text) = registry.get("/heartbeat?name=Arith").await;
@@ -126,7 +126,7 @@ async fn a_list_waits_for_its_own_change_and_for_no_other() {
     });
     assert_eq!(changed.1["endpoints"].as_array().unwrap().len(), 2);
 
-    // A service that is not there is waited for as well, and so is its end.
+    // A wait also works for a service that does not exist yet, and for its end.
     let (status, absent) = registry.get("/v1/services/late/endpoints").await;
     assert_eq!((status, &absent["endpoints"]), (StatusCode::OK, &json!([])));
     let index = absent["index"].as_str().unwrap().to_owned();
@@ -178,7 +178,7 @@ async fn errors_are_problem_documents_with_a_code_and_advice() {
             "/v1/hosts/h",
             Some(bad_endpoint),
             "invalid",
-            "nowhere that others could connect to",
+            "not one that others can connect to",
         ),
         (Method::PUT, "/v1/hosts/h", Some(unknown_field), "invalid", "unknown field `extra`"),
         (Method::PUT, "/v1/hosts/h", Some(json!([1, "a:1", []])), "invalid", "a JSON object"),
@@ -285,7 +285,7 @@ async fn what_is_declared_is_bounded_and_checked() {
         (with("service", json!("Arith")), "not in kebab-case"),
         (with("service", json!("a--b")), "not in kebab-case"),
         (with("service", json!(long(257))), "at most 256"),
-        (with("version", json!("1.0")), "is none"),
+        (with("version", json!("1.0")), "is invalid"),
         (with("package", json!("a b")), "white space"),
         (with("fingerprint", json!("0")), "32 hexadecimal digits"),
         (with("reason", json!(long(1025))), "one line of at most 1024"),
@@ -299,7 +299,7 @@ b"]),
             ),
             "one line",
         ),
-        (with("metadata", Value::Object(many)), "33 metadata, at most 32"),
+        (with("metadata", Value::Object(many)), "33 metadata entries, at most 32"),
         (with("metadata", json!({"a b": ""})), "letters, digits"),
         (with("metadata", json!({"a": long(513)})), "at most 512"),
         (top("metadata", json!({"": "x"})), "letters, digits"),
@@ -323,7 +323,7 @@ b"]),
     assert!(registry.hosts("arith").await.is_empty());
 }
 
-/// Schemathesis makes up requests out of the document, good and bad ones, and compares the answers
+/// Schemathesis generates valid and invalid requests from the document, and compares the answers
 /// with it.
 #[tokio::test]
 async fn the_registry_answers_as_its_openapi_document_says() {
@@ -336,8 +336,8 @@ async fn the_registry_answers_as_its_openapi_document_says() {
     let mut command = tokio::process::Command::new(program);
     command.current_dir(folder.path()).kill_on_drop(true);
     command.args(["run", &format!("{}/v1/openapi.json", registry.url)]);
-    // A watch does not end. What is valid beyond what a schema can say (a service only once, a
-    // version that is one) may be refused.
+    // A watch does not end. The registry may refuse requests that are valid by the schema, because
+    // a schema cannot express all rules (each service only once, a valid version).
     command.args(["--exclude-path", "/v1/watch", "--exclude-checks", "positive_data_acceptance"]);
     command.args(["--max-examples", "50", "--request-timeout", "20", "--seed", "1"]);
     let output = wharf_tests::within("schemathesis ends", command.output()).await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! The registry among what its users have already: Prometheus, and whatever asks Consul.
+//! The registry with what its users already have: Prometheus, and clients of Consul.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ scrape_configs:
         .unwrap();
 }
 
-/// What py-consul makes of the registry; it fails where an answer is not as Consul's.
+/// What py-consul reads from the registry. It fails if an answer is not as Consul's.
 const PY_CONSUL: &str = r#"
 import consul, sys, json
 host, port = sys.argv[1].split(":")
@@ -182,7 +182,7 @@ async fn consuls_clients_are_answered_in_consuls_words() {
         let (status, problem) = registry.get(path).await;
         assert_eq!((status.as_u16(), &problem["code"]), (400, &json!("invalid")), "{path}");
         assert!(
-            problem["detail"].as_str().unwrap().contains("does not answer Consul's parameter"),
+            problem["detail"].as_str().unwrap().contains("does not support Consul's parameter"),
             "{problem}"
         );
     }
@@ -214,7 +214,7 @@ async fn consuls_blocking_queries_wait_for_their_own_service_and_survive_a_resta
     });
     assert!(there > absent);
     assert_eq!(list[0]["Service"]["ID"], "box/demo:arith/arith@0.1.0");
-    // A client that goes on with its index after a restart is not made to wait for nothing.
+    // A client that continues with its index after a restart does not wait in vain.
     registry.process.kill().await.unwrap();
     let registry = durable(&folder).await;
     let path = format!("/v1/health/service/arith?index={there}&wait=5m");

@@ -1,4 +1,4 @@
-//! Whoever sends or reads too slowly, too much, or on too many connections.
+//! Clients that send or read too slowly, too much, or on too many connections.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wharf_tests::{RegistryProcess, eventually, within};
 
-/// All that comes until the registry closes the connection.
+/// Reads until the registry closes the connection.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
-    // A reset is a way to close it, too.
+    // A reset also closes it.
     let _ = within("the registry closes it", stream.read_to_end(&mut text)).await.unwrap();
     String::from_utf8_lossy(&text).into_owned()
 }
@@ -99,7 +99,7 @@ async fn heads_and_bodies_beyond_their_bounds_are_refused() {
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     let body = json!({"session": 1, "address": "x".repeat(5 * 1024 * 1024), "endpoints": []});
     let answer = registry.try_send(Method::PUT, "/v1/hosts/h", Some(body)).await;
-    // The registry may close the connection before all of it is sent.
+    // The registry may close the connection before the whole body is sent.
     if let Ok((status, problem)) = answer {
         assert_eq!((status.as_u16(), &problem["code"]), (413, &json!("too-large")));
     }

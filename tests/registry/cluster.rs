@@ -1,4 +1,4 @@
-//! Several registries over one etcd cluster, and what befalls either.
+//! Several registries over one etcd cluster, and failures of either.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -30,13 +30,13 @@ async fn registries_over_one_etcd_are_one_registry() {
     let (status, declared) = one.declare("h", 2, &["arith"]).await;
     assert_eq!(status, 201, "{declared}");
     assert_eq!(one.hosts("arith").await, ["h"], "whoever wrote it reads it");
-    // With the index of the one's answer, the other waits until it is not behind.
+    // With the index from one registry's answer, the other waits until it has caught up.
     let index = declared["index"].as_str().unwrap();
     let path = format!("/v1/services/arith/endpoints?index={index}&wait=1ms");
     let (status, _) = two.get(&path).await;
     assert_eq!(status, 304, "nothing is newer than what was just written");
     assert_eq!(two.hosts("arith").await, ["h"]);
-    // Heartbeats go to either, and an old session to neither.
+    // Both accept heartbeats, and both refuse an old session.
     assert_eq!(two.beat("h", 2, &declared["digest"]).await.1["resync"], false);
     assert_eq!(two.beat("h", 1, &declared["digest"]).await.0, 409);
     assert_eq!(two.declare("h", 1, &["arith"]).await.0, 409);
@@ -49,7 +49,7 @@ async fn registries_over_one_etcd_are_one_registry() {
     assert_eq!(one.get("/register?name=Db&addr=db:5432").await.0, 200);
     assert_eq!(two.get("/heartbeat?name=Db").await.0, 200);
     assert_eq!(two.get("/services").await.1["Db"]["Addr"], "db:5432");
-    // Whoever falls silent goes, everywhere, and by one of them.
+    // Silent hosts are dropped everywhere, and by only one of the registries.
     eventually("the silent are gone", async || {
         let gone = one.hosts("arith").await.is_empty() && two.hosts("arith").await.is_empty();
         (gone && two.get("/services").await.1 == json!({})).then_some(())
@@ -115,7 +115,8 @@ async fn hosts_and_clients_go_to_the_next_registry_when_theirs_is_gone() {
     };
     assert_eq!(multiply(&client).await.unwrap(), 56);
     one.process.kill().await.unwrap();
-    // For longer than it could be silent, the host lives at the other, and clients find it there.
+    // For longer than its time to live, the host sends heartbeats to the other registry, and
+    // clients find it there.
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(8) {
         assert_eq!(two.hosts("arith").await, ["h"]);
@@ -185,7 +186,7 @@ async fn what_was_compacted_while_a_registry_was_stopped_is_read_again() {
         .unwrap();
     };
     lists(&["gone", "kept"]).await;
-    // Nothing of what follows can be on its way to it: it has no connection any more.
+    // Nothing of what follows can still reach it: it has no connection any more.
     two.process.signal("STOP").await.unwrap();
     etcd.members[0].process.take().unwrap().kill().await.unwrap();
     etcd.start_member(0).unwrap();
@@ -206,13 +207,13 @@ async fn what_was_compacted_while_a_registry_was_stopped_is_read_again() {
     assert!(log.contains("history was compacted"), "{log}");
 }
 
-/// Hosts that are kept alive all the while.
+/// Hosts that stay alive during the whole test.
 const HOSTS: usize = 24;
 
 /// The time to live under faults, in seconds.
 const TTL: u64 = 9;
 
-/// What the hosts have been told.
+/// What the hosts were answered.
 #[derive(Default)]
 struct Told {
     /// The last acknowledged declaration of each.
@@ -220,7 +221,7 @@ struct Told {
     acknowledged: AtomicUsize,
     heartbeats: AtomicUsize,
     failed: AtomicUsize,
-    /// Heartbeats that were told that there is no such host.
+    /// Heartbeats that were answered with an unknown host.
     evicted: AtomicUsize,
 }
 
@@ -247,7 +248,8 @@ fn declaration(round: u64) -> Declaration {
     }
 }
 
-/// A host that lives: heartbeats as often as it is asked to, and something new every few of them.
+/// A live host. It sends heartbeats as often as it is told to, and declares something new every few
+/// heartbeats.
 async fn live(registries: String, name: String, told: Arc<Told>, stop: Arc<AtomicBool>) {
     let registry = RegistryClient::new(&registries).unwrap();
     let mut round = 0;
@@ -264,7 +266,7 @@ async fn live(registries: String, name: String, told: Arc<Told>, stop: Arc<Atomi
                     (digest, beats) = (Some(declared.digest), 0);
                 }
                 Err(error) => {
-                    // It may have been taken, so this one is what has to be taken next.
+                    // The change may have been made. So the next one must be this one again.
                     assert!(error.problem().is_none_or(|p| p.status == 503), "{error}");
                     told.failed.fetch_add(1, Ordering::Relaxed);
                     digest = None;
@@ -295,10 +297,10 @@ async fn live(registries: String, name: String, told: Arc<Told>, stop: Arc<Atomi
     }
 }
 
-/// What a watcher holds, and up to where.
+/// What a watcher has received, and up to which index.
 type Held = Arc<Mutex<(BTreeMap<EndpointId, Endpoint>, Option<Index>)>>;
 
-/// Watches for as long as it is let, and comes back whenever it is cut off.
+/// Watches until it is aborted, and comes back whenever it is cut off.
 async fn watch(registries: String, held: Held) {
     let registry = RegistryClient::new(&registries).unwrap();
     let mut complete: Option<Index> = None;
@@ -343,7 +345,7 @@ async fn endpoints(url: &str) -> anyhow::Result<BTreeMap<EndpointId, Endpoint>> 
     Ok(all)
 }
 
-/// Lets the traffic go on for this long after a fault, and tells how it went.
+/// Lets the traffic continue for this long after a fault, and prints how it went.
 async fn go_on(told: &Told, seconds: u64, what: &str) {
     let before = told.heartbeats.load(Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(seconds)).await;
@@ -363,7 +365,7 @@ async fn nothing_is_lost_and_nobody_evicted_whatever_of_registries_and_etcd_fail
         registries.push(registry(&etcd, listen, &ttl).await);
     }
     let urls: Vec<String> = registries.iter().map(|registry| registry.url.clone()).collect();
-    // Everybody begins with another registry.
+    // Every client begins with another registry.
     let in_turn = |n: usize| [&urls[n % 3..], &urls[..n % 3]].concat().join(",");
     let (told, stop) = (Arc::new(Told::default()), Arc::new(AtomicBool::new(false)));
     let hosts: Vec<JoinHandle<()>> = (0..HOSTS)
@@ -399,7 +401,7 @@ async fn nothing_is_lost_and_nobody_evicted_whatever_of_registries_and_etcd_fail
         etcd.members[n].process.as_ref().unwrap().signal("CONT").await.unwrap();
     }
 
-    // What a stopped registry has missed is compacted away before it goes on.
+    // While a registry is stopped, the changes that it misses are compacted away.
     registries[1].process.signal("STOP").await.unwrap();
     go_on(&told, TTL + 3, "a registry is stopped").await;
     let revision = eventually("a member tells the revision", async || {

@@ -1,5 +1,4 @@
-//! What was acknowledged is there, whatever happens to the process; what is not as it was written is
-//! not served.
+//! Acknowledged changes survive whatever happens to the process. Damaged contents are not served.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,12 +11,12 @@ use wharf_tests::{Process, RegistryProcess, declaration};
 /// How often the process is killed.
 const KILLS: u64 = 100;
 
-/// What a host's session may be, `None` standing for no host: the one that was acknowledged last; or
-/// that and the one that was asked for, where the answer did not come.
+/// The sessions that a host may have; `None` stands for no host. That is the last acknowledged one
+/// and, if its answer did not come, the one that was requested after it.
 type Possible = Arc<Mutex<BTreeMap<String, Vec<Option<u64>>>>>;
 
-/// Declares one host again and again in ever newer sessions, and now and then withdraws it, until
-/// the registry is gone. How many changes were acknowledged.
+/// Declares one host again and again in newer and newer sessions, and sometimes withdraws it, until
+/// the registry is gone. Returns how many changes were acknowledged.
 async fn write(
     registry: Arc<RegistryProcess>,
     host: String,
@@ -59,7 +58,8 @@ async fn every_acknowledged_change_survives_a_hundred_kills() {
         let registry = Arc::new(RegistryProcess::start(&arguments).await.unwrap());
         let expected = possible.lock().unwrap().clone();
         for (host, sessions) in expected {
-            // A heartbeat of session 0 is refused by whichever session there is, or by none.
+            // Session 0 is always refused: by the newer session that owns the host, or because
+            // there is no host.
             let (status, answer) = registry.beat(&host, 0, &json!("")).await;
             let found = (status == 409).then(|| answer["session"].as_u64().unwrap());
             assert!(
@@ -75,7 +75,7 @@ async fn every_acknowledged_change_survives_a_hundred_kills() {
                 tokio::spawn(write(registry.clone(), format!("h{n}"), session, possible))
             })
             .collect();
-        // Another moment each time.
+        // At another moment each time.
         tokio::time::sleep(Duration::from_millis(10 + kill * 13 % 60)).await;
         registry.process.signal("KILL").await.unwrap();
         for writer in writers {

@@ -1,4 +1,4 @@
-//! An etcd cluster that does not take everybody: users, and TLS with certificates of both sides.
+//! An etcd cluster with access control: users, and TLS with certificates of both sides.
 
 use serde_json::json;
 use wharf_tests::{EtcdCluster, Process, RegistryProcess, eventually};
@@ -75,13 +75,13 @@ async fn over_tls_a_registry_and_its_cluster_show_each_other_certificates() {
 
     let strange = stranger.path().join("authority.pem").to_str().unwrap().to_owned();
     let strange = ["--store", &store, "--etcd-authorities", &strange, "--etcd-certificate", &both];
-    // Without a certificate, and with authorities that did not sign the cluster's (the system's did
-    // not either): nothing is stored, and it says why.
+    // Without a certificate, or with authorities that did not sign the cluster's certificate (the
+    // system's did not either), nothing is stored, and the log says why.
     for arguments in [&trusting[..], &strange, &["--store", &store]] {
         let address = format!("127.0.0.1:{}", wharf_tests::free_port().unwrap());
         let process = [&["registry", "--listen", &address], arguments].concat();
         let process = Process::start(&process).unwrap();
-        process.logged("etcd cannot be read, and is tried again").await.unwrap();
+        process.logged("etcd cannot be read; the registry tries again").await.unwrap();
         let lists = wharf_tests::get(&format!("http://{address}/v1/services")).await.unwrap();
         assert_eq!(lists.0, 503);
         process.terminate().await.unwrap();

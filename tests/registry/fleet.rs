@@ -1,4 +1,4 @@
-//! Many hosts at once: restarts, partitions, and what is dropped of them.
+//! Many hosts at once: restarts, partitions, and which hosts are dropped.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use wharf_tests::{RegistryProcess, declaration, eventually, wharf};
 
-/// Requests that are under way at once.
+/// Requests in flight at once.
 const PARALLEL: usize = 32;
 
 /// What is sent for each host.
@@ -20,7 +20,7 @@ enum Ask {
     Beat,
 }
 
-/// Asks the same for many hosts, which all serve `arith` in session 1; many at a time.
+/// Sends the same request for many hosts, many at a time. The hosts all serve `arith` in session 1.
 async fn each(registry: &Arc<RegistryProcess>, hosts: Range<usize>, ask: Ask) {
     let next = Arc::new(AtomicUsize::new(hosts.start));
     let mut workers = JoinSet::new();
@@ -54,7 +54,8 @@ async fn each(registry: &Arc<RegistryProcess>, hosts: Range<usize>, ask: Ask) {
     }
 }
 
-/// Of what every host declares here; the registry tells it, and it is the same for the same content.
+/// The digest of what every host declares here. The registry computes it, and it depends only on
+/// the content.
 fn digest() -> &'static str {
     static DIGEST: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     DIGEST.get_or_init(|| {
@@ -79,7 +80,7 @@ async fn after_a_restart_ten_thousand_hosts_are_served_and_only_the_silent_ones_
     let registry = Arc::new(RegistryProcess::start(&arguments).await.unwrap());
     each(&registry, 0..10_000, Ask::Declare).await;
     Arc::into_inner(registry).unwrap().process.kill().await.unwrap();
-    // Longer away than any host may be silent.
+    // Longer than any host may be silent.
     tokio::time::sleep(Duration::from_secs(13)).await;
 
     let registry = Arc::new(RegistryProcess::start(&arguments).await.unwrap());
@@ -120,7 +121,8 @@ async fn after_a_restart_ten_thousand_hosts_are_served_and_only_the_silent_ones_
 
 #[tokio::test]
 async fn when_all_hosts_fall_silent_a_tenth_goes_in_a_ttl_and_the_rest_is_said_to_be_unverified() {
-    // All have to be there before the first falls silent, also where many other tests run beside this.
+    // The first host must not fall silent before all are declared, even if many other tests run at
+    // the same time.
     let ttl = Duration::from_secs(36);
     let registry = Arc::new(RegistryProcess::start(&["--ttl", "36s"]).await.unwrap());
     let begun = Instant::now();
@@ -140,7 +142,7 @@ async fn when_all_hosts_fall_silent_a_tenth_goes_in_a_ttl_and_the_rest_is_said_t
     assert_eq!(services["services"][0]["unverified"], 900);
     let text = wharf(&["services", "--registry", &registry.url]).await.unwrap().stdout;
     assert!(text.contains("serving, not heard lately"), "{text}");
-    // The network is back for most of them before the next tenth goes.
+    // The network recovers for most of them before the next tenth is dropped.
     let hosts: Vec<usize> = endpoints
         .iter()
         .map(|endpoint| endpoint["host"].as_str().unwrap()[1..].parse().unwrap())
@@ -180,6 +182,7 @@ async fn when_one_host_in_twenty_falls_silent_it_is_gone_within_the_ttl_and_a_sw
     let left = listed(&registry).await;
     assert_eq!(left.len(), 950);
     assert!(left.iter().all(|e| e["host"].as_str().unwrap()[1..].parse::<usize>().unwrap() >= 50));
-    // Loose, since machines are busy: what matters is that no other bound holds it back.
+    // The limit is generous, because machines are busy. It only shows that no other limit delays
+    // it.
     assert!(took < 2 * ttl, "{took:?}");
 }

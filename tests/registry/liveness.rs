@@ -1,4 +1,4 @@
-//! Who is dropped, when, and whose fault never counts: the registry's own.
+//! Which hosts are dropped, and when. Delays of the registry itself never count.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ async fn an_hour_more_or_less_on_the_wall_clock_evicts_nobody() {
             assert_eq!(registry.hosts("arith").await, ["h"]);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        // The clock that the process sees was moved indeed.
+        // The clock that the process sees was really moved.
         let hour = |text: &str| text[11..13].parse::<i32>().unwrap();
         let difference = (hour(&time().await) - hour(&before)).rem_euclid(24);
         let expected = i32::rem_euclid(hours, 24);
@@ -63,7 +63,7 @@ async fn after_the_registry_was_stopped_nobody_is_dropped_before_another_ttl() {
     let lived = continued.elapsed();
     assert!(lived >= ttl, "dropped {lived:?} after the registry came back");
     let (_, log) = registry.process.terminate().await.unwrap();
-    assert!(log.contains("every host gets another time to live"), "{log}");
+    assert!(log.contains("every host gets a full time to live again"), "{log}");
 }
 
 #[tokio::test]

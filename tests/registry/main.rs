@@ -1,4 +1,4 @@
-//! The registry: real processes, real sockets, real stores, and what befalls them.
+//! The registry: real processes, real sockets, real stores, and their failures.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
 

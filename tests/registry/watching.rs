@@ -1,4 +1,4 @@
-//! Watches: whoever applies the events holds the list.
+//! Watches: a client that applies the events has the list.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use wharf_tests::{RegistryProcess, declaration, eventually, within};
 
 type Endpoints = BTreeMap<EndpointId, Endpoint>;
 
-/// What a watcher holds.
+/// What a watcher has received.
 #[derive(Default)]
 struct Fold {
     endpoints: Endpoints,
@@ -82,9 +82,9 @@ fn change() -> impl Strategy<Value = Change> {
 #[derive(Clone, Debug)]
 struct Habit {
     service: Option<usize>,
-    /// Disconnects after so many events, and comes back from its last bookmark.
+    /// Disconnects after this many events, and continues from its last bookmark.
     patience: usize,
-    /// Takes its time for each event.
+    /// Handles each event slowly.
     slow: bool,
 }
 
@@ -111,8 +111,8 @@ async fn make(registry: &RegistryProcess, change: &Change) {
     }
 }
 
-/// Watches until it is complete up to `last`, which is told in the end; at each bookmark, what it
-/// holds has to be what the lists were at that index.
+/// Watches until it is complete up to `last`, which it learns at the end. At each bookmark, it must
+/// hold what the lists were at that index.
 async fn watcher(
     registry: RegistryClient,
     habit: Habit,
@@ -124,13 +124,13 @@ async fn watcher(
     let mut checked = Vec::new();
     'connections: loop {
         let mut watch = registry.watch(service, fold.complete).await.unwrap();
-        // What came after the last bookmark comes again, so it must not be there twice.
+        // Everything after the last bookmark is sent again, so it must not be there twice.
         if let Some(complete) = fold.complete {
             let (_, endpoints) =
                 checked.last().cloned().unwrap_or((complete.number, Endpoints::new()));
             fold.endpoints = endpoints;
         }
-        // At least one bookmark for each connection, or it would never get further.
+        // At least one bookmark for each connection; otherwise it would never make progress.
         let (mut events, mut bookmarks) = (0, 0);
         while events < habit.patience || bookmarks == 0 {
             if let Some(complete) = fold.complete
@@ -178,13 +178,13 @@ async fn fold_equals_the_list(changes: Vec<Change>, habits: Vec<Habit>) {
         let endpoints = lists(&registry, &SERVICES).await;
         history.lock().unwrap().insert(number, endpoints);
     }
-    // Everybody hears of this one, and knows that it was the last.
+    // All watchers see this change, and know that it is the last one.
     process.declare("last", 1, &SERVICES).await;
     let number = registry.services().await.unwrap().index.number;
     let endpoints = lists(&registry, &SERVICES).await;
     history.lock().unwrap().insert(number, endpoints);
     tell.send(Some(number)).unwrap();
-    // One change more for those who wait for an event just now.
+    // One more change, for watchers that are waiting for an event right now.
     for watcher in watchers {
         let mut watcher = watcher;
         let mut session = 2;
@@ -237,7 +237,7 @@ async fn a_reader_that_is_too_slow_is_told_to_start_over_and_ends_with_the_list(
     let mut watch = registry.watch(None, None).await.unwrap();
     let mut fold = Fold::default();
     fold.apply(watch.next().await.unwrap().unwrap());
-    // It reads nothing while more happens than the registry keeps.
+    // It reads nothing while more changes happen than the registry keeps.
     for round in 0..10 {
         let state = if round % 2 == 0 { "draining" } else { "serving" };
         let body = json!({"session": 1, "state": state});

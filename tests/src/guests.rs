@@ -1,4 +1,4 @@
-//! Guests written by hand: a WIT and a core module in the text format make a component.
+//! Handwritten guests. WIT and a core module in the text format are made into a component.
 
 use anyhow::Context;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -6,7 +6,7 @@ use wit_parser::Resolve;
 
 use crate::plugin;
 
-/// Makes a component of a WIT package with one world and a core module that implements it.
+/// Makes a component from a WIT package with one world, and a core module that implements it.
 ///
 /// # Errors
 /// When the two do not fit each other.
@@ -14,7 +14,7 @@ pub fn component(wit: &str, module: &str) -> anyhow::Result<Vec<u8>> {
     component_of(wit, wat::parse_str(module)?, StringEncoding::UTF8)
 }
 
-/// As [`component`], with strings in UTF-16.
+/// Like [`component`], with strings in UTF-16.
 ///
 /// # Errors
 /// When the two do not fit each other.
@@ -34,7 +34,8 @@ fn component_of(
     ComponentEncoder::default().validate(true).module(&module)?.encode().context("encoding")
 }
 
-/// `demo:arith/arith@0.1.0` with a `multiply` of another signature: the same fields, in another order.
+/// `demo:arith/arith@0.1.0`, whose `multiply` has another signature: the same fields in another
+/// order.
 ///
 /// # Errors
 /// When it cannot be made.
@@ -48,11 +49,11 @@ pub fn arith_reordered() -> anyhow::Result<Vec<u8>> {
     )
 }
 
-/// `demo:arith/arith@0.1.0` with a `multiply` that computes something else: `body` is WebAssembly
-/// text over the locals 0 and 1.
+/// `demo:arith/arith@0.1.0`, whose `multiply` computes something else. `body` is WebAssembly text
+/// that uses the locals 0 and 1.
 ///
 /// # Errors
-/// When the body is none.
+/// When the body is not valid.
 pub fn arith_that(body: &str) -> anyhow::Result<Vec<u8>> {
     component(
         "package demo:arith@0.1.0;
@@ -69,7 +70,7 @@ pub fn arith_that(body: &str) -> anyhow::Result<Vec<u8>> {
     )
 }
 
-/// A guest that does what no guest should, one method for each.
+/// A guest that misbehaves. Each method does it in another way.
 ///
 /// # Errors
 /// When it cannot be made.
@@ -130,8 +131,8 @@ pub fn hostile() -> anyhow::Result<Vec<u8>> {
     )
 }
 
-/// Copies of the example services under package names of their own, `a000:arith` and
-/// `t001:textkit`, with that namespace.
+/// Copies of the example services, each with its own namespace: `a000:arith`, `t001:textkit` and so
+/// on. Returns each copy with its namespace.
 ///
 /// # Errors
 /// When the examples are not built.
@@ -139,7 +140,7 @@ pub fn renamed(count: usize) -> anyhow::Result<Vec<(Vec<u8>, String)>> {
     let (arith, textkit) = (plugin("arith")?, plugin("textkit")?);
     let copies = (0..count).map(|index| {
         let (original, letter) = if index % 2 == 0 { (&arith, 'a') } else { (&textkit, 't') };
-        // As long as the name that it replaces, so that every length in the file stays true.
+        // As long as the name that it replaces, so that every length in the file stays correct.
         let namespace = format!("{letter}{index:03}");
         (replace(original, b"demo:", format!("{namespace}:").as_bytes()), namespace)
     });
@@ -156,7 +157,7 @@ fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     replaced
 }
 
-/// One memory of so many pages.
+/// A section with one memory of this many pages.
 fn memory(pages: u64) -> wasm_encoder::MemorySection {
     let mut memories = wasm_encoder::MemorySection::new();
     memories.memory(wasm_encoder::MemoryType {
@@ -169,7 +170,7 @@ fn memory(pages: u64) -> wasm_encoder::MemorySection {
     memories
 }
 
-/// A component with at least so many bytes of code, `test:big/big`.
+/// A component `test:big/big` with at least this many bytes of code.
 ///
 /// # Errors
 /// When it cannot be made.
@@ -188,7 +189,7 @@ pub fn big(bytes: usize) -> anyhow::Result<Vec<u8>> {
         let mut function = Function::new([]);
         let mut body = function.instructions();
         for _ in 0..STEPS {
-            // Other numbers in each, so that nothing is alike.
+            // Each function has other numbers, so that no two are equal.
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             body.local_get(0).i64_const(seed).i64_mul().local_set(0);
         }
@@ -227,7 +228,7 @@ pub fn never_starts() -> anyhow::Result<Vec<u8>> {
     )
 }
 
-/// A component with an import that nobody provides.
+/// A component with an import that Wharf does not provide.
 ///
 /// # Errors
 /// When it cannot be made.
@@ -244,7 +245,7 @@ pub fn imports_the_unknown() -> anyhow::Result<Vec<u8>> {
     )
 }
 
-/// A component with so many methods, `m0` answering 0, `m1` answering 1 and so on.
+/// A component with this many methods. `m0` returns 0, `m1` returns 1 and so on.
 ///
 /// # Errors
 /// When it cannot be made.
@@ -267,7 +268,7 @@ pub fn many_methods(count: u32) -> anyhow::Result<Vec<u8>> {
     )
 }
 
-/// A component with so many mebibytes of initial memory; `at` answers a byte of it.
+/// A component with this many mebibytes of initial memory. `at` returns a byte of it.
 ///
 /// # Errors
 /// When it cannot be made.
@@ -302,7 +303,7 @@ pub fn heavy(mebibytes: usize) -> anyhow::Result<Vec<u8>> {
     )
 }
 
-/// `bytes`, a component, with a custom section at its end.
+/// Appends a custom section to the component `bytes`.
 #[must_use]
 pub fn with_section(bytes: &[u8], name: &str, content: &[u8]) -> Vec<u8> {
     use wasm_encoder::{ComponentSection, CustomSection};

@@ -1,4 +1,4 @@
-//! What the tests and benches share: processes, guests, waiting.
+//! Code that the tests and benches share: processes, guests, waiting.
 
 mod guests;
 mod http;
@@ -25,7 +25,7 @@ pub use waiting::{eventually, within};
 
 use serde::{Deserialize, Serialize};
 
-/// `demo:arith/arith`'s arguments, as a caller without any generated code writes them.
+/// The arguments of `demo:arith/arith`, written without generated code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Args {
     /// The first operand.
@@ -34,7 +34,7 @@ pub struct Args {
     pub b: i64,
 }
 
-/// `demo:arith/arith`'s result of a division.
+/// The result of a division in `demo:arith/arith`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quotient {
     /// The quotient.
@@ -43,7 +43,7 @@ pub struct Quotient {
     pub rem: i64,
 }
 
-/// `demo:arith/arith`'s error.
+/// The error of `demo:arith/arith`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ArithError {
     /// `b` is zero.

@@ -1,4 +1,4 @@
-//! Constant load: callers that call one after the other, and remember everything that went wrong.
+//! Constant load: each caller makes one call after the other, and records all failures.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use wharf_client::{Client, RpcError};
 
 use crate::Args;
 
-/// Callers of `arith.multiply`, until they are stopped.
+/// Callers of `arith.multiply` that run until they are stopped.
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
@@ -21,23 +21,23 @@ pub struct Load {
 struct Shared {
     stop: AtomicBool,
     calls: AtomicU64,
-    /// Answers lower than this are wrong for calls that begin from now on.
+    /// For calls that begin from now on, a lower answer is wrong.
     at_least: AtomicU64,
 }
 
-/// What a load came to.
+/// The results of a load.
 #[derive(Debug)]
 pub struct Report {
-    /// Calls that were answered.
+    /// How many calls were answered.
     pub calls: u64,
-    /// In this time.
+    /// How long the load ran.
     pub took: Duration,
-    /// What went wrong; a caller that saw something stopped.
+    /// All failures. A caller stops at its first failure.
     pub failures: Vec<String>,
 }
 
 impl Load {
-    /// Starts so many callers.
+    /// Starts this many callers.
     #[must_use]
     pub fn start(client: &Client, callers: usize) -> Self {
         let shared = Arc::<Shared>::default();
@@ -46,18 +46,18 @@ impl Load {
         Load { shared, callers, begun: Instant::now() }
     }
 
-    /// Calls that were answered so far.
+    /// How many calls were answered so far.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.shared.calls.load(Ordering::SeqCst)
     }
 
-    /// From now on, calls that begin must not be answered with less than this.
+    /// Calls that begin from now on must not be answered with less than this.
     pub fn expect_at_least(&self, answer: u64) {
         self.shared.at_least.store(answer, Ordering::SeqCst);
     }
 
-    /// Ends it.
+    /// Stops all callers.
     pub async fn stop(self) -> Report {
         self.shared.stop.store(true, Ordering::SeqCst);
         let mut failures = Vec::new();
@@ -73,7 +73,7 @@ impl Load {
 }
 
 impl Report {
-    /// Calls in a second.
+    /// Calls per second.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     pub fn rate(&self) -> f64 {

@@ -1,4 +1,4 @@
-//! The real binary, with ports that the system picks.
+//! Runs the real binary, with ports that the system picks.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -17,7 +17,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// The binary that `cargo build` made, in the profile of this test.
+/// The binary that `cargo build` made, with the profile of this test.
 fn binary() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let profile = own.parent().and_then(Path::parent).context("no target directory")?;
@@ -55,7 +55,7 @@ pub struct Finished {
     pub code: Option<i32>,
     /// What it printed.
     pub stdout: String,
-    /// What it complained about.
+    /// What it printed to stderr.
     pub stderr: String,
 }
 
@@ -81,7 +81,7 @@ async fn run(program: &Path, arguments: &[&str]) -> anyhow::Result<Finished> {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(root()).kill_on_drop(true).stdin(Stdio::null());
     command.env_remove("WHARF_REGISTRY").env_remove("WHARF_LOG").env_remove("WHARF_TOKEN");
-    // What it keeps of lists is nothing to other tests, which may have the same port.
+    // Keep its lists of endpoints apart: another test may have the same port.
     let cache = tempfile::tempdir()?;
     command.env("XDG_CACHE_HOME", cache.path());
     let output = within("a command ends", command.output()).await??;
@@ -92,20 +92,20 @@ async fn run(program: &Path, arguments: &[&str]) -> anyhow::Result<Finished> {
     })
 }
 
-/// A client of a registry, or of several, that leaves nothing on disk: a later test may have the same
-/// port.
+/// A client of one or more registries. It writes nothing to disk, because a later test may have the
+/// same port.
 ///
 /// # Errors
-/// When the address is none.
+/// When an address is not valid.
 pub fn client(registry: &str) -> anyhow::Result<wharf_client::Client> {
     Ok(wharf_client::Client::builder().without_lists().registry(registry)?)
 }
 
-/// A server that runs; killed when it is dropped.
+/// A running server. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// Reads the log all the while: a server whose log nobody takes stands still.
+    /// Reads the log continuously: a server whose log is not read blocks.
     logging: JoinHandle<std::io::Result<()>>,
     /// What it has logged so far.
     log: watch::Receiver<String>,
@@ -121,7 +121,7 @@ impl Process {
         Self::start_with(arguments, &[])
     }
 
-    /// As [`Process::start`], with these variables in its environment.
+    /// Like [`Process::start`], with these environment variables.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -132,12 +132,12 @@ impl Process {
         if serves && !arguments.contains(&"--http-listen") {
             command.args(["--http-listen", "127.0.0.1:0"]);
         }
-        // What a test's registry holds is its own, unless the test says where.
+        // By default, the registry of a test keeps its records in memory.
         if arguments.first() == Some(&"registry") && !arguments.contains(&"--store") {
             command.args(["--store", "memory"]);
         }
         command.env_remove("WHARF_REGISTRY").env_remove("WHARF_TOKEN").env("WHARF_LOG", "info");
-        // A test that wants a cache names one.
+        // There is no cache unless the test names one.
         command.env("WHARF_CACHE", "none").env_remove("TRACEPARENT");
         for (name, value) in environment {
             command.env(name, value);
@@ -170,7 +170,7 @@ impl Process {
         Ok(Process { child, logging, log, out: BufReader::new(out).lines() })
     }
 
-    /// What follows `key: ` on the first line that has it.
+    /// Waits for the first line that begins with `key: `. Returns the rest of the line.
     ///
     /// # Errors
     /// When the process ends without it.
@@ -187,10 +187,10 @@ impl Process {
         announced.await?
     }
 
-    /// Waits until its log has this text.
+    /// Waits until its log contains this text.
     ///
     /// # Errors
-    /// When the process ends without it, or does not say it in time.
+    /// When the process ends without it, or does not log it in time.
     pub async fn logged(&self, text: &str) -> anyhow::Result<()> {
         let mut log = self.log.clone();
         let said = within("a server logs something", log.wait_for(|log| log.contains(text))).await;
@@ -208,7 +208,7 @@ impl Process {
         self.child.id().context("the process has ended")
     }
 
-    /// Bytes of memory that it holds.
+    /// Bytes of resident memory.
     ///
     /// # Errors
     /// When it has ended.
@@ -219,10 +219,10 @@ impl Process {
         Ok(kibibytes.context("no VmRSS")?.parse::<u64>()? * 1024)
     }
 
-    /// Sends it a signal, by name.
+    /// Sends it a signal. `name` is for example `TERM`.
     ///
     /// # Errors
-    /// When that does not work.
+    /// When the signal cannot be sent.
     pub async fn signal(&self, name: &str) -> anyhow::Result<()> {
         let id = self.id()?.to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status().await?;
@@ -230,15 +230,15 @@ impl Process {
         Ok(())
     }
 
-    /// Ends it without a chance to say goodbye.
+    /// Kills it, without an orderly shutdown.
     ///
     /// # Errors
-    /// When it cannot be ended.
+    /// When it cannot be killed.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
     }
 
-    /// Waits for its end; its status and its log.
+    /// Waits until it ends. Returns its exit status and its log.
     ///
     /// # Errors
     /// When it does not end.
@@ -249,7 +249,7 @@ impl Process {
         Ok((status, log))
     }
 
-    /// Asks it to end, and waits.
+    /// Asks it to shut down, and waits until it ends.
     ///
     /// # Errors
     /// When it does not end.
@@ -259,14 +259,14 @@ impl Process {
     }
 }
 
-/// `wharf up` over a folder of its own.
+/// `wharf up` with its own plugins folder.
 #[derive(Debug)]
 pub struct Wharf {
     /// The process.
     pub process: Process,
     /// The registry's URL.
     pub registry: String,
-    /// Where calls are taken.
+    /// The address for calls.
     pub host: String,
     /// The URL of the host's HTTP side.
     pub http: String,
@@ -288,7 +288,8 @@ impl Wharf {
         Self::up_over(folder, arguments, &[]).await
     }
 
-    /// As [`Wharf::up`], with a cache, so that a plugin that is loaded anew is not compiled anew.
+    /// Like [`Wharf::up`], with a cache, so that a plugin that is loaded again is not compiled
+    /// again.
     ///
     /// # Errors
     /// When it does not come up.
@@ -299,7 +300,7 @@ impl Wharf {
         Ok(Wharf { cache: Some(cache), ..wharf })
     }
 
-    /// Starts it over this folder, with these variables in its environment.
+    /// Starts it with this plugins folder and these environment variables.
     ///
     /// # Errors
     /// When it does not come up.
@@ -325,33 +326,33 @@ impl Wharf {
         Ok(Wharf { process, registry, host, http, plugins: folder, cache: None })
     }
 
-    /// The process and the folder of its plugins, to end the one and go on with the other.
+    /// The process and the plugins folder. A test can end the process and keep the folder.
     #[must_use]
     pub fn into_parts(self) -> (Process, TempDir) {
         (self.process, self.plugins)
     }
 
-    /// Its cache, if it has one of its own.
+    /// Its cache, if it was started with [`Wharf::up_cached`].
     #[must_use]
     pub fn cache(&self) -> Option<&Path> {
         self.cache.as_ref().map(TempDir::path)
     }
 
-    /// Where a plugin's file is, or would be.
+    /// The path of a file in its plugins folder.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.plugins.path().join(name)
     }
 
-    /// A client that asks its registry.
+    /// A client that uses its registry.
     ///
     /// # Errors
-    /// When the address is none.
+    /// When the address is not valid.
     pub async fn client(&self) -> anyhow::Result<wharf_client::Client> {
         client(&self.registry)
     }
 
-    /// A client of its host alone.
+    /// A client that calls its host directly, without a registry.
     #[must_use]
     pub fn direct(&self) -> wharf_client::Client {
         wharf_client::Client::builder().direct(&self.host)

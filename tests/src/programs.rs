@@ -1,4 +1,4 @@
-//! Programs of others that tests run beside ours: what CI installs, and others may lack.
+//! Third-party programs that tests run. CI installs them; other machines may not have them.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -10,7 +10,8 @@ use tokio::process::Command;
 
 use crate::{Process, eventually, get};
 
-/// Where a program is; `None` where it is not installed, which is said, and which CI does not take.
+/// The path of a program. If it is not installed, prints that the test is skipped and returns
+/// `None`; in CI, it panics instead.
 #[must_use]
 #[allow(clippy::panic, reason = "CI skips nothing")]
 pub fn installed(program: &str, package: &str) -> Option<PathBuf> {
@@ -25,12 +26,12 @@ pub fn installed(program: &str, package: &str) -> Option<PathBuf> {
     found
 }
 
-/// Says that something is not tested, also where the output of a test that passes is kept back.
+/// Prints that something is not tested. It is printed even if the test harness captures output.
 pub(crate) fn say_skipped(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
-/// A port that nobody listens on just now, for a program that has to be told one.
+/// A port that nothing listens on now, for a program that cannot pick its own.
 ///
 /// # Errors
 /// When the system has none.
@@ -44,7 +45,7 @@ pub struct Member {
     /// Its process, unless it was killed.
     pub process: Option<Process>,
     arguments: Vec<String>,
-    /// Where its clients connect.
+    /// The address for its clients.
     pub client: String,
     metrics: String,
 }
@@ -59,16 +60,16 @@ pub struct EtcdCluster {
 }
 
 impl EtcdCluster {
-    /// Starts a cluster and waits until it has a leader; `None` where etcd is not installed.
+    /// Starts a cluster and waits until it has a leader. `None` if etcd is not installed.
     ///
     /// # Errors
-    /// When it does not come up.
+    /// When it does not start.
     pub async fn start(size: usize) -> anyhow::Result<Option<Self>> {
         Self::start_with(size, "http", &[]).await
     }
 
-    /// As [`EtcdCluster::start`], with further arguments for each member, which clients reach by
-    /// `scheme`.
+    /// Like [`EtcdCluster::start`], with further arguments for each member. `scheme` is that of the
+    /// URLs for clients.
     ///
     /// # Errors
     /// When it does not come up.
@@ -91,7 +92,7 @@ impl EtcdCluster {
         for (n, [client, peer, metrics]) in ports.iter().enumerate() {
             let folder = data.path().join(format!("m{n}"));
             let client_url = format!("{scheme}://127.0.0.1:{client}");
-            // Its health is told there too, in the clear and to everybody.
+            // This address also serves the member's health, without TLS and without authentication.
             let metrics_url = format!("http://127.0.0.1:{metrics}");
             let peer_url = format!("http://127.0.0.1:{peer}");
             let folder = folder.to_str().context("a path that is not UTF-8")?;
@@ -127,7 +128,7 @@ impl EtcdCluster {
         Ok(Some(cluster))
     }
 
-    /// Starts a member, again if it was killed.
+    /// Starts a member, or starts it again after it was killed.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -141,7 +142,7 @@ impl EtcdCluster {
         Ok(())
     }
 
-    /// Loses what a member that was killed had kept.
+    /// Deletes the data of a member that was killed.
     ///
     /// # Errors
     /// When it cannot be removed.
@@ -149,17 +150,17 @@ impl EtcdCluster {
         Ok(std::fs::remove_dir_all(self.data.path().join(format!("m{n}")))?)
     }
 
-    /// As `wharf registry` is told where it is.
+    /// The value for `wharf registry --store`.
     #[must_use]
     pub fn store(&self) -> String {
         let members: Vec<&str> = self.members.iter().map(|member| &member.client[..]).collect();
         format!("etcd://{}", members.join(","))
     }
 
-    /// The member that leads.
+    /// The member that is the leader.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no leader.
     pub async fn leader(&self) -> anyhow::Result<usize> {
         eventually("somebody leads", async || {
             for (n, member) in self.members.iter().enumerate() {
@@ -175,7 +176,7 @@ impl EtcdCluster {
         .await
     }
 
-    /// Asks a member over etcd's JSON gateway.
+    /// Sends a request to a member through etcd's JSON gateway.
     ///
     /// # Errors
     /// When it does not answer.

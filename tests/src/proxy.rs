@@ -1,4 +1,4 @@
-//! A TCP proxy in the middle of things: what networks do to connections, it does on command.
+//! A TCP proxy that causes network faults on command.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,13 +10,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-/// Chunks on their way in one direction of a connection.
+/// The most chunks in transit in one direction of a connection.
 const ON_THE_WAY: usize = 256;
 
-/// A proxy before one server. Dropped, it is gone, with all of its connections.
+/// A proxy in front of one server. Dropping it closes all of its connections.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where it listens.
+    /// The address where it listens.
     pub address: SocketAddr,
     shared: Arc<Shared>,
     accepting: JoinHandle<()>,
@@ -29,16 +29,17 @@ struct Shared {
     strikes: watch::Sender<Strike>,
 }
 
-/// What happens to what is on its way.
+/// What happens to bytes in transit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Weather {
-    /// Answers come so much later.
+    /// Bytes from the server are delayed by this time.
     delay: Duration,
-    /// Nothing comes through, and nobody is told.
+    /// No bytes are delivered, and neither side notices.
     lost: bool,
 }
 
-/// What happened last to the connections of that moment, and a number to tell it from the one before.
+/// The last fault that was caused on all open connections. The number distinguishes it from the one
+/// before.
 #[derive(Clone, Copy, Debug, Default)]
 struct Strike {
     number: u64,
@@ -46,10 +47,10 @@ struct Strike {
 }
 
 impl Proxy {
-    /// Starts one; it needs a target before anything comes through.
+    /// Starts a proxy. It needs a target before it can forward connections.
     ///
     /// # Errors
-    /// When the system has no port.
+    /// When no port is available.
     pub async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -62,27 +63,27 @@ impl Proxy {
         Ok(Proxy { address, shared, accepting })
     }
 
-    /// Where new connections go from now on.
+    /// Sets the server that new connections go to.
     pub fn set_target(&self, target: &str) {
         *self.shared.target.lock().unwrap_or_else(PoisonError::into_inner) = target.to_owned();
     }
 
-    /// From now on, answers come so much later.
+    /// From now on, bytes from the server are delayed by this time.
     pub fn delay(&self, delay: Duration) {
         self.shared.weather.send_modify(|weather| weather.delay = delay);
     }
 
-    /// Whether everything is lost on its way from now on, without a word to anybody.
+    /// Whether all bytes are held back from now on. Neither side notices.
     pub fn lose(&self, lost: bool) {
         self.shared.weather.send_modify(|weather| weather.lost = lost);
     }
 
-    /// Resets all connections of this moment.
+    /// Resets all open connections.
     pub fn reset(&self) {
         self.strike(false);
     }
 
-    /// The server's sides of all connections of this moment are closed, and nobody tells the clients.
+    /// Closes the server's side of all open connections. The clients do not notice.
     pub fn half_open(&self) {
         self.strike(true);
     }
@@ -101,7 +102,7 @@ impl Drop for Proxy {
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    // Ended with this task.
+    // The connections end with this task.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -113,12 +114,12 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// Carries one connection to its end.
+/// Forwards one connection until it ends.
 async fn carry(mut client: TcpStream, shared: Arc<Shared>) -> std::io::Result<()> {
     let mut strikes = shared.strikes.subscribe();
     let target = shared.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut weather = shared.weather.subscribe();
-    // A client that connects while all is lost hears nothing.
+    // If a client connects while bytes are lost, it receives nothing.
     let _ = weather.wait_for(|weather| !weather.lost).await;
     let mut server = match TcpStream::connect(target).await {
         Ok(server) => server,
@@ -140,7 +141,7 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>) -> std::io::Result<()
     };
     if half_open {
         drop(server);
-        // The client's words are taken, and nobody hears them.
+        // Read what the client sends, and discard it.
         let mut unheard = [0; 4096];
         while client.read(&mut unheard).await? > 0 {}
         return Ok(());
@@ -149,7 +150,7 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>) -> std::io::Result<()
     server.set_zero_linger()
 }
 
-/// Carries one direction to its end, each chunk when its time has come.
+/// Forwards one direction until it ends. Each chunk is forwarded after its delay.
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -178,6 +179,6 @@ async fn pump(
         }
         std::io::Result::Ok(())
     };
-    // What was read before the end still arrives; once one side fails, that is the end.
+    // Bytes that were read before the end still arrive. If one side fails, both end.
     tokio::try_join!(reading, writing).map(drop)
 }

@@ -1,23 +1,23 @@
-//! A registry's process, and its HTTP API as programs in any language use it.
+//! Runs a registry, and uses its HTTP API like a program in any language.
 
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{Process, http_client};
 
-/// A registry that runs.
+/// A running registry.
 #[derive(Debug)]
 pub struct RegistryProcess {
     /// The process.
     pub process: Process,
-    /// Where it is.
+    /// Its URL.
     pub url: String,
-    /// How it is asked.
+    /// The HTTP client for requests to it.
     pub http: Client,
 }
 
 impl RegistryProcess {
-    /// Starts one on a port that the system picks.
+    /// Starts a registry on a port that the system picks.
     ///
     /// # Errors
     /// When it does not come up.
@@ -25,7 +25,7 @@ impl RegistryProcess {
         Self::start_with("127.0.0.1:0", arguments, &[]).await
     }
 
-    /// Starts one on this address, with these variables in its environment.
+    /// Starts a registry on this address, with these environment variables.
     ///
     /// # Errors
     /// When it does not come up.
@@ -40,16 +40,17 @@ impl RegistryProcess {
         Ok(RegistryProcess { process, url, http: http_client()? })
     }
 
-    /// Where it listens, `host:port`.
+    /// The address where it listens, `host:port`.
     #[must_use]
     pub fn address(&self) -> &str {
         self.url.split_once("://").map_or("", |(_, address)| address)
     }
 
-    /// A request's status and its answer, as JSON if it is.
+    /// Sends a request. Returns the status and the body, as JSON if it is JSON and else as a
+    /// string.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// When there is no response.
     pub async fn try_send(
         &self,
         method: Method,
@@ -66,7 +67,7 @@ impl RegistryProcess {
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
-    /// As [`RegistryProcess::try_send`], of a registry that has to answer.
+    /// Like [`RegistryProcess::try_send`], but panics if there is no response.
     #[allow(clippy::unwrap_used, reason = "a test's helper fails by panicking")]
     pub async fn send(
         &self,
@@ -77,12 +78,12 @@ impl RegistryProcess {
         self.try_send(method, path, body).await.unwrap()
     }
 
-    /// The status and answer of a GET.
+    /// Sends a GET. Returns the status and the body.
     pub async fn get(&self, path: &str) -> (StatusCode, Value) {
         self.send(Method::GET, path, None).await
     }
 
-    /// Declares a host that serves these in version 0.1.0.
+    /// Declares a host that serves these services in version 0.1.0.
     pub async fn declare(
         &self,
         host: &str,
@@ -93,20 +94,20 @@ impl RegistryProcess {
         self.send(Method::PUT, &format!("/v1/hosts/{host}"), Some(body)).await
     }
 
-    /// A host's heartbeat.
+    /// Sends a host's heartbeat.
     pub async fn beat(&self, host: &str, session: u64, digest: &Value) -> (StatusCode, Value) {
         let body = json!({"session": session, "digest": digest});
         self.send(Method::POST, &format!("/v1/hosts/{host}/heartbeat"), Some(body)).await
     }
 
-    /// The names of hosts that are listed for a service.
+    /// The names of the hosts that are listed for a service.
     pub async fn hosts(&self, service: &str) -> Vec<String> {
         let (_, list) = self.get(&format!("/v1/services/{service}/endpoints")).await;
         let endpoints = list["endpoints"].as_array().cloned().unwrap_or_default();
         endpoints.iter().filter_map(|e| Some(e["host"].as_str()?.to_owned())).collect()
     }
 
-    /// What one of its metrics shows, with its labels as written.
+    /// The value of one of its metrics. `series` is the name with its labels, as printed.
     pub async fn metric(&self, series: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics").await;
         let line = text.as_str()?.lines().find(|line| line.starts_with(&format!("{series} ")))?;

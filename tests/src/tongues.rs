@@ -11,24 +11,24 @@ use wit_parser::Resolve;
 use crate::installed;
 use crate::programs::say_skipped;
 
-/// Without what compilers add by themselves: Debian has none of it for this target.
+/// Arguments for clang. Compiler libraries are left out: Debian does not have them for this target.
 const FOR_WEBASSEMBLY: [&str; 4] =
     ["--target=wasm32-wasi", "-O2", "-mexec-model=reactor", "-nodefaultlibs"];
 
-/// A language, with the tools that make components of it.
+/// A language, with the tools that compile it to components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tongue {
-    /// wit-bindgen's C, with clang and wasi-libc.
+    /// C, with wit-bindgen, clang and wasi-libc.
     C,
-    /// componentize-py, of PyPI.
+    /// Python, with componentize-py from PyPI.
     Python,
-    /// componentize-js, of npm, which `jco componentize` runs.
+    /// JavaScript, with componentize-js from npm, which `jco componentize` runs.
     JavaScript,
 }
 
 impl Tongue {
-    /// The component; `None` where the tools are not installed, which is said, and which CI does not
-    /// take.
+    /// Builds the component. If the tools are not installed, prints that the test is skipped and
+    /// returns `None`; in CI, it fails instead.
     ///
     /// # Errors
     /// When the tools fail.
@@ -54,10 +54,10 @@ impl Tongue {
                 };
                 let mut command = Command::new(tool);
                 command.arg("-d").arg(sources.join("tongues.wit"));
-                // It uses no more of WASI than the interpreter does, and that works without.
+                // Only the interpreter uses WASI, and it works with stubs.
                 command.args(["-w", "speaker", "componentize", "--stub-wasi", "tongue", "-p"]);
                 command.arg(&sources);
-                // Bytecode is not left beside the source.
+                // Do not write bytecode beside the source.
                 command.env("PYTHONDONTWRITEBYTECODE", "1");
                 run(command.arg("-o").arg(&output))?;
             }
@@ -67,7 +67,7 @@ impl Tongue {
                     return Ok(None);
                 };
                 let mut command = Command::new(node);
-                // Its imports are looked for from where it runs.
+                // Node resolves imports from the current directory.
                 let script = include_str!("../guests/tongues/componentize.mjs");
                 command.current_dir(modules).args(["--input-type=module", "-e", script, "--"]);
                 command.arg(sources.join("tongue.js")).arg(sources.join("tongues.wit"));
@@ -78,7 +78,7 @@ impl Tongue {
     }
 }
 
-/// Whether clang has what it takes to make a module that uses the C library.
+/// Whether clang can build a module that uses the C library.
 fn links(clang: &Path, folder: &Path) -> anyhow::Result<bool> {
     let source = folder.join("empty.c");
     std::fs::write(&source, "#include <stdlib.h>\nvoid *take(void) { return malloc(1); }\n")?;
@@ -87,8 +87,8 @@ fn links(clang: &Path, folder: &Path) -> anyhow::Result<bool> {
     Ok(command.arg("-o").arg(folder.join("empty.wasm")).output()?.status.success())
 }
 
-/// Generates the bindings, and compiles them with the service. It needs nothing of WASI, so what comes
-/// of it imports nothing.
+/// Generates the bindings, and compiles them with the service. The service does not use WASI, so
+/// the module has no WASI imports.
 fn c(clang: &Path, sources: &Path, folder: &Path, output: &Path) -> anyhow::Result<()> {
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_path(sources.join("tongues.wit"))?;
@@ -105,7 +105,7 @@ fn c(clang: &Path, sources: &Path, folder: &Path, output: &Path) -> anyhow::Resu
     run(command.arg("-o").arg(output))
 }
 
-/// One of the tools that `make tools` installs.
+/// The path of a tool that `make tools` installs.
 fn tool(name: &str, how: &str) -> anyhow::Result<Option<PathBuf>> {
     let own = std::env::current_exe()?;
     let target = own.ancestors().nth(3).context("no target directory")?;

@@ -1,16 +1,16 @@
-//! Waiting for conditions, within bounds that only a broken system reaches.
+//! Waits for conditions. Only a broken system reaches the time limit.
 
 use std::time::Duration;
 
 use anyhow::Context;
 
-/// How long anything may take before it counts as hanging.
+/// How long anything may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Looks again and again until `condition` gives something.
+/// Calls `condition` repeatedly until it returns `Some`.
 ///
 /// # Errors
-/// When it never does.
+/// When that does not happen in time.
 pub async fn eventually<T>(
     what: &str,
     mut condition: impl AsyncFnMut() -> Option<T>,
@@ -27,10 +27,10 @@ pub async fn eventually<T>(
     .await
 }
 
-/// Waits for something that must come.
+/// Waits for a future.
 ///
 /// # Errors
-/// When it does not.
+/// When it does not complete in time.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> anyhow::Result<T> {
     tokio::time::timeout(PATIENCE, future)
         .await

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Where a registry is unless told otherwise: where `up` and `registry` listen.
+/// The default address of a registry: `up` and `registry` listen there by default.
 const REGISTRY: &str = "http://127.0.0.1:8500";
 
 const EXIT_CODES: &str = "\
@@ -110,7 +110,7 @@ pub(crate) struct Up {
     pub(crate) keeping: Keeping,
 }
 
-/// How a registry keeps what it is told, and from whom it takes it.
+/// How a registry stores records, and who may write them.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Registry")]
 pub(crate) struct Keeping {
@@ -160,7 +160,7 @@ pub(crate) struct HostArguments {
     pub(crate) identity: Identity,
 }
 
-/// Which registry a command asks.
+/// The registry that a command asks.
 #[derive(Debug, Args)]
 pub(crate) struct Asked {
     /// The registry to ask; several of one cluster, with commas between them
@@ -175,7 +175,7 @@ pub(crate) struct Asked {
     pub(crate) identity: Identity,
 }
 
-/// What a registry is shown, and how it is known.
+/// How a client authenticates itself to a registry, and how it verifies the registry.
 #[derive(Debug, Args)]
 pub(crate) struct Identity {
     /// What the registry asks for
@@ -233,7 +233,7 @@ pub(crate) struct Serving {
     pub(crate) token: Option<String>,
 }
 
-/// An address to listen on, or none.
+/// An address to listen on. `None`: do not listen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HttpListen(pub(crate) Option<SocketAddr>);
 

@@ -44,19 +44,20 @@ async fn call(client: &Client, path: &MethodPath, arguments: &Call) -> anyhow::R
     let signature = service.method(&path.method).and_then(|method| method.signature.as_ref().ok());
     let mut values = Vec::new();
     for (index, text) in arguments.arguments.iter().enumerate() {
-        // What has no parameter or no method is refused below, with a better message.
+        // An argument without a parameter or a method becomes null here. The call below refuses it
+        // with a better message.
         let param = signature.and_then(|signature| signature.params.get(index));
         let value = param.map(|param| argument_from_text(service.types(), param, text));
         values.push(value.transpose()?.unwrap_or(Value::Null));
     }
     let left = arguments.timeout.saturating_sub(start.elapsed());
-    // As whoever started us handed it down; one that cannot be read is as good as none.
+    // The parent process may pass a trace. If it cannot be parsed, it is ignored.
     let trace_parent = std::env::var("TRACEPARENT").ok().and_then(|text| text.parse().ok());
     let options = CallOptions { timeout: Some(left), trace_parent, ..CallOptions::default() };
     Ok(client.call_json_with(&arguments.method, &values, options).await?)
 }
 
-/// Adds what was probably meant to an error about a name.
+/// If the error is about an unknown name, suggests the most similar name.
 async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> anyhow::Error {
     let failure = error.downcast_ref::<RpcError>().map(|error| &error.failure);
     match failure {
@@ -78,7 +79,7 @@ async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> an
             let service = client.describe(&path.service.to_string()).await;
             let meant = service.ok().and_then(|service| {
                 if service.method(&path.method).is_some() {
-                    // It is there; what is wrong with it is in the error.
+                    // The method exists, so the error itself says what is wrong.
                     return None;
                 }
                 let names = service.methods().iter().map(|method| &method.name[..]);
@@ -99,14 +100,15 @@ async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> an
     }
 }
 
-/// A string as it is, anything else as JSON: structures over several lines.
+/// Prints a string without quotes, and anything else as JSON. Objects and arrays take several
+/// lines.
 fn for_people(json: &str) -> serde_json::Result<String> {
     Ok(match serde_json::from_str(json)? {
         Value::String(text) => text,
         structure @ (Value::Object(_) | Value::Array(_)) => {
             serde_json::to_string_pretty(&structure)?
         }
-        // As the host wrote it: digits beyond an f64's stay as they are.
+        // Keep the host's text, because a number may have more digits than an f64 holds.
         _ => json.to_owned(),
     })
 }

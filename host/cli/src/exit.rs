@@ -1,24 +1,24 @@
-//! How the command ends when something failed: a message, and a code that scripts can tell apart.
+//! How the command ends after an error: with a message, and with an exit code for scripts.
 
 use std::process::ExitCode;
 
 use wharf_client::{Failure, RegistryError, RpcError, Status};
 
-/// A failure with a code of its own. The codes are documented in `wharf --help`.
+/// An error with its own exit code. `wharf --help` documents the codes.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Exit {
     /// The method returned its own error.
     #[error("{0}")]
     Application(String),
-    /// No such service, method or file.
+    /// The service, method or file does not exist.
     #[error("{0}")]
     NotFound(String),
 }
 
-/// Prints the error with its causes, and gives the code that stands for it.
+/// Prints the error with its causes, and returns its exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if broken_pipe(error) {
-        // Whoever read our output has read enough.
+        // The program that reads our output has stopped reading. That is not an error.
         return ExitCode::SUCCESS;
     }
     eprintln!("error: {}", wharf_net::chain(error.as_ref()));

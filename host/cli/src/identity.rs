@@ -1,4 +1,5 @@
-//! How commands ask a registry: who they are, and how they know it.
+//! Makes the registry clients of commands: with their token, their certificate, and the authorities
+//! that they trust.
 
 use anyhow::Context;
 use wharf_registry_api::{RegistryClient, RegistryOptions};
@@ -25,7 +26,7 @@ impl Identity {
 }
 
 impl Asked {
-    /// A client of the registry that is to be asked.
+    /// A client of the registry that the command asks.
     pub(crate) fn client(&self) -> anyhow::Result<RegistryClient> {
         self.identity.client(&self.registry)
     }

@@ -7,7 +7,7 @@ use wharf_runtime::{Inspection, Need};
 use crate::args::Inspect;
 use crate::exit::Exit;
 
-/// The largest file that is looked at, in bytes.
+/// The largest file that is read, in bytes.
 const MAX_SIZE: u64 = 1024 * 1024 * 1024;
 
 pub(crate) fn run(arguments: &Inspect) -> anyhow::Result<()> {
@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Inspect) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `slow` are the methods of each service that no codec calls.
+/// `slow` lists, for each service, the methods that no codec calls.
 fn describe(inspection: &Inspection, slow: &[Vec<String>]) -> String {
     let mut text = String::new();
     let mut line = |line: &str| {

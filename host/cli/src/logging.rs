@@ -1,4 +1,5 @@
-//! Logs, for people on a terminal, as JSON elsewhere, always on stderr; and spans, for a collector.
+//! Logs to stderr: as text on a terminal, otherwise as JSON. Exports the spans of calls to a
+//! collector.
 
 use std::io::IsTerminal;
 
@@ -12,18 +13,18 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// Where the standard for OpenTelemetry's environment names a collector.
+/// The environment variables that name a collector, according to the OpenTelemetry specification.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
-/// The spans that are exported: one for each call.
+/// The target of the spans that are exported. Each call has one such span.
 const CALLS: &str = "wharf_host::call";
 
-/// What logging has to do at the end.
+/// Exports the last spans when it is dropped.
 pub(crate) struct Logging(Option<SdkTracerProvider>);
 
-/// Starts logging. Servers say what they do; other commands only what goes wrong.
+/// Starts logging. By default, servers log at level info, and other commands only errors.
 ///
-/// Call it outside of an async runtime: the exporter has a thread of its own.
+/// Call it outside of an async runtime, because the exporter has its own thread.
 pub(crate) fn start(is_server: bool) -> Logging {
     let default = if is_server { "info" } else { "error" };
     let filter = EnvFilter::try_from_env("WHARF_LOG").unwrap_or_else(|_| EnvFilter::new(default));

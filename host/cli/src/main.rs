@@ -1,6 +1,6 @@
-//! The `wharf` command: a registry, a host, and what one needs beside them.
+//! The `wharf` command: a registry, a host, and the commands to use them.
 //!
-//! Arguments are parsed whole before anything is bound; each command is a module of its own.
+//! All arguments are parsed before anything is bound. Each command is a module.
 
 mod args;
 mod call;
@@ -22,8 +22,8 @@ use clap::Parser;
 
 use crate::args::{Arguments, Command};
 
-/// Gives the memory of a large compilation back to the system, which glibc's keeps in the arenas of
-/// the threads that compiled.
+/// This allocator returns the memory of a large compilation to the system. glibc's allocator keeps
+/// it in the arenas of the threads that compiled.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let is_server =
         matches!(arguments.command, Command::Up(_) | Command::Host(_) | Command::Registry(_));
-    // Before anything speaks HTTP: the exporter of spans does.
+    // This must come before anything that uses HTTP, such as the exporter of spans.
     wharf_registry_api::choose_cryptography();
     quiet_opening();
     let _logging = logging::start(is_server);
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
             Command::Inspect(inspect) => inspect::run(&inspect),
         }
     });
-    // A guest or a lookup that does not end must not hold the process.
+    // Do not wait for a guest or a name lookup that does not end.
     runtime.shutdown_background();
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -57,8 +57,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// A damaged store of the registry is told as an error; the panic by which its library found out would
-/// only stand before it.
+/// Hides the panic message when the registry's store is damaged. The storage library detects that
+/// with a panic, and the registry then reports it as an error.
 fn quiet_opening() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

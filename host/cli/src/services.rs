@@ -7,7 +7,7 @@ use wharf_registry_api::{Endpoint, EndpointState, ListOptions, RegistryClient, S
 
 use crate::args::Services;
 
-/// Addresses that a row shows; of more it tells the number.
+/// The most addresses that a row shows. If there are more, it shows their number.
 const ADDRESSES: usize = 3;
 
 pub(crate) async fn run(arguments: Services) -> anyhow::Result<()> {
@@ -80,7 +80,7 @@ async fn row(registry: &RegistryClient, service: &ServiceSummary) -> anyhow::Res
     Ok([name, service.version.clone().unwrap_or_else(|| "-".to_owned()), addresses, state])
 }
 
-/// Columns as wide as their widest cell.
+/// A table in which each column is as wide as its widest cell.
 fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let width =
         |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

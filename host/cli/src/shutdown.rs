@@ -1,8 +1,9 @@
-//! Signals that end a server: the first asks it to, a second one does not ask.
+//! Signals that end a server. The first one starts an orderly shutdown; a second one ends it at
+//! once.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT, heard from the moment this is made.
+/// Receives SIGTERM and SIGINT from the moment it is created.
 pub(crate) struct Shutdown {
     terminate: Signal,
     interrupt: Signal,
@@ -12,7 +13,7 @@ impl Shutdown {
     /// Begins to listen for signals.
     ///
     /// # Errors
-    /// When the system does not let us.
+    /// When the system does not allow it.
     pub(crate) fn listen() -> std::io::Result<Self> {
         Ok(Shutdown {
             terminate: signal(SignalKind::terminate())?,
@@ -28,7 +29,7 @@ impl Shutdown {
         }
     }
 
-    /// Does `ending`, unless a second signal comes first.
+    /// Runs `ending`, but stops at once if a second signal arrives.
     pub(crate) async fn or_at_once(mut self, ending: impl Future<Output = ()>) {
         tokio::select! {
             () = ending => {}

@@ -13,7 +13,7 @@ use crate::keeping;
 use crate::listen::bind;
 use crate::shutdown::Shutdown;
 
-/// How long the registry in the same process may take to know the services.
+/// How long announcing to the registry in the same process may take.
 const ANNOUNCING: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
@@ -21,7 +21,8 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
     let plugins = &arguments.serving.plugins;
     std::fs::create_dir_all(plugins)
         .with_context(|| format!("the plugins folder {} cannot be made", plugins.display()))?;
-    // Its one host declares itself again anyway, so nothing needs to outlive the process.
+    // By default the records are kept in memory: the only host declares itself again after a
+    // restart.
     let registry_config =
         keeping::config(&arguments.keeping, arguments.registry_listen, Store::Memory)?;
     let mut shutdown = Shutdown::listen()?;
@@ -51,7 +52,7 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
     let host = Host::start(listener, http, config)?;
     let up = async {
         host.ready().await;
-        // Whoever reads that it is up finds the services registered.
+        // Print that everything is up only once the services are registered.
         if tokio::time::timeout(ANNOUNCING, host.announced()).await.is_err() {
             tracing::error!("the services are not announced; what is wrong is said above");
         }
@@ -64,7 +65,7 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
     let mut ended = tokio::select! {
         greeted = greeted => return greeted,
         () = shutdown.asked() => None,
-        // Without its registry it is of no use, and whoever supervises it has to know.
+        // Without its registry the process is useless, so it ends. A supervisor can restart it.
         ended = &mut registry => Some(ended),
     };
     tracing::info!("shutting down: calls in flight finish first");
@@ -82,7 +83,7 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
     }
 }
 
-/// Says where everything is and what to try; scripts may read the first three lines.
+/// Prints the addresses, and a command to try. Scripts may read the first three lines.
 fn greet(
     host: &Host,
     registry: &str,

@@ -1,4 +1,4 @@
-//! The binary as cargo builds it for its own tests: what somebody sees who knows nothing yet.
+//! Runs the binary that cargo builds for its own tests. Checks what a new user sees.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 

@@ -1,4 +1,4 @@
-//! A method that can be called: where it is in its component, and what goes in and out.
+//! A callable method: where it is in its component, and its signature.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use wharf_schema::{Service, Signature, Types, ValueError};
 
 use crate::pace::Pace;
 
-/// A method of a plugin, found once when the plugin is loaded.
+/// A method of a plugin. It is looked up once, when the plugin is loaded.
 pub(crate) struct Callable {
     pub(crate) export: ComponentExportIndex,
-    /// By which number the codec calls it, if it does.
+    /// Its number in the codec. `None`: the codec does not call it.
     pub(crate) codec: Option<u32>,
     pub(crate) service: Arc<Service>,
     pub(crate) signature: Signature,
@@ -24,9 +24,9 @@ impl Callable {
     }
 }
 
-/// Why a data path has no result.
+/// Why a data path returned no result.
 pub(crate) enum PathError {
-    /// The arguments do not fit; the guest was not entered.
+    /// The arguments do not fit the method's types. The guest was not entered.
     Arguments(ValueError),
     /// Arguments or result are too large for the host.
     TooLarge(String),

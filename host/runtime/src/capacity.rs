@@ -1,8 +1,8 @@
-//! How much room there is for instances, all plugins together.
+//! How many instances fit into the host, all plugins together.
 //!
-//! wasmtime's pooling allocator reserves addresses for all instances at once and makes each from a
-//! slot; it fails when it has none left. So slots are counted before it is asked, and "the host is
-//! full" is an answer of ours.
+//! wasmtime's pooling allocator reserves addresses for all instances at the start and makes each
+//! instance from a slot. It fails when no slot is left. Wharf therefore counts slots before it asks
+//! the allocator, so that a caller gets the error [`crate::InvokeError::HostFull`] instead.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,36 +10,39 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use wasmtime::component::Component;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-/// Memories that all instances may have together: each reserves a little more than 4 GiB of the
-/// 128 TiB of addresses that a process has. The second is for systems that allow fewer.
+/// The number of memories that all instances may have together. Each reserves a little more than
+/// 4 GiB of the 128 TiB of addresses that a process has. The second number is for systems that
+/// allow fewer addresses.
 const MEMORIES: [u32; 2] = [8192, 1024];
 
-/// Tables for each of these memories: what wit-component adds to a module has one of its own.
+/// Tables for each of these memories. A module has one, and the shim module that wit-component adds
+/// has another.
 const TABLES_PER_MEMORY: u32 = 2;
 
-/// Elements that a table may have. Guests in C#, Go or Python have one for all their functions.
+/// Elements that a table may have. Guests in C#, Go or Python put all their functions into one
+/// table.
 const TABLE_ELEMENTS: usize = 100_000;
 
-/// Core instances, memories and tables of one instance.
+/// The most core instances, memories and tables of one instance.
 pub(crate) const MAX_CORE_INSTANCES: usize = 256;
 pub(crate) const MAX_MEMORIES: usize = 16;
 pub(crate) const MAX_TABLES: usize = 256;
 
-/// Bytes of wasmtime's own that one instance may take.
+/// The most bytes that wasmtime may use for its own data about one instance.
 const MAX_INSTANCE_SIZE: usize = 16 * 1024 * 1024;
 
-/// Bytes of a memory, a table and a stack that a slot keeps when its instance ends. Clearing these
-/// is quicker than giving them back to the system and faulting them in again. Where the system says
-/// which pages were written (Linux 6.7), it is those that count; else the first ones of a memory, where
-/// a guest in Rust has nothing but the end of its stack.
+/// Bytes of a memory, a table and a stack that a slot keeps when its instance ends. Clearing them
+/// is faster than returning them to the system and faulting them in again. If the system reports
+/// which pages were written (Linux 6.7), the slot keeps those pages. Otherwise it keeps the first
+/// pages of a memory; there, a guest in Rust only has the end of its stack.
 const KEEP_MEMORY: usize = 128 * 1024;
 const KEEP_TABLE: usize = 4 * 1024;
 const KEEP_STACK: usize = 16 * 1024;
 
-/// Slots that keep them, of all that are free.
+/// How many of the free slots keep these bytes.
 const WARM_SLOTS: u32 = 64;
 
-/// Room for instances. Clones share it.
+/// The room for instances. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Capacity(Arc<Left>);
 
@@ -49,21 +52,21 @@ struct Left {
     stacks: AtomicUsize,
 }
 
-/// What one instance of a plugin takes.
+/// What one instance of a plugin needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Needs {
     memories: usize,
     tables: usize,
 }
 
-/// Room for one instance; given back when it is dropped.
+/// Room for one instance. Dropping it gives the room back.
 pub(crate) struct Room {
     capacity: Capacity,
     needs: Needs,
 }
 
 impl Capacity {
-    /// Sets `config` up for as many instances as this machine allows. `make` makes the engine.
+    /// Prepares `config` for as many instances as this machine allows. `make` creates the engine.
     pub(crate) fn provide(
         config: &mut Config,
         make: impl Fn(&Config) -> wasmtime::Result<wasmtime::Engine>,
@@ -93,7 +96,7 @@ impl Capacity {
         }))
     }
 
-    /// Room for an instance, if there is any.
+    /// Takes room for an instance, if any is left.
     pub(crate) fn take(&self, needs: Needs) -> Option<Room> {
         let wanted = self.wanted(needs);
         for (taken, (left, count)) in wanted.iter().enumerate() {
@@ -126,7 +129,8 @@ impl Drop for Room {
 
 impl Needs {
     pub(crate) fn of(component: &Component) -> Self {
-        // Components that import modules would have unknown needs; none of those can be linked.
+        // The needs of a component that imports modules are unknown. Such a component cannot be
+        // linked, so it never needs room.
         let required = component.resources_required();
         let (memories, tables) = required.map_or((0, 0), |r| (r.num_memories, r.num_tables));
         Needs { memories: memories as usize, tables: tables as usize }
@@ -136,7 +140,8 @@ impl Needs {
 fn pool(memories: u32) -> PoolingAllocationConfig {
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
-    // Instances are counted, not reserved, so that many cost nothing.
+    // wasmtime only counts instances. It reserves nothing for them, so a large number costs
+    // nothing.
     pool.total_component_instances(memories)
         .total_core_instances(memories.saturating_mul(count(MAX_CORE_INSTANCES)))
         .total_memories(memories)
@@ -150,7 +155,7 @@ fn pool(memories: u32) -> PoolingAllocationConfig {
         .max_component_instance_size(MAX_INSTANCE_SIZE)
         .max_core_instance_size(MAX_INSTANCE_SIZE)
         .table_elements(TABLE_ELEMENTS)
-        // Each plugin's own limit is lower.
+        // Each plugin has its own, lower limit.
         .max_memory_size(1 << 32)
         .linear_memory_keep_resident(KEEP_MEMORY)
         .table_keep_resident(KEEP_TABLE)

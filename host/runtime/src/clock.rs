@@ -1,4 +1,4 @@
-//! The clock that interrupts guests: it ticks while any runs, and rests while none does.
+//! The clock that interrupts guests. It ticks while a guest runs, and rests while none runs.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,26 +8,26 @@ use std::time::Duration;
 
 use wasmtime::EngineWeak;
 
-/// How often running guests are interrupted, to look at their deadline and to let others run.
+/// How often running guests are interrupted, to check their deadline and to let others run.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 
-/// How long the clock rests at most before it looks whether its engine still exists.
+/// The longest rest before the clock checks whether its engine still exists.
 const REST: Duration = Duration::from_secs(10);
 
-/// Ticks without any guest running after which the clock rests.
+/// The clock rests after this many ticks without a running guest.
 const REST_AFTER: u32 = 200;
 
-/// The clock as its users see it: guests keep it going, and it rests when none runs.
+/// A handle to the clock. Guests keep it ticking, and it rests when no guest runs.
 ///
-/// A quick call only looks at one flag, which is nearly always set already: such calls share no cache
-/// line that any of them writes.
+/// A quick call only reads one flag, which is nearly always set already. It writes nothing, so
+/// quick calls do not contend for a cache line.
 #[derive(Clone)]
 pub(crate) struct Clock {
     hands: Arc<Hands>,
     thread: Thread,
 }
 
-/// A guest that did not come to its end at once.
+/// A guest that did not finish in its first poll.
 struct Waiting(Arc<Hands>);
 
 impl Waiting {
@@ -44,19 +44,19 @@ impl Drop for Waiting {
     }
 }
 
-/// What the clock's thread and its users tell each other.
+/// The flags that the clock's thread and its users share.
 #[derive(Default)]
 struct Hands {
-    /// A guest began, or was seen running at a tick, since the thread looked last.
+    /// A guest has begun, or was running at a tick, since the thread last checked.
     active: AtomicBool,
-    /// Guests that did not come to their end at once.
+    /// How many guests did not finish in their first poll and still run.
     waiting: AtomicUsize,
     /// The thread has stopped ticking, or is about to.
     resting: AtomicBool,
 }
 
 impl Clock {
-    /// Starts the thread that ticks for an engine, for as long as that exists.
+    /// Starts the thread that ticks for an engine, for as long as the engine exists.
     pub(crate) fn start(engine: EngineWeak) -> std::io::Result<Self> {
         let hands = Arc::<Hands>::default();
         let ticking = hands.clone();
@@ -77,8 +77,8 @@ impl Clock {
         std::future::poll_fn(|cx| {
             let polled = guest.as_mut().poll(cx);
             if polled.is_pending() {
-                // In a host call it may wait for longer than the clock goes on by itself, and
-                // compute again after that. A quick call never comes here.
+                // The guest may wait in a host call until the clock would rest, and then compute
+                // again. The count keeps the clock ticking. A quick call never comes here.
                 waiting.get_or_insert_with(|| Waiting::new(self));
             }
             polled
@@ -88,23 +88,24 @@ impl Clock {
 
     fn guest_begins(&self) {
         if self.hands.active.load(Ordering::Relaxed) {
-            // The thread ticks on for many ticks before it rests, and at the next one this guest
-            // is seen running.
+            // The thread ticks many more times before it rests. If this guest still runs at the
+            // next tick, the tick sets the flag again.
             return;
         }
         self.hands.active.store(true, Ordering::SeqCst);
         self.wake();
     }
 
-    /// What keeps the clock going is written before this looks whether it rests; the thread does it
-    /// the other way round. So either it sees the one, or we see the other.
+    /// Wakes the thread if it rests. The caller sets `active` or `waiting` first, then this reads
+    /// `resting`. The thread does the reverse: it sets `resting` first, then reads the other two.
+    /// So either the thread sees the guest, or this sees that the thread rests.
     fn wake(&self) {
         if self.hands.resting.load(Ordering::SeqCst) {
             self.thread.unpark();
         }
     }
 
-    /// A guest was interrupted by a tick: it runs still.
+    /// A tick interrupted a guest, so the guest still runs.
     pub(crate) fn guest_runs(&self) {
         self.hands.active.store(true, Ordering::Relaxed);
     }
@@ -123,7 +124,7 @@ fn tick(engine: &EngineWeak, hands: &Hands) {
         if idle >= REST_AFTER {
             hands.resting.store(true, Ordering::SeqCst);
             if !hands.active.load(Ordering::SeqCst) && !waiting() {
-                // Not for ever: an engine that is gone unparks nobody.
+                // Not for ever: if the engine is dropped, nothing unparks this thread.
                 std::thread::park_timeout(REST);
             }
             hands.resting.store(false, Ordering::SeqCst);

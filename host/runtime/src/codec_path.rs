@@ -1,4 +1,5 @@
-//! The quick data path: encoded bytes in and out of the codec that is spliced into the component.
+//! The fast data path: passes encoded bytes to and from the codec that is spliced into the
+//! component.
 
 use std::cell::Cell;
 
@@ -12,14 +13,14 @@ use crate::splice;
 use crate::store::StoreData;
 use crate::val_path;
 
-/// The function of a codec: a method's number, the most bytes of a result, and the arguments; a status
-/// and the result.
+/// The function of a codec. It takes a method's number, the largest size of the result in bytes,
+/// and the arguments. It returns a status and the result.
 type Function<'a> = TypedFunc<(u32, u32, &'a [u8]), ((u32, WasmList<u8>),)>;
 
-/// The bytes of a block that results share.
+/// The size of a block that small results share, in bytes.
 const BLOCK: usize = 4 * 1024;
 
-/// Results up to this many bytes lie in such a block.
+/// Results of up to this many bytes go into such a block.
 const SMALL: usize = BLOCK / 8;
 
 thread_local! {
@@ -32,13 +33,13 @@ pub(crate) struct Codec(Func);
 
 impl Codec {
     /// # Errors
-    /// When the function has other types than a codec's.
+    /// When the function does not have the types of a codec.
     pub(crate) fn new(function: Func, store: &mut Store<StoreData>) -> wasmtime::Result<Self> {
         let _: Function<'_> = function.typed(store.as_context_mut())?;
         Ok(Codec(function))
     }
 
-    /// Hands the arguments to the codec, and takes a result of at most `limit` bytes from it.
+    /// Passes the arguments to the codec, and reads a result of at most `limit` bytes from it.
     pub(crate) async fn call(
         self,
         store: &mut Store<StoreData>,
@@ -47,8 +48,9 @@ impl Codec {
         arguments: &[u8],
         limit: usize,
     ) -> Result<Bytes, PathError> {
-        // SAFETY: `Codec::new` has checked the function against just these types. They are compared
-        // once an instance, and not once a call: that takes longer than the call of a small function.
+        // SAFETY: `Codec::new` has checked the function against exactly these types. It checks them
+        // once per instance and not once per call, because the check takes longer than the call of
+        // a small function.
         #[expect(unsafe_code, reason = "the types were checked when this was made")]
         let function: Function<'_> = unsafe { TypedFunc::new_unchecked(self.0) };
         let most = u32::try_from(limit).unwrap_or(u32::MAX);
@@ -57,9 +59,10 @@ impl Codec {
             .await
             .map_err(PathError::Guest)?;
         match status.cast_signed() {
-            // One copy as a whole: as a `Vec`, it would be taken over byte by byte.
+            // One copy of the whole result. As a `Vec`, it would be copied byte by byte.
             0 => Ok(copy(result.as_le_slice(&*store))),
-            // The other path says what is wrong with them, and where; time is no matter then.
+            // The dynamic path finds out what is wrong, and where. It is slow, but that does not
+            // matter for an error.
             splice::MALFORMED => Err(match val_path::decode(method, arguments) {
                 Err(error) => error,
                 Ok(_) => {
@@ -80,8 +83,9 @@ impl Codec {
     }
 }
 
-/// A copy of a result. Small ones lie one after the other in a block that is used again once they are
-/// dropped, and take no memory of their own; one that is kept keeps its block.
+/// A copy of a result. Small results are placed one after the other in a block, so they need no
+/// allocation of their own. The block is used again once all of them are dropped; a result that is
+/// kept also keeps its block.
 fn copy(result: &[u8]) -> Bytes {
     if result.is_empty() {
         return Bytes::new();
@@ -89,7 +93,7 @@ fn copy(result: &[u8]) -> Bytes {
     if result.len() > SMALL {
         return Bytes::copy_from_slice(result);
     }
-    // A thread that ends has none any more.
+    // A thread that is ending has no block any more.
     let block = RESULTS.try_with(Cell::take).ok().flatten();
     let mut block = block.unwrap_or_default();
     if block.capacity() < result.len() {

@@ -1,4 +1,5 @@
-//! Turns a component into code: out of the cache, or by compiling on a few threads of low priority.
+//! Turns a component into machine code. The code comes from the cache, or a few threads of low
+//! priority compile it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,14 +11,14 @@ use wasmtime::component::Component;
 use crate::cache::Cache;
 use crate::{LoadError, threads};
 
-/// How often a compilation that goes on says so.
+/// How often a long compilation logs that it is still running.
 const PROGRESS: Duration = Duration::from_secs(2);
 
-/// Components from this size on, in bytes, are compiled apart, so that small ones need not wait
-/// minutes for one of them.
+/// Components of at least this many bytes are compiled on threads of their own. Otherwise a small
+/// component could wait minutes for a large one.
 const LARGE: usize = 2 * 1024 * 1024;
 
-/// Compiles. Clones share the threads and the cache.
+/// Compiles components. Clones share the threads and the cache.
 #[derive(Clone)]
 pub(crate) struct Compiler {
     small: Arc<ThreadPool>,
@@ -25,12 +26,12 @@ pub(crate) struct Compiler {
     cache: Option<Cache>,
 }
 
-/// How code came about.
+/// Where the code of a plugin came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// It was compiled, which took this long.
     Compiled(Duration),
-    /// An earlier run had compiled it.
+    /// It was in the cache: an earlier run had compiled it.
     Cached,
 }
 
@@ -42,15 +43,17 @@ impl Compiler {
                 .num_threads(count)
                 .thread_name(|index| format!("wharf-compile-{index}"))
                 .start_handler(|_| threads::be_nice())
-                // Whoever waits for the result notices; the others go on.
+                // The caller that waits for this result sees that its channel is closed. The other
+                // compilations continue.
                 .panic_handler(|_| {});
             pool.build().map(Arc::new)
         };
-        // One core stays free for calls, where there are several.
+        // If there are several cores, large compilations leave one free for calls.
         Ok(Compiler { small: threads(1)?, large: threads(cores.saturating_sub(1).max(1))?, cache })
     }
 
-    /// The component's code. Dropping the future does not stop a compilation that has begun.
+    /// Returns the component's code. Dropping the future does not stop a compilation that has
+    /// begun.
     pub(crate) async fn compile(
         &self,
         engine: &wasmtime::Engine,
@@ -73,7 +76,7 @@ impl Compiler {
             if let (Ok(component), Some(cache)) = (&compiled, &cache) {
                 cache.store(cache.key(&bytes), component);
             }
-            // Nobody may be waiting any more.
+            // The caller may have stopped waiting.
             let _ = finish.send(compiled);
         });
         let mut progress = tokio::time::interval_at((begun + PROGRESS).into(), PROGRESS);
@@ -92,7 +95,7 @@ impl Compiler {
         Ok((component, Origin::Compiled(begun.elapsed())))
     }
 
-    /// Removes entries of the cache that are beyond its bound.
+    /// Removes entries of the cache if it is larger than its limit.
     pub(crate) fn prune_cache(&self) {
         if let Some(cache) = self.cache.clone() {
             self.small.spawn(move || cache.prune());

@@ -2,8 +2,8 @@
 //!
 //! Components carry their types but not their documentation: the linker of every toolchain drops
 //! it. A plugin can carry its WIT source in a custom section of its core module (the `wit_docs!`
-//! macro of wharf-guest does so); the doc comments found there are laid over the types that the
-//! component really has. The source has no other effect, so a lie in it changes only texts.
+//! macro of wharf-guest adds it). The doc comments found there are copied onto the component's real
+//! types. The source has no other effect, so false WIT in it can only change texts.
 
 use std::path::Path;
 
@@ -18,11 +18,12 @@ const SECTION: &str = "wharf:wit";
 /// The most bytes of documentation that are read from one component.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// Lays the documentation that `bytes` carries over the interfaces of `resolve`.
+/// Copies the documentation that `bytes` carries onto the interfaces of `resolve`.
 pub(crate) fn document(resolve: &mut Resolve, bytes: &[u8]) {
     let mut left = MAX_BYTES;
     for payload in Parser::new(0).parse_all(bytes) {
-        // Whoever calls this has validated the bytes; what is unreadable has no documentation.
+        // The caller has validated the bytes. If they still cannot be parsed, there is no
+        // documentation.
         let Ok(payload) = payload else { return };
         let Payload::CustomSection(section) = payload else { continue };
         if section.name() != SECTION || section.data().len() > left {

@@ -1,4 +1,4 @@
-//! The one wasmtime engine of a process, with the threads, the clock and the cache around it.
+//! The wasmtime engine of a process, with its threads, its clock and its cache.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use crate::compile::Compiler;
 use crate::store::{self, StoreData};
 use crate::threads::Threads;
 
-/// Native stack that a guest may use before it is told that its stack overflowed.
+/// Bytes of native stack that a guest may use before it traps with a stack overflow.
 const GUEST_STACK: usize = 512 * 1024;
 
-/// Native stack of a call: the guest's, and what the host's functions need beyond.
+/// Bytes of native stack of a call: the guest's part, and the part that host functions need.
 const CALL_STACK: usize = 1024 * 1024;
 
-/// Compiles and runs plugins. One serves a whole process; clones share it.
+/// Compiles and runs plugins. One engine serves a whole process; clones share it.
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) wasmtime: wasmtime::Engine,
@@ -29,17 +29,17 @@ pub struct Engine {
     pub(crate) compiler: Compiler,
 }
 
-/// An engine that cannot be made on this machine.
+/// Why an engine cannot start on this machine.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
-    /// wasmtime does not support this machine, or a setting of ours.
+    /// wasmtime does not support this machine, or one of our settings.
     #[error("the WebAssembly engine cannot start: {0}")]
     Wasmtime(String),
-    /// No threads for guests, compiler or clock.
+    /// The threads for guests, compiler or clock cannot be started.
     #[error("the engine's threads cannot be started")]
     Threads(#[source] std::io::Error),
-    /// The cache is of no use.
+    /// The cache cannot be used.
     #[error(transparent)]
     Cache(#[from] CacheError),
 }
@@ -48,11 +48,12 @@ impl Engine {
     /// An engine that keeps compiled code in the directory `cache`, if one is given.
     ///
     /// # Errors
-    /// When the machine supports no engine, or the directory is not safe.
+    /// When the machine does not support the engine, or the directory is not safe.
     pub fn new(cache: Option<CacheDirectory<'_>>) -> Result<Self, EngineError> {
         let mut config = Config::new();
         config
-            // Five times as fast a call, for plugins without async exports: all of ours.
+            // Calls are five times as fast without it. Only async exports need it, and plugins have
+            // none.
             .concurrency_support(false)
             .epoch_interruption(true)
             .wasm_component_model_fixed_length_lists(true)
@@ -74,12 +75,12 @@ impl Engine {
         })
     }
 
-    /// Removes the entries of the cache that were unused for longest, where it is over its bound.
+    /// If the cache is larger than its limit, removes the entries that were unused for longest.
     pub fn prune_cache(&self) {
         self.compiler.prune_cache();
     }
 
-    /// Whether the clock rests since no guest has run for a while; for tests of just that.
+    /// Whether the clock rests because no guest has run for a while. Only tests need this.
     #[must_use]
     pub fn is_resting(&self) -> bool {
         self.clock.is_resting()

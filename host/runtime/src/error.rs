@@ -1,4 +1,4 @@
-//! Why a plugin does not load, and why a call has no result.
+//! Why a plugin does not load, and why a call returns no result.
 
 use wharf_schema::ValueError;
 
@@ -8,43 +8,43 @@ use crate::imports::{Import, Need};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// Something else altogether.
+    /// It is not WebAssembly at all.
     #[error(
         "it is not WebAssembly: build a component, with 'cargo build --target wasm32-wasip2' for example"
     )]
     NotWebAssembly,
-    /// A module of the time before components.
+    /// It is a core module, not a component.
     #[error(
         "it is a core WebAssembly module, not a component: build it for wasm32-wasip2, or wrap it with 'wasm-tools component new'"
     )]
     CoreModule,
-    /// Types only.
+    /// It has only types.
     #[error("it is a WIT package, types without code: build a component that implements them")]
     WitPackage,
-    /// Cut off.
+    /// It is cut off.
     #[error("it ends in the middle, after {len} bytes: the copy is not complete; copy it again")]
     Truncated {
         /// How long the file is, in bytes.
         len: usize,
     },
-    /// Damaged, or beyond what the engine takes.
+    /// It is damaged, or exceeds a limit of the engine.
     #[error("it is not a valid component: {0}")]
     Invalid(String),
-    /// Nothing that could be called.
+    /// It has no method that can be called. Holds the functions outside any interface.
     #[error("it exports no interface with a method that can be called{}", stray(.0))]
     NothingToCall(Vec<String>),
-    /// Imports that nobody provides.
+    /// It has imports that Wharf does not provide.
     #[error("it imports what wharf does not provide: {}", .0.join(", "))]
     UnknownImports(Vec<String>),
-    /// Imports that its operator has to grant.
+    /// It has imports that need a grant from the operator.
     #[error("it imports what is not granted: {}", ungranted(.0))]
     NotGranted(Vec<Import>),
-    /// The first instance did not come up.
+    /// The first instance did not start.
     #[error("its first instance does not start: {0}")]
     DoesNotStart(InvokeError),
 }
 
-/// Which imports need which grant, and how to write it.
+/// Which imports need which grant, and how to write each grant.
 fn ungranted(imports: &[Import]) -> String {
     let mut texts = Vec::new();
     for need in Need::GRANTED {
@@ -66,26 +66,26 @@ fn stray(functions: &[String]) -> String {
     )
 }
 
-/// Why a call has no result.
+/// Why a call returns no result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvokeError {
     /// The arguments do not fit the method's types.
     #[error("the arguments do not fit: {0}")]
     InvalidArgument(ValueError),
-    /// Arguments or result beyond a bound.
+    /// The arguments or the result are too large.
     #[error("{0}")]
     TooLarge(String),
-    /// The result takes more memory than the data path has for it.
+    /// The result needs more memory than the data path has for it.
     #[error("the result is too large: its values take more than the {} MiB that this plugin's data path has for them", limit / (1024 * 1024))]
     ResultTooLarge {
         /// The bound, in bytes of the guest's values.
         limit: usize,
     },
-    /// The method's types cannot be transported.
+    /// The method's types cannot be sent over the network.
     #[error("the method cannot be called from outside: {0}")]
     NotCallable(String),
-    /// Too many calls wait for an instance.
+    /// The queue is full: too many calls wait for an instance.
     #[error("{queue} calls wait for this plugin already")]
     QueueFull {
         /// The bound.
@@ -94,13 +94,13 @@ pub enum InvokeError {
     /// The host has no room for an instance of the plugin.
     #[error("the host has no room for another instance of any plugin")]
     HostFull,
-    /// Out of time.
+    /// The deadline has passed.
     #[error("{}", if *executed { "the deadline passed while the guest ran" } else { "the deadline passed while the call waited for an instance" })]
     DeadlineExceeded {
         /// Whether the guest ran for this call.
         executed: bool,
     },
-    /// The guest asked for more memory than it may have, and did not cope with the refusal.
+    /// The guest asked for more memory than its limit allows, and trapped when it did not get it.
     #[error("the guest reached its memory limit of {} MiB, and then trapped: {cause}", limit / (1024 * 1024))]
     MemoryLimit {
         /// The bound in bytes.
@@ -108,22 +108,22 @@ pub enum InvokeError {
         /// The trap that followed.
         cause: String,
     },
-    /// The guest broke.
+    /// The guest trapped.
     #[error("the guest trapped: {cause}")]
     Trapped {
-        /// wasmtime's word for it.
+        /// The trap, in wasmtime's words.
         cause: String,
     },
-    /// The guest ended itself.
+    /// The guest called `exit`.
     #[error("the guest called exit({0})")]
     Exited(i32),
-    /// No instance for the call.
+    /// No instance can be started for the call.
     #[error("no instance of the plugin can be started: {0}")]
     CannotStart(String),
 }
 
 impl InvokeError {
-    /// Whether the guest broke: it trapped, or ended itself.
+    /// Whether the guest failed: it trapped, or called `exit`.
     #[must_use]
     pub fn is_trap(&self) -> bool {
         matches!(
@@ -132,7 +132,7 @@ impl InvokeError {
         )
     }
 
-    /// Whether no code of the guest ran for the call, so that it may be tried again.
+    /// Whether the guest certainly ran no code for the call, so that the call may be retried.
     #[must_use]
     pub fn not_executed(&self) -> bool {
         match self {

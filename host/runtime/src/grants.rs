@@ -1,4 +1,4 @@
-//! What a plugin may reach of the world outside: nothing, unless its operator grants it.
+//! What a plugin may access outside of itself: nothing, unless the operator grants it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,33 +11,35 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use crate::imports::{Import, Need};
 
-/// What one plugin may reach. The default is nothing; clocks, randomness and the log are always
-/// there.
+/// What one plugin may access. The default is nothing. Clocks, randomness and the log are always
+/// available.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
     /// Environment variables, with their values.
     pub env: BTreeMap<String, String>,
-    /// Directories. `None`: a component that imports `wasi:filesystem` does not load. An empty list:
-    /// it loads, and finds no directory.
+    /// Directories. `None`: a component that imports `wasi:filesystem` does not load. An empty
+    /// list: it loads, and finds no directory.
     pub dirs: Option<Vec<DirGrant>>,
-    /// Hosts that HTTP requests may go to; `None` and empty likewise, for `wasi:http`.
+    /// Hosts that HTTP requests may go to. `None` and an empty list: as for `dirs`, but for
+    /// `wasi:http`.
     pub http: Option<Arc<[HttpHost]>>,
-    /// Addresses that TCP connections may go to; `None` and empty likewise, for `wasi:sockets`.
+    /// Addresses that TCP connections may go to. `None` and an empty list: as for `dirs`, but for
+    /// `wasi:sockets`.
     pub tcp: Option<Arc<[TcpAddress]>>,
 }
 
 /// A directory that a plugin may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirGrant {
-    /// Where it is.
+    /// Its path on the host.
     pub host: PathBuf,
-    /// Under which path the plugin sees it.
+    /// The path under which the plugin sees it.
     pub guest: String,
-    /// Whether it may also be changed.
+    /// Whether the plugin may also write to it.
     pub writable: bool,
 }
 
-/// A host that HTTP requests may go to: `api.example.com`, on the scheme's own port, or
+/// A host that HTTP requests may go to: `api.example.com` on the default port of the scheme, or
 /// `api.example.com:8080`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpHost {
@@ -58,34 +60,35 @@ enum TcpHost {
     Name(String),
 }
 
-/// A text that names no host or address; says what would.
+/// A text that is not a host or an address. The message says how to write one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GrantError {
-    /// Of [`HttpHost`].
+    /// The text is not an [`HttpHost`].
     #[error("'{0}' names no HTTP host: write HOST or HOST:PORT, as in api.example.com")]
     Http(String),
-    /// Of [`TcpAddress`].
+    /// The text is not a [`TcpAddress`].
     #[error("'{0}' names no TCP address: write HOST:PORT, as in 10.0.0.7:5432")]
     Tcp(String),
 }
 
 impl Grants {
-    /// Imports that these grants leave unmet, so that the component cannot be loaded.
+    /// The imports that these grants do not cover. With any of them, the component does not load.
     #[must_use]
     pub fn missing<'i>(&self, imports: &'i [Import]) -> Vec<&'i Import> {
         let met = |import: &&Import| match import.need {
             Need::Http => self.http.is_some(),
             Need::Network => self.tcp.is_some(),
             Need::Directories => self.dirs.is_some(),
-            // Whatever has a standard library imports this; without a grant it is empty.
+            // A guest with a standard library always imports the environment, so it is allowed.
+            // Without a grant it is empty.
             Need::Nothing | Need::Environment => true,
             Need::Unknown => false,
         };
         imports.iter().filter(|import| !met(import)).collect()
     }
 
-    /// The names that a plugin may look up: those of granted addresses.
+    /// Whether a plugin may look up a name. It may look up only the names in granted addresses.
     pub(crate) fn may_look_up(&self, name: &str) -> bool {
         let granted = self.tcp.iter().flat_map(|addresses| addresses.iter());
         let mut names = granted.filter_map(|address| match &address.host {
@@ -93,14 +96,14 @@ impl Grants {
             TcpHost::Ip(_) => None,
         });
         names.any(|granted| granted.eq_ignore_ascii_case(name.trim_end_matches('.')))
-            // Looking an address up asks nobody.
+            // Looking up an IP address sends no query.
             || name.parse::<IpAddr>().is_ok()
     }
 
-    /// Lays the grants into the world that an instance is made with.
+    /// Adds the grants to the WASI context that an instance is made with.
     ///
     /// # Errors
-    /// The directory that cannot be opened, and why.
+    /// When a directory cannot be opened: which one, and why.
     pub(crate) fn apply(&self, wasi: &mut WasiCtxBuilder) -> Result<(), String> {
         for (name, value) in &self.env {
             wasi.env(name, value);
@@ -114,13 +117,14 @@ impl Grants {
         let addresses = self.tcp.clone().filter(|addresses| !addresses.is_empty());
         wasi.allow_udp(false).allow_tcp(addresses.is_some());
         if let Some(addresses) = addresses {
-            // What may be looked up is decided by `may_look_up`.
+            // `may_look_up` decides which names.
             wasi.allow_ip_name_lookup(true);
             wasi.socket_addr_check(move |address, for_what| {
                 let addresses = addresses.clone();
                 Box::pin(async move {
                     match for_what {
-                        // Before a connection, the system picks a local address.
+                        // Before it connects, a socket is bound to a local address that the system
+                        // picks.
                         SocketAddrUse::TcpBind => {
                             address.ip().is_unspecified() && address.port() == 0
                         }
@@ -140,7 +144,7 @@ async fn is_granted(addresses: &[TcpAddress], wanted: SocketAddr) -> bool {
             TcpHost::Ip(ip) if *ip == wanted.ip().to_canonical() => return true,
             TcpHost::Ip(_) => {}
             TcpHost::Name(name) => {
-                // Names are resolved when they are used: what they stand for changes.
+                // A name is resolved at each use, because its addresses can change.
                 let resolved = tokio::net::lookup_host((name.as_str(), address.port)).await;
                 if resolved.is_ok_and(|mut all| all.any(|found| found.ip() == wanted.ip())) {
                     return true;
@@ -152,7 +156,8 @@ async fn is_granted(addresses: &[TcpAddress], wanted: SocketAddr) -> bool {
 }
 
 impl HttpHost {
-    /// Whether a request to this host and port is meant. `default` is the scheme's own port.
+    /// Whether this grant allows a request to `host` and `port`. `default` is the default port of
+    /// the scheme.
     pub(crate) fn allows(&self, host: &str, port: Option<u16>, default: u16) -> bool {
         self.host.eq_ignore_ascii_case(host.trim_end_matches('.'))
             && self.port.unwrap_or(default) == port.unwrap_or(default)
@@ -192,7 +197,7 @@ impl FromStr for TcpAddress {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         let is_name = name.starts_with(|c: char| c.is_ascii_alphanumeric())
             && name.chars().all(plain)
-            // Digits and dots alone are an address gone wrong.
+            // Only digits and dots: that is a mistyped IP address.
             && name.contains(|c: char| c.is_ascii_alphabetic());
         is_name.then(|| TcpAddress { host: TcpHost::Name(name.to_owned()), port }).ok_or_else(error)
     }

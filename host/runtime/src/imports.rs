@@ -1,29 +1,29 @@
-//! What a component imports, and what each import asks of its operator.
+//! What a component imports, and which grant each import needs.
 
 /// Something that a component imports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import {
     /// `wasi:filesystem/types@0.2.6`
     pub name: String,
-    /// What that asks of its operator.
+    /// Which grant it needs.
     pub need: Need,
 }
 
-/// What an import asks of whoever runs the plugin.
+/// What an import needs from the operator who runs the plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Need {
-    /// Nothing: clocks, randomness, streams, the log.
+    /// No grant: clocks, randomness, streams, the log.
     Nothing,
-    /// Environment variables or arguments; without a grant there are none.
+    /// Environment variables or arguments. Without a grant there are none.
     Environment,
-    /// Directories; they have to be granted.
+    /// Directories. They must be granted.
     Directories,
-    /// HTTP requests to others; it has to be granted.
+    /// Outgoing HTTP requests. They must be granted.
     Http,
-    /// The network; it has to be granted.
+    /// Network connections. They must be granted.
     Network,
-    /// Something that Wharf does not provide: the component cannot be loaded.
+    /// Wharf does not provide it, so the component does not load.
     Unknown,
 }
 
@@ -36,7 +36,7 @@ impl Need {
             _ if interface.starts_with("wasi:filesystem/") => Need::Directories,
             "wasi:http/outgoing-handler" => Need::Http,
             "wasi:http/types" => Need::Nothing,
-            // A name for types, and a handle that leads nowhere by itself.
+            // These only define types and a handle, which gives no access by itself.
             "wasi:sockets/network" | "wasi:sockets/instance-network" => Need::Nothing,
             _ if interface.starts_with("wasi:sockets/") => Need::Network,
             _ if ["wasi:cli/", "wasi:clocks/", "wasi:io/", "wasi:random/"]
@@ -52,8 +52,8 @@ impl Need {
     /// The needs that have to be granted.
     pub const GRANTED: [Need; 3] = [Need::Directories, Need::Http, Need::Network];
 
-    /// How a plugin's `.toml` file grants it, under `[grants]`, and how it says that there is to be
-    /// nothing; none for what needs no grant.
+    /// How a plugin's `.toml` file grants it under `[grants]`, and how the file grants nothing.
+    /// `None` if it needs no grant.
     #[must_use]
     pub fn grant(self) -> Option<(&'static str, &'static str)> {
         match self {

@@ -1,4 +1,4 @@
-//! What a file is, what it offers and what it asks for, without running or compiling it.
+//! Reads what a file is, what it exports and what it imports, without compiling or running it.
 
 use wharf_schema::{Service, service_from_wit};
 use wit_component::{DecodedWasm, WitPrinter};
@@ -9,12 +9,12 @@ use crate::imports::{Import, Need};
 use crate::splice::{MethodNumbers, splice};
 use crate::wording;
 
-/// What a component offers and asks for.
+/// What a component exports and imports.
 #[derive(Clone, Debug)]
 pub struct Inspection {
     /// The interfaces that it exports, in order.
     pub services: Vec<Service>,
-    /// By which names the component exports them, in the same order.
+    /// The names under which the component exports them, in the same order.
     pub(crate) exports: Vec<String>,
     /// Functions outside any interface: nobody can call them.
     pub stray_functions: Vec<String>,
@@ -23,8 +23,9 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// Of each service, the methods that no codec calls, though they can be called: their values go by
-    /// wasmtime's dynamic ones, which is slow for large lists. `bytes` are those that were inspected.
+    /// For each service, the callable methods that no codec calls. Their values pass through
+    /// wasmtime's dynamic values, which is slow for large lists. `bytes` must be the inspected
+    /// file.
     #[must_use]
     pub fn without_codec(&self, bytes: &[u8]) -> Vec<Vec<String>> {
         let spliced = splice(bytes, &self.services, &self.exports);
@@ -42,7 +43,7 @@ impl Inspection {
 /// Reads a file that may be a plugin.
 ///
 /// # Errors
-/// When it is not a component, says what it is instead.
+/// When it is not a component. The error says what it is instead.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
     check_kind(bytes)?;
     let decoded = wit_component::decode(bytes).map_err(|error| unreadable(&error, bytes.len()))?;
@@ -75,7 +76,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
     Ok(inspection)
 }
 
-/// The eight bytes that every WebAssembly file begins with tell modules and components apart.
+/// Checks the first eight bytes of a WebAssembly file: they distinguish modules from components.
 fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
     let Some(header) = bytes.first_chunk::<8>() else {
         return Err(if b"\0asm".starts_with(bytes.get(..4).unwrap_or(bytes)) {
@@ -99,7 +100,7 @@ fn unreadable(error: &impl std::fmt::Debug, len: usize) -> LoadError {
     if wording::is_truncated(&text) {
         return LoadError::Truncated { len };
     }
-    // The first line is what is wrong; the rest is where in the decoder it was found.
+    // The first line says what is wrong. The rest says where in the decoder it was found.
     LoadError::Invalid(text.lines().next().unwrap_or_default().to_owned())
 }
 
@@ -115,7 +116,7 @@ fn imports(resolve: &Resolve, world: WorldId) -> Vec<Import> {
         .collect()
 }
 
-/// One interface as WIT. What cannot be printed is left out: the text is for people only.
+/// One interface as WIT. The text is only for people, so it is empty if it cannot be printed.
 fn interface_text(resolve: &Resolve, id: InterfaceId, interface: &Interface, name: &str) -> String {
     let mut printer = WitPrinter::default();
     let short = interface.name.as_deref().unwrap_or(name);

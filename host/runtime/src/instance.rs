@@ -1,4 +1,4 @@
-//! One running instance of a plugin: a store, its bounds, and a call in it.
+//! One instance of a plugin: a store with its limits, and the calls in it.
 
 use std::cell::Cell;
 use std::pin::{Pin, pin};
@@ -21,15 +21,15 @@ use crate::store::StoreData;
 use crate::turns::{self, Flow};
 use crate::{Engine, Grants, InvokeError, Isolation, Limits, Settings, val_path, wording};
 
-/// Bytes of encoded arguments that a codec has room for, beside its results.
+/// Bytes of encoded arguments that a codec's memory holds, in addition to results.
 const ARGUMENTS: usize = 64 * 1024 * 1024;
 
-/// Bytes of a backtrace that are logged.
+/// At most this many bytes of a backtrace are logged.
 const BACKTRACE: usize = 4 * 1024;
 
 thread_local! {
-    /// When the guest that runs on this thread began, or went on: the clock interrupts it where it was
-    /// entered.
+    /// When the guest that runs on this thread was last entered: at its start, or when it
+    /// continued. The clock's callback reads it on the same thread.
     static ENTERED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
@@ -39,20 +39,20 @@ pub(crate) struct Blueprint {
     pub(crate) plugin: Arc<str>,
     pub(crate) limits: Limits,
     pub(crate) isolation: Isolation,
-    /// Among which the plugin's guests take turns.
+    /// The flow under which the plugin's guests take turns.
     pub(crate) flow: Flow,
     grants: Arc<Grants>,
     needs: Needs,
     pre: InstancePre<StoreData>,
     /// The codec that is spliced into the component, if one is.
     codec: Option<ComponentExportIndex>,
-    /// Bytes of values that a guest may hand over in one call, as wasmtime counts them.
+    /// Bytes of values that a guest may return in one call, as wasmtime counts them.
     fuel: usize,
     stdout: Output,
     stderr: Output,
 }
 
-/// One instance. Whoever holds it is its only user.
+/// One instance. Its owner is its only user.
 pub(crate) struct Instance {
     blueprint: Arc<Blueprint>,
     store: Store<StoreData>,
@@ -60,27 +60,28 @@ pub(crate) struct Instance {
     codec: Option<Codec>,
     /// Calls that it has served.
     served: u32,
-    /// Bytes of memory above which it serves no more.
+    /// With more bytes of memory than this, it serves no more calls.
     high_water: usize,
-    /// Given back after the store is gone: fields are dropped in this order.
+    /// Given back after the store is dropped, because fields are dropped in this order.
     _room: Room,
 }
 
-/// What a guest came to.
+/// The output of a guest that ran.
 struct Ran<T> {
     output: T,
-    /// Whether it went on for a tick without a pause.
+    /// Whether one poll of it took a whole tick.
     for_a_tick: bool,
 }
 
-/// A guest that was stopped since its call's time is over.
+/// A guest was stopped because the deadline of its call has passed.
 #[derive(Debug, thiserror::Error)]
 #[error("the deadline passed")]
 struct DeadlinePassed;
 
 impl Blueprint {
     /// # Errors
-    /// When the component's imports do not fit what there is, or it needs more than there can be.
+    /// When the linker does not provide the component's imports, or when the component needs more
+    /// than an instance can have.
     pub(crate) fn new(
         engine: Engine,
         plugin: Arc<str>,
@@ -92,8 +93,8 @@ impl Blueprint {
         let Settings { limits, isolation, grants } = settings;
         let pre = engine.linker.instantiate_pre(component)?;
         let (stdout, stderr) = Output::pair(plugin.clone());
-        // wasmtime's values take some multiple of a result's encoding; it counts their bytes, but
-        // of flags only the names, which it makes a string each.
+        // wasmtime's values take several times the bytes of a result's encoding. wasmtime counts
+        // these bytes. For flags, it counts only the names, and makes a string of each.
         let fuel = limits.result_size.saturating_mul(8).max(1 << 20);
         let fuel = if results_have_flags { fuel / 16 } else { fuel };
         Ok(Blueprint {
@@ -116,7 +117,7 @@ impl Blueprint {
         &self.grants
     }
 
-    /// Room for one more instance, if the host has any left.
+    /// Takes room for one more instance, if the host has any left.
     pub(crate) fn room(&self) -> Option<Room> {
         self.engine.capacity.take(self.needs)
     }
@@ -142,7 +143,8 @@ impl Blueprint {
             if now >= data.deadline {
                 return Err(DeadlinePassed.into());
             }
-            // A quick call may begin just before a tick.
+            // The guest was entered less than a tick ago: a quick call may begin just before a
+            // tick.
             if now.saturating_duration_since(ENTERED.get().unwrap_or(now)) < TICK {
                 return Ok(UpdateDeadline::Continue(1));
             }
@@ -178,18 +180,20 @@ impl Blueprint {
         }
     }
 
-    /// Runs a guest that is entered `now`, interrupted by the clock and in turn with other plugins.
+    /// Runs a guest that is entered `now`. The clock interrupts it, and it takes turns with other
+    /// plugins.
     ///
-    /// By reference: what is handed on by value takes its place in each future on the way.
+    /// The guest is passed by reference. By value, it would take its full size in each future that
+    /// contains it.
     async fn run<F: Future>(&self, now: Instant, mut guest: Pin<&mut F>) -> Ran<F::Output> {
         let mut for_a_tick = false;
-        // With turns, it is entered when it has one.
+        // On a thread with turns, the guest is entered only when it gets its turn.
         let mut entered = Some(now).filter(|_| !turns::are_needed_on_this_thread());
         let timed = pin!(std::future::poll_fn(|cx| {
             let begun = entered.take().unwrap_or_else(Instant::now);
             ENTERED.set(Some(begun));
             let polled = guest.as_mut().poll(cx);
-            // The clock does not tell of work that is done for a guest and outside of it.
+            // The clock cannot interrupt work that the host does for the guest, so measure it here.
             for_a_tick |= begun.elapsed() >= TICK;
             polled.map(|output| Ran { output, for_a_tick })
         }));
@@ -197,7 +201,7 @@ impl Blueprint {
         self.engine.clock.during(in_turn).await
     }
 
-    /// What went wrong inside a guest, for its caller; the whole story goes to the log.
+    /// Turns an error of the guest into one for its caller. The details go to the log.
     fn explain(&self, error: &wasmtime::Error, store: &Store<StoreData>) -> InvokeError {
         if error.is::<DeadlinePassed>() {
             return InvokeError::DeadlineExceeded { executed: true };
@@ -217,7 +221,7 @@ impl Blueprint {
         if self.stderr.permit() {
             let backtrace = error.downcast_ref::<WasmBacktrace>();
             let frames = backtrace.map(ToString::to_string).unwrap_or_default();
-            // Names in it are the guest's own.
+            // The guest chooses the names in it, so they are escaped.
             let frames = printable(&frames[..frames.floor_char_boundary(BACKTRACE)]);
             tracing::warn!(plugin = %self.plugin, cause, backtrace = %frames, memory = memory.used, "a guest trapped; its instance is dropped");
         }
@@ -229,11 +233,12 @@ impl Blueprint {
 }
 
 impl Instance {
-    /// Calls a function with encoded arguments, `now`.
+    /// Calls a function with encoded arguments. `now` is the current time.
     ///
     /// # Errors
-    /// Why there is no result. Only after [`InvokeError::InvalidArgument`] and
-    /// [`InvokeError::TooLarge`] is the instance as it was; after any other it must be dropped.
+    /// Why there is no result. After [`InvokeError::InvalidArgument`] and
+    /// [`InvokeError::TooLarge`], the instance can still be used. After any other error it must be
+    /// dropped.
     pub(crate) async fn call(
         &mut self,
         method: &Callable,
@@ -254,7 +259,7 @@ impl Instance {
         let called = {
             let call = pin!(async {
                 if let (Some(codec), Some(number)) = (codec, method.codec) {
-                    // The result is one list of bytes then, whatever is in it.
+                    // For wasmtime, the result of a codec is one list of bytes.
                     store.set_hostcall_fuel(fuel.max(limit.saturating_add(1)));
                     return codec.call(store, number, method, arguments, limit).await;
                 }
@@ -266,8 +271,8 @@ impl Instance {
                 Box::pin(val_path::call(store, function, method, arguments, limit)).await
             });
             let mut run = pin!(blueprint.run(now, call));
-            // The epoch stops a guest that computes, the timer one that is parked in a host call. One
-            // that comes to its end at once needs none.
+            // The epoch stops a guest that computes. The timer stops a guest that waits in a host
+            // call. A guest that finishes in its first poll needs no timer.
             let mut timer = None;
             std::future::poll_fn(|cx| {
                 if let Poll::Ready(called) = run.as_mut().poll(cx) {
@@ -275,7 +280,8 @@ impl Instance {
                 }
                 let timer = timer
                     .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-                // A guest that has used up what a task may do at once must not keep it from its timer.
+                // The timer is polled without tokio's cooperative budget: a guest that used up the
+                // budget must not delay its own timer.
                 pin!(tokio::task::coop::unconstrained(timer.as_mut())).poll(cx).map(|()| None)
             })
             .await
@@ -293,17 +299,17 @@ impl Instance {
         }
     }
 
-    /// Whether its last call computed for longer than a tick.
+    /// Whether its last call computed for a tick or longer.
     pub(crate) fn was_interrupted(&self) -> bool {
         self.store.data().interrupted
     }
 
-    /// Whether it has served as many calls as it may.
+    /// Whether it has served as many calls as it is allowed to.
     pub(crate) fn is_used_up(&self) -> bool {
         self.blueprint.isolation.reuse.is_some_and(|reuse| self.served >= reuse.get())
     }
 
-    /// Whether it has grown beyond what an instance may keep from call to call.
+    /// Whether it has more memory than an instance may keep between calls.
     pub(crate) fn is_too_large(&self) -> bool {
         let memory = &self.store.data().memory;
         memory.used > self.high_water || memory.codec > self.high_water

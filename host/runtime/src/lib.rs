@@ -1,8 +1,7 @@
 //! Runs plugins: reads their services, compiles them, pools and limits their instances, calls them.
 //!
-//! This crate knows wasmtime and nothing of sockets, registries or folders; nobody else knows
-//! wasmtime. A plugin is loaded from bytes ([`Plugin::load`]) and called with bytes
-//! ([`Plugin::call`]).
+//! This is the only crate that uses wasmtime. It knows nothing of sockets, registries or folders. A
+//! plugin is loaded from bytes ([`Plugin::load`]) and called with bytes ([`Plugin::call`]).
 
 mod cache;
 mod callable;

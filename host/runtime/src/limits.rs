@@ -1,4 +1,4 @@
-//! What one plugin may take, and how its calls are kept apart.
+//! The limits of one plugin, and how its calls are isolated from each other.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -8,40 +8,41 @@ use crate::Grants;
 /// How one plugin is run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// What it may take.
+    /// Its limits.
     pub limits: Limits,
-    /// How its calls are kept apart.
+    /// How its calls are isolated from each other.
     pub isolation: Isolation,
-    /// What it may reach.
+    /// What it may access.
     pub grants: Grants,
 }
 
-/// The bounds of one plugin.
+/// The limits of one plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of linear memory and tables that one instance may hold, all its memories together.
     pub memory: usize,
-    /// The longest that a call may take, whatever its caller allows.
+    /// The longest time that a call may take, even if its caller allows more.
     pub call_timeout: Duration,
-    /// The longest that an instance may take to start.
+    /// The longest time that an instance may take to start.
     pub start_timeout: Duration,
-    /// Instances that may exist at once.
+    /// How many instances may exist at once.
     pub instances: usize,
-    /// Calls that may wait for an instance.
+    /// How many calls may wait for an instance.
     pub queue: usize,
-    /// Bytes that an encoded result may take.
+    /// The largest encoded result, in bytes.
     pub result_size: usize,
 }
 
-/// How far the calls of one plugin are kept apart from each other.
+/// How far the calls of one plugin are isolated from each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Isolation {
-    /// Calls that an instance serves, one after the other, before another takes its place; 1 gives
-    /// each call a fresh one. Without a number, an instance serves as long as it does well.
+    /// How many calls an instance serves, one after the other, before a new one replaces it. With
+    /// 1, each call gets a fresh instance. With `None`, an instance serves until a call fails in it
+    /// or it grows too large.
     pub reuse: Option<NonZeroU32>,
-    /// An instance that has grown to hold more bytes of memory than this does not serve again, so
-    /// that one large call does not keep its memory for ever. One that starts with more may hold
-    /// twice what it started with.
+    /// If an instance has grown to hold more bytes of memory than this, it serves no further call.
+    /// Otherwise one large call would keep its memory for ever. An instance may always hold twice
+    /// the memory that it started with.
     pub high_water: usize,
 }
 

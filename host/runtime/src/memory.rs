@@ -1,18 +1,18 @@
-//! How much memory one instance may take.
+//! Limits the memory of one instance.
 
 use wasmtime::ResourceLimiter;
 
 use crate::capacity::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES};
 use crate::splice::MAX_BYTES;
 
-/// Counts all memories and tables of one instance together, against one bound; the codec's memory
-/// apart, since it is ours.
+/// Counts all memories and tables of one instance together against one limit. The codec's memory
+/// belongs to the host, so it has a separate limit.
 pub(crate) struct MemoryBudget {
     /// Bytes that the guest has.
     pub(crate) used: usize,
     /// Bytes that it may have.
     pub(crate) limit: usize,
-    /// Whether it was refused more since this was last cleared.
+    /// Whether a request for more was refused since this was last cleared.
     pub(crate) refused: bool,
     /// Bytes of the codec's memory.
     pub(crate) codec: usize,
@@ -43,12 +43,13 @@ impl ResourceLimiter for MemoryBudget {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if maximum == Some(MAX_BYTES) {
-            // No other memory has this bound: a component that has one gets no codec.
+            // Only the codec's memory has this maximum: a component with such a memory gets no
+            // codec.
             let allowed = desired <= self.codec_limit.min(MAX_BYTES);
             self.codec = if allowed { desired } else { self.codec };
             return Ok(allowed);
         }
-        // What the guest's own maximum forbids is not to be counted.
+        // Growth beyond the memory's own maximum fails anyway, so it is not counted.
         Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.grow(current, desired))
     }
 

@@ -1,4 +1,5 @@
-//! The ways out that a guest may be granted: HTTP to named hosts, names of granted addresses.
+//! The outgoing access that a guest may be granted: HTTP requests to named hosts, and lookups of
+//! the names in granted addresses.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::Grants;
 
-/// Decides which HTTP requests leave.
+/// Decides which HTTP requests may be sent.
 pub(crate) struct Outgoing(pub(crate) Arc<Grants>);
 
 type Body = http::Response<WasiBody>;
@@ -45,8 +46,8 @@ impl WasiHttpHooks for Outgoing {
     }
 }
 
-/// `wasi:sockets/ip-name-lookup`, for granted names only: looking a name up tells it to whoever
-/// serves its domain, which is a way out too.
+/// `wasi:sockets/ip-name-lookup`, for granted names only. A lookup sends the name to the servers of
+/// its domain, so a guest could leak data through it.
 pub(crate) struct NameLookup;
 
 impl HasData for NameLookup {

@@ -1,4 +1,4 @@
-//! What guests print: line by line to the log, at a bounded rate.
+//! Writes what guests print to the log, line by line and at a limited rate.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-/// The longest line that is logged whole, in bytes.
+/// The longest line that is logged in one piece, in bytes.
 const LINE: usize = 4 * 1024;
 
 /// Lines that one plugin may log within [`PERIOD`].
@@ -16,10 +16,10 @@ const LINES: u32 = 200;
 /// How long a budget of lines lasts.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Bytes that a guest may write at once.
+/// Bytes that a guest may write in one operation.
 const WRITE: usize = 64 * 1024;
 
-/// stdout or stderr of all instances of one plugin.
+/// The stdout or stderr of all instances of one plugin.
 #[derive(Clone)]
 pub(crate) struct Output {
     plugin: Arc<str>,
@@ -34,7 +34,7 @@ struct Budget {
 }
 
 impl Output {
-    /// Both streams of a plugin, which share one budget.
+    /// Both streams of a plugin. They share one budget.
     pub(crate) fn pair(plugin: Arc<str>) -> (Output, Output) {
         let budget = Arc::new(Mutex::new(Budget { since: Instant::now(), lines: 0, dropped: 0 }));
         let stdout = Output { plugin, stream: "stdout", budget };
@@ -42,7 +42,7 @@ impl Output {
         (stdout, stderr)
     }
 
-    /// Whether one more line may be logged on behalf of this plugin.
+    /// Whether one more line of this plugin may be logged.
     pub(crate) fn permit(&self) -> bool {
         let now = Instant::now();
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,7 +60,8 @@ impl Output {
         true
     }
 
-    /// Whether nothing more of this plugin is logged for now; counts the lines of `bytes` then.
+    /// Whether the budget of this plugin is used up for now. If so, counts the lines of `bytes` as
+    /// dropped.
     fn drops_all(&self, bytes: &[u8]) -> bool {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         let exhausted = budget.lines == LINES && budget.since.elapsed() < PERIOD;
@@ -78,7 +79,7 @@ impl Output {
     }
 }
 
-/// A guest's text, escaped so that it cannot forge a line of the log or drive a terminal.
+/// A guest's text, escaped so that it cannot forge a line of the log or control a terminal.
 pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {
@@ -99,7 +100,7 @@ impl IsTerminal for Output {
 
 impl StdoutStream for Output {
     fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
-        // Only WASI 0.3 asks for this one, and wharf does not link it.
+        // Only WASI 0.3 calls this, and Wharf does not link WASI 0.3.
         Box::new(tokio::io::sink())
     }
 
@@ -108,7 +109,7 @@ impl StdoutStream for Output {
     }
 }
 
-/// One handle of a guest to its output.
+/// One handle that a guest holds on its output.
 struct Lines {
     output: Output,
     line: Vec<u8>,
@@ -116,11 +117,12 @@ struct Lines {
 
 impl OutputStream for Lines {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        // wasmtime-wasi passes on whatever a guest writes, also beyond what it was permitted.
+        // wasmtime-wasi does not check the size of a write, so a guest can exceed what was
+        // permitted.
         if bytes.len() > WRITE {
             return Err(StreamError::trap("a write beyond what check-write permitted"));
         }
-        // A flood is not even looked through.
+        // While the budget is used up, the text is not processed further.
         if self.output.drops_all(&bytes) {
             self.line.clear();
             return Ok(());

@@ -1,18 +1,19 @@
-//! Whether a method's calls tend to end at once, learned from those that ran.
+//! Whether the calls of a method are usually quick. This is learned from earlier calls.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// What one call that was interrupted counts for; each that was not takes one off.
+/// How much an interrupted call adds to the count. Each call that was not interrupted subtracts
+/// one.
 const INTERRUPTED: u8 = 16;
 
-/// From here on a method is slow: one interruption may be chance, since a thread can be held up by
-/// others, and a second one soon after is none.
+/// A method with this count or more is slow. One interruption may be chance, because other threads
+/// can delay this one. A second interruption soon after is not chance.
 const SLOW: u8 = INTERRUPTED + 1;
 
-/// No method counts for more, so that one that has become quick is soon known to be.
+/// The largest count. It is small, so that a method that becomes quick is soon treated as quick.
 const MOST: u8 = 3 * INTERRUPTED;
 
-/// How one method has done lately. Quick methods only ever read it.
+/// The recent pace of one method. The calls of quick methods only read it.
 #[derive(Debug, Default)]
 pub(crate) struct Pace(AtomicU8);
 
@@ -21,14 +22,15 @@ impl Pace {
         self.0.load(Ordering::Relaxed) < SLOW
     }
 
-    /// A call of the method ended, or was given up.
+    /// Records that a call of the method ended or was dropped.
     pub(crate) fn note(&self, was_interrupted: bool) {
         let now = self.0.load(Ordering::Relaxed);
         let next = match was_interrupted {
             true => now.saturating_add(INTERRUPTED).min(MOST),
             false => now.saturating_sub(1),
         };
-        // Counts that cross each other only shift a little when it is quick again.
+        // If two calls store at once, one update is lost. That only shifts a little when the method
+        // counts as quick again.
         if next != now {
             self.0.store(next, Ordering::Relaxed);
         }

@@ -1,4 +1,4 @@
-//! A plugin, from its file's bytes to the calls of its methods.
+//! A plugin, from the bytes of its file to calls of its methods.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,28 +19,28 @@ use crate::splice::{EXPORT, MAX_RESULT, MethodNumbers, Spliced, splice};
 use crate::threads::Running;
 use crate::{Engine, Grants, Settings, turns};
 
-/// A file that is a component and offers services; it is not compiled yet.
+/// A component that exports services and is not compiled yet.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// With its codec, if it has one.
+    /// The component, with its codec if it has one.
     bytes: Arc<Vec<u8>>,
     size: usize,
-    /// Which methods its codec calls.
+    /// The numbers of the methods that its codec calls.
     numbers: MethodNumbers,
     services: Vec<Arc<Service>>,
     exports: Vec<String>,
     imports: Vec<Import>,
 }
 
-/// A plugin that is compiled and has shown that it starts. Clones share it.
+/// A plugin that is compiled and has started an instance. Clones share it.
 #[derive(Clone)]
 pub struct Plugin(Arc<Inner>);
 
 struct Inner {
     services: Vec<Arc<Service>>,
-    /// All methods that can be called.
+    /// All callable methods.
     callables: Vec<Callable>,
-    /// Where among them each method of each service is.
+    /// For each method of each service, its index in `callables`.
     places: Vec<Vec<Option<usize>>>,
     pool: Arc<Pool>,
     origin: Origin,
@@ -53,7 +53,7 @@ pub struct BoundMethod {
     place: usize,
 }
 
-/// A method of a plugin, by its place.
+/// A method of a plugin, by its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MethodIndex {
     /// Index into [`Plugin::services`].
@@ -63,8 +63,8 @@ pub struct MethodIndex {
 }
 
 impl Candidate {
-    /// Reads what a file offers and asks for. It takes milliseconds of processor time, on a thread
-    /// of its own.
+    /// Reads what a file exports and imports. This takes milliseconds of processor time, on a
+    /// thread of its own.
     ///
     /// # Errors
     /// Why the bytes cannot be a plugin.
@@ -85,33 +85,33 @@ impl Candidate {
         })?
     }
 
-    /// What it would serve.
+    /// The services that it would serve.
     #[must_use]
     pub fn services(&self) -> &[Arc<Service>] {
         &self.services
     }
 
-    /// The length of its file, in bytes.
+    /// The size of its file, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// How many bytes its codec adds to it; 0 without one.
+    /// How many bytes its codec adds; 0 without a codec.
     #[must_use]
     pub fn codec_size(&self) -> usize {
         self.bytes.len().saturating_sub(self.size)
     }
 
-    /// The same without a codec: its calls go by dynamic values, which is slow, and what codecs are
-    /// held against.
+    /// The same candidate without a codec. Its calls use dynamic values, which is slow. Tests
+    /// compare codecs with it.
     #[must_use]
     pub fn without_codec(self) -> Self {
         Candidate { numbers: MethodNumbers::default(), ..self }
     }
 
-    /// The same with a codec for the methods whose names are wanted. The others go by dynamic values, in
-    /// the same instances, so that one path can read what the other has written.
+    /// The same candidate with a codec only for the methods whose names are wanted. The others use
+    /// dynamic values in the same instances, so one path can read what the other has written.
     #[must_use]
     pub fn with_codec_for(mut self, wanted: impl Fn(&str) -> bool) -> Self {
         let services = &self.services;
@@ -122,13 +122,13 @@ impl Candidate {
         self
     }
 
-    /// Compiles it, unless that was done before, and starts its first instance. `name` is for the
-    /// log.
+    /// Compiles it, unless its code is in the cache, and starts its first instance. `name` is for
+    /// the log.
     ///
-    /// Compiling takes up to minutes of processor time, on a few threads of low priority.
+    /// Compiling can take minutes of processor time, on a few threads of low priority.
     ///
     /// # Errors
-    /// Why it cannot serve. Cancel-safe, but a compilation that has begun goes on.
+    /// Why it cannot serve. Cancel-safe, but a compilation that has begun continues.
     pub async fn load(
         self,
         engine: &Engine,
@@ -155,7 +155,7 @@ impl Candidate {
             places.push(methods.collect());
         }
         let has_flags = services.iter().any(|service| results_have_flags(service));
-        // A codec has a bound of its own.
+        // A codec has its own limit for results.
         let with_codec = !numbers.is_empty() && settings.limits.result_size <= MAX_RESULT;
         let codec = if with_codec { component.get_export_index(None, EXPORT) } else { None };
         let blueprint =
@@ -181,47 +181,47 @@ impl Plugin {
         Candidate::read(bytes).await?.load(engine, name, settings).await
     }
 
-    /// What it serves.
+    /// The services that it serves.
     #[must_use]
     pub fn services(&self) -> &[Arc<Service>] {
         &self.0.services
     }
 
-    /// Whether it was compiled, or came out of the cache.
+    /// Whether it was compiled or came from the cache.
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.0.origin
     }
 
-    /// Whether some of its methods are called through a codec, and not by dynamic values.
+    /// Whether some of its methods are called through a codec.
     #[must_use]
     pub fn uses_codec(&self) -> bool {
         self.0.callables.iter().any(|callable| callable.codec.is_some())
     }
 
-    /// What it may reach.
+    /// What it may access.
     #[must_use]
     pub fn grants(&self) -> &Grants {
         self.0.pool.blueprint().grants()
     }
 
-    /// How full its pool is at the moment.
+    /// How full its pool is now.
     #[must_use]
     pub fn pool(&self) -> PoolReport {
         self.0.pool.report()
     }
 
-    /// Runs a call, and whatever follows it, on the guests' threads, where plugins take turns. It
-    /// ends when what is returned is dropped.
+    /// Runs a call, and the code that handles its result, on the guests' threads, where plugins
+    /// take turns. Dropping the returned value stops it.
     #[must_use]
     pub fn spawn(&self, call: impl Future<Output = ()> + Send + 'static) -> Running {
         Running::new(&self.0.pool.blueprint().engine.threads.spawn(call))
     }
 
-    /// A method of it, ready to be called.
+    /// Returns a method that is ready to be called.
     ///
     /// # Errors
-    /// [`InvokeError::NotCallable`], which says why.
+    /// [`InvokeError::NotCallable`], with the reason.
     pub fn bind(self, method: MethodIndex) -> Result<BoundMethod, InvokeError> {
         let MethodIndex { service, method: number } = method;
         let place = self.0.places.get(service).and_then(|places| *places.get(number)?);
@@ -262,22 +262,23 @@ impl BoundMethod {
         &self.plugin
     }
 
-    /// Whether a call is likely to end within a tick of the clock, so that it may be polled once where
-    /// sockets are served. One that is not belongs to [`Plugin::spawn`].
+    /// Whether a call is likely to end within a tick of the clock. Then it may be polled once on a
+    /// thread that serves sockets. Other calls belong into [`Plugin::spawn`].
     #[must_use]
     pub fn is_quick(&self) -> bool {
         self.callable().is_none_or(|callable| callable.pace.is_quick())
     }
 
-    /// Always there: `bind` has looked it up.
+    /// Always `Some`, because `bind` has checked the index.
     fn callable(&self) -> Option<&Callable> {
         self.plugin.0.callables.get(self.place)
     }
 
-    /// Calls the method with encoded arguments; the answer is the encoded result.
+    /// Calls the method with encoded arguments, and returns the encoded result.
     ///
-    /// The call is made `now`, and its `deadline` is capped by the plugin's own. Dropping the future
-    /// stops the guest at its next tick and drops its instance. Each poll lasts a tick at most.
+    /// `now` is the current time. The plugin's own call timeout can shorten `deadline`. Dropping
+    /// the future stops the guest at its next tick and drops its instance. Each poll takes at most
+    /// one tick.
     ///
     /// # Errors
     /// Why there is no result, and whether the guest ran ([`InvokeError::not_executed`]).
@@ -291,7 +292,7 @@ impl BoundMethod {
         let unbound = || InvokeError::NotCallable("there is no such method".to_owned());
         let callable = self.callable().ok_or_else(unbound)?;
         if turns::are_needed_on_this_thread() {
-            // It has waited for this thread, which is not the guest's time.
+            // The call has waited for this thread. That time does not count as the guest's.
             now = Instant::now();
         }
         let cap = now.checked_add(pool.blueprint().limits.call_timeout);
@@ -299,7 +300,7 @@ impl BoundMethod {
         let mut lease = match pool.lease()? {
             Leased::Now(lease) => lease,
             Leased::Later(place) => {
-                // Boxed, since most calls do not wait, and need no room for it.
+                // Boxed: most calls do not wait, so their futures should not hold room for it.
                 let lease = Box::pin(place.wait(deadline)).await?;
                 now = Instant::now();
                 lease
@@ -319,7 +320,7 @@ impl BoundMethod {
     }
 }
 
-/// A call that is dropped before its end was not quick.
+/// If a call is dropped before it ends, this records that it was not quick.
 struct Unfinished<'p>(Option<&'p Pace>);
 
 impl Drop for Unfinished<'_> {
@@ -337,7 +338,7 @@ impl std::fmt::Debug for Plugin {
     }
 }
 
-/// Whether a component may have all that it imports.
+/// Checks that every import of a component is provided and granted.
 fn check(grants: &Grants, imports: &[Import]) -> Result<(), LoadError> {
     let missing = grants.missing(imports);
     let (unknown, not_granted): (Vec<&Import>, Vec<&Import>) =
@@ -352,7 +353,7 @@ fn check(grants: &Grants, imports: &[Import]) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Whether flags may be part of some method's result.
+/// Whether the result of some method may contain flags.
 fn results_have_flags(service: &Service) -> bool {
     let signatures = service.methods().iter().filter_map(|method| method.signature.as_ref().ok());
     let mut to_visit: Vec<TypeId> = signatures.filter_map(|signature| signature.result).collect();

@@ -1,7 +1,8 @@
-//! The instances of one plugin: who uses them, who waits for them, and when more are made.
+//! The instances of one plugin: which calls use them, which calls wait for one, and when more are
+//! made.
 //!
-//! Calls never make an instance: they take an idle one or wait, and instances are made and ended
-//! beside them. The lock is the plugin's own and held for a few instructions.
+//! A call never makes an instance: it takes an idle one, or it waits. Other tasks make and end
+//! instances. Each plugin has its own lock, which is held for a few instructions only.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,16 +22,16 @@ pub(crate) struct Pool {
 
 #[derive(Default)]
 struct Occupancy {
-    /// The one used last is used first: the others' memory may go cold.
+    /// The instance that was used last is used first, so the memory of the others may become cold.
     idle: Vec<Instance>,
     waiting: VecDeque<oneshot::Sender<Result<Lease, InvokeError>>>,
     /// Instances that exist or are being made.
     live: usize,
-    /// Of these, those that are being made.
+    /// How many of `live` are being made.
     making: usize,
-    /// Of these, those that have served their calls and are to be ended.
+    /// The instances of `live` that have served their calls and must be ended.
     used_up: Vec<Instance>,
-    /// Whether somebody is about to end those.
+    /// Whether a task will soon end the instances in `used_up`.
     replacing: bool,
 }
 
@@ -39,31 +40,32 @@ struct Occupancy {
 pub struct PoolReport {
     /// Instances that exist or are being made.
     pub instances: usize,
-    /// Of these, those that wait for a call.
+    /// How many of these wait for a call.
     pub idle: usize,
     /// Calls that wait for an instance.
     pub waiting: usize,
 }
 
-/// The use of an instance. Dropped before [`Lease::done`], it takes the instance with it: whatever
-/// a guest was interrupted in, nobody meets it again.
+/// The use of an instance by one call. If the lease is dropped before [`Lease::done`], its instance
+/// is dropped too: no later call may meet a guest that was interrupted.
 pub(crate) struct Lease {
     pool: Arc<Pool>,
     instance: Option<Instance>,
     clean: bool,
 }
 
-/// What asking for an instance comes to.
+/// The answer to a request for an instance.
 pub(crate) enum Leased {
     Now(Lease),
     Later(Place),
 }
 
-/// A place among those that wait for an instance; dropped, it is passed on.
+/// A place in the queue for an instance. If it is dropped, the next call in the queue is served
+/// instead.
 pub(crate) struct Place(oneshot::Receiver<Result<Lease, InvokeError>>);
 
 impl Place {
-    /// An instance, as soon as one is free.
+    /// Waits until an instance is free.
     ///
     /// # Errors
     /// When the deadline passes, or no instance can be made.
@@ -85,7 +87,7 @@ impl Pool {
         &self.blueprint
     }
 
-    /// Makes the first instance, so that calls find one.
+    /// Makes the first instance, so that the first call finds one.
     pub(crate) async fn warm(self: &Arc<Self>) -> Result<(), InvokeError> {
         let room = self.blueprint.room().ok_or(InvokeError::HostFull)?;
         self.begin_making(&mut self.state());
@@ -96,10 +98,10 @@ impl Pool {
         Ok(())
     }
 
-    /// An instance, or a place among those that wait for one.
+    /// Returns an instance, or a place in the queue for one.
     ///
     /// # Errors
-    /// When too many calls wait already.
+    /// When the queue is full.
     pub(crate) fn lease(self: &Arc<Self>) -> Result<Leased, InvokeError> {
         let (idle, place, grow, replace) = {
             let mut state = self.state();
@@ -109,7 +111,7 @@ impl Pool {
                 state.waiting.retain(|waiting| !waiting.is_closed());
                 let queue = self.blueprint.limits.queue;
                 if state.waiting.len() >= queue {
-                    // With a queue of none, no other call would see to it that there is an instance.
+                    // If the queue's limit is 0, no other call makes sure that an instance exists.
                     let grow = self.wants_another(&state);
                     drop(state);
                     if grow {
@@ -146,10 +148,11 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether another instance should be made: for each call that waits, and to have some ready.
+    /// Whether another instance should be made. There should be one for each waiting call, and some
+    /// idle ones.
     fn wants_another(&self, state: &Occupancy) -> bool {
         let ready = match self.blueprint.isolation.reuse {
-            // Each is soon used up: as many as there may be.
+            // Each instance is soon used up, so keep as many ready as the limit allows.
             Some(_) => self.blueprint.limits.instances,
             None => 1,
         };
@@ -162,7 +165,7 @@ impl Pool {
         state.making += 1;
     }
 
-    /// Makes instances beside the calls, as many as are wanted.
+    /// Makes as many instances as are wanted, in tasks of their own.
     fn grow(self: &Arc<Self>) {
         loop {
             let room = {
@@ -176,9 +179,9 @@ impl Pool {
                     let waiting =
                         if alone { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
                     drop(state);
-                    // With no instance to wait for, nothing would ever answer these.
+                    // No instance exists and none can be made, so no one else would answer these.
                     for waiting in waiting {
-                        // Nobody may be waiting there any more.
+                        // The call may have stopped waiting.
                         let _ = waiting.send(Err(InvokeError::HostFull));
                     }
                     return;
@@ -186,7 +189,8 @@ impl Pool {
                 self.begin_making(&mut state);
                 room
             };
-            // Not under the lock: a runtime that shuts down drops the future at once.
+            // Not under the lock: a runtime that is shutting down drops the future at once, and
+            // dropping it takes the lock.
             self.make(room);
         }
     }
@@ -199,8 +203,8 @@ impl Pool {
                 Ok(instance) => making.made(instance),
                 Err(error) => {
                     drop(making);
-                    // One failed attempt answers one waiting call: a plugin that cannot start is
-                    // tried as often as it is called, and not in a loop.
+                    // Each failed attempt answers one waiting call. So a plugin that cannot start
+                    // is tried once per call, and not in an endless loop.
                     if pool.refuse_one(&error) {
                         pool.grow();
                     }
@@ -209,7 +213,7 @@ impl Pool {
         });
     }
 
-    /// Answers one waiting call, if there is any.
+    /// Answers one waiting call with this error. Returns whether there was one.
     fn refuse_one(&self, error: &InvokeError) -> bool {
         loop {
             let Some(waiting) = self.state().waiting.pop_front() else { return false };
@@ -219,7 +223,7 @@ impl Pool {
         }
     }
 
-    /// Hands a usable instance to the next waiting call, or lays it aside.
+    /// Gives a usable instance to the next waiting call. If no call waits, it becomes idle.
     fn give(self: &Arc<Self>, instance: Instance) {
         let mut lease = Lease { pool: self.clone(), instance: Some(instance), clean: true };
         loop {
@@ -241,8 +245,8 @@ impl Pool {
         }
     }
 
-    /// Lays an instance aside that has served its calls. They are replaced many at a time: waking a
-    /// thread takes longer than a quick call, so that not each call should have to do it.
+    /// Sets an instance aside that has served its calls. Such instances are replaced many at a
+    /// time. Waking a thread takes longer than a quick call, so not every call should pay for it.
     fn use_up(self: &Arc<Self>, instance: Instance) {
         let due = {
             let mut state = self.state();
@@ -254,7 +258,7 @@ impl Pool {
         }
     }
 
-    /// Whether the time has come to replace what is used up; whoever is told so has to do it.
+    /// Whether the used-up instances should be replaced now. A caller that gets `true` must do it.
     fn replacing_is_due(&self, state: &mut Occupancy) -> bool {
         let few = state.idle.len() <= self.blueprint.limits.instances / 2;
         let due =
@@ -278,7 +282,7 @@ impl Pool {
         });
     }
 
-    /// Ends an instance beside the calls, and sees to it that another takes its place.
+    /// Ends an instance in a task of its own, and makes another one if one is wanted.
     fn retire(self: &Arc<Self>, instance: Option<Instance>) {
         let pool = self.clone();
         self.blueprint.engine.threads.spawn(async move {
@@ -289,7 +293,7 @@ impl Pool {
     }
 }
 
-/// An instance in the making, which counts as live until it turns out that it is none.
+/// An instance that is being made. It counts as live until making it fails.
 struct Making {
     pool: Arc<Pool>,
     made: bool,
@@ -301,7 +305,7 @@ impl Making {
     }
 
     fn made(mut self, instance: Instance) {
-        // It goes on being counted, now by whoever uses it.
+        // The instance stays counted as live; from now on, its lease or the pool counts it out.
         self.made = true;
         let pool = self.pool.clone();
         drop(self);
@@ -318,13 +322,13 @@ impl Drop for Making {
 }
 
 impl Lease {
-    /// The instance. Until [`Lease::done`], it counts as interrupted.
+    /// Returns the instance. Until [`Lease::done`], it counts as interrupted.
     pub(crate) fn begin(&mut self) -> Option<&mut Instance> {
         self.clean = false;
         self.instance.as_mut()
     }
 
-    /// The instance came to the end of its call in good order, and may serve another.
+    /// The instance has finished its call cleanly, and may serve another.
     pub(crate) fn done(&mut self) {
         self.clean = true;
     }
@@ -340,7 +344,7 @@ impl Drop for Lease {
                     self.pool.give(instance);
                 }
             }
-            // A lease that was emptied by `give` is clean and has no instance to count out.
+            // `give` has taken the instance out of this lease, so nothing has to be counted out.
             None if self.clean => {}
             used => self.pool.retire(used),
         }

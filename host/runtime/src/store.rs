@@ -1,5 +1,5 @@
-//! What the store of an instance holds beside the guest, and what guests can import. Whatever a guest
-//! may reach is added here, and nowhere else.
+//! What the store of an instance holds beside the guest, and what guests can import. Everything
+//! that a guest can access is added here, and nowhere else.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,10 +15,10 @@ use crate::memory::MemoryBudget;
 use crate::outgoing::{GrantedNames, NameLookup, Outgoing};
 use crate::output::Output;
 
-/// Handles (streams, pollables) that an instance may hold: each takes memory of the host's.
+/// Handles (streams, pollables) that an instance may hold. Each takes memory of the host.
 const MAX_HANDLES: usize = 1024;
 
-/// Random bytes that a guest may ask for at once: it waits for them where nothing interrupts it.
+/// Random bytes that a guest may request at once. The clock cannot interrupt such a request.
 const MAX_RANDOM: u64 = 64 * 1024;
 
 /// What a store holds beside the guest.
@@ -28,16 +28,16 @@ pub(crate) struct StoreData {
     outgoing: Outgoing,
     grants: Arc<Grants>,
     table: ResourceTable,
-    /// When the guest has to be done.
+    /// When the guest must have finished.
     pub(crate) deadline: Instant,
-    /// Whether it has computed for a whole tick.
+    /// Whether the guest has computed for a whole tick.
     pub(crate) interrupted: bool,
     pub(crate) memory: MemoryBudget,
 }
 
 impl StoreData {
     /// # Errors
-    /// A grant that cannot be given, and why.
+    /// When a grant cannot be applied: which one, and why.
     pub(crate) fn new(
         grants: &Arc<Grants>,
         (stdout, stderr): (Output, Output),
@@ -62,12 +62,12 @@ impl StoreData {
     }
 }
 
-/// All that guests can import.
+/// Everything that guests can import.
 pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<StoreData>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    // This replaces wasmtime's own, which looks up all names or none.
+    // This replaces wasmtime's own lookup, which allows either all names or none.
     linker.allow_shadowing(true);
     ip_name_lookup::add_to_linker::<StoreData, NameLookup>(&mut linker, |data| {
         let sockets = WasiSocketsCtxView { ctx: data.wasi.sockets(), table: &mut data.table };

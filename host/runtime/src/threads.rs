@@ -1,23 +1,25 @@
-//! The threads on which guests compute for long, apart from those that serve sockets.
+//! The threads for guests that compute for long. They are separate from the threads that serve
+//! sockets.
 //!
-//! They have a lower priority: a call that only needs microseconds never waits behind guests that
-//! take whole ticks, and neither does a connection.
+//! They have a lower priority. So neither a connection nor a call of a few microseconds waits
+//! behind guests that compute for whole ticks.
 
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::turns::{self, Turns};
 
-/// By how much the guests' threads, and those that compile, are nicer than the others. Five steps
-/// weigh about a third, where there is not enough for all: long calls go on, slowly.
+/// How much is added to the nice value of the guests' threads and of those that compile. When the
+/// processor is busy, five steps leave a thread about a third of the usual share: long calls
+/// continue, slowly.
 const NICENESS: i32 = 5;
 
-/// Threads beyond the turns there are: for whatever needs no turn.
+/// Extra threads, for work that needs no turn.
 const SPARE: usize = 2;
 
-/// Runs calls that do not end at once, and makes and ends instances.
+/// Runs calls that do not finish in their first poll, and makes and ends instances.
 pub(crate) struct Threads {
-    /// `None` only while this is dropped.
+    /// `None` only while this is being dropped.
     runtime: Option<Runtime>,
     handle: Handle,
     pub(crate) turns: Turns,
@@ -36,8 +38,8 @@ impl Threads {
             })
             .build()?;
         let handle = runtime.handle().clone();
-        // One core is left to sockets and quick calls, where there are several: the system's own
-        // scheduler would let them wait for milliseconds behind guests that compute.
+        // If there are several cores, one is left for sockets and quick calls. Otherwise the
+        // system's scheduler would let them wait for milliseconds behind guests that compute.
         let turns = Turns::new(cores.saturating_sub(1).max(1));
         Ok(Threads { runtime: Some(runtime), handle, turns })
     }
@@ -53,19 +55,20 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Guests that still run stop at their next tick; nobody waits for them.
+            // Guests that still run stop at their next tick. This does not wait for them.
             runtime.shutdown_background();
         }
     }
 }
 
-/// Lets other threads go first, where the system can tell threads apart.
+/// Lowers the priority of this thread, on systems where each thread has its own priority.
 pub(crate) fn be_nice() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{getpriority_process, setpriority_process};
 
-        // A thread begins as nice as the one that starts it, and those may be nice already.
+        // A thread inherits the nice value of the thread that starts it, which may be raised
+        // already.
         static USUAL: std::sync::OnceLock<i32> = std::sync::OnceLock::new();
         let own = || getpriority_process(None).unwrap_or_default();
         let nice = *USUAL.get_or_init(own) + NICENESS;
@@ -77,7 +80,7 @@ pub(crate) fn be_nice() {
     }
 }
 
-/// A call on the guests' threads; dropped, it is stopped.
+/// A call on the guests' threads. Dropping this stops the call.
 #[derive(Debug)]
 pub struct Running(AbortHandle);
 

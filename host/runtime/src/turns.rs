@@ -1,10 +1,11 @@
-//! Who computes next, where guests compute for long: plugins take turns, whatever they have running.
+//! Which guest computes next. Plugins take turns, no matter how many calls each of them has.
 //!
-//! A call that does not end at once goes to the guests' threads ([`crate::threads`]). There, each
-//! stretch of computing, at most a tick of the clock, needs a turn. There are fewer turns than
-//! cores, and a free one goes to the next plugin in a circle, not to the next call: a plugin with a
-//! hundred loops gets as much as one with a single long call. Quick calls, which end where they
-//! arrived, need none. (This is round robin over flows, as in Nagle's fair queueing, RFC 970.)
+//! A call that does not finish in its first poll goes to the guests' threads ([`crate::threads`]).
+//! There, each period of computing, at most one tick of the clock, needs a turn. There are fewer
+//! turns than cores. A free turn goes to the next plugin in a circle, not to the next call, so a
+//! plugin with a hundred loops gets as much time as a plugin with a single long call. Quick calls
+//! end where they arrived and need no turn. (This is round robin over flows, as in Nagle's fair
+//! queueing, RFC 970.)
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -18,24 +19,24 @@ thread_local! {
     static NEEDS_TURNS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Turns that plugins share.
+/// The turns that plugins share. Clones share them too.
 #[derive(Clone)]
 pub(crate) struct Turns(Arc<Mutex<Rota>>);
 
-/// A plugin among those that take turns.
+/// One plugin that takes turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Flow(u64);
 
 struct Rota {
     free: usize,
     next_flow: u64,
-    /// Who waits, by plugin; none of the queues is empty.
+    /// The queue of each plugin that waits. No queue is empty.
     waiting: BTreeMap<Flow, VecDeque<oneshot::Sender<Turn>>>,
     /// The plugin that had the last turn.
     last: Flow,
 }
 
-/// The right to compute. Dropped, it passes on.
+/// The right to compute. Dropping it passes it on to the next plugin.
 struct Turn(Option<Turns>);
 
 /// Whether guests that compute on this thread take turns.
@@ -54,14 +55,14 @@ impl Turns {
         Turns(Arc::new(Mutex::new(Rota { free: turns, next_flow: 1, waiting, last })))
     }
 
-    /// A plugin begins to take part.
+    /// Adds a plugin.
     pub(crate) fn flow(&self) -> Flow {
         let mut state = self.state();
         state.next_flow += 1;
         Flow(state.next_flow)
     }
 
-    /// Runs a guest; on the guests' threads, each poll of it in a turn of its plugin's.
+    /// Runs a guest. On the guests' threads, each poll of it needs a turn of its plugin.
     pub(crate) async fn run<F: Future>(&self, flow: Flow, mut guest: Pin<&mut F>) -> F::Output {
         let mut place: Option<oneshot::Receiver<Turn>> = None;
         std::future::poll_fn(|cx| {
@@ -79,7 +80,7 @@ impl Turns {
                         }
                     },
                     Some(Poll::Ready(Ok(turn))) => Some(turn),
-                    // Senders are dropped only together with all turns.
+                    // A sender is only dropped together with all turns.
                     Some(Poll::Ready(Err(_))) => None,
                     Some(Poll::Pending) => return Poll::Pending,
                 }
@@ -94,7 +95,7 @@ impl Turns {
         .await
     }
 
-    /// A turn, or a place in the queue for one.
+    /// Returns a turn, or a place in the queue for one.
     fn take(&self, flow: Flow) -> Result<Turn, oneshot::Receiver<Turn>> {
         let mut state = self.state();
         if state.free > 0 {
@@ -107,7 +108,7 @@ impl Turns {
         Err(place)
     }
 
-    /// Gives a turn to the next plugin that wants one.
+    /// Gives a turn to the next plugin that waits for one.
     fn pass_on(&self) {
         let mut turn = Turn(Some(self.clone()));
         loop {
@@ -117,7 +118,7 @@ impl Turns {
             };
             match next.send(turn) {
                 Ok(()) => return,
-                // Whoever waited there does no longer.
+                // That guest no longer waits.
                 Err(refused) => turn = refused,
             }
         }
@@ -129,8 +130,8 @@ impl Turns {
 }
 
 impl Rota {
-    /// Takes the first of the plugin after the one that had the last turn; with nobody waiting, the
-    /// turn is free.
+    /// Takes the first waiting guest of the plugin that follows the one with the last turn. If no
+    /// guest waits, the turn becomes free.
     fn next(&mut self) -> Option<oneshot::Sender<Turn>> {
         let after = (std::ops::Bound::Excluded(self.last), std::ops::Bound::Unbounded);
         let flow = self.waiting.range(after).next().or_else(|| self.waiting.iter().next());
@@ -160,7 +161,7 @@ impl Drop for Turn {
 mod tests {
     use super::*;
 
-    /// Polls a guest that wants three turns, and notes who had one.
+    /// Runs a guest that needs three turns, and logs each turn that it gets.
     async fn three_turns(turns: Turns, flow: Flow, log: Arc<Mutex<Vec<Flow>>>) {
         let mut left = 3;
         let guest = std::future::poll_fn(|cx| {
@@ -190,8 +191,9 @@ mod tests {
         }
         let log = log.lock().unwrap();
         assert_eq!(log.len(), 15);
-        // By calls, the third of the single one would be the fifteenth. On one thread it asks for its
-        // next turn only after another has begun, so it has every third.
+        // If turns went to the next call, the third turn of `single` would be the fifteenth in all.
+        // On one thread, `single` asks for its next turn only after another turn has begun, so it
+        // gets every third.
         let singles = log.iter().take(8).filter(|flow| **flow == single).count();
         assert_eq!(singles, 3, "{log:?}");
     }

@@ -1,7 +1,8 @@
-//! The dynamic data path: postcard to wasmtime's `Val`, the call, and back.
+//! The dynamic data path: decodes postcard into wasmtime's `Val`, calls, and encodes the result.
 //!
-//! It serves every component, and it is slow: a `Val` takes 40 bytes and a list of bytes becomes a
-//! list of them. Faster paths stand beside it behind the same function, and are held against it.
+//! It works for every component, but it is slow: a `Val` takes 40 bytes, and a list of bytes
+//! becomes a list of `Val`s. The codec ([`crate::codec_path`]) is faster, and tests compare it with
+//! this path.
 
 use std::collections::HashMap;
 
@@ -14,8 +15,8 @@ use wharf_schema::{Type, TypeId, Types, ValueError};
 use crate::callable::{Callable, PathError};
 use crate::store::StoreData;
 
-/// The most values, nested ones included, that one call may take through this path: 40 bytes each,
-/// about 80 MiB. A name that has to be copied counts by its length.
+/// The most values that the arguments of one call may have on this path, nested values included. At
+/// 40 bytes each, they take about 80 MiB. A name that must be copied counts by its length.
 const MAX_VALUES: usize = 2 * 1024 * 1024;
 
 /// Decodes the arguments, calls, and encodes the result into at most `limit` bytes.
@@ -40,7 +41,7 @@ pub(crate) async fn call(
     Ok(encoder.out.into())
 }
 
-/// The arguments as values.
+/// Decodes the arguments.
 pub(crate) fn decode(method: &Callable, arguments: &[u8]) -> Result<Vec<Val>, PathError> {
     let mut decoder =
         Decoder { types: method.types(), reader: Reader::new(arguments), left: MAX_VALUES };
@@ -58,7 +59,7 @@ pub(crate) fn decode(method: &Callable, arguments: &[u8]) -> Result<Vec<Val>, Pa
     Ok(params)
 }
 
-/// What a result that takes too much is told.
+/// The error for a result that is too large.
 pub(crate) fn result_too_large(limit: usize) -> PathError {
     PathError::TooLarge(format!("the result takes more than {limit} bytes, this plugin's limit"))
 }
@@ -66,7 +67,7 @@ pub(crate) fn result_too_large(limit: usize) -> PathError {
 struct Decoder<'a> {
     types: &'a Types,
     reader: Reader<'a>,
-    /// Values that may still be made; 0 once there were too many.
+    /// How many more values may be made; 0 once there were too many.
     left: usize,
 }
 
@@ -143,7 +144,7 @@ impl Decoder<'_> {
         })
     }
 
-    /// Grows with what is read: an announced length alone takes no memory.
+    /// The list grows as its elements are read. A large length alone takes no memory.
     fn list(&mut self, elements: impl Iterator<Item = TypeId>) -> Result<Vec<Val>, ValueError> {
         let mut values = Vec::new();
         for (index, ty) in elements.enumerate() {
@@ -165,12 +166,12 @@ struct Encoder<'a> {
     types: &'a Types,
     out: Vec<u8>,
     limit: usize,
-    /// Of types with many cases: a guest that returns millions of the last one must not make us
-    /// walk over all of them each time.
+    /// The index of each case, for types with many cases. Without it, a guest that returns the last
+    /// case millions of times would force a search over all cases each time.
     indices: HashMap<TypeId, HashMap<&'a str, usize>>,
 }
 
-/// Cases up to which looking through them is quickest.
+/// With up to this many cases, a linear search is fastest.
 const FEW_CASES: usize = 16;
 
 impl<'a> Encoder<'a> {
@@ -278,7 +279,8 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// wasmtime checks a guest's results against the component's types, from which ours are made.
+/// The error for a value that does not have its type. It should never occur: wasmtime checks a
+/// guest's results against the component's types, and our types are made from those.
 fn unlike(value: &Val) -> PathError {
     PathError::Guest(wasmtime::Error::msg(format!("a result of an unexpected type: {value:?}")))
 }

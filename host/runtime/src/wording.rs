@@ -1,14 +1,15 @@
-//! Where the wording of an error decides, because a library has no other way to tell it apart.
+//! Recognizes errors of libraries by their wording, where a library offers no other way.
 //!
-//! Each is held by a test against the library itself, which fails when an update changes the words.
+//! Each function has a test against the library itself. The test fails when an update changes the
+//! words.
 
-/// Whether wasmtime ended a call because its values took more bytes than its fuel for them
+/// Whether wasmtime ended a call because its values took more bytes than the fuel allows
 /// (`Store::set_hostcall_fuel`).
 pub(crate) fn is_out_of_copying_fuel(cause: &str) -> bool {
     cause.contains("too much data is being copied")
 }
 
-/// Whether a component could not be decoded because its bytes end in the middle.
+/// Whether a component could not be decoded because its bytes are cut off.
 pub(crate) fn is_truncated(error: &str) -> bool {
     error.contains("unexpected end")
 }

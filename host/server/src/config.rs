@@ -1,4 +1,4 @@
-//! How a host behaves.
+//! The config of a host.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use wharf_net::Secret;
 use wharf_registry_api::{Metadata, RegistryClient};
 use wharf_runtime::Settings;
 
-/// How a host behaves: each part is for the one that uses it.
+/// The config of a host. Each part belongs to the module that uses it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
@@ -16,7 +16,7 @@ pub struct Config {
     pub plugins: PluginsConfig,
     /// How callers are served.
     pub rpc: RpcConfig,
-    /// What others are told of this host.
+    /// What is announced about this host.
     pub announce: AnnounceConfig,
 }
 
@@ -26,62 +26,64 @@ pub struct Config {
 pub struct PluginsConfig {
     /// The folder whose `*.wasm` files are served.
     pub folder: PathBuf,
-    /// How a plugin is run whose sidecar says nothing else.
+    /// The settings of all plugins. A plugin's sidecar overrides them.
     pub settings: Settings,
-    /// Where compiled code is kept between runs: a directory that only its owner can write.
+    /// Where compiled code is kept between runs: a directory that only its owner can write to.
     pub cache: Option<PathBuf>,
-    /// Whether a cache that cannot be used keeps the host from starting; otherwise it goes without.
+    /// Whether the host refuses to start if the cache cannot be used. Otherwise it runs without a
+    /// cache.
     pub require_cache: bool,
-    /// The largest file that is taken for a plugin, in bytes; 256 MiB unless told otherwise.
+    /// The largest plugin that is loaded, in bytes; 256 MiB by default.
     pub max_size: u64,
 }
 
-/// How callers are served. Every bound of the RPC port is here.
+/// How callers are served. Every limit of the RPC port is here.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RpcConfig {
-    /// What a caller must show in its Hello; `None` asks for nothing.
+    /// The token that a caller must send in its Hello. `None`: no token is required.
     pub token: Option<Secret>,
-    /// Connections that may be open at once; 1024 unless told otherwise.
+    /// Connections that may be open at once; 1024 by default.
     pub max_connections: usize,
-    /// A connection without calls and frames is closed after this; 5 minutes unless told otherwise.
+    /// A connection without calls and frames is closed after this time; 5 minutes by default.
     pub idle_timeout: Duration,
-    /// How long calls in flight may take once the host is told to stop; 10 seconds unless told otherwise.
+    /// How long calls in flight may take once the host is told to stop; 10 seconds by default.
     pub drain_timeout: Duration,
-    /// What calls may take.
+    /// The limits of calls.
     pub calls: CallBounds,
 }
 
-/// What calls may take, whatever their protocol.
+/// The limits of calls, for every protocol.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CallBounds {
     /// Calls in flight on one connection.
     pub max_calls: u32,
-    /// The longest that a call may take, whatever caller and plugin allow; a day unless told otherwise.
+    /// The longest time that a call may take, even if its caller and plugin allow more; a day by
+    /// default.
     pub max_timeout: Duration,
-    /// Bytes of arguments or result of one call.
+    /// Bytes of the arguments or the result of one call.
     pub max_message: u64,
-    /// Bytes of arguments that all calls in flight may hold together; 1 GiB unless told otherwise.
+    /// Bytes of arguments that all calls in flight may hold together; 1 GiB by default.
     pub max_held: u64,
 }
 
-/// What others are told of a host.
+/// What is announced about a host.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AnnounceConfig {
-    /// By which the registry knows this host; no two running hosts may share one.
+    /// The name of this host in the registry. Two running hosts must not share a name.
     pub name: String,
-    /// Where others reach the listener.
+    /// The address where others reach the listener.
     pub advertise: Advertise,
-    /// Where to announce what is served; `None` announces nowhere.
+    /// The registry that the services are announced to. `None`: they are not announced.
     pub registry: Option<RegistryClient>,
-    /// What the registry is told of this host beside its address, for whoever chooses by it.
+    /// Further metadata about this host. Callers can select hosts by it.
     pub metadata: Metadata,
 }
 
 impl Config {
-    /// A config with the default bounds.
+    /// A config with the default limits.
     #[must_use]
     pub fn new(name: impl Into<String>, plugins: impl Into<PathBuf>, advertise: Advertise) -> Self {
         Config {
@@ -120,26 +122,27 @@ impl Default for CallBounds {
     }
 }
 
-/// The address that a host announces: one that others can connect to.
+/// The address that a host announces. Others can connect to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advertise(String);
 
-/// An address that would lead nobody here.
+/// An address that others could not connect to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdvertiseError {
-    /// The listener takes connections on all addresses, and none of them was named.
+    /// The address is unspecified (`0.0.0.0` or `[::]`), and no other was given.
     #[error(
         "the host would announce {0}, where nobody can connect to: name its reachable address with --advertise HOST:PORT"
     )]
     Unspecified(String),
-    /// Not an address.
+    /// The text is not an address.
     #[error("'{0}' is not an address to advertise: write HOST:PORT, as in 10.0.0.7:7400")]
     Malformed(String),
 }
 
 impl Advertise {
-    /// Where others reach what is bound to `bound`: there, or on this host's address with its port.
+    /// The address where others reach another listener of this host, which is bound to `bound`. If
+    /// `bound` is unspecified, this is the advertised host with the port of `bound`.
     pub(crate) fn beside(&self, bound: SocketAddr) -> String {
         match self.0.rsplit_once(':') {
             Some((host, _)) if bound.ip().is_unspecified() => format!("{host}:{}", bound.port()),
@@ -147,11 +150,11 @@ impl Advertise {
         }
     }
 
-    /// What was named, or else where the listener is bound. A named port of 0 stands for the
-    /// listener's.
+    /// The address `named`, or else the address that the listener is bound to. If the port of
+    /// `named` is 0, the listener's port is used.
     ///
     /// # Errors
-    /// When that would be an address that nobody can connect to.
+    /// When nobody could connect to that address.
     pub fn new(named: Option<&str>, bound: SocketAddr) -> Result<Self, AdvertiseError> {
         let Some(named) = named else {
             if bound.ip().is_unspecified() {

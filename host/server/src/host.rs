@@ -1,4 +1,4 @@
-//! A running host: its parts, put together and taken apart in order.
+//! A running host: starts its parts, and stops them in order.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,20 +19,20 @@ use crate::plugins::table::{FileReport, Table};
 use crate::plugins::{Folder, Loader};
 use crate::{admin, rpc};
 
-/// How long the first declaration waits for plugins that are still on their way.
+/// How long the first declaration waits for plugins that are still loading.
 const GATHERING: Duration = Duration::from_secs(1);
 
-/// A host that runs. Dropped, it ends at once; [`Host::drain`] ends it in good order.
+/// A running host. Dropping it stops it at once. [`Host::drain`] shuts it down in order.
 pub struct Host {
     address: SocketAddr,
     table: Arc<Table>,
     ready: watch::Receiver<bool>,
-    /// The revision of the table that the registry has taken.
+    /// The revision of the table that the registry accepted last.
     announced: watch::Receiver<u64>,
     loader: JoinHandle<()>,
     server: JoinHandle<()>,
     http: Option<JoinHandle<()>>,
-    /// Says to the server that it is time to go.
+    /// Tells the server to drain.
     draining: watch::Sender<bool>,
     announcer: Option<(JoinHandle<()>, oneshot::Sender<Farewell>)>,
 }
@@ -41,19 +41,19 @@ pub struct Host {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// No folder to load plugins from.
+    /// The plugins folder cannot be read.
     #[error("the plugins folder {} cannot be read: create it, or name another with --plugins", path.display())]
     Folder {
-        /// Which.
+        /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         source: std::io::Error,
     },
     /// The listener has no address.
     #[error("the listener is not usable")]
     Listener(#[source] std::io::Error),
-    /// No WebAssembly here.
+    /// The WebAssembly engine cannot start.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A mistake in the names of metrics.
@@ -62,11 +62,11 @@ pub enum StartError {
 }
 
 impl Host {
-    /// Starts a host on a listener, with its HTTP side on another, if it is to have one.
+    /// Starts a host on `listener`, with its HTTP side on `http`, if given.
     ///
     /// # Errors
-    /// When the folder cannot be read, the cache is not safe or there is no engine. Plugins that do
-    /// not load are no error.
+    /// When the folder cannot be read, the cache is not safe or the engine cannot start. A plugin
+    /// that does not load is not an error.
     pub fn start(
         listener: TcpListener,
         http: Option<TcpListener>,
@@ -103,8 +103,8 @@ impl Host {
             let (farewell, heard) = oneshot::channel();
             let ready = ready.clone();
             let announce = async move {
-                // One declaration of everything, and not one for each plugin that comes up; but what
-                // takes long to compile is announced as that.
+                // Declare all plugins at once, and not each one as it is loaded. Plugins that take
+                // longer are announced as compiling.
                 let mut ready = ready;
                 let _ = tokio::time::timeout(GATHERING, ready.wait_for(|ready| *ready)).await;
                 announcer.run(heard).await;
@@ -130,33 +130,33 @@ impl Host {
         })
     }
 
-    /// Where it listens.
+    /// The address where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Completes once every file that was there at the start is loaded or refused.
+    /// Completes once every file that existed at the start is loaded or refused.
     pub async fn ready(&self) {
-        // The sender lives as long as the loader; without one there is nothing to wait for.
+        // The sender lives as long as the loader. Without a loader there is nothing to wait for.
         let _ = self.ready.clone().wait_for(|ready| *ready).await;
     }
 
-    /// Completes once the registry knows all that is served at this moment; at once where nothing
-    /// is announced. It waits for as long as the registry is away.
+    /// Completes once the registry knows everything that is served now. Completes at once if the
+    /// host announces nothing. Waits as long as the registry is unreachable.
     pub async fn announced(&self) {
         let (revision, _) = self.table.endpoints();
         let _ = self.announced.clone().wait_for(|announced| *announced >= revision).await;
     }
 
-    /// What became of each file of the plugins folder.
+    /// The state of each file of the plugins folder.
     #[must_use]
     pub fn files(&self) -> BTreeMap<String, FileReport> {
         self.table.files_report()
     }
 
-    /// Ends in good order: the registry is told, no new calls are taken, those in flight finish
-    /// within the config's cap, the registry forgets the host.
+    /// Shuts down in order: tells the registry, takes no new calls, lets the calls in flight finish
+    /// within the drain timeout, then withdraws from the registry.
     pub async fn drain(mut self) {
         self.loader.abort();
         let mut withdraw = None;
@@ -164,7 +164,7 @@ impl Host {
             let (told, heard) = oneshot::channel();
             let (finished, done) = oneshot::channel();
             if farewell.send(Farewell { told, done }).is_ok() {
-                // An announcer that ended without a word has nothing to wait for.
+                // If the announcer ended without a reply, there is nothing to wait for.
                 let _ = heard.await;
             }
             withdraw = Some((announcer, finished));

@@ -1,7 +1,8 @@
 //! The host: loads the plugins of a folder, serves their methods over TCP, announces them.
 //!
-//! [`Host::start`] takes a listener and returns at once; [`Host::drain`] ends it in good order.
-//! It must not know how plugins run (that is wharf-runtime) nor how a registry stores anything.
+//! [`Host::start`] takes a listener and returns at once. [`Host::drain`] shuts the host down in
+//! order. This crate must not know how plugins run (wharf-runtime does) or how a registry stores
+//! records.
 
 mod admin;
 mod announce;
@@ -17,8 +18,8 @@ pub use config::{
 pub use host::{Host, StartError};
 pub use plugins::table::{FileReport, FileState};
 
-/// The port that a host listens on unless told otherwise.
+/// The default port of a host for calls.
 pub const DEFAULT_PORT: u16 = 7400;
 
-/// The port of a host's HTTP side unless told otherwise.
+/// The default port of a host's HTTP side.
 pub const DEFAULT_HTTP_PORT: u16 = 7401;

@@ -1,7 +1,7 @@
 //! Go's `Arith`, as a Wharf service: two integers in, their product or quotient out.
 //!
-//! A WIT interface, wit-bindgen, and the functions; Wharf's only part is one optional line that
-//! carries the interface's documentation.
+//! It takes a WIT interface, wit-bindgen, and the functions. Wharf needs only one optional line,
+//! which embeds the interface's documentation.
 
 // The generated bindings are not ours to lint.
 #[allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, clippy::pedantic)]

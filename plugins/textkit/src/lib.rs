@@ -1,4 +1,4 @@
-//! Text tools, as a Wharf service: every kind of WIT value goes in or comes out somewhere.
+//! Text tools, as a Wharf service. Together the methods use every kind of WIT value.
 
 // The generated bindings are not ours to lint.
 #[allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, clippy::pedantic)]

@@ -148,7 +148,8 @@ impl RegistryClient {
         {
             return Err(RegistryError::BadIdentity {
                 what: "token",
-                why: "one of its addresses is not encrypted, and another one is".to_owned(),
+                why: "one of the addresses is not encrypted, but another one is; use https for all"
+                    .to_owned(),
             });
         }
         let mut headers = HeaderMap::new();
@@ -156,7 +157,7 @@ impl RegistryClient {
             let bearer = HeaderValue::try_from(format!("Bearer {token}"));
             let mut bearer = bearer.map_err(|_| RegistryError::BadIdentity {
                 what: "token",
-                why: "it has characters in it that cannot be sent".to_owned(),
+                why: "it has characters that cannot be sent".to_owned(),
             })?;
             bearer.set_sensitive(true);
             headers.insert(AUTHORIZATION, bearer);

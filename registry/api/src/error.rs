@@ -6,7 +6,7 @@ use crate::Problem;
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// A token or certificate that cannot be used.
-    #[error("the registry cannot be shown its {what}: {why}")]
+    #[error("the registry's {what} cannot be used: {why}")]
     BadIdentity {
         /// Which of them.
         what: &'static str,

@@ -207,7 +207,7 @@ fn parse(text: &str) -> Result<Tokens, String> {
         }
     })?;
     if content.token.len() > MAX_TOKENS {
-        return Err(format!("{} tokens, at most {MAX_TOKENS} are taken", content.token.len()));
+        return Err(format!("{} tokens, at most {MAX_TOKENS} are allowed", content.token.len()));
     }
     let tokens = content.token.into_iter().map(token).collect::<Result<Vec<_>, _>>()?;
     for (position, token) in tokens.iter().enumerate() {
@@ -227,7 +227,9 @@ fn token(content: TokenContent) -> Result<Token, String> {
     let TokenContent { name, secret, scopes, hosts, rate, burst } = content;
     let bad = |what: &str| Err(format!("the token '{name}' {what}"));
     if name.is_empty() || name.len() > limits::NAME || name.contains(char::is_control) {
-        return Err("a token has no name, or one that cannot be shown".to_owned());
+        return Err(
+            "a token has no name, or one that is too long or has control characters".to_owned()
+        );
     }
     if secret.len() < MIN_SECRET || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
         return bad(
@@ -235,7 +237,7 @@ fn token(content: TokenContent) -> Result<Token, String> {
         );
     }
     if scopes.is_empty() {
-        return bad("may do nothing: scopes are \"read\", \"write\" and \"admin\"");
+        return bad("has no scopes: give it \"read\", \"write\" or \"admin\"");
     }
     let write = scopes.contains(&Scope::Write);
     if write && hosts.is_empty() {
@@ -244,10 +246,10 @@ fn token(content: TokenContent) -> Result<Token, String> {
         );
     }
     if !write && !hosts.is_empty() {
-        return bad("has hosts, and not the scope \"write\" that they belong to");
+        return bad("has hosts, but not the scope \"write\": add it, or remove the hosts");
     }
     if burst.is_some() && rate.is_none() {
-        return bad("has a burst, and no rate that it belongs to");
+        return bad("has a burst, but no rate: give it both, or neither");
     }
     let rate = rate.map(|rate| {
         RateLimiter::direct(Quota::per_second(rate).allow_burst(burst.unwrap_or(rate)))
@@ -295,7 +297,7 @@ mod tests {
         let twice = format!("{}\n{}", with("scopes = ['read']"), with("scopes = ['read']"));
         let same = twice.replacen("'a'", "'b'", 1);
         for (text, reason) in [
-            (with("scopes = []"), "may do nothing"),
+            (with("scopes = []"), "has no scopes"),
             (with("scopes = ['write']"), "say which names it may write"),
             (with("scopes = ['read']\nhosts = ['x']"), "not the scope \"write\""),
             (with("scopes = ['read']\nburst = 3"), "no rate"),

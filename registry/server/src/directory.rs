@@ -88,7 +88,7 @@ impl Directory {
             if silent > 0 && !held_back {
                 tracing::error!(
                     silent,
-                    "more hosts fell silent together than are dropped at once: they are listed as unverified, and dropped little by little unless they are heard; look at the network first"
+                    "too many hosts fell silent together to drop them all at once: they are listed as unverified, and dropped gradually unless they send heartbeats again; check the network first"
                 );
             }
             held_back = silent > 0;
@@ -103,7 +103,7 @@ impl Directory {
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(host = %key, %error, "a silent host is not dropped yet");
+                tracing::warn!(host = %key, %error, "a silent host could not be dropped; the registry will try again");
                 self.view.keep(&key);
             }
         }
@@ -220,7 +220,7 @@ impl Directory {
     /// because the registry has just started and hosts had no time to declare themselves again.
     pub(crate) fn settled(&self) -> Result<(), Problem> {
         if self.forgets && self.began.elapsed() < 2 * self.heartbeat {
-            let detail = "the registry has only just come up without a memory, and hosts are still declaring themselves: ask again after the time in Retry-After";
+            let detail = "the registry has just started with an empty store, and hosts are still declaring themselves: retry after the time in Retry-After";
             return Err(Problem::new(Code::Warming, detail));
         }
         Ok(())
@@ -369,13 +369,16 @@ fn millis(duration: Duration) -> u64 {
 
 fn index_gone(index: Index) -> Problem {
     let message = format!(
-        "the index {index} is not of this registry's life, or of a change that does not arrive here: list again without an index"
+        "the index {index} is not from this run of the registry, or its change has not arrived here: list again without an index"
     );
     Problem::new(Code::IndexGone, message)
 }
 
 pub(crate) fn shutting_down() -> Problem {
-    Problem::new(Code::ShuttingDown, "the registry shuts down: ask again, or another one")
+    Problem::new(
+        Code::ShuttingDown,
+        "the registry is shutting down: retry, or ask another registry",
+    )
 }
 
 fn problem(host: &str, error: WriteError) -> Problem {
@@ -383,7 +386,7 @@ fn problem(host: &str, error: WriteError) -> Problem {
         WriteError::Refused(refusal) => refused(host, refusal),
         WriteError::Busy => Problem::new(
             Code::Busy,
-            "more changes are asked for at once than the registry can write: ask again after the time in Retry-After",
+            "too many changes are waiting to be written: retry after the time in Retry-After",
         ),
         WriteError::TooLarge { .. } => Problem::new(
             Code::TooLarge,
@@ -392,7 +395,7 @@ fn problem(host: &str, error: WriteError) -> Problem {
         WriteError::Unavailable(why) => Problem::new(
             Code::StoreUnavailable,
             format!(
-                "the registry's store does not take the change ({why}): ask again after the time in Retry-After"
+                "the registry's store cannot take the change ({why}): retry after the time in Retry-After"
             ),
         ),
     }
@@ -406,14 +409,14 @@ fn refused(host: &str, refusal: Refusal) -> Problem {
         ),
         Refusal::Full => Problem::new(
             Code::Full,
-            "the registry holds as many hosts or endpoints as it can: withdraw some, or ask later",
+            "the registry has no room for more hosts or endpoints: withdraw some, or retry later",
         ),
         Refusal::Superseded(session) => Problem {
             session: Some(session),
             ..Problem::new(
                 Code::Superseded,
                 format!(
-                    "the newer session {session} owns the host '{host}': a process that replaced this one, or another with the same name"
+                    "the newer session {session} owns the host '{host}': this process was replaced, or another one uses the same name"
                 ),
             )
         },

@@ -1,11 +1,11 @@
-//! The registry: stores which host serves what, drops who falls silent, and tells who asks.
+//! The registry: stores which host serves what, drops hosts that fall silent, and answers clients.
 //!
-//! [`Registry`] serves the HTTP API of `wharf-registry-api` on a listener. It must not know of wasm,
-//! of the RPC protocol or of what a service's types look like.
+//! [`Registry`] serves the HTTP API of `wharf-registry-api` on a listener. It must not know of
+//! wasm, of the RPC protocol or of what a service's types look like.
 //!
-//! Inside, `record` decides who may change what; a `store` puts changes in order and makes them
-//! durable; `view` is what the process knows, made of `catalog`, `liveness` and `journal`, which are
-//! plain state; `http` translates.
+//! Inside, `record` decides who may change what. A `store` puts changes in order and makes them
+//! durable. `view` is what this process knows; it consists of `catalog`, `liveness` and `journal`,
+//! which are plain state. `http` translates.
 
 mod access;
 mod catalog;
@@ -42,8 +42,7 @@ use crate::store::file::File;
 use crate::store::local::Local;
 use crate::view::View;
 
-/// How long connections may take to end at shutdown: a request that never ends must not hold the
-/// process.
+/// How long connections may take to end at shutdown. A request that never ends must not block it.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
 /// How a registry behaves.
@@ -51,15 +50,15 @@ const LAST_ANSWERS: Duration = Duration::from_secs(3);
 pub struct Config {
     /// A host or service that is silent for this long is dropped.
     pub ttl: Duration,
-    /// How often hosts are asked to show that they live.
+    /// How often hosts must send heartbeats.
     pub heartbeat: Duration,
     /// Connections that may be open at once; more wait to be accepted.
     pub max_connections: usize,
     /// Where records are kept.
     pub store: Store,
-    /// Who may do what; without, whoever reaches the registry may do everything.
+    /// Who may do what. Without it, everyone who reaches the registry may do everything.
     pub tokens: Option<TokenFile>,
-    /// Without, connections are not encrypted.
+    /// TLS. Without it, connections are not encrypted.
     pub tls: Option<Tls>,
 }
 
@@ -69,7 +68,7 @@ pub struct Config {
 pub enum Store {
     /// In memory: hosts declare themselves again after a restart.
     Memory,
-    /// In a file, in which every acknowledged change survives the process.
+    /// In a file. Every acknowledged change survives a crash of the process.
     File(PathBuf),
     /// In an etcd cluster, which any number of registries share.
     Etcd(EtcdConfig),
@@ -89,7 +88,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// A config for another time to live, with a heartbeat that leaves two to be lost.
+    /// A config for another time to live. The heartbeat is a third of it, so two may be lost.
     #[must_use]
     pub fn with_ttl(ttl: Duration) -> Self {
         Config { ttl, heartbeat: ttl / 3, ..Config::default() }
@@ -109,11 +108,13 @@ pub enum RunError {
     /// Its store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// The system does not give it what it needs.
+    /// The system refuses something that the registry needs.
     #[error("the registry cannot be started")]
     Start(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// What makes changes durable broke, and nothing that it holds is to be trusted any more.
-    #[error("the registry's store broke; what is wrong is said above, and a restart reads it anew")]
+    /// The store failed, and its contents cannot be trusted any more.
+    #[error(
+        "the registry's store failed; the log above says why; restart the registry to read the store again"
+    )]
     StoreEnded,
 }
 
@@ -126,7 +127,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Opens the store and reads what it holds. Waits for an etcd cluster that is not there yet.
+    /// Opens the store and reads its contents. Waits for an etcd cluster that does not answer yet.
     ///
     /// # Errors
     /// When the store cannot be opened, or is damaged.
@@ -140,7 +141,7 @@ impl Registry {
                 local(&config, Some(file), records, &metrics)?
             }
             Store::Etcd(etcd) => {
-                // The lease counts first, and what is left of the time to live after it.
+                // The lease runs first. The view counts the rest of the time to live after it.
                 let left = config.ttl.saturating_sub(store::etcd::lease(config.ttl));
                 let left = left.max(clock::LivenessClock::MAX_STEP);
                 let view =
@@ -157,11 +158,11 @@ impl Registry {
         Ok(Registry { directory, metrics, config, stop })
     }
 
-    /// As [`Registry::open`], and answers meanwhile on the listener that it will serve on: that it lives,
-    /// and that it cannot answer anything else yet.
+    /// Like [`Registry::open`]. Meanwhile it answers on the listener that it will serve on: that it
+    /// is alive, and that it cannot answer anything else yet.
     ///
     /// # Errors
-    /// As [`Registry::open`].
+    /// As for [`Registry::open`].
     pub async fn open_on(listener: &TcpListener, config: Config) -> Result<Self, RunError> {
         let (stop, stopped) = watch::channel(false);
         let bounds = config.bounds();
@@ -177,11 +178,11 @@ impl Registry {
         opened
     }
 
-    /// Serves until `shutdown` completes; then waiting callers are answered, watchers told, and
-    /// connections closed.
+    /// Serves until `shutdown` completes. Then answers waiting callers, tells watchers, and closes
+    /// connections.
     ///
     /// # Errors
-    /// When the store breaks.
+    /// When the store fails.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -212,7 +213,7 @@ impl Registry {
     }
 }
 
-/// Serves on a listener until `stopped`; then lets the answers that are under way come to their end.
+/// Serves on a listener until `stopped`, and then lets the current answers finish.
 async fn serve(
     listener: &TcpListener,
     bounds: &Bounds,
@@ -230,11 +231,11 @@ async fn serve(
     };
     let cut_off = wharf_net::listener::serve(listener, bounds, stopped, connection).await;
     if cut_off > 0 {
-        tracing::warn!(cut_off, "some answers did not come to their end");
+        tracing::warn!(cut_off, "some connections were cut off before their answers were complete");
     }
 }
 
-/// A store that this process has for itself.
+/// A store that only this process uses.
 fn local(
     config: &Config,
     file: Option<File>,
@@ -242,7 +243,8 @@ fn local(
     metrics: &Arc<metrics::Metrics>,
 ) -> Result<Backend, RunError> {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    // Only told apart from the epochs of other lives, never compared as a time.
+    // It tells this run of the registry from others. Plain indices also need it to grow from run to
+    // run.
     let epoch = since_1970.map_or(1, |time| u64::try_from(time.as_micros()).unwrap_or(1));
     let view = Arc::new(View::new(config.ttl, config.heartbeat, epoch, 1));
     view.load(records);

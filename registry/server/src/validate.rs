@@ -22,7 +22,7 @@ pub(crate) fn name(what: &str, name: &str) -> Result<(), Problem> {
         return invalid(&format!("has {} bytes, at most {} are allowed", name.len(), limits::NAME));
     }
     if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return invalid("has white space, control characters or other than ASCII in it");
+        return invalid("has white space, control characters or characters beyond ASCII");
     }
     Ok(())
 }
@@ -61,7 +61,7 @@ pub(crate) fn address(address: &str) -> Result<(), Problem> {
         return invalid("has no valid host".into());
     }
     if ip.is_ok_and(|ip| ip.is_unspecified()) {
-        return invalid("is nowhere that others could connect to".into());
+        return invalid("is not one that others can connect to".into());
     }
     Ok(())
 }
@@ -97,7 +97,7 @@ pub(crate) fn digest(digest: &str) -> Result<(), Problem> {
 /// Checks a tag.
 pub(crate) fn tag(tag: &str) -> Result<(), Problem> {
     if tag.is_empty() || tag.len() > limits::TAG || tag.chars().any(char::is_control) {
-        let message = format!("a tag is one line of 1 to {} bytes, and not {tag:?}", limits::TAG);
+        let message = format!("a tag is one line of 1 to {} bytes, not {tag:?}", limits::TAG);
         return Err(Problem::new(Code::Invalid, message));
     }
     Ok(())
@@ -115,19 +115,23 @@ pub(crate) fn fingerprint(fingerprint: &str) -> Result<(), Problem> {
 fn metadata(metadata: &Metadata) -> Result<(), Problem> {
     let invalid = |message: String| Err(Problem::new(Code::Invalid, message));
     if metadata.len() > limits::METADATA {
-        return invalid(format!("{} metadata, at most {}", metadata.len(), limits::METADATA));
+        return invalid(format!(
+            "{} metadata entries, at most {}",
+            metadata.len(),
+            limits::METADATA
+        ));
     }
     for (name, value) in metadata {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || name.len() > limits::METADATA_NAME || !name.chars().all(plain) {
             return invalid(format!(
-                "the name of a metadatum, {name:?}, has to be letters, digits, '-', '_' and '.', at most {} bytes",
+                "the metadata name {name:?} may have letters, digits, '-', '_' and '.', at most {} bytes",
                 limits::METADATA_NAME
             ));
         }
         if value.len() > limits::METADATA_VALUE || value.chars().any(char::is_control) {
             return invalid(format!(
-                "the metadatum '{name}' has to be one line of at most {} bytes",
+                "the metadata value of '{name}' has to be one line of at most {} bytes",
                 limits::METADATA_VALUE
             ));
         }
@@ -161,7 +165,7 @@ pub(crate) fn declaration(declaration: &Declaration) -> Result<(), Problem> {
         }
         if let Some(version) = &endpoint.version {
             semver::Version::parse(version).map_err(|error| {
-                Problem::new(Code::Invalid, format!("the version '{version}' is none: {error}"))
+                Problem::new(Code::Invalid, format!("the version '{version}' is invalid: {error}"))
             })?;
         }
         let reason = endpoint.reason.as_deref().unwrap_or_default();
@@ -184,7 +188,7 @@ pub(crate) fn declaration(declaration: &Declaration) -> Result<(), Problem> {
     for endpoint in &declaration.endpoints {
         if !known.insert(crate::listing::identity(endpoint)) {
             let message = format!(
-                "the service '{}' is declared twice in one version; a host has each once",
+                "the service '{}' is declared twice with the same version: declare it once",
                 endpoint.service
             );
             return Err(Problem::new(Code::Invalid, message));

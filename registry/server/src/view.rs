@@ -380,7 +380,7 @@ impl View {
         if reading.gap >= self.held_up {
             tracing::warn!(
                 gap = ?reading.gap,
-                "the registry was held up; every host gets another time to live"
+                "the registry's process was delayed; every host gets a full time to live again"
             );
             inner.forgive(reading.now);
         }

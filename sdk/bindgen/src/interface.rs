@@ -87,7 +87,8 @@ fn client(
     let taken = |id: &TypeId| resolve.types[*id].name.as_deref().map(camel).as_ref() == Some(&name);
     if let Some(id) = interface.types.values().find(|id| taken(id)) {
         let location = resolve.render_location(resolve.types[*id].span);
-        let what = format!("this type would be called {name}, as the service's client is");
+        let what =
+            format!("this type would be called {name}, like the service's client: rename it");
         return Err(Error::Type { location, what });
     }
     let stub = stub();
@@ -207,9 +208,9 @@ fn method(
         }
     });
     let again = if idempotent {
-        " The method is idempotent: a call is tried again also when it may have been executed."
+        " The method is idempotent: a call is retried even if it may have run."
     } else {
-        " A call is tried again only when it was surely not executed."
+        " A call is retried only if it certainly did not run."
     };
     quote! {
         #docs
@@ -359,8 +360,8 @@ fn check_tuples(resolve: &Resolve, ty: &Type, span: Span) -> Result<(), Error> {
     {
         let location = resolve.render_location(span);
         let what = format!(
-            "a tuple of {} elements, and Rust compares and prints tuples of up to 12: a record of \
-             the same types has the same bytes",
+            "a tuple of {} elements, and Rust supports at most 12 here: use a record of the same \
+             types, which has the same bytes",
             tuple.types.len()
         );
         return Err(Error::Type { location, what });
@@ -417,10 +418,7 @@ mod tests {
         assert!(error.contains("would be called ApiClient"), "{error}");
         let wit = "package a:b; interface api { f: func(); }";
         let error = generate(wit, "idempotent: [\"g\"]").unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "no service of the WIT has a method 'g' to be idempotent; there are api.f"
-        );
+        assert_eq!(error, "idempotent: no service of the WIT has a method 'g'; there are api.f");
         assert!(generate(wit, "idempotent: [\"F\"]").unwrap().contains("idempotent:true"));
         let tuple = ["u8"; 13].join(", ");
         let wit =
@@ -434,7 +432,7 @@ mod tests {
         let wit = "package a:b;
             interface cache { put: func(); get-it: func(); } interface payments { put: func(); }";
         let error = generate(wit, "idempotent: [\"put\"]").unwrap_err().to_string();
-        assert!(error.ends_with("say which is idempotent, of cache.put, payments.put"), "{error}");
+        assert!(error.ends_with("say which is idempotent: cache.put, payments.put"), "{error}");
         let code = generate(wit, "idempotent: [\"cache.put\", \"getit\"]").unwrap();
         assert_eq!(code.matches("idempotent:true").count(), 2, "{code}");
         let payments = &code[code.find("pubmodpayments").unwrap()..];

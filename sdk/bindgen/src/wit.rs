@@ -28,17 +28,17 @@ pub(crate) enum Error {
     Wit(String),
     #[error("the WIT has several worlds, say which: world: {0}")]
     Worlds(String),
-    #[error("the world '{world}' is none of the WIT's, which has {known}")]
+    #[error("the WIT has no world '{world}'; it has {known}")]
     NoWorld { world: String, known: String },
-    #[error("the world '{0}' exports no interface with functions, which is what a service is")]
+    #[error("the world '{0}' exports no service, which is an interface with functions")]
     NoExports(String),
-    #[error("the WIT has no interface with functions, which is what a service is")]
+    #[error("the WIT has no service, which is an interface with functions")]
     NoInterface,
     #[error(transparent)]
     Name(#[from] NameError),
-    #[error("no service of the WIT has a method '{method}' to be idempotent; there are {known}")]
+    #[error("idempotent: no service of the WIT has a method '{method}'; there are {known}")]
     NoMethod { method: String, known: String },
-    #[error("several services have a method '{method}': say which is idempotent, of {known}")]
+    #[error("several services have a method '{method}': say which is idempotent: {known}")]
     Ambiguous { method: String, known: String },
     #[error("{location}: {what}")]
     Type { location: String, what: String },
@@ -151,10 +151,10 @@ pub(crate) mod tests {
         assert_eq!(error(two, ""), "the WIT has several worlds, say which: world: \"v\", \"w\"");
         assert_eq!(
             error(two, "world: \"v\""),
-            "the world 'v' exports no interface with functions, which is what a service is"
+            "the world 'v' exports no service, which is an interface with functions"
         );
-        assert!(error(two, "world: \"x\"").contains("which has \"v\", \"w\""));
-        assert!(error("package a:b;", "").contains("no interface with functions"));
+        assert!(error(two, "world: \"x\"").contains("it has \"v\", \"w\""));
+        assert!(error("package a:b;", "").contains("the WIT has no service"));
     }
 
     #[test]

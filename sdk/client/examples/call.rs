@@ -1,4 +1,5 @@
-//! Calls `arith.multiply` with plain serde types: `cargo run --example call -- http://127.0.0.1:8500`
+//! Calls `arith.multiply` with plain serde types:
+//! `cargo run --example call -- http://127.0.0.1:8500`
 
 use serde::Serialize;
 use wharf_client::Client;

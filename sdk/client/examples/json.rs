@@ -1,4 +1,5 @@
-//! Calls a method by its name, without any types: `cargo run --example json -- http://127.0.0.1:8500`
+//! Calls a method by its name, without any types:
+//! `cargo run --example json -- http://127.0.0.1:8500`
 
 use serde_json::json;
 use wharf_client::Client;

@@ -1,4 +1,4 @@
-//! Sends trace context and who calls with every call, and counts what becomes of them:
+//! Sends trace context and a token with every call, and prints how each call ended:
 //! `cargo run --example observed -- http://127.0.0.1:8500`
 
 use std::error::Error;
@@ -10,7 +10,7 @@ use wharf_client::{
 
 wharf_client::bindgen!({ path: "../../plugins/arith/wit", idempotent: ["multiply"] });
 
-/// What goes with every call.
+/// The metadata of every call.
 struct Identity {
     token: String,
     trace_parent: TraceParent,
@@ -24,7 +24,7 @@ impl Interceptor for Identity {
     }
 }
 
-/// Where a program would feed its metrics.
+/// A real program would feed its metrics here.
 struct Printed;
 
 impl Observer for Printed {
@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .interceptor(Identity { token: "secret".to_owned(), trace_parent })
         .observer(Printed)
         .registry(&registry)?;
-    // When the first endpoint takes its time, a second one is asked beside it.
+    // If the first endpoint does not answer within 50 ms, the call is also sent to a second one.
     let hedge_after = Some(Duration::from_millis(50));
     let options = CallOptions { hedge_after, ..CallOptions::default() };
     let arith = ArithClient::with_options(&client, options);

@@ -1,10 +1,11 @@
-//! Calls `demo:arith` with types out of its WIT: `cargo run --example typed -- http://127.0.0.1:8500`
+//! Calls `demo:arith` with types generated from its WIT:
+//! `cargo run --example typed -- http://127.0.0.1:8500`
 
 use wharf_client::{CallError, Client};
 
 wharf_client::bindgen!({
     path: "../../plugins/arith/wit",
-    // They compute and change nothing: a call that was lost is made again.
+    // They only compute and change nothing, so a lost call can be retried.
     idempotent: ["multiply", "divide"],
 });
 

@@ -21,7 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The shortest pause between two attempts, however many calls are waiting.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
-/// A connection that lasted this long was good: after it is lost, the backoff starts anew.
+/// A connection that lasted this long was good: after it is lost, the backoff starts again.
 const HELD: Duration = Duration::from_secs(10);
 
 /// If connecting takes longer than this, calls go to another endpoint, if there is one.

@@ -163,7 +163,7 @@ pub enum Failure {
     #[error("{0}")]
     Method(String),
     /// The registry knows no endpoint that can take the call.
-    #[error("no endpoint of the service '{service}' is registered{}", .reason)]
+    #[error("no endpoint found for the service '{service}'{}", .reason)]
     NoEndpoint {
         /// The service.
         service: String,
@@ -206,7 +206,7 @@ pub enum Failure {
         max: u64,
     },
     /// The reply exceeds the limits of this client.
-    #[error("the reply cannot be taken: {0}")]
+    #[error("the reply cannot be received: {0}")]
     Reply(AssemblyError),
     /// The host answered with a failure.
     #[error(transparent)]

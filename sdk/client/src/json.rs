@@ -32,7 +32,7 @@ impl Client {
         let outcome = self.json(method, &arguments, CallOptions::default()).await?;
         let parse = |text: String| {
             serde_json::from_str(&text).map_err(|error| {
-                let what = format!("the result is no JSON: {error}");
+                let what = format!("the result is not JSON: {error}");
                 RpcError::local(method, Failure::Method(what))
             })
         };
@@ -93,7 +93,7 @@ impl Client {
                             Err(error) => return Err(error),
                         }
                     }
-                    let message = "the description is of another signature than the caller's";
+                    let message = "the method's signature is not the one that the caller was built against: compare it with the service's WIT";
                     Failure::Method(message.to_owned())
                 }
                 Err(failure) => failure,

@@ -88,8 +88,8 @@ pub use semver::VersionReq;
 ///     path: "../../plugins/arith/wit",
 ///     // Needed only if the package has several worlds.
 ///     world: "plugin",
-///     // Methods that may run more than once: they are retried and hedged. If several services have
-///     // a method of this name, write "arith.multiply".
+///     // Methods that may run more than once: they are retried and hedged. If several services
+///     // have a method of this name, write "arith.multiply".
 ///     idempotent: ["multiply", "divide"],
 /// });
 /// # fn main() {}

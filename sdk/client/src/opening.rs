@@ -50,7 +50,7 @@ async fn next(
             return Ok(frame);
         }
         if stream.read_buf(inbound.buffer()).await.map_err(ConnectError::Io)? == 0 {
-            return Err(ConnectError::Refused("it closed the connection without a word".into()));
+            return Err(ConnectError::Refused("it closed the connection without a reason".into()));
         }
     }
 }

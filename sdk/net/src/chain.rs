@@ -1,4 +1,4 @@
-//! Errors as a person reads them.
+//! Errors, written for people.
 
 use std::error::Error;
 

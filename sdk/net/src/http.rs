@@ -1,4 +1,4 @@
-//! HTTP/1 on a stream, with bounds: so large a head, and so much time for it.
+//! HTTP/1 on a stream, with limits on the size of a request's head and on the time for it.
 
 use std::error::Error;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::stream::Stream;
 /// How long the head of a request may take to arrive, and a connection may wait for the next one.
 pub const HEAD: Duration = Duration::from_secs(30);
 
-/// Bytes that the head of a request may take.
+/// The largest head of a request, in bytes.
 pub const MAX_HEAD: usize = 16 * 1024;
 
-/// Serves requests until the peer is done, or until `stopped` is true: then the answer that is under
-/// way is the last one.
+/// Serves requests until the peer is done, or until `stopped` is true. Then the current answer is
+/// the last one.
 ///
 /// # Errors
 /// Why the connection broke.

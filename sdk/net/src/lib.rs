@@ -1,6 +1,7 @@
-//! Both ends of a connection: listeners with bounds, TLS, first bytes that are given back, secrets.
+//! The ends of a connection: listeners with limits, TLS, first bytes that can be read twice,
+//! secrets, and private directories.
 //!
-//! Every listener of Wharf accepts by [`listener::serve`], so none has weaker bounds than another. This
+//! Every listener of Wharf accepts with [`listener::serve`], so all have the same limits. This
 //! crate knows no service, no RPC protocol and no HTTP framework.
 
 mod chain;

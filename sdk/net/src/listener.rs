@@ -1,4 +1,4 @@
-//! The accept loop: a bounded number of connections, each a task of its own.
+//! The accept loop. It bounds the number of connections, and serves each in its own task.
 
 use std::borrow::Borrow;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::stream::Stream;
 use crate::tls::Tls;
 
-/// How long accepting pauses when the system has no file descriptors left.
+/// How long accepting pauses after an error, for example when no file descriptors are left.
 const REST: Duration = Duration::from_millis(100);
 
 /// What a listener allows.
@@ -21,18 +21,18 @@ const REST: Duration = Duration::from_millis(100);
 pub struct Bounds {
     /// Connections that may be open at once. More of them wait in the system's backlog.
     pub max_connections: usize,
-    /// How long a TLS handshake may take; 10 seconds unless told otherwise.
+    /// How long a TLS handshake may take; 10 seconds by default.
     pub handshake: Duration,
-    /// How long a peer may read nothing of what is sent to it; 30 seconds unless told otherwise.
+    /// How long a write may wait for a peer that reads nothing; 30 seconds by default.
     pub stall: Duration,
-    /// How long connections may go on once the listener is told to stop.
+    /// How long open connections may continue after the listener is told to stop.
     pub drain: Duration,
     /// Without it, connections are not encrypted.
     pub tls: Option<Tls>,
 }
 
 impl Bounds {
-    /// Bounds for so many connections, each of which has `drain` to come to its end.
+    /// Bounds for this many connections, which have the time `drain` to end.
     #[must_use]
     pub fn new(max_connections: usize, drain: Duration) -> Self {
         Bounds {
@@ -45,12 +45,12 @@ impl Bounds {
     }
 }
 
-/// Accepts connections and serves each in a task, until `stopped` is true or its sender is gone; then
-/// waits for the connections that are open, as long as the bounds allow. The number of those that were
-/// cut off.
+/// Accepts connections and serves each in a task, until `stopped` is true or its sender is dropped.
+/// Then waits until the open connections have ended, for as long as the bounds allow. Returns how
+/// many connections were cut off.
 ///
-/// An owned listener is closed before that wait, so that nobody connects in vain. A connection that is
-/// dropped, or whose `serve` panics, ends alone.
+/// An owned listener is closed before that wait, so that new connections are refused at once. If
+/// one connection is dropped, or its `serve` panics, the others continue.
 ///
 /// # Cancel safety
 /// Dropping the future cuts all connections off.
@@ -83,7 +83,7 @@ where
     }
     drop(listener);
     let ended = async { while connections.join_next().await.is_some() {} };
-    // Whoever is still there is cut off below, when the set is dropped.
+    // Connections that are still open are cut off when the set is dropped.
     let _ = tokio::time::timeout(bounds.drain, ended).await;
     connections.len()
 }
@@ -170,7 +170,7 @@ mod tests {
             assert!(echoes(&mut open).await);
             stop.send_replace(true);
             if cut_off == 0 {
-                // It is closed as soon as it is stopped, and the open one goes on.
+                // The listener closes as soon as it is stopped. The open connection continues.
                 while TcpStream::connect(address).await.is_ok() {}
                 assert!(echoes(&mut open).await);
                 drop(open);

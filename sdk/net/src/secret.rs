@@ -1,6 +1,6 @@
-//! Secrets that callers show.
+//! Secrets that callers present.
 
-/// A secret, as its hash: whoever sees the memory of a process does not see the secret itself.
+/// A secret, stored as its hash: the memory of the process does not contain the secret itself.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(blake3::Hash);
 
@@ -11,8 +11,8 @@ impl Secret {
         Secret(blake3::hash(secret))
     }
 
-    /// Whether this is what was shown. It takes as long for a nearly right secret as for a wrong one:
-    /// the hashes are compared, in constant time.
+    /// Whether `shown` is this secret. The hashes are compared in constant time, so a nearly right
+    /// secret takes as long as a wrong one.
     #[must_use]
     pub fn matches(&self, shown: &[u8]) -> bool {
         self.0 == blake3::hash(shown)

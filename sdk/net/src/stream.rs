@@ -1,5 +1,5 @@
-//! A connection as whoever serves it sees it: plain or TLS, never stalled, and with its first bytes still
-//! to be read by whoever turns out to understand them.
+//! The server's end of a connection: plain or TLS, with a limit on stalled writes. Its first bytes
+//! can be inspected to find the protocol, and are read again by the code that serves it.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -16,11 +16,11 @@ use crate::unstalled::Unstalled;
 
 /// The server's end of a connection.
 ///
-/// Writes fail with [`io::ErrorKind::TimedOut`] when the peer takes nothing for as long as the listener's
-/// bounds allow.
+/// Writes fail with [`io::ErrorKind::TimedOut`] if the peer reads nothing for longer than the
+/// listener's bounds allow.
 pub struct Stream {
     socket: Socket,
-    /// Bytes that were looked at and not taken.
+    /// Bytes that were inspected but not read.
     given_back: BytesMut,
 }
 
@@ -45,14 +45,14 @@ impl Stream {
         Ok(Stream { socket, given_back: BytesMut::new() })
     }
 
-    /// The first `count` bytes that are still to be read, or fewer if the peer sends no more. They are
-    /// given back: whoever reads next reads them again.
+    /// The first `count` bytes that are still to be read, or fewer if the peer sends no more. They
+    /// are given back: the next read returns them again.
     ///
     /// # Errors
     /// When the socket fails.
     ///
     /// # Cancel safety
-    /// Nothing is lost: bytes that have come are given back too.
+    /// Nothing is lost: the bytes that have arrived are given back too.
     pub async fn first_bytes(&mut self, count: usize) -> io::Result<&[u8]> {
         while self.given_back.len() < count {
             let mut limited = (&mut self.socket).take((count - self.given_back.len()) as u64);

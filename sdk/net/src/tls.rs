@@ -1,4 +1,4 @@
-//! TLS for listeners, by rustls. Certificates can be replaced while they serve.
+//! TLS for listeners, with rustls. Certificates can be replaced at run time.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,18 +12,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// The files that say who the server is, and whose clients it lets in.
+/// The files for TLS: the server's certificate and key, and the authorities of its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The server's certificate and what leads from it to its authority, in PEM.
+    /// The server's certificate, and the chain from it to its authority, in PEM.
     pub certificate: PathBuf,
     /// Its private key, in PEM.
     pub key: PathBuf,
-    /// Authorities of clients, in PEM: with them, only clients that they vouch for get in.
+    /// Certificate authorities of clients, in PEM. With them, only clients with a certificate from
+    /// one of them are accepted.
     pub client_authorities: Option<PathBuf>,
 }
 
-/// TLS as it is served; clones share it.
+/// The TLS configuration of a listener. Clones share it.
 #[derive(Clone)]
 pub struct Tls {
     files: Arc<TlsFiles>,
@@ -34,7 +35,7 @@ pub struct Tls {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file cannot be read, or is no PEM.
+    /// A file cannot be read, or is not PEM.
     #[error("the {what} {path} cannot be read as PEM")]
     Unreadable {
         /// What it is for.
@@ -45,13 +46,13 @@ pub enum TlsError {
         #[source]
         source: rustls::pki_types::pem::Error,
     },
-    /// There is nothing in a file that should be.
+    /// A file has no certificate.
     #[error("there is no certificate in {path}")]
     Empty {
         /// The file.
         path: PathBuf,
     },
-    /// They do not fit together.
+    /// The files do not fit together.
     #[error("TLS cannot be served with {certificate} and {key}: {why}")]
     Unusable {
         /// The certificate's file.
@@ -73,16 +74,16 @@ impl Tls {
         Ok(Tls { files: Arc::new(files), config })
     }
 
-    /// Reads the files again, for connections that come from now on.
+    /// Reads the files again, for new connections.
     ///
     /// # Errors
-    /// As [`Tls::load`]; then what was there before stays.
+    /// As for [`Tls::load`]. Then the old configuration stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         self.config.store(Arc::new(config(&self.files)?));
         Ok(())
     }
 
-    /// Whether clients have to show a certificate.
+    /// Whether clients must present a certificate.
     #[must_use]
     pub fn knows_its_clients(&self) -> bool {
         self.files.client_authorities.is_some()

@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// A stream whose writes fail with [`io::ErrorKind::TimedOut`] when the peer takes nothing for too long.
-/// Without this, an answer that nobody reads would be held for ever.
+/// A stream whose writes fail with [`io::ErrorKind::TimedOut`] if the peer reads nothing for too
+/// long. Without this, an answer that nobody reads would stay in memory for ever.
 pub(crate) struct Unstalled<S> {
     stream: S,
     patience: Duration,
-    /// Set while a write waits; when it is over, the peer has stalled.
+    /// The timer of a write that waits. If it fires, the peer has stalled.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 

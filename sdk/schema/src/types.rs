@@ -98,7 +98,7 @@ pub enum TypeError {
     #[error("it has {0} without members")]
     Empty(&'static str),
     /// A type that refers to a type that is not before it in the arena.
-    #[error("type {0} refers to a type that does not stand before it")]
+    #[error("type {0} refers to a type that is not listed before it")]
     Forward(u32),
 }
 

@@ -17,7 +17,7 @@ pub struct TraceParent {
 
 /// A text that is not a `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no traceparent: write 00-<32 hexadecimal digits>-<16>-<2>, as in W3C Trace Context")]
+#[error("not a traceparent: write 00-<32 hexadecimal digits>-<16>-<2>, as in W3C Trace Context")]
 pub struct TraceParentError;
 
 impl TraceParent {

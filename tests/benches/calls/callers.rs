@@ -1,4 +1,4 @@
-//! Callers, each a task that waits for its answer before it calls again.
+//! Callers. Each is a task that waits for its answer before it calls again.
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +6,8 @@ use hdrhistogram::Histogram;
 
 use crate::load::{Load, Round};
 
-/// Lets each of the `clients`, which have a connection each, be called by as many callers as the load
-/// has in flight, for so long.
+/// Calls each of the `clients` for this long, with as many callers as the load has in flight. Each
+/// client has its own connection.
 pub(crate) async fn drive<C, F>(
     clients: &[C],
     load: &Load,
@@ -23,7 +23,8 @@ where
     for client in clients {
         for _ in 0..load.in_flight {
             let (client, call) = (client.clone(), call.clone());
-            // Looking at the clock takes a part of what is measured, where many calls are in flight.
+            // If many calls are in flight, reading the clock costs a part of what is measured. So
+            // only one call in 16 is timed.
             let timed_of = if load.in_flight == 1 { 1 } else { 16 };
             callers.push(tokio::spawn(async move {
                 let mut latencies = Histogram::<u64>::new(2).unwrap();

@@ -1,4 +1,4 @@
-//! The figures of a run, drawn as bars.
+//! The figures of a run, as a bar chart.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -11,13 +11,14 @@ const BARS: f64 = 430.0;
 const ROW: f64 = 22.0;
 const TITLE: f64 = 34.0;
 
-/// Legible on a light page and on a dark one.
+/// Readable on a light and on a dark page.
 const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#57606a}\
     .title{font-weight:600}.raw{fill:#afb8c1}.ours{fill:#0969da}.peer{fill:#8c959f}\
     @media(prefers-color-scheme:dark){text{fill:#b1bac4}.raw{fill:#484f58}.ours{fill:#388bfd}.peer{fill:#6e7681}}";
 
-/// Writes one group of bars a load. The length of a bar is its calls a second, as a share of those of
-/// the quickest call: the bare socket's bar is cut where it is longer, and says so.
+/// Writes one group of bars for each load. The length of a bar is its calls per second, relative to
+/// the fastest peer other than the bare socket. A longer bar of the bare socket is cut, and marked
+/// so.
 pub(crate) fn draw(report: &Report, file: &Path) {
     let mut body = String::new();
     let mut y = 0.0;

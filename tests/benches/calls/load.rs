@@ -1,4 +1,4 @@
-//! What is measured: how many callers, on how many connections, ask for what.
+//! The loads: how many callers, on how many connections, make which calls.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ pub(crate) struct Load {
 pub(crate) enum Work {
     /// The product of two integers.
     Multiply,
-    /// So many bytes there and back.
+    /// This many bytes to the server and back.
     Echo(usize),
 }
 
-/// What one round came to.
+/// The result of one round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Round {
     pub(crate) calls: u64,
     pub(crate) took: Duration,
-    /// The median of what a call took; `None` where calls are not told apart.
+    /// The median latency of a call; `None` if calls are not timed one by one.
     pub(crate) p50: Option<Duration>,
 }
 

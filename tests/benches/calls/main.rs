@@ -1,12 +1,12 @@
-//! How near to a bare socket is a call, and how far ahead of its peers? All of them side by side in
-//! one run, as ratios.
+//! How close is a call to a bare socket, and how does it compare with its peers? All run side by
+//! side in one run, and the results are ratios.
 //!
-//! Each peer serves on one runtime and is called from another, as in two processes, with the same
-//! settings for all. Rounds alternate between peers, and the median counts, since machines are noisy.
-//! net/rpc runs in two processes, in Go, where there is a Go toolchain.
+//! Each peer has one runtime for its server and one for its callers, as in two processes, with the
+//! same settings for all. Rounds alternate between peers, and the median counts, because machines
+//! are noisy. net/rpc runs in two Go processes, if there is a Go toolchain.
 //!
-//! `--only NAME` measures one peer, `--load TEXT` the loads whose names have the text in them,
-//! `--rounds N` and `--milliseconds N` say how long.
+//! `--only NAME` measures one peer, `--load TEXT` the loads whose names contain the text.
+//! `--rounds N` and `--milliseconds N` set the duration.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench fails by panicking")]
 
@@ -27,17 +27,17 @@ use tokio::runtime::{Builder, Runtime};
 use self::load::{Load, Round};
 use self::report::Report;
 
-/// As the binary has it; so have all peers that run in this process.
+/// The allocator of the `wharf` binary. All peers in this process use it.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// The two sides of a peer: its server's threads, and its callers'.
+/// The two sides of a peer: the threads of its server, and those of its callers.
 struct Sides {
     server: Runtime,
     callers: Runtime,
 }
 
-/// One that is measured.
+/// A peer to measure.
 enum Peer {
     Raw(raw::Peer),
     Wharf(wharf::Peer),
@@ -47,7 +47,7 @@ enum Peer {
 }
 
 impl Peer {
-    /// All that there are on this machine, or the one that is asked for.
+    /// All peers that this machine can run, or the one that is asked for.
     fn start(sides: &Sides, only: Option<&str>) -> Vec<(&'static str, Peer)> {
         let wanted = |name| only.is_none_or(|only| only == name);
         let mut peers = Vec::new();
@@ -100,7 +100,7 @@ impl Settings {
             let at = arguments.iter().position(|argument| argument == name)?;
             arguments.get(at + 1).cloned()
         };
-        // `cargo test --benches` only wants to know that it runs.
+        // `cargo test --benches` only checks that it runs.
         let quick = arguments.iter().any(|argument| argument == "--test");
         let number = |name, usual| after(name).map_or(usual, |text| text.parse().unwrap());
         Settings {

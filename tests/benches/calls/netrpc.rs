@@ -1,4 +1,5 @@
-//! Go's net/rpc: server and callers in a process each, built when there is a Go toolchain.
+//! Go's net/rpc: one process for the server and one for the callers, built if there is a Go
+//! toolchain.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -16,7 +17,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// `None` where there is no Go.
+    /// `None` if Go is not installed.
     pub(crate) fn start() -> Option<Self> {
         Command::new("go").arg("version").output().ok()?;
         let folder = tempfile::tempdir().unwrap();
@@ -74,7 +75,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It ends with its input.
+        // The process ends when its input is closed.
         drop(self.input.take());
         let _ = self.child.wait();
     }

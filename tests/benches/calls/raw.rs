@@ -1,9 +1,10 @@
-//! The floor: length-prefixed frames echoed over a bare socket, without any of our code.
+//! The ceiling: length-prefixed frames echoed over a bare socket, without any of our code.
 //!
-//! The server reads whatever has come, and writes all whole frames of it back at once, from where they
-//! lie. With one call in flight the caller writes a frame and reads one. With more, they are pipelined:
-//! one task keeps so many frames in flight, all that may be sent in one write, and another takes them in
-//! as they come. So nobody waits for *their* answer, which is what a library of calls has to add.
+//! The server reads all bytes that have arrived, and writes all whole frames back at once, from the
+//! same buffer. With one call in flight, the caller writes a frame and reads one. With more, the
+//! calls are pipelined: one task keeps this many frames in flight, and sends as many as possible in
+//! one write; another task reads the replies. So no caller waits for its own reply. That is what an
+//! RPC library has to add.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::Sides;
 use crate::callers::nanoseconds;
 use crate::load::{Load, Round, Work};
 
-/// As many bytes as a call of `multiply` and its answer take, roughly.
+/// Roughly the size of a call of `multiply` with its answer.
 const FRAME: usize = 16;
 
 /// Bytes read at once.
@@ -106,19 +107,20 @@ async fn pipelined(
     length: Duration,
 ) -> (u64, Option<Duration>) {
     let (mut read, mut write) = stream.into_split();
-    // A permit is a place in flight: the reader gives back as many as have come.
+    // A permit is a place in flight. The reader returns one for each reply.
     let places = Arc::new(Semaphore::new(in_flight));
     let free = places.clone();
     let writer = tokio::spawn(async move {
         let (frames, mut sent) = (frame.repeat(in_flight), 0);
         while begun.elapsed() < length {
-            // As many as there are, and one at least.
+            // As many as there are, but at least one.
             let count = free.available_permits().max(1);
             free.acquire_many(u32::try_from(count).unwrap()).await.unwrap().forget();
             write.write_all(&frames[..count * frame.len()]).await.unwrap();
             sent += count as u64;
         }
-        // Half closed when it is dropped: the peer sees the end, its last answers still come.
+        // Dropping it half-closes the stream: the peer sees the end, and its last replies still
+        // arrive.
         sent
     });
     let (mut received, mut buffer) = (0, BytesMut::with_capacity(READ));
@@ -141,7 +143,7 @@ async fn echo(mut stream: TcpStream) {
     let mut buffer = BytesMut::with_capacity(READ);
     loop {
         buffer.reserve(READ);
-        // A caller that has what it wants may reset the connection.
+        // A caller that is done may reset the connection.
         if stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
             return;
         }
@@ -153,7 +155,7 @@ async fn echo(mut stream: TcpStream) {
     }
 }
 
-/// How many whole frames the bytes begin with, and how many bytes these are.
+/// How many whole frames the bytes begin with, and the length of these in bytes.
 fn whole_frames(bytes: &[u8]) -> (usize, usize) {
     let (mut count, mut end) = (0, 0);
     while let Some(prefix) = bytes[end..].first_chunk::<4>() {

@@ -25,20 +25,20 @@ pub(crate) struct Measured {
 pub(crate) struct Figures {
     pub(crate) peer: &'static str,
     pub(crate) calls_per_second: f64,
-    /// The median of what a call took; `None` where calls are not told apart.
+    /// The median latency of a call; `None` if calls are not timed one by one.
     pub(crate) p50_nanoseconds: Option<u64>,
-    /// By how much ours is quicker: the ratio of calls a second.
+    /// How much faster Wharf is: the ratio of calls per second.
     pub(crate) wharf_ratio: Option<f64>,
 }
 
 impl Report {
-    /// Of these peers.
+    /// A report on these peers.
     pub(crate) fn new(names: Vec<&'static str>) -> Self {
         println!("{:<34} {:>8} {:>12} {:>10} {:>12}", "", "", "calls/s", "p50, us", "wharf / it");
         Report { names, loads: Vec::new() }
     }
 
-    /// Adds what all peers came to under a load, and prints it.
+    /// Adds the results of all peers for a load, and prints them.
     pub(crate) fn add(&mut self, load: &Load, rounds: Vec<Vec<Round>>) {
         let mut peers: Vec<Figures> = Vec::new();
         for (peer, rounds) in self.names.iter().zip(rounds) {

@@ -1,4 +1,4 @@
-//! tarpc over TCP with bincode, as its documentation has it, and without Nagle's delay.
+//! tarpc over TCP with bincode, as in its documentation, and without Nagle's delay.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -86,7 +86,7 @@ impl Peer {
     }
 }
 
-/// With as much time for a call as our client gives it.
+/// With a deadline as long as our client's.
 fn context() -> Context {
     let mut context = context::current();
     context.deadline = Instant::now() + Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! Ours: a host, and the client crate.
+//! Wharf: a host, and the client crate.
 
 use std::time::Duration;
 

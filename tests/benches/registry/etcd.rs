@@ -1,4 +1,4 @@
-//! The same heartbeats and lookups at etcd: a lease a host, a key an endpoint.
+//! The same heartbeats and lookups with etcd: one lease per host, one key per endpoint.
 
 use futures_util::stream;
 use tokio::sync::mpsc;
@@ -62,7 +62,7 @@ pub(super) async fn measure(size: Size) -> Option<Measured> {
         at(&latencies, 0.5),
         at(&latencies, 0.99)
     );
-    // At a tenth of the rate as well: the whole may be more than it can answer.
+    // Also at a tenth of the rate, because etcd may not be able to answer all of it.
     let mut measured = None;
     for rate in [size.lookups, size.lookups / 10] {
         let before = cpu(id);
@@ -92,7 +92,7 @@ impl Keeper {
         requests.send(LeaseKeepAliveRequest { id: lease }).await.unwrap();
         let asked = std::sync::Mutex::new(Some(asked));
         let answers = client.renewals(|| {
-            let asked = asked.lock().unwrap().take().expect("it does not log in");
+            let asked = asked.lock().unwrap().take().unwrap();
             stream::unfold(asked, async |mut asked: mpsc::Receiver<_>| {
                 asked.recv().await.map(|request| (request, asked))
             })
@@ -160,7 +160,8 @@ async fn lookups(address: &str, size: Size) -> Histogram<u64> {
                     return latencies;
                 }
                 let service = number * 7 % size.services;
-                // As the registry answers: from what this member knows, without asking a majority.
+                // As the registry does: the member answers from what it knows, without asking a
+                // majority.
                 let prefix = format!("/service-{service}");
                 let request = RangeRequest {
                     key: format!("{prefix}/").into(),

@@ -1,5 +1,5 @@
-//! A registry of ten thousand hosts: what heartbeats, lookups, watchers and silence cost; and the same
-//! heartbeats and lookups at etcd on the same machine in the same run.
+//! A registry with ten thousand hosts: the cost of heartbeats, lookups, watchers and silent hosts.
+//! The same heartbeats and lookups run against etcd, on the same machine in the same run.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "its threads are its own and compute nothing beside")]
@@ -18,11 +18,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-/// The allocator of the `wharf` command, which this stands for when it serves.
+/// The allocator of the `wharf` command: this process serves in its place.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// How large everything is.
+/// The size of the run.
 #[derive(Clone, Copy)]
 struct Size {
     hosts: usize,
@@ -54,7 +54,7 @@ fn main() {
     if std::env::args().any(|argument| argument == "serve") {
         return serve();
     }
-    // `cargo test --benches` only wants to know that it runs.
+    // `cargo test --benches` only checks that it runs.
     let quick = std::env::args().any(|argument| argument == "--test");
     let size = if quick { QUICK } else { WHOLE };
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -75,7 +75,7 @@ fn main() {
     }
 }
 
-/// What is compared.
+/// The figures that are compared.
 struct Measured {
     /// Share of a core.
     heartbeats: f64,
@@ -88,7 +88,8 @@ async fn serve() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let store = wharf_registry::Store::File(folder.path().join("registry.redb"));
-    // Nobody falls silent by accident; the heartbeats below come as for a ttl of 15 seconds.
+    // The time to live is long, so that no host falls silent by accident. The heartbeats below come
+    // as often as for a time to live of 15 seconds.
     let ttl = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(3600);
     let config = wharf_registry::Config {
         store,
@@ -127,7 +128,7 @@ impl Drop for Server {
     }
 }
 
-/// A connection that speaks just enough HTTP to cost the measuring side little.
+/// A connection with just enough HTTP, so that measuring costs little.
 struct Connection {
     stream: BufReader<std::net::TcpStream>,
     line: String,
@@ -142,7 +143,7 @@ impl Connection {
         Connection { stream, line: String::new(), body: Vec::new() }
     }
 
-    /// Sends a request and reads its answer; the status.
+    /// Sends a request and reads its answer. Returns the status.
     fn ask(&mut self, method: &str, path: &str, body: &str) -> u16 {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
@@ -183,7 +184,7 @@ fn declaration(size: Size, host: usize) -> String {
 /// A request by its number.
 type Request<'r> = &'r (dyn Fn(usize) -> (&'static str, String, String) + Sync);
 
-/// Does something for every host over some connections; how long it took.
+/// Sends one request for every host over some connections. Returns how long that took.
 fn each_host(server: &Server, hosts: usize, request: Request<'_>) -> Duration {
     let (next, begun) = (AtomicUsize::new(0), Instant::now());
     std::thread::scope(|scope| {
@@ -205,9 +206,9 @@ fn each_host(server: &Server, hosts: usize, request: Request<'_>) -> Duration {
     begun.elapsed()
 }
 
-/// Asks at a steady rate over some connections, each a thread with moments of its own, whether or not
-/// the answers keep up. How long each took; one that is sent late because the one before it was not
-/// answered counts from when it was due.
+/// Sends requests at a steady rate over some connections, whether or not the answers keep up. Each
+/// connection is a thread with its own schedule. Returns the latencies. If a request is sent late
+/// because the one before it was not answered, its latency counts from when it was due.
 fn steadily(
     address: &str,
     per_second: usize,
@@ -228,7 +229,7 @@ fn steadily(
                     let (method, path, body) = request(number);
                     let early = due.saturating_duration_since(Instant::now());
                     std::thread::sleep(early);
-                    // A thread that slept is late by the system's doing.
+                    // If the thread slept, the system woke it late. That does not count.
                     let since = if early.is_zero() { due } else { Instant::now() };
                     let status = connection.ask(method, &path, &body);
                     assert_eq!(status, 200, "{path}");
@@ -316,7 +317,7 @@ fn registry(size: Size, runtime: &Runtime) -> Measured {
     unreachable!()
 }
 
-/// What each host has to show in its heartbeats.
+/// The digest that each host must send in its heartbeats.
 fn digests(server: &Server, size: Size) -> Vec<String> {
     let mut connection = Connection::open(&server.address);
     let mut digests = Vec::new();
@@ -329,7 +330,7 @@ fn digests(server: &Server, size: Size) -> Vec<String> {
     digests
 }
 
-/// Watchers of one service, and how long it takes until all of them have seen a change of it.
+/// Opens watches of one service, and measures how long it takes until all have seen a change of it.
 async fn watchers(server: &Server, size: Size) {
     let before = resident(server.id());
     let request = b"GET /v1/watch?service=service-1 HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -371,7 +372,7 @@ async fn watchers(server: &Server, size: Size) {
     all(&snapshots).await;
     let grown = resident(server.id()).saturating_sub(before);
     let mut connection = Connection::open(&server.address);
-    // Some host that serves it.
+    // Any host that serves it.
     let host = (0..size.hosts).find(|h| declaration(size, *h).contains("\"service-1\"")).unwrap();
     let begun = Instant::now();
     let state = r#"{"session":1,"state":"draining"}"#;
@@ -386,7 +387,7 @@ async fn watchers(server: &Server, size: Size) {
     );
 }
 
-/// How long it takes until a twentieth that falls silent is gone.
+/// How long it takes until a twentieth of the hosts, which falls silent, is dropped.
 fn silence(size: Size) {
     let server = Server::start(6);
     let silent = size.hosts / 20;
@@ -425,8 +426,8 @@ fn silence(size: Size) {
     });
 }
 
-/// From when a request counts that was due then and is sent now: a timer's millisecond is not its
-/// fault.
+/// From when the latency of a request counts that was due at `due`. A delay of up to two
+/// milliseconds is the timer's, and does not count.
 fn begun(due: tokio::time::Instant) -> Instant {
     let now = tokio::time::Instant::now();
     if now.duration_since(due) <= Duration::from_millis(2) { now.into() } else { due.into() }
@@ -445,21 +446,21 @@ fn at(latencies: &Histogram<u64>, quantile: f64) -> String {
     }
 }
 
-/// Bytes that a process holds.
+/// The resident memory of a process, in bytes.
 fn resident(id: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// Time that a process has computed, in hundredths of a second, and when that was.
+/// The processor time of a process, in hundredths of a second, and when it was read.
 fn cpu(id: u32) -> (u64, Instant) {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap(), Instant::now())
 }
 
-/// Per cent of a core, since then.
+/// Per cent of a core since then.
 fn share(id: u32, (before, since): (u64, Instant)) -> f64 {
     let (after, now) = cpu(id);
     (after - before) as f64 / now.duration_since(since).as_secs_f64()

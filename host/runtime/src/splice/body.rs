@@ -1,8 +1,8 @@
-//! Functions of a codec as they are written, and the few words that they are written in.
+//! A function of a codec while it is generated, and shorthands for common instructions.
 
 use wasm_encoder::{BlockType, Function, InstructionSink, MemArg, ValType};
 
-/// A function that grows: locals are added when they are needed.
+/// A function that is being generated. Locals are added when they are needed.
 pub(super) struct Body {
     pub(super) params: Vec<ValType>,
     pub(super) results: Vec<ValType>,
@@ -20,13 +20,13 @@ impl Body {
         }
     }
 
-    /// A local of its own.
+    /// Adds a local, and returns its index.
     pub(super) fn local(&mut self, ty: ValType) -> u32 {
         self.locals.push(ty);
         index(self.params.len() + self.locals.len() - 1)
     }
 
-    /// Goes on writing.
+    /// Appends instructions.
     pub(super) fn write(&mut self) -> InstructionSink<'_> {
         InstructionSink::new(&mut self.code)
     }
@@ -43,13 +43,13 @@ impl Body {
         };
     }
 
-    /// Pushes whether a pointer is not a multiple of so many bytes.
+    /// Pushes a number that is not 0 if a pointer is not a multiple of `align` bytes.
     pub(super) fn push_unaligned(&mut self, pointer: u32, align: u32) {
         self.write().local_get(pointer).i32_const((align - 1).cast_signed()).i32_and();
     }
 
-    /// Ends the function if the number on top of the stack says that the guest lied; `how` goes into
-    /// the global `error`.
+    /// Returns from the function if the number on top of the stack is not 0, which means that the
+    /// guest's result is invalid. `how` is stored in the global `error`.
     pub(super) fn return_if(&mut self, error: u32, how: i32) {
         let mut code = self.write();
         code.if_(BlockType::Empty).i32_const(how).global_set(error).return_().end();
@@ -63,13 +63,13 @@ impl Body {
     }
 }
 
-/// A place in a memory, beyond a pointer.
+/// An address in a memory, at an offset of a pointer.
 pub(super) fn at(memory: u32, offset: u32) -> MemArg {
     // Alignment hints are optional; omit them.
     MemArg { offset: offset.into(), align: 0, memory_index: memory }
 }
 
-/// A count as an index. What is beyond is refused when the module is validated.
+/// A count as an index. If it is too large, validation of the module fails.
 pub(super) fn index(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

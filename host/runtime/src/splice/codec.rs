@@ -1,5 +1,5 @@
-//! The codec's module: a function for each type and direction, one for each method, and the one that
-//! the host calls.
+//! The codec's module: one function for each type and direction, one for each method, and the one
+//! that the host calls.
 
 use std::collections::HashMap;
 
@@ -16,76 +16,77 @@ use super::helpers::{self, Helpers};
 use super::layout::{Layouts, MAX_FLAT_PARAMS, Shape};
 use super::outermost::Lift;
 
-/// Where the status, the place and the length of a result are handed over.
+/// The address where the codec stores the status, the address and the length of a result.
 pub(super) const HANDED_OVER: u32 = 16;
 
-/// Where parameters are laid out before they are passed flat; results of one core value, too.
+/// The address where parameters are stored before they are passed flat. Results of one core value
+/// are stored here too.
 pub(super) const SCRATCH: u32 = 64;
 
-/// The most bytes of parameters that are passed flat: sixteen of the largest values, and what variants
-/// waste.
+/// The most bytes of parameters that are passed flat. This is enough for sixteen of the largest
+/// values, and for the padding of variants.
 const MAX_SCRATCH: u32 = 4096;
 
-/// The most values, those of all cases of variants counted, that one method's parameters are passed flat
-/// with; and all methods together.
+/// The most values that the flat parameters of one method may consist of, with all cases of
+/// variants counted; and the most methods of a codec. Both limit the size of the generated code.
 const MAX_NODES: u32 = 1000;
 pub(super) const MAX_METHODS: usize = 2000;
 
-/// Where the encoded arguments are put.
+/// The address of the encoded arguments.
 pub(super) const ARGUMENTS: u32 = SCRATCH + MAX_SCRATCH;
 
-/// The most pages of the codec's memory: no guest's memory has just this bound, so the one can be told
-/// from the other when either grows.
+/// The most pages of the codec's memory. No memory of a guest may have exactly this maximum, so it
+/// identifies the codec's memory when a memory grows.
 pub(super) const MAX_PAGES: u64 = 10_007;
 
 /// The same in bytes.
 pub(crate) const MAX_BYTES: usize = 10_007 * 65_536;
 
-/// The largest result, in bytes, that it has room for beside the arguments, whatever else is allowed.
+/// The largest result, in bytes, that fits into the memory beside the arguments.
 pub(crate) const MAX_RESULT: usize = 256 * 1024 * 1024;
 
 /// A method that the codec calls.
 pub(super) struct CodecMethod<'s> {
     pub(super) signature: &'s Signature,
     pub(super) lift: Lift,
-    /// Which of the services' types its own are among.
+    /// The index of its service, which has its types.
     pub(super) service: usize,
 }
 
-/// In which way a value is read.
+/// How a value is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Mode {
-    /// It is looked at, and stored nowhere.
+    /// It is checked, and not stored.
     Check,
-    /// It is stored at a pointer into this memory.
+    /// It is stored at a pointer into the memory with this index.
     Store(u32),
 }
 
-/// Which function a function of the codec is: by service and type.
+/// What a function of the codec does, by service and type.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Task {
     Read(usize, TypeId, Mode),
     Write(usize, TypeId, u32),
 }
 
-/// A codec that is being written.
+/// A codec that is being generated.
 pub(super) struct Codec<'t> {
     pub(super) layouts: Vec<Layouts<'t>>,
     pub(super) helpers: Helpers,
     types: TypeSection,
     known_types: HashMap<(Vec<ValType>, Vec<ValType>), u32>,
     bodies: Vec<Body>,
-    /// Functions that were imported, before those with bodies.
+    /// The number of imported functions. Their indices come before those of functions with bodies.
     imported: u32,
     tasks: HashMap<Task, u32>,
     to_do: Vec<Task>,
 }
 
-/// What a codec's module asks for, in the order of its imports.
+/// What a codec's module imports, in the order of its imports.
 pub(super) struct Wanted {
     pub(super) memory: Option<u32>,
     pub(super) realloc: Option<u32>,
-    /// The methods' functions, and what is called when their results have been read.
+    /// The functions of the methods, and their post-return functions.
     pub(super) functions: Vec<u32>,
     pub(super) post_returns: Vec<Option<u32>>,
 }
@@ -104,13 +105,13 @@ pub(super) fn post_return_name(method: usize) -> String {
     format!("p{method}")
 }
 
-/// Whether a codec can call a method: its types have layouts, and the guest gives the memory that they
-/// take.
+/// Whether a codec can call a method: its types have layouts, and the guest provides the memory
+/// that they need.
 pub(super) fn supports(layouts: &mut Layouts<'_>, signature: &Signature, lift: &Lift) -> bool {
     let params = || signature.params.iter().map(|param| param.ty);
     let Some((_, shape)) = layouts.sequence(params()) else { return false };
     let spilled = layouts.flat_all(params()).len() > MAX_FLAT_PARAMS;
-    // What is passed flat is written out value by value.
+    // Code for flat parameters is generated for every single value.
     if !spilled && params().fold(0u32, |all, ty| all.saturating_add(layouts.nodes(ty))) > MAX_NODES
     {
         return false;
@@ -125,7 +126,7 @@ pub(super) fn supports(layouts: &mut Layouts<'_>, signature: &Signature, lift: &
     result && (spilled || shape.size <= MAX_SCRATCH)
 }
 
-/// Writes the module for these methods; `None` where one of them is beyond what a codec does.
+/// Generates the module for these methods. `None` if a codec does not support one of them.
 pub(super) fn module(
     layouts: Vec<Layouts<'_>>,
     methods: &[CodecMethod<'_>],
@@ -263,7 +264,7 @@ impl<'t> Codec<'t> {
         self.imported + index(self.bodies.len()) - 1
     }
 
-    /// The function that does something with a type; it is written later.
+    /// The index of the function for a task. Its body is generated later.
     pub(super) fn function(&mut self, task: Task) -> u32 {
         if let Some(known) = self.tasks.get(&task) {
             return *known;
@@ -274,7 +275,7 @@ impl<'t> Codec<'t> {
         index
     }
 
-    /// The guest's function of a method, as the canonical ABI has it.
+    /// The core type of a method's function in the guest, according to the canonical ABI.
     fn core_type(&mut self, method: &CodecMethod<'_>) -> Option<(Vec<ValType>, Vec<ValType>)> {
         let layouts = self.layouts.get_mut(method.service)?;
         let params = method.signature.params.iter().map(|param| param.ty);
@@ -290,7 +291,7 @@ impl<'t> Codec<'t> {
         Some((flat, results))
     }
 
-    /// Calls one method: reads its arguments, and writes its result.
+    /// The function that calls one method: it reads the arguments, calls, and writes the result.
     fn method(&mut self, method: &CodecMethod<'_>, guest: u32, post: Option<u32>) -> Option<Body> {
         let mut body = Body::new(&[], &[]);
         let CodecMethod { service, signature, .. } = *method;
@@ -307,8 +308,8 @@ impl<'t> Codec<'t> {
             return None;
         }
         if allocates {
-            // What is malformed must not have taken any of the guest's memory, which it cannot give
-            // back: all of it is looked at before.
+            // Malformed arguments must not allocate memory in the guest, because the codec cannot
+            // free it. So all arguments are checked first.
             for ty in &params {
                 self.read(&mut body, service, *ty, Mode::Check, 0, 0)?;
             }
@@ -352,7 +353,7 @@ impl<'t> Codec<'t> {
                 let value = body.local(*only);
                 body.write().local_set(value);
                 self.keep_flat(&mut body, service, result, value)?;
-                // The place of the parameters may be the guest's.
+                // `place` may be an address in the guest's memory, so this needs its own local.
                 let kept = body.local(I32);
                 body.write().i32_const(SCRATCH.cast_signed()).local_set(kept);
                 self.write(&mut body, service, result, self.helpers.own, kept, 0)?;
@@ -372,7 +373,7 @@ impl<'t> Codec<'t> {
             }
         };
         if let Some(post) = post {
-            // A guest that broke the rules is not run again.
+            // If the guest's result broke the canonical ABI, the guest is not run again.
             body.write()
                 .global_get(helpers::ERROR)
                 .i32_eqz()
@@ -388,7 +389,7 @@ impl<'t> Codec<'t> {
         Some(body)
     }
 
-    /// Ends a method whose arguments are malformed, or go on beyond their end.
+    /// Ends a method if its arguments are malformed, or if bytes follow them.
     fn expect_end(&self, body: &mut Body) {
         body.write()
             .global_get(helpers::POSITION)

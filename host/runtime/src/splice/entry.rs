@@ -1,5 +1,5 @@
-//! The two functions that the host has to do with: the one that it calls, and the one that gives room
-//! for the arguments.
+//! The two functions that the host uses: the one that it calls, and the one that provides room for
+//! the arguments.
 
 use wasm_encoder::BlockType;
 use wasm_encoder::ValType::I32;
@@ -9,7 +9,8 @@ use super::codec::{ARGUMENTS, Codec, HANDED_OVER};
 use super::helpers;
 
 impl Codec<'_> {
-    /// `(method, limit, pointer, length) -> pointer` to a status, and a result's place and length.
+    /// `(method, limit, pointer, length) -> pointer`. The returned pointer leads to the status, and
+    /// the address and length of the result.
     pub(super) fn call(&self, entries: &[u32]) -> Body {
         let mut body = Body::new(&[I32; 4], &[I32]);
         let (method, limit, pointer, length) = (0, 1, 2, 3);
@@ -39,7 +40,7 @@ impl Codec<'_> {
             body.write().end().call(*entry).br(count - index - 1);
         }
         body.write().end();
-        // More than was asked for, at the very end of it.
+        // `room` does not check the exact limit of the result, so check it here.
         body.write()
             .global_get(helpers::ERROR)
             .i32_eqz()
@@ -75,12 +76,13 @@ impl Codec<'_> {
         body
     }
 
-    /// Room for the arguments: always the same, since there is one block of them a call.
+    /// Provides room for the arguments. It is always at the same address, because each call has
+    /// only one block of arguments.
     pub(super) fn realloc(&self) -> Body {
         let mut body = Body::new(&[I32; 4], &[I32]);
         let (size, pages, own) = (3, body.local(I32), self.helpers.own);
         body.write()
-            // As many pages as that takes, beyond what there is.
+            // The number of pages that are missing for `size` bytes.
             .local_get(size)
             .i64_extend_i32_u()
             .i64_const((ARGUMENTS + 0xffff).into())

@@ -1,7 +1,8 @@
-//! What all codecs have: reading and writing postcard's primitives in their own memory.
+//! The functions that all codecs share. They read and write postcard's primitives in the codec's
+//! memory.
 //!
-//! Reading and writing never trap and never loop beyond their input: what goes wrong is noted in
-//! [`ERROR`], and reading goes on at the end of the input, where there is nothing.
+//! Reading and writing never trap, and never loop beyond their input. An error is recorded in
+//! [`ERROR`]. After it, reading continues at the end of the input, where no bytes are left.
 
 mod input;
 mod output;
@@ -11,43 +12,45 @@ use wasm_encoder::ValType::I32;
 
 use super::body::Body;
 
-/// Where the next byte is read, and the first one that is not there.
+/// The address of the next byte to read, and the address after the last one.
 pub(super) const POSITION: u32 = 0;
 pub(super) const END: u32 = 1;
-/// Where the arguments begin.
+/// The address where the arguments begin.
 pub(super) const START: u32 = 2;
-/// What went wrong first, as one of the numbers below; 0 as long as nothing did.
+/// The first error, as one of the numbers below; 0 if there is none.
 pub(super) const ERROR: u32 = 3;
-/// Where the next byte is written, where the result begins, and the bytes that it may have.
+/// The address of the next byte to write, the address where the result begins, and its largest size
+/// in bytes.
 pub(super) const OUT: u32 = 4;
 pub(super) const OUT_START: u32 = 5;
 pub(super) const LIMIT: u32 = 6;
-/// How many globals there are.
+/// The number of globals.
 pub(super) const GLOBALS: u32 = 7;
 
 /// The arguments do not fit the types.
 pub(crate) const MALFORMED: i32 = 1;
-/// The result is larger than it may be.
+/// The result is larger than its limit.
 pub(crate) const TOO_LARGE: i32 = 2;
-/// The guest's result breaks the rules of its types: a pointer or length leads out of its memory, a
-/// pointer is not aligned, there is no such case, a string is not UTF-8, a number is no character.
+/// The guest's result breaks the canonical ABI: a pointer or length is out of bounds of its memory,
+/// a pointer is not aligned, a case does not exist, a string is not UTF-8, or a number is not a
+/// character.
 pub(crate) const OUT_OF_BOUNDS: i32 = 3;
 pub(crate) const NOT_ALIGNED: i32 = 5;
 pub(crate) const NO_CASE: i32 = 6;
 pub(crate) const NO_TEXT: i32 = 7;
 pub(crate) const NO_CHAR: i32 = 8;
-/// The arguments would take more than a memory holds.
+/// The arguments would take more memory than a memory can hold.
 pub(crate) const ARGUMENTS_TOO_LARGE: i32 = 4;
 
-/// Bytes of a page of memory.
+/// The size of a page of memory, in bytes.
 const PAGE: i32 = 65536;
 
-/// Where the helpers are among a codec's functions.
+/// The indices of the helpers among a codec's functions.
 #[derive(Clone, Copy)]
 pub(super) struct Helpers {
-    /// The first one's index; the others follow.
+    /// The index of the first helper. The others follow.
     first: u32,
-    /// The memories, by their indices.
+    /// The indices of the memories.
     pub(super) own: u32,
     pub(super) guest: Option<u32>,
     realloc: Option<u32>,
@@ -58,27 +61,28 @@ impl Helpers {
         Helpers { first, own, guest, realloc }
     }
 
-    /// Notes that the input is malformed: `() -> ()`.
+    /// Records that the input is malformed: `() -> ()`.
     pub(super) fn fail(&self) -> u32 {
         self.first
     }
 
-    /// The next byte: `() -> i32`.
+    /// Reads a byte: `() -> i32`.
     pub(super) fn byte(&self) -> u32 {
         self.first + 1
     }
 
-    /// A varint of at most so many bits: `(bits: i32) -> i64`.
+    /// Reads a varint of at most `bits` bits: `(bits: i32) -> i64`.
     pub(super) fn varint(&self) -> u32 {
         self.first + 2
     }
 
-    /// A length, which is no more than the bytes that follow: `() -> i32`.
+    /// Reads a length. It fails if the length is larger than the number of bytes that follow:
+    /// `() -> i32`.
     pub(super) fn length(&self) -> u32 {
         self.first + 3
     }
 
-    /// So many bytes: `(count: i32) -> pointer`.
+    /// Skips `count` bytes, and returns a pointer to them: `(count: i32) -> pointer`.
     pub(super) fn take(&self) -> u32 {
         self.first + 4
     }
@@ -88,45 +92,48 @@ impl Helpers {
         self.first + 5
     }
 
-    /// A character: `() -> i32`.
+    /// Reads a character: `() -> i32`.
     pub(super) fn char(&self) -> u32 {
         self.first + 6
     }
 
-    /// Makes room for so many bytes of the result; whether there is: `(count: i32) -> i32`.
+    /// Makes room for `count` bytes of the result. Returns 1 if there is room, else 0:
+    /// `(count: i32) -> i32`.
     pub(super) fn room(&self) -> u32 {
         self.first + 7
     }
 
-    /// `(byte: i32) -> ()`
+    /// Writes a byte: `(byte: i32) -> ()`.
     pub(super) fn put_byte(&self) -> u32 {
         self.first + 8
     }
 
-    /// `(value: i64) -> ()`
+    /// Writes a varint: `(value: i64) -> ()`.
     pub(super) fn put_varint(&self) -> u32 {
         self.first + 9
     }
 
-    /// `(code point: i32) -> ()`
+    /// Writes a character: `(code point: i32) -> ()`.
     pub(super) fn put_char(&self) -> u32 {
         self.first + 10
     }
 
-    /// Bytes of the guest's: `(pointer, length, is text) -> ()`. Only where it has a memory.
+    /// Writes bytes from the guest's memory: `(pointer, length, is text) -> ()`. Only if the guest
+    /// has a memory.
     pub(super) fn put_block(&self) -> u32 {
         self.first + 11
     }
 
-    /// Memory of the guest's: `(align, size) -> pointer`. Only where it gives any.
+    /// Allocates memory in the guest: `(align, size) -> pointer`. Only if the guest has a
+    /// `realloc`.
     pub(super) fn allocate(&self) -> u32 {
         self.first + 12
     }
 
-    /// How many there are.
+    /// The number of helpers.
     pub(super) const COUNT: u32 = 13;
 
-    /// All of them, in their order.
+    /// All helpers, in the order of their indices.
     pub(super) fn bodies(&self) -> [Body; Self::COUNT as usize] {
         [
             self.write_fail(),
@@ -146,5 +153,5 @@ impl Helpers {
     }
 }
 
-/// The type of a function of the guest's that gives memory.
+/// The core type of the guest's `realloc`.
 pub(super) const REALLOC: ([ValType; 4], [ValType; 1]) = ([I32; 4], [I32]);

@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use wasm_encoder::ValType;
 use wharf_schema::{Type, TypeId, Types};
 
-/// Parameters beyond so many core values are passed in memory.
+/// If the parameters have more core values than this, they are passed in memory.
 pub(super) const MAX_FLAT_PARAMS: usize = 16;
 
-/// Types that are larger than this in memory are left to the other path.
+/// Types that are larger than this in memory are left to the dynamic path.
 const MAX_SIZE: u32 = 1 << 20;
 
-/// Where a value's bytes are.
+/// The size and alignment of a value in memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) size: u32,
@@ -45,7 +45,7 @@ impl<'t> Layouts<'t> {
         self.types
     }
 
-    /// A type in memory; `None` for one that is too large.
+    /// The shape of a type in memory. `None` if it is too large.
     pub(super) fn shape(&mut self, ty: TypeId) -> Option<Shape> {
         if let Some(known) = self.shapes.get(&ty) {
             return *known;
@@ -75,7 +75,7 @@ impl<'t> Layouts<'t> {
                 0..=8 => scalar(1),
                 9..=16 => scalar(2),
                 17..=32 => scalar(4),
-                // The component model has no more, at the moment.
+                // The component model does not allow more than 32 flags yet.
                 _ => None,
             },
             _ => {
@@ -93,7 +93,7 @@ impl<'t> Layouts<'t> {
         }
     }
 
-    /// Values one after the other: the offset of each, and all of them.
+    /// Values one after the other: the offset of each, and the shape of all of them together.
     pub(super) fn sequence(
         &mut self,
         types: impl Iterator<Item = TypeId>,
@@ -110,7 +110,7 @@ impl<'t> Layouts<'t> {
         Some((offsets, all))
     }
 
-    /// What the cases of a variant, enum, option or result carry.
+    /// The payload types of the cases of a variant, enum, option or result.
     pub(super) fn cases(&self, ty: TypeId) -> Vec<Option<TypeId>> {
         match &self.types[ty] {
             Type::Variant(cases) => cases.iter().map(|case| case.ty).collect(),
@@ -121,7 +121,7 @@ impl<'t> Layouts<'t> {
         }
     }
 
-    /// Where the payloads of these cases begin.
+    /// The offset of the payload of a variant with these cases.
     pub(super) fn payload_offset(&mut self, cases: &[Option<TypeId>]) -> Option<u32> {
         let mut align = 1;
         for case in cases.iter().flatten() {
@@ -130,7 +130,8 @@ impl<'t> Layouts<'t> {
         align_to(discriminant_size(cases.len()), align)
     }
 
-    /// A type as core values; more than [`MAX_FLAT_PARAMS`] only say that there are too many.
+    /// A type as core values. More than [`MAX_FLAT_PARAMS`] values only mean that there are too
+    /// many: the list is cut off.
     pub(super) fn flat(&mut self, ty: TypeId) -> Vec<ValType> {
         if let Some(known) = self.flats.get(&ty) {
             return known.clone();
@@ -171,7 +172,7 @@ impl<'t> Layouts<'t> {
         all
     }
 
-    /// What holds the payload of any of these cases.
+    /// The core values that can hold the payload of any of these cases.
     pub(super) fn flat_payload(&mut self, cases: &[Option<TypeId>]) -> Vec<ValType> {
         let mut joined: Vec<ValType> = Vec::new();
         for case in cases.iter().flatten() {
@@ -185,8 +186,8 @@ impl<'t> Layouts<'t> {
         joined
     }
 
-    /// How many values a type spells out as, with all cases of its variants: types share their parts,
-    /// and may spell out exponentially.
+    /// How many values a type expands to, with all cases of its variants. Types share their parts,
+    /// so the number can grow exponentially.
     pub(super) fn nodes(&mut self, ty: TypeId) -> u32 {
         if let Some(known) = self.nodes.get(&ty) {
             return *known;
@@ -205,7 +206,7 @@ impl<'t> Layouts<'t> {
         nodes
     }
 
-    /// Whether values of a type take memory of the guest's beside their place.
+    /// Whether values of a type need memory of the guest outside of their own bytes.
     pub(super) fn allocates(&mut self, ty: TypeId) -> bool {
         if let Some(known) = self.allocating.get(&ty) {
             return *known;
@@ -222,7 +223,7 @@ impl<'t> Layouts<'t> {
     }
 }
 
-/// What can hold either of two core values.
+/// The core type that can hold values of either type.
 fn join(a: ValType, b: ValType) -> ValType {
     match (a, b) {
         _ if a == b => a,
@@ -231,7 +232,7 @@ fn join(a: ValType, b: ValType) -> ValType {
     }
 }
 
-/// Bytes of the number that tells so many cases apart.
+/// The size in bytes of the discriminant of a variant with this many cases.
 pub(super) fn discriminant_size(cases: usize) -> u32 {
     match cases {
         0..=0x100 => 1,

@@ -1,11 +1,13 @@
-//! Codecs that are spliced into components: a core module, made for just the types of one component,
-//! that reads postcard straight into the guest's memory and writes the guest's results as postcard.
+//! Splices a codec into a component. A codec is a core module that is generated for the types of
+//! this one component. It reads postcard directly into the guest's memory, and writes the guest's
+//! results as postcard.
 //!
-//! It is appended to the component's binary, where wit-component's output has everything that it needs
-//! in reach: the core functions that the component lifts, its memory, and what gives and takes back
-//! memory. Compiled together with the plugin, bytes that nobody vouches for are decoded inside of the
-//! sandbox, at the speed of code written by hand. Where the outermost component does not lift its
-//! exports itself, or a type is beyond what a codec does, the other path serves.
+//! The codec is appended to the component's binary. In the output of wit-component, everything that
+//! it needs can be referenced from there: the core functions that the component lifts, its memory,
+//! and the functions that allocate and free memory. The codec is compiled together with the plugin,
+//! so untrusted bytes are decoded inside the sandbox, at the speed of handwritten code. If the
+//! outermost component does not lift its exports itself, or a codec does not support a type, the
+//! dynamic path serves the call.
 
 mod body;
 mod codec;
@@ -34,7 +36,7 @@ use self::codec::{CodecMethod, MAX_METHODS, MAX_PAGES, Wanted};
 use self::layout::Layouts;
 use self::outermost::Outermost;
 
-/// By which name the codec's one function is exported:
+/// The name under which the codec's only function is exported. Its type is
 /// `func(method: u32, limit: u32, arguments: list<u8>) -> tuple<u32, list<u8>>`.
 pub(crate) const EXPORT: &str = "wharf-codec";
 
@@ -45,26 +47,26 @@ pub(crate) struct Spliced {
     pub(crate) numbers: MethodNumbers,
 }
 
-/// By which numbers a codec calls the methods of a component's services. Those without a number are
-/// called by dynamic values; the default has none.
+/// The numbers by which a codec calls the methods of a component's services. Methods without a
+/// number are called with dynamic values. By default, no method has a number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MethodNumbers {
-    /// Of each service, of each of its methods.
+    /// For each service, the number of each of its methods.
     services: Vec<Vec<Option<u32>>>,
 }
 
 impl MethodNumbers {
-    /// The number of a method, by its place and its service's.
+    /// The number of a method. `service` and `method` are positions.
     pub(crate) fn of(&self, service: usize, method: usize) -> Option<u32> {
         *self.services.get(service)?.get(method)?
     }
 
-    /// Whether the codec calls none at all.
+    /// Whether the codec calls no method at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.services.iter().flatten().all(Option::is_none)
     }
 
-    /// Takes the numbers away from all methods that are not wanted, by their places.
+    /// Removes the numbers of all methods that are not wanted. `wanted` is given their positions.
     pub(crate) fn retain(&mut self, wanted: impl Fn(usize, usize) -> bool) {
         for (service, numbers) in self.services.iter_mut().enumerate() {
             for (method, number) in numbers.iter_mut().enumerate() {
@@ -74,8 +76,8 @@ impl MethodNumbers {
     }
 }
 
-/// Splices a codec into a component for as many methods of its services as it can; `exports` are the
-/// names of the services' interfaces. `None` where it can for none.
+/// Splices a codec into a component, for as many methods of its services as possible. `exports` are
+/// the names of the services' interfaces. `None` if it supports no method.
 pub(crate) fn splice(bytes: &[u8], services: &[Service], exports: &[String]) -> Option<Spliced> {
     let outermost = Outermost::read(bytes).ok()?;
     if outermost.has_memory_of(MAX_PAGES) || !outermost.has_room() {
@@ -91,7 +93,7 @@ pub(crate) fn splice(bytes: &[u8], services: &[Service], exports: &[String]) -> 
         for method in service.methods() {
             let lift = outermost.lift(export, &method.name);
             let suitable = method.signature.as_ref().ok().zip(lift).filter(|(signature, lift)| {
-                // One memory serves all of them.
+                // All methods must use the same memory and the same realloc.
                 let fits = |known: Option<u32>, own: Option<u32>| {
                     known.is_none() || own.is_none() || known == own
                 };
@@ -126,14 +128,14 @@ pub(crate) fn splice(bytes: &[u8], services: &[Service], exports: &[String]) -> 
     Some(Spliced { bytes, numbers: MethodNumbers { services: numbers } })
 }
 
-/// The component with sections behind it that make an instance of the codec and export it.
+/// Appends sections to the component that instantiate the codec and export its function.
 fn append(bytes: &[u8], outermost: &Outermost, module: &[u8], wanted: &Wanted) -> Vec<u8> {
     let counts = &outermost.counts;
     let mut all = bytes.to_vec();
     RawSection { id: ComponentSectionId::CoreModule.into(), data: module }
         .append_to_component(&mut all);
 
-    // What it imports of the guest, as an instance; and the codec's own.
+    // An instance of what the codec imports from the guest, and the instance of the codec itself.
     let mut instances = InstanceSection::new();
     let mut items: Vec<(String, ExportKind, u32)> = Vec::new();
     items.extend(wanted.memory.map(|m| (codec::MEMORY.to_owned(), ExportKind::Memory, m)));

@@ -1,5 +1,5 @@
-//! What the outermost component of a file holds: who lifts its exports, and how far its index spaces
-//! have come.
+//! Reads the outermost component of a file: how its exports are lifted, and how many entries each
+//! of its index spaces has.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -21,7 +21,8 @@ pub(super) struct Lift {
     pub(super) post_return: Option<u32>,
 }
 
-/// How many of each kind the outermost component has so far: the next one gets that index.
+/// How many entries of each kind the outermost component has so far. The next entry gets that
+/// number as its index.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) core_modules: u32,
@@ -36,34 +37,37 @@ pub(super) struct Counts {
 #[derive(Debug, Default)]
 pub(super) struct Outermost {
     pub(super) counts: Counts,
-    /// By function index; `None` for those that it does not lift itself, or in a way of its own.
+    /// By function index. `None` for functions that the outermost component does not lift itself,
+    /// or lifts with other options than UTF-8, memory, realloc and post-return.
     functions: Vec<Option<Lift>>,
     instances: Vec<Names<u32>>,
-    /// The exports of nested components: by which import each is satisfied.
+    /// The exports of nested components, with the import that each export forwards.
     nested: Vec<Names<String>>,
-    /// Bytes of names that instances took: one may export again what another has, many times.
+    /// Bytes of the names of all instances. One instance can re-export the names of another many
+    /// times, so the sum is limited.
     named: usize,
-    /// By the names of interfaces.
+    /// The index of the exported instance, by the name of its interface.
     exports: HashMap<String, u32>,
-    /// The bounds of all memories, in pages, wherever they are.
+    /// The maximum of every memory in the file, nested ones included, in pages.
     bounds: Vec<u64>,
-    /// All memories and core instances, wherever they are.
+    /// The number of memories and of core instances in the file, nested ones included.
     memories: usize,
     core_instances: usize,
 }
 
-/// Functions by their names, where they are known; shared by those that export the same.
+/// Functions by name, as far as they are known. Instances that export the same functions share
+/// them.
 type Names<F> = Rc<HashMap<String, F>>;
 
-/// The most bytes of names, and of what goes with them, that are noted of all instances together: far
-/// beyond any real component.
+/// The most bytes that are used for the names of all instances together, map entries included. Real
+/// components need far less.
 const MAX_NAMED: usize = 16 * 1024 * 1024;
 
 impl Outermost {
-    /// Reads a component that is known to be valid.
+    /// Reads a component. It must be valid.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, BinaryReaderError> {
         let mut outermost = Outermost::default();
-        // Nested ones are told apart by their depth.
+        // The depth of nested modules and components.
         let mut depth = 0;
         let mut nested = Nested::default();
         for payload in Parser::new(0).parse_all(bytes) {
@@ -105,18 +109,19 @@ impl Outermost {
         Ok(outermost)
     }
 
-    /// The core function behind a method of an exported interface, if the outermost component lifts it.
+    /// The core function behind a method of an exported interface, if the outermost component lifts
+    /// it.
     pub(super) fn lift(&self, interface: &str, method: &str) -> Option<&Lift> {
         let instance = self.instances.get(*self.exports.get(interface)? as usize)?;
         self.functions.get(*instance.get(method)? as usize)?.as_ref()
     }
 
-    /// Whether one memory and two core instances more are within what an instance may have.
+    /// Whether one more memory and two more core instances are within the limits of an instance.
     pub(super) fn has_room(&self) -> bool {
         self.memories < MAX_MEMORIES && self.core_instances + 2 <= MAX_CORE_INSTANCES
     }
 
-    /// Whether some memory has just this bound.
+    /// Whether some memory has exactly this maximum.
     pub(super) fn has_memory_of(&self, pages: u64) -> bool {
         self.bounds.contains(&pages)
     }
@@ -202,7 +207,7 @@ impl Outermost {
         }
     }
 
-    /// The functions of an instance that is made.
+    /// The functions of a new instance.
     fn instance(&mut self, instance: ComponentInstance<'_>) -> HashMap<String, u32> {
         let mut functions = HashMap::new();
         match instance {
@@ -213,7 +218,7 @@ impl Outermost {
                     }
                 }
             }
-            // What wit-component writes: a component that exports again what it is given.
+            // wit-component generates this: a component that re-exports what it is given.
             ComponentInstance::Instantiate { component_index, args } => {
                 let given: HashMap<&str, u32> = args
                     .iter()
@@ -234,7 +239,7 @@ impl Outermost {
         functions
     }
 
-    /// Notes a function of an instance, as long as there is room.
+    /// Records a function of an instance, unless the names already take too many bytes.
     fn note(&mut self, functions: &mut HashMap<String, u32>, name: &str, function: u32) {
         self.named = self.named.saturating_add(name.len() + size_of::<(String, u32)>());
         if self.named <= MAX_NAMED {
@@ -243,7 +248,7 @@ impl Outermost {
     }
 
     fn export(&mut self, export: &ComponentExport<'_>) {
-        // What is exported gets an index of its own.
+        // Each export gets a new index.
         match export.kind {
             ComponentExternalKind::Module => self.counts.core_modules += 1,
             ComponentExternalKind::Func => {
@@ -265,11 +270,11 @@ impl Outermost {
     }
 }
 
-/// A component inside of the outermost one, as far as it exports again what it imports.
+/// A component directly inside the outermost one. Only its re-exported imports are recorded.
 #[derive(Default)]
 struct Nested {
     is_component: bool,
-    /// By function index: the import that it is, if it is one.
+    /// By function index: the name of the import, if the function is imported.
     functions: Vec<Option<String>>,
     exports: HashMap<String, String>,
 }
@@ -324,7 +329,7 @@ impl Nested {
     }
 }
 
-/// A lift in the plain way: UTF-8, synchronous.
+/// A plain lift: UTF-8 and synchronous. `None` for any other.
 fn lift(function: u32, options: &[CanonicalOption]) -> Option<Lift> {
     let mut lift = Lift { function, memory: None, realloc: None, post_return: None };
     for option in options {

@@ -1,4 +1,5 @@
-//! From postcard to the canonical ABI: values out of the codec's memory, into a memory or flat.
+//! Generates code that reads postcard from the codec's memory and lowers the values according to
+//! the canonical ABI: into a memory, or flat.
 
 use wasm_encoder::ValType::{F32, F64, I32, I64};
 use wasm_encoder::{BlockType, ValType};
@@ -10,7 +11,7 @@ use super::helpers::{ARGUMENTS_TOO_LARGE, ERROR};
 use super::layout::discriminant_size;
 
 impl Codec<'_> {
-    /// Reads a value, and stores it at an offset of the pointer in a local.
+    /// Reads a value, and stores it at an offset from the pointer in the local `to`.
     pub(super) fn read(
         &mut self,
         body: &mut Body,
@@ -87,7 +88,7 @@ impl Codec<'_> {
                 let size = self.layouts.get_mut(service)?.shape(ty)?.size;
                 store(body, mode, to, offset, size, value);
             }
-            // The rest has functions of its own.
+            // All other types have their own functions.
             _ => {
                 let function = self.function(Task::Read(service, ty, mode));
                 let mut code = body.write();
@@ -149,7 +150,7 @@ impl Codec<'_> {
                 let pointer = body.local(I32);
                 match mode {
                     Mode::Check => {
-                        // More than a memory holds.
+                        // The list would take more than a memory can hold.
                         body.write()
                             .local_get(len)
                             .i64_extend_i32_u()
@@ -175,7 +176,8 @@ impl Codec<'_> {
                         store(&mut body, mode, to, 4, 4, len);
                     }
                 }
-                // What a list holds is the guest's, wherever the list itself is.
+                // The elements of a list are always in the guest's memory, wherever its pointer and
+                // length are stored.
                 let inner = match mode {
                     Mode::Check => Mode::Check,
                     Mode::Store(_) => Mode::Store(helpers.guest?),
@@ -205,7 +207,7 @@ impl Codec<'_> {
                 let cases = self.layouts.get(service)?.cases(ty);
                 let payload = self.layouts.get_mut(service)?.payload_offset(&cases)?;
                 let case = body.local(I32);
-                // An option is a bool and its value, all others are numbered.
+                // An option is encoded as a bool. All others are encoded as the number of the case.
                 if matches!(types[ty], Type::Option(_)) {
                     body.write().call(helpers.byte()).local_set(case);
                 } else {
@@ -265,7 +267,8 @@ impl Codec<'_> {
         store(body, mode, to, offset, size, narrow);
     }
 
-    /// Does something `left` times, while all is well; the pointer moves on by `step` each time.
+    /// Repeats `once` as often as the local `left` says, until an error occurs. After each time,
+    /// the local `pointer` moves by `step`.
     pub(super) fn repeat(
         &mut self,
         body: &mut Body,
@@ -300,7 +303,7 @@ impl Codec<'_> {
         Some(())
     }
 
-    /// Does something with the payload of the case that it is.
+    /// Branches to code for the payload of the case whose number is in the local `case`.
     pub(super) fn each_case(
         &mut self,
         body: &mut Body,
@@ -321,7 +324,7 @@ impl Codec<'_> {
         Some(())
     }
 
-    /// Pushes a value that lies in the codec's memory as the core values that it is passed as.
+    /// Pushes a value in the codec's memory as its flat core values.
     pub(super) fn push_flat(
         &mut self,
         body: &mut Body,
@@ -391,7 +394,7 @@ impl Codec<'_> {
                 let case = body.local(I32);
                 body.load_small(own, from, offset, discriminant_size(cases.len()));
                 body.write().local_set(case);
-                // What a case does not use is zero.
+                // Core values that a case does not use are zero.
                 let places: Vec<u32> = joined.iter().map(|ty| body.local(*ty)).collect();
                 for (place, ty) in places.iter().zip(&joined) {
                     zero(body, *ty);
@@ -400,7 +403,7 @@ impl Codec<'_> {
                 self.each_case(body, case, &cases, |codec, body, ty| {
                     let flat = codec.layouts.get_mut(service)?.flat(ty);
                     codec.push_flat(body, service, ty, from, offset + payload)?;
-                    // The last one is on top.
+                    // The last value is on top of the stack.
                     let targets = places.iter().zip(&joined);
                     for (have, (place, want)) in flat.iter().zip(targets).rev() {
                         widen(body, *have, *want);
@@ -418,7 +421,7 @@ impl Codec<'_> {
     }
 }
 
-/// Stores a local of a size at an offset of the pointer in another.
+/// Stores `size` bytes of the local `value` at an offset from the pointer in the local `to`.
 fn store(body: &mut Body, mode: Mode, to: u32, offset: u32, size: u32, value: u32) {
     let Mode::Store(memory) = mode else { return };
     let place = at(memory, offset);
@@ -442,7 +445,7 @@ fn zero(body: &mut Body, ty: ValType) {
     };
 }
 
-/// Makes a core value one of the type that holds the values of all cases.
+/// Converts a core value to the type that holds the values of all cases.
 fn widen(body: &mut Body, have: ValType, want: ValType) {
     let mut code = body.write();
     match (have, want) {

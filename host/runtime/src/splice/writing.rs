@@ -1,5 +1,5 @@
-//! From the canonical ABI to postcard: values out of a memory, into the result. What a guest says is
-//! checked: it may lie.
+//! Generates code that lifts values according to the canonical ABI and writes them into the result
+//! as postcard. The code checks everything that the guest returns, because a guest may lie.
 
 use wasm_encoder::BlockType;
 use wasm_encoder::ValType::{I32, I64};
@@ -11,7 +11,7 @@ use super::helpers::{ERROR, Helpers, NO_CASE, NOT_ALIGNED, OUT, OUT_OF_BOUNDS};
 use super::layout::discriminant_size;
 
 impl Codec<'_> {
-    /// Writes a value that lies at an offset of the pointer in a local.
+    /// Writes a value that is stored at an offset from the pointer in the local `from`.
     pub(super) fn write(
         &mut self,
         body: &mut Body,
@@ -77,7 +77,7 @@ impl Codec<'_> {
                 let size = self.layouts.get_mut(service)?.shape(ty)?.size;
                 body.load_small(memory, from, offset, size);
                 if count < 32 {
-                    // Bits that mean nothing are nothing.
+                    // Ignore the bits without a flag.
                     body.write().i32_const(((1u32 << count) - 1).cast_signed()).i32_and();
                 }
                 if count <= 8 {
@@ -172,7 +172,7 @@ impl Codec<'_> {
         Some(body)
     }
 
-    /// Writes the number on top as a zigzag varint.
+    /// Writes the number on top of the stack as a zigzag varint.
     fn put_signed(&self, body: &mut Body) {
         let value = body.local(I64);
         body.write()
@@ -186,7 +186,8 @@ impl Codec<'_> {
             .call(self.helpers.put_varint());
     }
 
-    /// Lays a result of one core value out as it would lie in memory, at the scratch place.
+    /// Stores a result of one core value at [`SCRATCH`](super::codec::SCRATCH), with the layout
+    /// that it would have in memory.
     pub(super) fn keep_flat(
         &mut self,
         body: &mut Body,
@@ -195,7 +196,7 @@ impl Codec<'_> {
         value: u32,
     ) -> Option<()> {
         let types = self.layouts.get(service)?.types();
-        // A record of one number is that number.
+        // A record with one field is passed as that field.
         let size = match &types[ty] {
             Type::Tuple(_) | Type::Record(_) | Type::FixedList(..) => {
                 let part = types[ty].parts().next()?;
@@ -203,13 +204,13 @@ impl Codec<'_> {
             }
             Type::Variant(_) | Type::Enum(_) | Type::Option(_) | Type::Result { .. } => {
                 let cases = self.layouts.get(service)?.cases(ty).len();
-                // As wide as it comes, not as it will lie in memory.
+                // Check the whole core value, before it is cut to its size in memory.
                 body.write().local_get(value).i32_const(index(cases).cast_signed()).i32_ge_u();
                 body.return_if(ERROR, NO_CASE);
                 discriminant_size(cases)
             }
             Type::Bool => {
-                // Whatever is not zero is true, also what does not fit a byte.
+                // Every value except zero is true, even one that does not fit into a byte.
                 body.write().local_get(value).i32_const(0).i32_ne().local_set(value);
                 1
             }

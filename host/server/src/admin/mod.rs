@@ -1,6 +1,6 @@
-//! The host's HTTP side, for operators and what watches for them: health, metrics, services.
+//! The host's HTTP side, for operators and their monitoring: health, metrics, services.
 //!
-//! It only reads. It is meant for a network that one trusts, and binds to loopback by default.
+//! It only reads. It is meant for a trusted network, and binds to loopback by default.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,17 +18,17 @@ use wharf_net::listener::{self, Bounds};
 use crate::plugins::table::{FileReport, FileState, Served};
 use crate::rpc::Shared;
 
-/// Connections that may be open at once; the others wait in the system's backlog.
+/// Connections that may be open at once. Others wait in the system's backlog.
 const MAX_CONNECTIONS: usize = 64;
 
-/// How long a connection may live: whoever still needs it connects again.
+/// How long a connection may stay open. A client that still needs it can connect again.
 const LIFE: Duration = Duration::from_secs(300);
 
-/// What the answers are made from.
+/// The state that the responses are made from.
 #[derive(Clone)]
 pub(crate) struct Source {
     pub(crate) shared: Arc<Shared>,
-    /// Whether the files that were there at the start are loaded or refused.
+    /// Whether the files that existed at the start are loaded or refused.
     pub(crate) ready: watch::Receiver<bool>,
     /// Whether the host takes no new calls.
     pub(crate) draining: watch::Receiver<bool>,
@@ -43,7 +43,7 @@ pub(crate) async fn serve(listener: TcpListener, source: Source) {
         .route("/services", get(services))
         .fallback(any(unknown_path))
         .with_state(source);
-    // It serves until it is dropped: also while the host drains.
+    // It serves until it is dropped, even while the host drains.
     let (_stop, stopped) = watch::channel(false);
     let told = stopped.clone();
     let connection = move |stream, peer| {
@@ -58,12 +58,12 @@ pub(crate) async fn serve(listener: TcpListener, source: Source) {
         .await;
 }
 
-/// The process lives and answers.
+/// The process is alive and responds.
 async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// It takes calls.
+/// The host takes calls.
 async fn readyz(State(source): State<Source>) -> (StatusCode, &'static str) {
     if *source.draining.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining: the host takes no new calls\n");
@@ -100,7 +100,7 @@ struct ServiceView {
     service: String,
     fingerprint: String,
     file: String,
-    /// Another number for each load of each file: whoever sees it knows which one answers.
+    /// A different number for each load of each file. It tells which load serves now.
     generation: u64,
     docs: String,
     wit: String,

@@ -29,7 +29,7 @@ const STARTING: Duration = Duration::from_secs(5);
 /// The most events that may wait to be read. If there are more, the folder is scanned instead.
 const EVENTS: usize = 1024;
 
-/// Distinguishes one version of a plugin from another without reading it.
+/// Distinguishes one version of a plugin from another without reading its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version {
     component: Stamp,

@@ -1,4 +1,4 @@
-//! Brings the plugins folder and the table of services together.
+//! Loads the plugins of the folder into the table of services.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -17,46 +17,46 @@ use super::sidecar::{self, SidecarError};
 use super::table::{FileState, Table};
 use crate::metrics::Metrics;
 
-/// Files that are on their way at once. The engine compiles on fewer threads; the others are read
-/// and started meanwhile.
+/// How many files are loaded at once. The engine compiles on fewer threads; meanwhile, other files
+/// are read and started.
 const AT_ONCE: usize = 4;
 
-/// How long a removed plugin serves on while the registry does not take its withdrawal.
+/// How long a removed plugin continues to serve while the registry does not accept its withdrawal.
 const WITHDRAWAL: Duration = Duration::from_secs(2);
 
-/// Loads, replaces and removes plugins as their files come and go.
+/// Loads, replaces and removes plugins when their files change.
 pub(crate) struct Loader {
     pub(crate) engine: Engine,
-    /// Of plugins without a sidecar.
+    /// The settings of all plugins. A sidecar overrides them.
     pub(crate) settings: Settings,
     pub(crate) max_size: u64,
     pub(crate) folder: Folder,
     pub(crate) table: Arc<Table>,
     pub(crate) metrics: Arc<Metrics>,
-    /// The revision of the table that the registry has taken.
+    /// The revision of the table that the registry accepted last.
     pub(crate) announced: watch::Receiver<u64>,
-    /// Set once the files that were there at the start are loaded or refused.
+    /// Set once the files that existed at the start are loaded or refused.
     pub(crate) ready: watch::Sender<bool>,
 }
 
-/// Files on their way: at most one load for each.
+/// Files that wait or are being loaded. Each has at most one load at a time.
 #[derive(Default)]
 struct Queue {
     waiting: BTreeSet<String>,
     loading: BTreeSet<String>,
-    /// Changed again while they were loaded; whether they were there in the end.
+    /// Files that changed again while they were loaded, and whether they still exist.
     stale: BTreeMap<String, bool>,
 }
 
 struct Loaded {
     file: String,
     took: Duration,
-    /// What it may reach from now on, as far as that could be read.
+    /// Its grants from now on. `None` if its settings could not be read.
     grants: Option<Grants>,
     result: Result<Plugin, FileError>,
 }
 
-/// Why a file is not loaded.
+/// Why a file does not load.
 #[derive(Debug, thiserror::Error)]
 enum FileError {
     #[error("it cannot be read: {0}")]
@@ -164,7 +164,7 @@ impl Loader {
         let Loaded { file, took, grants, result } = loaded;
         queue.loading.remove(&file);
         if let Some(is_there) = queue.stale.remove(&file) {
-            // What was loaded is not the file's content any more; if it is still there, again.
+            // The file changed while it was loaded. If it still exists, load it again.
             if is_there {
                 queue.waiting.insert(file);
             }
@@ -194,8 +194,8 @@ impl Loader {
             }
             Err(error) => {
                 let reason = chain(&error);
-                // What its operator has taken back is not used on only because the file as it is now
-                // cannot do without.
+                // The plugin that serves must not keep grants that the operator has revoked, even
+                // if the file does not load with the new grants.
                 let revoked = grants.is_some_and(|grants| {
                     serving.iter().any(|served| *served.plugin.grants() != grants)
                 });
@@ -214,8 +214,8 @@ impl Loader {
         }
     }
 
-    /// Services are no longer served: their series go, and a file that was refused because of them may
-    /// serve them now.
+    /// These services are no longer served. Drops their series. Tries the refused files again: a
+    /// file may have been refused because another one served the same service.
     fn freed(&self, services: &[String], queue: &mut Queue) {
         if !services.is_empty() {
             self.metrics.forget(services);
@@ -231,15 +231,15 @@ async fn withdraw(
     file: String,
 ) -> Option<Vec<String>> {
     let taken = announced.wait_for(|announced| *announced >= revision);
-    // Whether the registry took it, went away or does not answer: the file is gone, and so its
-    // service ends. Calls in flight finish all the same.
+    // The file is gone, so its service ends, even if the registry does not accept the withdrawal in
+    // time. Calls in flight still finish.
     let _ = tokio::time::timeout(WITHDRAWAL, taken).await;
     let freed = table.end_withdrawal(&file)?;
     tracing::info!(file, "a removed plugin has ended");
     Some(freed)
 }
 
-/// One file on its way into the table.
+/// One file that is being loaded.
 struct Load {
     engine: Engine,
     settings: Settings,
@@ -265,13 +265,13 @@ impl Load {
         if let Some(service) = candidate.services().iter().find(|s| !can_be_announced(s.name())) {
             return Err(FileError::Name { name: service.name().to_string() });
         }
-        // Known before anything can be wrong with it, so that the reason has services to stand by.
+        // Record the services before loading, so that a failure can be reported against them.
         self.table.note_offers(&self.file, candidate.services().to_vec());
         tracing::debug!(file = self.file, bytes = candidate.size(), "loading a plugin");
         Ok(candidate.load(&self.engine, &self.file, settings?).await?)
     }
 
-    /// What the sidecar says; without one, what holds for all.
+    /// The settings in the sidecar. Without a sidecar, the settings of all plugins.
     async fn settings(&self) -> Result<Settings, FileError> {
         let file = name(&self.sidecar);
         let unread = |source| FileError::SidecarUnread { file: file.clone(), source };
@@ -289,7 +289,8 @@ impl Load {
     }
 }
 
-/// Whether a registry takes the name; one that it does not take would keep all others out.
+/// Whether a registry accepts the name. A registry would refuse the whole declaration because of
+/// one bad name.
 fn can_be_announced(name: &ServiceName) -> bool {
     let version = name.version.as_ref().map(ToString::to_string).unwrap_or_default();
     let package = name.package.as_deref().unwrap_or_default();
@@ -305,14 +306,14 @@ async fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
 
     let path = path.to_owned();
     let read = tokio::task::spawn_blocking(move || {
-        // Opening a pipe would wait for somebody to write to it.
+        // Opening a pipe would block until something writes to it.
         if !std::fs::metadata(&path)?.is_file() {
             return Err(FileError::Read(std::io::Error::other("it is no regular file")));
         }
         let file = std::fs::File::open(path)?;
         let len = file.metadata()?.len();
         let mut bytes = Vec::new();
-        // One byte more than allowed tells a file that grew from one that just fits.
+        // Read one byte more than allowed, to detect a file that has grown in the meantime.
         file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > max {
             return Err(FileError::TooLarge { len: len.max(bytes.len() as u64), max });
@@ -322,7 +323,7 @@ async fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
     read.await.map_err(std::io::Error::other)?
 }
 
-/// What a replacement changed, for the log: methods by name and signature.
+/// What a replacement changed, for the log. Methods are compared by name and signature.
 fn changes(before: &[Arc<Service>], after: &[Arc<Service>]) -> String {
     let methods = |services: &[Arc<Service>]| -> HashMap<String, Option<_>> {
         let all = services.iter().flat_map(|service| {

@@ -1,7 +1,7 @@
-//! The plugins folder, and what is served out of it.
+//! The plugins folder, and the services that are served from it.
 //!
-//! `folder` sees which files are there, `settling` when a file is complete, `sidecar` what its operator
-//! says of it. The `loader` brings all of that into the `table`, which is what calls read.
+//! `folder` watches which files exist. `settling` decides when a file is complete. `sidecar` reads
+//! the settings of a plugin. `loader` puts loaded plugins into `table`, and calls read `table`.
 
 mod folder;
 mod loader;

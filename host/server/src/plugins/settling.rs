@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 /// How long a file must be left alone. Short enough for "within a second" under load.
 pub(crate) const QUIET: Duration = Duration::from_millis(100);
 
-/// How long a new file, neither written to nor closed, must keep its size. If it is written in a
-/// single long operation, the system reports the writing only at its end.
+/// How long a new file must keep its size, if it was neither written to nor closed. If a file is
+/// written in a single long operation, the system reports the writing only at its end.
 pub(crate) const QUIET_AFTER_CREATION: Duration = Duration::from_millis(700);
 
 /// A file that was written to counts as closed when it has kept its size for twice this long. Some

@@ -1,7 +1,7 @@
-//! What is served at the moment: services by name, and how their plugins can be replaced.
+//! The services that are served now, by name. Their plugins can be replaced.
 //!
-//! A call never looks a name up. A connection resolves a method once to its service's [`Slot`],
-//! and each call reads from it what serves at that moment, without a lock.
+//! A call never looks up a name. A connection resolves a method once to the [`Slot`] of its
+//! service. Each call then reads from the slot which plugin serves at that moment, without a lock.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,67 +16,67 @@ use wharf_schema::{Service, ServiceName};
 
 /// All services of a host.
 pub(crate) struct Table {
-    /// Replaced as a whole; read without a lock.
+    /// The whole map is replaced at once. It is read without a lock.
     services: ArcSwap<BTreeMap<String, Arc<Slot>>>,
-    /// Serialises changes, and holds what only they need.
+    /// Its lock serialises changes. Only changes and reports need the files.
     files: Mutex<BTreeMap<String, PluginFile>>,
     generations: AtomicU64,
-    /// Counts the changes of what is to be announced.
+    /// Counts the changes of what must be announced.
     revision: watch::Sender<u64>,
 }
 
-/// The place of one service in one version. It outlives the plugins that serve it.
+/// One version of one service. It outlives the plugins that serve it.
 pub(crate) struct Slot {
     pub(crate) name: ServiceName,
     served: ArcSwapOption<Served>,
 }
 
-/// A plugin at work for a service.
+/// A plugin that serves a service.
 pub(crate) struct Served {
     pub(crate) plugin: Plugin,
     /// Index into the plugin's services.
     pub(crate) service_index: usize,
     pub(crate) service: Arc<Service>,
-    /// The service's description, ready to be sent.
+    /// The encoded description of the service.
     pub(crate) document: Bytes,
-    /// Different for every load of every plugin.
+    /// A different number for every load of every plugin.
     pub(crate) generation: u64,
     pub(crate) file: String,
 }
 
-/// What is known of a file of the plugins folder.
+/// What is known about a file of the plugins folder.
 #[derive(Clone, Debug)]
 struct PluginFile {
     report: FileReport,
-    /// What it would serve, once that is known.
+    /// The services that it would serve. Empty until the file has been read.
     offers: Vec<Arc<Service>>,
 }
 
-/// What became of a file of the plugins folder.
+/// The state and the services of a file of the plugins folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileReport {
-    /// The services that it serves, by their whole names.
+    /// The full names of the services that it serves.
     pub services: Vec<String>,
-    /// How it does.
+    /// Its state.
     pub state: FileState,
 }
 
-/// How a file of the plugins folder does.
+/// The state of a file of the plugins folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileState {
-    /// It is being read and compiled; what it served before goes on.
+    /// It is being read and compiled. Its previous version, if any, continues to serve.
     Compiling,
     /// It serves.
     Serving,
-    /// It does not load, for this reason; what it served before goes on.
+    /// It does not load, for this reason. Its previous version, if any, continues to serve.
     Refused(String),
-    /// It was removed, and is withdrawn before it ends.
+    /// It was removed. It serves until the registry has accepted its withdrawal.
     Withdrawing,
 }
 
 impl Slot {
-    /// What serves at this moment; a call keeps it until it ends.
+    /// The plugin that serves now. A call keeps it until the call ends.
     pub(crate) fn served(&self) -> arc_swap::Guard<Option<Arc<Served>>> {
         self.served.load()
     }
@@ -92,12 +92,12 @@ impl Table {
         }
     }
 
-    /// The service that a name means; of several versions the newest.
+    /// Finds the service with a name. If there are several versions, it is the newest.
     pub(crate) fn find(&self, name: &ServiceName) -> Found {
         let services = self.services.load();
         let mut matching: Vec<&Arc<Slot>> =
             services.values().filter(|slot| name.matches(&slot.name)).collect();
-        // Different packages may have interfaces of one name: then a name must say which.
+        // If several packages have an interface with this name, the name must include the package.
         let packages: std::collections::BTreeSet<_> =
             matching.iter().map(|slot| &slot.name.package).collect();
         if packages.len() > 1 {
@@ -115,11 +115,11 @@ impl Table {
         self.services.load().values().map(|slot| slot.name.interface.clone()).collect()
     }
 
-    /// Puts a plugin to work for all its services, in the place of what `file` served before; the
-    /// names of the services that it served and that the plugin does not.
+    /// Makes a plugin serve all its services, and replaces the previous version of `file`. Returns
+    /// the names of the services that only the previous version served.
     ///
     /// # Errors
-    /// When another file serves one of them: the first stays. Nothing is changed then.
+    /// When another file serves one of the services. The other file keeps it, and nothing changes.
     pub(crate) fn serve(&self, file: &str, plugin: &Plugin) -> Result<Vec<String>, String> {
         let mut files = self.files();
         let mut services = BTreeMap::clone(&self.services.load());
@@ -166,12 +166,12 @@ impl Table {
         Ok(freed)
     }
 
-    /// Notes how a file does that keeps serving what it served before.
+    /// Sets the state of a file. Its previous version, if any, continues to serve.
     pub(crate) fn note(&self, file: &str, state: FileState) {
         let mut files = self.files();
         let before = files.remove(file);
         let services = before.map(|file| file.report.services).unwrap_or_default();
-        // What it served goes on, and what it would serve is about to be known.
+        // The services of the new version are not known yet.
         let offers = Vec::new();
         files
             .insert(file.to_owned(), PluginFile { report: FileReport { services, state }, offers });
@@ -179,7 +179,7 @@ impl Table {
         self.announce_change();
     }
 
-    /// Notes what a file would serve that is being compiled.
+    /// Sets the services that a file would serve, while it is being compiled.
     pub(crate) fn note_offers(&self, file: &str, offers: Vec<Arc<Service>>) {
         let mut files = self.files();
         let Some(file) = files.get_mut(file) else { return };
@@ -188,7 +188,7 @@ impl Table {
         self.announce_change();
     }
 
-    /// Ends what a file serves, at once; the names of its services.
+    /// Stops serving a file at once. Returns the names of its services.
     pub(crate) fn end(&self, file: &str) -> Vec<String> {
         let mut files = self.files();
         let Some(file) = files.get_mut(file) else { return Vec::new() };
@@ -197,7 +197,7 @@ impl Table {
         freed
     }
 
-    /// Notes why a file does not load; what it served before goes on.
+    /// Records why a file does not load. Its previous version, if any, continues to serve.
     pub(crate) fn refuse(&self, file: &str, reason: String) {
         let mut files = self.files();
         let (services, offers) = match files.remove(file) {
@@ -210,14 +210,15 @@ impl Table {
         self.announce_change();
     }
 
-    /// Stops announcing what a file serves; the revision that says so, if it served anything.
+    /// Stops announcing the services of a file. Returns the revision without them, if it served
+    /// any.
     pub(crate) fn begin_withdrawal(&self, file: &str) -> Option<u64> {
         let mut files = self.files();
         let report = &mut files.get_mut(file)?.report;
         if report.services.is_empty() {
             files.remove(file);
             drop(files);
-            // It may have been announced as one that does not load.
+            // It may have been announced as refused or compiling.
             self.announce_change();
             return None;
         }
@@ -226,8 +227,8 @@ impl Table {
         Some(self.announce_change())
     }
 
-    /// Ends what a file served, unless it came back in the meantime; the names of its services. Calls
-    /// in flight finish.
+    /// Stops serving a file that was withdrawn, unless it came back in the meantime. Returns the
+    /// names of its services. Calls in flight finish.
     pub(crate) fn end_withdrawal(&self, file: &str) -> Option<Vec<String>> {
         let mut files = self.files();
         if files.get(file)?.report.state != FileState::Withdrawing {
@@ -238,7 +239,7 @@ impl Table {
         Some(report.services)
     }
 
-    /// Takes services out; the caller holds the lock on the files.
+    /// Removes services. The caller must hold the lock on the files.
     fn remove(&self, names: &[String]) {
         let mut services = BTreeMap::clone(&self.services.load());
         for name in names {
@@ -249,12 +250,12 @@ impl Table {
         self.services.store(Arc::new(services));
     }
 
-    /// What became of each file.
+    /// The state of each file.
     pub(crate) fn files_report(&self) -> BTreeMap<String, FileReport> {
         self.files().iter().map(|(name, file)| (name.clone(), file.report.clone())).collect()
     }
 
-    /// The files that do not load.
+    /// The files that were refused.
     pub(crate) fn refused_files(&self) -> Vec<String> {
         let files = self.files();
         let refused =
@@ -262,7 +263,7 @@ impl Table {
         refused.map(|(file, _)| file.clone()).collect()
     }
 
-    /// What serves for a file.
+    /// The services that a file serves now.
     pub(crate) fn served_by(&self, file: &str) -> Vec<Arc<Served>> {
         let names = self.files().get(file).map(|f| f.report.services.clone()).unwrap_or_default();
         let services = self.services.load();
@@ -270,13 +271,13 @@ impl Table {
         slots.filter_map(|slot| slot.served.load_full()).collect()
     }
 
-    /// All that serves at this moment, in the order of names.
+    /// All services that are served now, ordered by name.
     pub(crate) fn all_served(&self) -> Vec<Arc<Served>> {
         self.services.load().values().filter_map(|slot| slot.served.load_full()).collect()
     }
 
-    /// What is to be announced, and the revision that it belongs to: what is served, and what would
-    /// be, if its file were compiled already or did load.
+    /// The endpoints to announce, and the revision that they belong to. They include the services
+    /// that are served, and the services of files that are being compiled or were refused.
     pub(crate) fn endpoints(&self) -> (u64, Vec<EndpointSpec>) {
         let files = self.files();
         let revision = *self.revision.borrow();
@@ -310,7 +311,7 @@ impl Table {
         (revision, announced.into_values().collect())
     }
 
-    /// Changes whenever [`Table::endpoints`] may have.
+    /// Changes whenever [`Table::endpoints`] may have changed.
     pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
     }
@@ -343,18 +344,18 @@ fn endpoint(service: &Service, condition: Condition, reason: Option<&str>) -> En
     }
 }
 
-/// A reason as the registry takes it: one line, cut to its bound.
+/// A reason in the form that the registry accepts: one line, cut to the largest length.
 fn one_line(reason: &str) -> String {
     let reason = &reason[..reason.floor_char_boundary(wharf_registry_api::limits::REASON)];
     reason.replace(char::is_control, " ")
 }
 
-/// What a name means.
+/// The service with a name.
 pub(crate) enum Found {
     /// This service.
     One(Arc<Slot>),
-    /// Any of these.
+    /// The name fits several services, which have these names.
     Ambiguous(Vec<String>),
-    /// Nothing.
+    /// No service has this name.
     None,
 }

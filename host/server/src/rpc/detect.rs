@@ -1,26 +1,28 @@
-//! What a connection speaks, by its first byte. The byte is given back to whoever serves it.
+//! Recognizes the protocol of a connection by its first byte. The byte stays in the stream for the
+//! protocol that serves the connection.
 
 use std::io;
 
 use wharf_net::Stream;
 use wharf_wire::MAGIC;
 
-/// What somebody who speaks HTTP to this port is told.
+/// The answer to an HTTP request on this port.
 const NOT_HTTP: &str = "This port speaks Wharf's RPC protocol, not HTTP. Try: wharf call --direct HOST:PORT SERVICE.METHOD\n";
 
-/// What a connection speaks.
+/// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     /// Our own frames.
     Wharf,
-    /// HTTP, most likely: a method's name.
+    /// Most likely HTTP: the byte may begin the name of an HTTP method.
     Http,
-    /// Nothing that is known here.
+    /// No known protocol.
     Unknown,
 }
 
 impl Protocol {
-    /// What begins with this byte. Wharf's magic begins with none that another protocol begins with.
+    /// The protocol that begins with this byte. No other protocol begins with the first byte of
+    /// Wharf's magic.
     fn of(first: u8) -> Self {
         match first {
             _ if first == MAGIC[0] => Protocol::Wharf,
@@ -30,7 +32,7 @@ impl Protocol {
     }
 }
 
-/// What the peer speaks; `None` if it leaves without a word.
+/// The protocol of the peer. `None` if the peer closes the connection without sending anything.
 ///
 /// # Errors
 /// When the socket fails. Cancel-safe.
@@ -38,7 +40,7 @@ pub(super) async fn detect(stream: &mut Stream) -> io::Result<Option<Protocol>> 
     Ok(stream.first_bytes(1).await?.first().map(|first| Protocol::of(*first)))
 }
 
-/// The answer to whoever speaks HTTP.
+/// The HTTP response to an HTTP request on this port.
 pub(super) fn http_answer() -> String {
     let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n";
     format!("{head}content-length: {}\r\n\r\n{NOT_HTTP}", NOT_HTTP.len())

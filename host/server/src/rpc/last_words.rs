@@ -1,4 +1,4 @@
-//! How a connection ends whose peer is to hear why.
+//! Ends a connection so that the peer receives the last message, which says why.
 
 use std::io;
 use std::time::Duration;
@@ -6,26 +6,26 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wharf_net::Stream;
 
-/// How long the last words of a connection may take.
+/// How long sending the last message of a connection may take.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Says something, and lets the peer hear it.
+/// Sends a last message, and waits until the peer has read it.
 pub(super) async fn say(mut stream: Stream, words: &[u8]) {
     let saying = async {
         stream.write_all(words).await?;
         discard(&mut stream).await
     };
-    // A peer that does not listen has lost nothing that it wanted.
+    // If the peer does not read the message in time, there is nothing more to do.
     let _ = tokio::time::timeout(LAST_WORDS, saying).await;
 }
 
-/// Lets the peer hear what was written. If input was left unread, closing the socket would reset the
-/// connection, and the peer might lose the last words.
+/// Waits until the peer has read what was written. If input were left unread, closing the socket
+/// would reset the connection, and the peer might lose the last message.
 pub(super) async fn let_hear(stream: &mut Stream) {
     let _ = tokio::time::timeout(LAST_WORDS, discard(stream)).await;
 }
 
-/// Closes our side and reads the other to its end.
+/// Closes our side, then reads and discards until the peer closes its side.
 async fn discard(stream: &mut Stream) -> io::Result<()> {
     stream.shutdown().await?;
     let mut discarded = [0; 4096];

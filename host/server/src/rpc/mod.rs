@@ -1,8 +1,9 @@
-//! One port, and the protocols on it.
+//! The RPC port, and the protocols on it.
 //!
-//! `detect` tells by its first bytes what a connection speaks. A protocol only translates: bytes to a
-//! method and its arguments, an outcome to bytes. Which calls are taken, until when they may run, in
-//! which trace they are and how they are counted is decided in `invoke`, once for all protocols.
+//! `detect` recognizes the protocol of a connection by its first byte. A protocol only translates:
+//! from bytes to a method and its arguments, and from an outcome to bytes. `invoke` decides for all
+//! protocols which calls are admitted, what their deadlines are, which trace they belong to, and
+//! how they are counted.
 
 mod detect;
 mod invoke;
@@ -23,7 +24,8 @@ use wharf_wire::limits;
 use self::detect::Protocol;
 pub(crate) use self::shared::Shared;
 
-/// Accepts connections until it is told to drain, and then waits for them, as long as they may take.
+/// Accepts connections until it is told to drain. Then waits until they end, at most for the drain
+/// timeout.
 pub(crate) async fn serve(
     listener: TcpListener,
     shared: Arc<Shared>,

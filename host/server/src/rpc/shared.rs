@@ -1,4 +1,4 @@
-//! What all connections share.
+//! The state that all connections share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,12 +7,12 @@ use crate::config::RpcConfig;
 use crate::metrics::Metrics;
 use crate::plugins::table::Table;
 
-/// What all connections share; nothing in it is locked on the way of a call.
+/// The state that all connections share. A call takes no lock on it.
 pub(crate) struct Shared {
     pub(crate) table: Arc<Table>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) config: RpcConfig,
-    /// Bytes of arguments of all calls that did not finish where they arrived.
+    /// Bytes of arguments of all calls that did not end where they arrived.
     pub(super) held: Arc<AtomicU64>,
 }
 

@@ -1,4 +1,4 @@
-//! One member of a cluster: a connection that connects by itself, and its calls.
+//! One member of a cluster: a connection that reconnects by itself, and its calls.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use super::messages::{
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// How often a connection is pinged: as often as members allow it, or they close the connection.
+/// How often a connection is pinged. Members close a connection that pings more often than this.
 const PING: Duration = Duration::from_secs(6);
 
 /// How long the answer to a ping may take.
@@ -32,17 +32,19 @@ const PONG: Duration = Duration::from_secs(3);
 /// The largest answer that is read, in bytes: a page of the largest records.
 const MAX_ANSWER: usize = 512 * 1024 * 1024;
 
-/// Says that a member without a leader must refuse the call, and not answer from what it last knew.
+/// The header that makes a member without a leader refuse the call, instead of answering from old
+/// data.
 const REQUIRE_LEADER: &str = "hasleader";
 
-/// How a member is convinced of who calls it, and the other way round.
+/// How a member and the registry authenticate each other.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
-    /// Whether it is spoken to over TLS.
+    /// Whether the connection uses TLS.
     pub encrypted: bool,
-    /// Authorities that vouch for it, in PEM; without, those that the system trusts.
+    /// Certificate authorities for the member's certificate, in PEM. Without them, those of the
+    /// system.
     pub authorities: Option<Vec<u8>>,
-    /// A certificate to show it, and its private key, in PEM.
+    /// The registry's certificate, and its private key, in PEM.
     pub certificate: Option<Vec<u8>>,
     /// A user's name and password.
     pub user: Option<(String, String)>,
@@ -62,7 +64,7 @@ pub struct Member {
     login: Option<Arc<Login>>,
 }
 
-/// A user, and the token that etcd knows them by.
+/// A user, and the token that etcd gave at the login.
 struct Login {
     name: String,
     password: String,
@@ -75,7 +77,7 @@ impl std::fmt::Debug for Login {
     }
 }
 
-/// Why a call has no answer.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -85,8 +87,8 @@ pub enum Error {
     /// It was refused, or nobody answered.
     #[error("{} ({:?})", .0.message(), .0.code())]
     Refused(#[source] Box<Status>),
-    /// etcd ended a stream that it should have answered.
-    #[error("it ended the stream without an answer")]
+    /// etcd ended a stream without an answer.
+    #[error("etcd ended the stream without an answer")]
     Ended,
 }
 
@@ -97,7 +99,7 @@ impl From<Status> for Error {
 }
 
 impl Member {
-    /// A member at `host:port`. It connects when it is first called, and again whenever the connection
+    /// A member at `host:port`. It connects at the first call, and reconnects after the connection
     /// is lost.
     ///
     /// # Errors
@@ -131,8 +133,8 @@ impl Member {
     /// Reads keys.
     ///
     /// # Errors
-    /// When the member does not answer, or refuses. So with all calls; they are cancel-safe, but a
-    /// change whose caller is gone may still be made.
+    /// When the member does not answer, or refuses. All calls are cancel-safe, but a change may
+    /// still be made after its caller gave up.
     pub async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
         self.unary("/etcdserverpb.KV/Range", request).await
     }
@@ -140,23 +142,23 @@ impl Member {
     /// Writes a key.
     ///
     /// # Errors
-    /// As of [`Member::range`].
+    /// As for [`Member::range`].
     pub async fn put(&self, request: PutRequest) -> Result<PutResponse, Error> {
         self.unary("/etcdserverpb.KV/Put", request).await
     }
 
-    /// Makes a transaction.
+    /// Runs a transaction.
     ///
     /// # Errors
-    /// As of [`Member::range`].
+    /// As for [`Member::range`].
     pub async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
         self.unary("/etcdserverpb.KV/Txn", request).await
     }
 
-    /// Takes a lease of so many seconds; its number.
+    /// Takes a lease of this many seconds. Returns its number.
     ///
     /// # Errors
-    /// As of [`Member::range`].
+    /// As for [`Member::range`].
     pub async fn grant(&self, ttl: i64) -> Result<i64, Error> {
         let request = LeaseGrantRequest { ttl };
         let granted: LeaseGrantResponse =
@@ -164,10 +166,10 @@ impl Member {
         Ok(granted.id)
     }
 
-    /// Renews a lease; whether it was still there.
+    /// Renews a lease. Returns whether it still existed.
     ///
     /// # Errors
-    /// As of [`Member::range`].
+    /// As for [`Member::range`].
     pub async fn renew(&self, lease: i64) -> Result<bool, Error> {
         let once = move || stream::once(std::future::ready(LeaseKeepAliveRequest { id: lease }));
         let mut answers = self.renewals(once).await?;
@@ -175,11 +177,11 @@ impl Member {
         Ok(answer.ttl > 0)
     }
 
-    /// Renews leases, one after the other, on one stream. `requests` makes the stream of them, again
-    /// if the first one has to log in anew.
+    /// Renews leases, one after the other, on one stream. `requests` makes the stream of requests.
+    /// It is called again if a new login is needed.
     ///
     /// # Errors
-    /// As of [`Member::range`].
+    /// As for [`Member::range`].
     pub async fn renewals<S>(
         &self,
         requests: impl Fn() -> S,
@@ -193,14 +195,14 @@ impl Member {
     /// Watches keys.
     ///
     /// # Errors
-    /// As of [`Member::range`].
+    /// As for [`Member::range`].
     pub async fn watch(
         &self,
         create: WatchCreateRequest,
     ) -> Result<Streaming<WatchResponse>, Error> {
         let requests = move || {
             let request = WatchRequest { create: Some(create.clone()) };
-            // A watch lives as long as what is asked of it.
+            // The watch lives as long as the stream of its requests, so that stream never ends.
             stream::once(std::future::ready(request)).chain(stream::pending())
         };
         self.streaming("/etcdserverpb.Watch/Watch", requests).await
@@ -209,7 +211,7 @@ impl Member {
     /// What the member says about itself.
     ///
     /// # Errors
-    /// As of [`Member::range`].
+    /// As for [`Member::range`].
     pub async fn status(&self) -> Result<StatusResponse, Error> {
         self.unary("/etcdserverpb.Maintenance/Status", StatusRequest {}).await
     }
@@ -217,7 +219,7 @@ impl Member {
     /// Logs the user in, if there is one.
     ///
     /// # Errors
-    /// As of [`Member::range`].
+    /// As for [`Member::range`].
     pub async fn log_in(&self) -> Result<(), Error> {
         let Some(login) = &self.login else { return Ok(()) };
         let request =
@@ -228,7 +230,7 @@ impl Member {
         let AuthenticateResponse { token } = answer.into_inner();
         let token = token
             .parse()
-            .map_err(|_| Status::internal("the token that etcd gave is no header's value"))?;
+            .map_err(|_| Status::internal("etcd's token cannot be sent as a header"))?;
         *login.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
         Ok(())
     }
@@ -295,14 +297,14 @@ impl Member {
     }
 }
 
-/// The attempts of one call: a second one if the token of the first has run out.
+/// The attempts of one call. There is a second one if the first one's token has expired.
 struct Attempts<'m> {
     member: &'m Member,
     may_log_in: bool,
 }
 
 impl Attempts<'_> {
-    /// Takes note of a failed attempt.
+    /// Handles a failed attempt. Logs in again if that may help.
     ///
     /// # Errors
     /// When another attempt would not help.
@@ -314,8 +316,9 @@ impl Attempts<'_> {
     }
 }
 
-/// Whether a refusal means that the call has no token, or one that has run out. etcd says the first and
-/// the third as if an argument were wrong.
+/// Whether a refusal means that a new login is needed: the call has no token, its token has
+/// expired, or users were changed since. etcd reports the first and the last case as invalid
+/// arguments, so their texts are compared.
 fn wants_login(status: &Status) -> bool {
     status.code() == Code::Unauthenticated
         || status.message().contains("user name is empty")

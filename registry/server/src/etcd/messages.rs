@@ -1,9 +1,9 @@
-//! The messages, with the field numbers of etcd's `rpc.proto` and `kv.proto`. Fields that the registry
-//! never sets or reads are left out: protobuf skips them.
+//! The messages, with the field numbers of etcd's `rpc.proto` and `kv.proto`. Fields that the
+//! registry never sets or reads are left out: protobuf skips them.
 
 use prost::{Message, Oneof};
 
-/// What every answer begins with.
+/// The header of every answer.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ResponseHeader {
     /// The cluster that answered.
@@ -14,7 +14,7 @@ pub struct ResponseHeader {
     pub revision: i64,
 }
 
-/// A key and what etcd keeps under it.
+/// A key and its content.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct KeyValue {
     /// The key.
@@ -26,7 +26,7 @@ pub struct KeyValue {
     /// Its content.
     #[prost(bytes = "vec", tag = "5")]
     pub value: Vec<u8>,
-    /// The lease that it goes with; 0 for none.
+    /// The lease that it belongs to; 0 for none.
     #[prost(int64, tag = "6")]
     pub lease: i64,
 }
@@ -37,16 +37,16 @@ pub struct RangeRequest {
     /// The first key.
     #[prost(bytes = "vec", tag = "1")]
     pub key: Vec<u8>,
-    /// The key behind the last one; empty for just `key`.
+    /// The key after the last one; empty for just `key`.
     #[prost(bytes = "vec", tag = "2")]
     pub range_end: Vec<u8>,
     /// The most keys to answer with; 0 for all.
     #[prost(int64, tag = "3")]
     pub limit: i64,
-    /// As of which revision; 0 for the newest.
+    /// The revision to read at; 0 for the newest.
     #[prost(int64, tag = "4")]
     pub revision: i64,
-    /// Whether the member may answer by itself, without asking the majority.
+    /// Whether the member may answer alone, without a majority.
     #[prost(bool, tag = "7")]
     pub serializable: bool,
 }
@@ -54,7 +54,7 @@ pub struct RangeRequest {
 /// The keys that were read.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct RangeResponse {
-    /// By whom, and as of when.
+    /// The cluster that answered, and its revision.
     #[prost(message, optional, tag = "1")]
     pub header: Option<ResponseHeader>,
     /// The keys, in order.
@@ -74,7 +74,7 @@ pub struct PutRequest {
     /// Its content.
     #[prost(bytes = "vec", tag = "2")]
     pub value: Vec<u8>,
-    /// The lease that it goes with; 0 for none.
+    /// The lease that it belongs to; 0 for none.
     #[prost(int64, tag = "3")]
     pub lease: i64,
 }
@@ -82,7 +82,7 @@ pub struct PutRequest {
 /// A key was written.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct PutResponse {
-    /// By whom, and at which revision.
+    /// The cluster that answered, and the revision of the change.
     #[prost(message, optional, tag = "1")]
     pub header: Option<ResponseHeader>,
 }
@@ -121,7 +121,7 @@ impl RequestOp {
         RequestOp { operation: Some(Operation::Range(range)) }
     }
 
-    /// Writes one key; a lease of 0 is none.
+    /// Writes one key; a lease of 0 means no lease.
     #[must_use]
     pub fn put(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>, lease: i64) -> Self {
         let put = PutRequest { key: key.into(), value: value.into(), lease };
@@ -143,7 +143,7 @@ pub struct ResponseOp {
     outcome: Option<Outcome>,
 }
 
-/// What an operation answered, as far as the registry reads it.
+/// What an operation returned, as far as the registry reads it.
 #[derive(Clone, PartialEq, Eq, Oneof)]
 enum Outcome {
     #[prost(message, tag = "1")]
@@ -159,10 +159,10 @@ impl ResponseOp {
     }
 }
 
-/// A condition of a transaction: that something of a key equals a value.
+/// A condition of a transaction: some property of a key equals a value.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Compare {
-    /// How it is compared; 0 for equality.
+    /// The comparison; 0 for equality.
     #[prost(int32, tag = "1")]
     result: i32,
     /// What is compared: etcd's CompareTarget.
@@ -171,7 +171,7 @@ pub struct Compare {
     /// The key.
     #[prost(bytes = "vec", tag = "3")]
     key: Vec<u8>,
-    /// With what.
+    /// The value to compare with.
     #[prost(oneof = "Operand", tags = "5, 6, 7")]
     operand: Option<Operand>,
 }
@@ -187,19 +187,19 @@ enum Operand {
 }
 
 impl Compare {
-    /// That a key was created at this revision; 0: that there is none.
+    /// The key was created at this revision; 0 if there must be no such key.
     #[must_use]
     pub fn create_revision(key: impl Into<Vec<u8>>, revision: i64) -> Self {
         Compare::equal(key.into(), 1, Operand::CreateRevision(revision))
     }
 
-    /// That a key was last changed at this revision; 0: that there is none.
+    /// The key was last changed at this revision; 0 if there must be no such key.
     #[must_use]
     pub fn mod_revision(key: impl Into<Vec<u8>>, revision: i64) -> Self {
         Compare::equal(key.into(), 2, Operand::ModRevision(revision))
     }
 
-    /// That a key has this content.
+    /// The key has this content.
     #[must_use]
     pub fn value(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
         Compare::equal(key.into(), 3, Operand::Value(value.into()))
@@ -210,16 +210,16 @@ impl Compare {
     }
 }
 
-/// Operations that are done together if all conditions hold, or else others.
+/// Operations that run together if all conditions hold, and others that run if not.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct TxnRequest {
     /// The conditions.
     #[prost(message, repeated, tag = "1")]
     pub compare: Vec<Compare>,
-    /// What is done if all of them hold.
+    /// What runs if all of them hold.
     #[prost(message, repeated, tag = "2")]
     pub success: Vec<RequestOp>,
-    /// What is done otherwise.
+    /// What runs otherwise.
     #[prost(message, repeated, tag = "3")]
     pub failure: Vec<RequestOp>,
 }
@@ -227,13 +227,13 @@ pub struct TxnRequest {
 /// What a transaction did.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct TxnResponse {
-    /// By whom, and at which revision.
+    /// The cluster that answered, and its revision.
     #[prost(message, optional, tag = "1")]
     pub header: Option<ResponseHeader>,
     /// Whether the conditions held.
     #[prost(bool, tag = "2")]
     pub succeeded: bool,
-    /// The answers to the operations that were done, in their order.
+    /// The answers to the operations that ran, in their order.
     #[prost(message, repeated, tag = "3")]
     pub responses: Vec<ResponseOp>,
 }
@@ -265,15 +265,15 @@ pub struct LeaseKeepAliveRequest {
 /// A lease was renewed, or is gone.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct LeaseKeepAliveResponse {
-    /// How long it lives from now on, in seconds; 0 for one that is gone.
+    /// How long it lives from now on, in seconds; 0 if it is gone.
     #[prost(int64, tag = "3")]
     pub ttl: i64,
 }
 
-/// What a watch is told; this client only begins watches.
+/// A message to a stream of watches. This client only begins watches.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct WatchRequest {
-    /// Begins one.
+    /// Begins a watch.
     #[prost(message, optional, tag = "1")]
     pub create: Option<WatchCreateRequest>,
 }
@@ -284,21 +284,21 @@ pub struct WatchCreateRequest {
     /// The first key.
     #[prost(bytes = "vec", tag = "1")]
     pub key: Vec<u8>,
-    /// The key behind the last one; empty for just `key`.
+    /// The key after the last one; empty for just `key`.
     #[prost(bytes = "vec", tag = "2")]
     pub range_end: Vec<u8>,
-    /// The first revision whose changes are told.
+    /// The first revision whose changes are reported.
     #[prost(int64, tag = "3")]
     pub start_revision: i64,
-    /// Whether to be told from time to time that nothing happened.
+    /// Whether etcd also reports from time to time that nothing happened.
     #[prost(bool, tag = "4")]
     pub progress_notify: bool,
 }
 
-/// What a watch tells.
+/// A message from a watch.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct WatchResponse {
-    /// By whom, and as of when.
+    /// The cluster that answered, and its revision.
     #[prost(message, optional, tag = "1")]
     pub header: Option<ResponseHeader>,
     /// Whether the watch was just begun.
@@ -307,7 +307,7 @@ pub struct WatchResponse {
     /// Whether it has ended.
     #[prost(bool, tag = "4")]
     pub canceled: bool,
-    /// The oldest revision that is still there, where the one asked for is not; 0 otherwise.
+    /// If the requested revision was compacted away, the oldest one that remains; otherwise 0.
     #[prost(int64, tag = "5")]
     pub compact_revision: i64,
     /// Why it has ended.
@@ -324,7 +324,7 @@ pub struct Event {
     /// 0 for a write, 1 for a removal.
     #[prost(int32, tag = "1")]
     kind: i32,
-    /// The key as it is now; of one that was removed, its name and the revision.
+    /// The key as it is now. If it was removed, only its name and the revision.
     #[prost(message, optional, tag = "2")]
     pub kv: Option<KeyValue>,
 }
@@ -363,7 +363,7 @@ pub(super) struct AuthenticateRequest {
 /// A user is logged in.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct AuthenticateResponse {
-    /// Shown with each call from now on.
+    /// It is sent with each call from now on.
     #[prost(string, tag = "2")]
     pub token: String,
 }
@@ -372,8 +372,8 @@ pub(super) struct AuthenticateResponse {
 mod tests {
     use super::*;
 
-    // The bytes are what etcd's own clients send: a wrong field number would be a field that etcd
-    // silently ignores.
+    // These are the bytes that etcd's own clients send. etcd silently ignores a field with a wrong
+    // number.
     #[test]
     fn requests_have_the_bytes_of_etcds_documented_fields() {
         let range = RangeRequest {
@@ -415,7 +415,8 @@ mod tests {
 
     #[test]
     fn answers_are_read_and_what_is_not_known_is_skipped() {
-        // A header with its member (2), then a write's answer (2), which is not read, and a read's.
+        // A header with its member (2); the answer to a write (2), which is not read; the answer to
+        // a read.
         let bytes = [
             [0x0a, 8, 0x08, 5, 0x10, 6, 0x18, 7, 0x20, 1].as_slice(),
             &[0x10, 1],

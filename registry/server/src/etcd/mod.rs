@@ -1,10 +1,10 @@
 //! A client for the part of etcd's v3 API that the registry uses.
 //!
 //! The messages are written here from etcd's documented field numbers, and `prost` derives their
-//! encoding, so building it needs no protoc. One [`Member`] is one connection; which member to ask,
-//! for how long, and when to ask another is decided by the store.
+//! encoding, so the build needs no protoc. One [`Member`] is one connection. The store decides
+//! which member to call, for how long, and when to call another.
 //!
-//! It is public for the benches, which measure etcd beside the registry by the same client.
+//! It is public for the benches, which use it to measure etcd next to the registry.
 
 mod member;
 mod messages;

@@ -31,7 +31,7 @@ impl Caller {
             Caller::Holder(token) if token.may_write(host) => Ok(()),
             Caller::Holder(token) => {
                 let detail = format!(
-                    "the token '{}' may not write '{host}': its scope \"write\" has to name it among its hosts",
+                    "the token '{}' may not write '{host}': add the name to the token's hosts in the registry's token file",
                     token.name
                 );
                 Err(Problem::new(Code::Forbidden, detail))
@@ -46,7 +46,8 @@ impl Caller {
             Caller::Nobody => Err(missing()),
             Caller::Holder(token) if token.writes() => Ok(()),
             Caller::Holder(token) => {
-                let detail = format!("the token '{}' has not the scope \"write\"", token.name);
+                let detail =
+                    format!("the token '{}' does not have the scope \"write\"", token.name);
                 Err(Problem::new(Code::Forbidden, detail))
             }
         }
@@ -69,7 +70,7 @@ impl Caller {
     fn may_read(&self) -> Result<(), Problem> {
         match self {
             Caller::Holder(token) if !token.may_read() => {
-                let detail = format!("the token '{}' has not the scope \"read\"", token.name);
+                let detail = format!("the token '{}' does not have the scope \"read\"", token.name);
                 Err(Problem::new(Code::Forbidden, detail))
             }
             Caller::Anybody | Caller::Holder(_) => Ok(()),
@@ -114,15 +115,13 @@ fn caller(source: &Source, headers: &HeaderMap) -> Result<Caller, Box<Response>>
     let tokens = file.current();
     let Some(token) = tokens.find(secret) else {
         source.metrics.denied();
-        let detail = "the token that was shown is not known: was it changed or taken out of the registry's file?";
+        let detail =
+            "the token is not known: was it changed or removed in the registry's token file?";
         return Err(Box::new(Refused(Problem::new(Code::Unauthenticated, detail)).into_response()));
     };
     if let Err(wait) = token.admit() {
         let seconds = wait.as_secs_f64().ceil().max(1.0);
-        let detail = format!(
-            "the token '{}' asks more often than its rate allows: again in {seconds} s",
-            token.name
-        );
+        let detail = format!("the token '{}' exceeds its rate: retry in {seconds} s", token.name);
         let mut response = Refused(Problem::new(Code::RateLimited, detail)).into_response();
         if let Ok(seconds) = HeaderValue::from_str(&seconds.to_string()) {
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
@@ -143,7 +142,7 @@ fn secret(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 fn missing() -> Problem {
-    let detail = "this registry asks for a token: send 'Authorization: Bearer SECRET' (wharf's commands take it from WHARF_REGISTRY_TOKEN)";
+    let detail = "this registry requires a token: send 'Authorization: Bearer SECRET' (wharf's commands take it from WHARF_REGISTRY_TOKEN)";
     Problem::new(Code::Unauthenticated, detail)
 }
 

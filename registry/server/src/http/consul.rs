@@ -58,7 +58,7 @@ impl Query {
                 "index" => {
                     let index = value
                         .parse()
-                        .map_err(|_| invalid(format!("index={value}: it is a number")));
+                        .map_err(|_| invalid(format!("index={value}: write a number")));
                     parsed.index = Some(index?);
                 }
                 "wait" => {
@@ -88,7 +88,7 @@ impl Query {
                 }
                 _ => {
                     return Err(invalid(format!(
-                        "this registry does not answer Consul's parameter {name}={value} here, and does not pass over it: leave it out"
+                        "this registry does not support Consul's parameter {name}={value} here: leave it out"
                     )));
                 }
             }

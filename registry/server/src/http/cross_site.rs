@@ -26,11 +26,11 @@ pub(super) async fn refuse(State(source): State<Source>, request: Request, next:
     let refused = |detail: &str| Refused(Problem::new(Code::CrossSite, detail)).into_response();
     if source.trusts_this_machine && !is_loopback(host(request.headers())) {
         return refused(
-            "this registry listens on loopback without tokens, and answers only to 127.0.0.1, [::1] and localhost as its name",
+            "this registry listens on loopback without tokens, so it answers only if the Host header is 127.0.0.1, [::1] or localhost",
         );
     }
     if !reads(&request) && from_elsewhere(request.headers()) {
-        return refused("a web page of another origin may not change the registry");
+        return refused("a web page from another origin may not change the registry");
     }
     next.run(request).await
 }

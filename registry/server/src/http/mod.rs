@@ -83,7 +83,7 @@ pub(crate) fn meanwhile() -> Router {
 }
 
 async fn starting() -> Refused {
-    let detail = "the registry waits for its store: ask again after the time in Retry-After, or another registry";
+    let detail = "the registry waits for its store: retry after the time in Retry-After, or ask another registry";
     Problem::new(Code::StoreUnavailable, detail).into()
 }
 

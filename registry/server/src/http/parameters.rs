@@ -80,7 +80,7 @@ pub(super) fn wait(
     let Some(index) = index else {
         return match wait {
             None => Ok(None),
-            Some(_) => Err(invalid("wait needs the index of an earlier answer beside it")),
+            Some(_) => Err(invalid("wait also needs the index of an earlier answer")),
         };
     };
     let index = self::index(index)?;

@@ -54,7 +54,7 @@ pub(super) async fn set_state(
     caller.may_write(&host)?;
     session(change.session)?;
     if !matches!(change.state, EndpointState::Serving | EndpointState::Draining) {
-        let message = format!("a host is serving or draining, and not {}", change.state);
+        let message = format!("a host is serving or draining, not {}", change.state);
         return Err(invalid(message).into());
     }
     directory.set_state(&host, change.session, change.state).await?;
@@ -78,7 +78,7 @@ pub(super) async fn withdraw(
     let text = query(parameters)?.session;
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|_| digits);
-    let number = number.ok_or_else(|| invalid(format!("session={text}: it is a number")))?;
+    let number = number.ok_or_else(|| invalid(format!("session={text}: write a number")))?;
     session(number)?;
     directory.withdraw(&host, number).await?;
     Ok(StatusCode::NO_CONTENT)

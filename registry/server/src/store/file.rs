@@ -186,7 +186,7 @@ impl Acknowledged {
             tracing::warn!(
                 store = %store.display(),
                 acknowledged = number,
-                "the store is not there any more, though changes were acknowledged in it: it begins empty; was it moved away on purpose, or is a disk not mounted?"
+                "the store is missing, although changes were acknowledged in it: the registry begins with an empty one; was the file moved away on purpose, or is a disk not mounted?"
             );
             file.set_len(0)?;
             return Ok((Acknowledged { file }, None));
@@ -259,7 +259,7 @@ fn verify_and_read(path: &Path) -> Result<Opened, OpenError> {
     let committed = committed.unwrap_or(0);
     if let Some(last) = last.filter(|last| *last > committed) {
         return Err(damaged(format!(
-            "it ends with write {committed}, and write {last} was acknowledged; if it was restored from a backup on purpose, remove {}",
+            "its last write is {committed}, but write {last} was acknowledged; if it was restored from a backup on purpose, remove {}",
             Acknowledged::path(path).display()
         )));
     }
@@ -278,9 +278,9 @@ fn read(key: &str, value: &[u8]) -> Result<(Key, Arc<Record>), String> {
     if sum != checksum(key, content) {
         return Err(format!("the record '{key}' has a wrong checksum"));
     }
-    let parsed = Key::parse(key).ok_or_else(|| format!("the key '{key}' is none"))?;
+    let parsed = Key::parse(key).ok_or_else(|| format!("the key '{key}' is invalid"))?;
     let record = stored::decode(content)
-        .map_err(|error| format!("the record '{key}' is of another version of Wharf: {error}"))?;
+        .map_err(|error| format!("the record '{key}' is from another version of Wharf: {error}"))?;
     Ok((parsed, Arc::new(record)))
 }
 

@@ -203,7 +203,7 @@ impl Writer {
         self.metrics.committed(began.elapsed(), committed.is_ok());
         self.fails.store(committed.is_err(), Ordering::Relaxed);
         committed.map_err(|error| {
-            tracing::error!(%error, "changes cannot be written, and are refused; lists are still answered");
+            tracing::error!(%error, "changes cannot be written and are refused; lists are still served");
             WriteError::Unavailable(error.to_string())
         })
     }

@@ -77,7 +77,7 @@ impl Backend {
     pub(crate) fn readiness(&self) -> Result<(), &'static str> {
         match self {
             Backend::Local { local, .. } if local.fails() => {
-                Err("the store does not take changes; lists are answered")
+                Err("the store does not take changes; lists are still served")
             }
             Backend::Local { .. } => Ok(()),
             Backend::Etcd(etcd) => etcd.readiness(),
@@ -118,7 +118,7 @@ pub(crate) enum WriteError {
     #[error("refused: {0:?}")]
     Refused(Refusal),
     /// Too many changes are asked for at once.
-    #[error("more changes wait than are taken at once")]
+    #[error("too many changes are waiting to be written")]
     Busy,
     /// It is larger than the store takes.
     #[error("it has {bytes} bytes, and the store takes at most {most}")]

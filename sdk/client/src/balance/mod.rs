@@ -122,7 +122,7 @@ impl Selection {
         if ejected < outlier::most_ejected(self.nodes.len()) && !node.is_ejected(now) {
             let time = node.eject(now);
             let address = node.endpoint.address();
-            tracing::warn!(%address, service = %node.name, ?time, "an endpoint fails again and again, and is left out for a while");
+            tracing::warn!(%address, service = %node.name, ?time, "an endpoint failed repeatedly and is ejected for a while");
         }
     }
 }

@@ -82,8 +82,10 @@ pub(crate) fn select(wanted: &Wanted, listed: &KnownNodes) -> Result<Selection, 
     }
     let reason = match (named().count(), listed.nodes.len()) {
         (0, 0) => String::new(),
-        (0, others) => format!(" (of {others} others by that short name, none matches)"),
-        _ => format!(" that takes calls ({})", states(named())),
+        (0, others) => format!(
+            ": {others} endpoints have this short name, but none matches its package and version"
+        ),
+        _ => format!(": none takes calls now ({})", states(named())),
     };
     Err(Failure::NoEndpoint { service: service.to_string(), reason })
 }
@@ -151,15 +153,15 @@ mod tests {
         assert_eq!(chosen("arith@=0.1.0", None).unwrap(), "a");
         assert_eq!(
             chosen("arith@0.10.0", None).unwrap_err(),
-            "no endpoint of the service 'arith@0.10.0' is registered that takes calls (1 draining)"
+            "no endpoint found for the service 'arith@0.10.0': none takes calls now (1 draining)"
         );
         assert_eq!(
             chosen("acme:x/arith", None).unwrap_err(),
-            "no endpoint of the service 'acme:x/arith' is registered (of 4 others by that short name, none matches)"
+            "no endpoint found for the service 'acme:x/arith': 4 endpoints have this short name, but none matches its package and version"
         );
         assert_eq!(
             chosen("arith@^0.10", None).unwrap_err(),
-            "no endpoint of the service 'arith@^0.10' is registered that takes calls (1 draining)"
+            "no endpoint found for the service 'arith@^0.10': none takes calls now (1 draining)"
         );
     }
 

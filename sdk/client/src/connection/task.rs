@@ -393,7 +393,7 @@ impl Task {
                     | GoAwayCode::Protocol
                     | GoAwayCode::Overload => Leaving::Refused(message.to_owned()),
                 });
-                let reason = format!("the host goes away: {message}");
+                let reason = format!("the host is going away: {message}");
                 self.pending.fail_beyond(last_id, || not_sent(&reason));
                 answer_all(self.methods.give_up_all(), || not_sent(&reason));
                 self.going = Some(reason);
@@ -443,7 +443,7 @@ fn mismatch(method: &MethodKey) -> Failure {
     Failure::Remote(Box::new(Remote {
         status: Status::FailedPrecondition,
         message: format!(
-            "{}: the signature here is another than the first one that this client has met",
+            "{}: the signature here differs from the first one that this client has met; if the plugin was updated, restart the client",
             method.name
         ),
         not_executed: true,
@@ -466,11 +466,11 @@ fn remote(fail: &wharf_wire::Fail<'_>, detail: &[u8]) -> Remote {
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 enum End {
-    #[error("nobody uses it")]
+    #[error("it is no longer used")]
     Unused,
     #[error("the host closed it")]
     Closed,
-    #[error("the host went away in good order")]
+    #[error("the host closed it as announced")]
     GoneAway,
     #[error("the host was silent for {0:?}")]
     Silent(Duration),

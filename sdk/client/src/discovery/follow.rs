@@ -263,7 +263,7 @@ impl Follower {
         tracing::warn!(
             service,
             endpoints,
-            "the registry does not answer: going by the last list that was kept"
+            "the registry does not answer: using the last saved list"
         );
         self.listing.recall(kept);
         self.tell();

@@ -72,7 +72,7 @@ impl Listing {
     }
 
     /// The watch has ended. The changes that it reported stay, but an incomplete snapshot is
-    /// dropped. Nothing confirms an empty list any more, so the doubt starts anew.
+    /// dropped. Nothing confirms an empty list any more, so the doubt starts again.
     pub(crate) fn interrupted(&mut self) {
         self.gathering = None;
         self.doubted_until = None;

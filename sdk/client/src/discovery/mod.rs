@@ -92,7 +92,7 @@ impl Discovery {
             return Err(Failure::NoEndpoint {
                 service: service.to_owned(),
                 reason: format!(
-                    " that is known: this client follows {MAX_SERVICES} services already"
+                    ": this client already follows {MAX_SERVICES} services; use another client"
                 ),
             });
         }

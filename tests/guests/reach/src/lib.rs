@@ -1,4 +1,4 @@
-//! Reaches for the environment, files, TCP and HTTP, and tells what came of it.
+//! Tries to use the environment, files, TCP and HTTP, and returns the results.
 
 // The generated bindings are not ours to lint.
 #[allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, clippy::pedantic)]

@@ -1,4 +1,4 @@
-//! Exits, sleeps, floods, panics, computes and hoards.
+//! A guest that misbehaves: it exits, sleeps, floods, panics, computes and keeps memory.
 
 // The generated bindings are not ours to lint.
 #[allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -37,7 +37,7 @@ impl Guest for Plugin {
         let lines = [&[b'x'; 99][..], b"\n"].concat().repeat(40);
         let mut out = std::io::stdout().lock();
         for _ in 0..bytes / 4000 {
-            // Whoever floods does not mind that nobody listens.
+            // The flood goes on even if nobody reads it.
             let _ = out.write_all(&lines);
         }
     }

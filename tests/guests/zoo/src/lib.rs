@@ -1,4 +1,4 @@
-//! Gives back what it takes, in every kind of type.
+//! Returns its argument, for every kind of type.
 
 // The generated bindings are not ours to lint.
 #[allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, clippy::pedantic)]

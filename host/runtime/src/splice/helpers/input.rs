@@ -10,7 +10,7 @@ impl Helpers {
     pub(super) fn write_fail(&self) -> Body {
         let mut body = Body::new(&[], &[]);
         body.write()
-            // The first thing that went wrong is what is said.
+            // Only the first error is reported.
             .global_get(ERROR)
             .i32_eqz()
             .if_(BlockType::Empty)
@@ -54,7 +54,7 @@ impl Helpers {
             .i32_and()
             .i64_extend_i32_u()
             .local_set(part)
-            // What does not fit the last few bits.
+            // The last byte must not have more bits than fit.
             .local_get(shift)
             .i32_const(7)
             .i32_add()
@@ -135,7 +135,7 @@ impl Helpers {
             .i32_gt_u()
             .if_(BlockType::Empty)
             .call(self.fail())
-            // Some place that can be read.
+            // An address that can be read.
             .i32_const(0)
             .return_()
             .end()
@@ -154,7 +154,7 @@ impl Helpers {
         let (low, high) = (body.local(I32), body.local(I32));
         let own = self.own;
         body.write().local_get(0).local_get(1).i32_add().local_set(end);
-        // The blocks, from the outside: `0` of the loop goes on, `1` is not text.
+        // Inside the loop, branch 0 continues, and branch 1 leaves: the bytes are not UTF-8.
         body.write().block(BlockType::Empty).loop_(BlockType::Empty);
         body.write()
             .local_get(at_)
@@ -164,7 +164,7 @@ impl Helpers {
             .i32_const(1)
             .return_()
             .end();
-        // Many at once, where they are ASCII.
+        // ASCII bytes are skipped many at once.
         for step in [32, 8] {
             body.write()
                 .local_get(end)
@@ -206,7 +206,7 @@ impl Helpers {
             .end();
         body.write().local_get(first).i32_const(0xc2).i32_lt_u().br_if(1);
         body.write().local_get(first).i32_const(0xf4).i32_gt_u().br_if(1);
-        // How many bytes follow, and what the second may be.
+        // How many bytes follow, and the range of the second byte.
         body.write().i32_const(0x80).local_set(low).i32_const(0xbf).local_set(high);
         body.write()
             .local_get(first)
@@ -286,7 +286,7 @@ impl Helpers {
             .i32_const(0)
             .return_()
             .end();
-        // One character is one to four bytes, as its first one says.
+        // A character has one to four bytes. Its first byte says how many.
         body.write()
             .block(BlockType::Empty)
             .local_get(len)

@@ -1,4 +1,4 @@
-//! The helpers that write, and deal with the guest's memory.
+//! The helpers that write, and those that access the guest's memory.
 
 use wasm_encoder::BlockType;
 use wasm_encoder::ValType::{I32, I64};
@@ -31,7 +31,7 @@ impl Helpers {
             .end();
         body.write()
             .block(BlockType::Empty)
-            // More than the result may have.
+            // Do not grow for more than the limit and one page. The entry checks the exact limit.
             .local_get(wanted)
             .global_get(OUT_START)
             .i64_extend_i32_u()
@@ -42,7 +42,8 @@ impl Helpers {
             .i64_add()
             .i64_gt_u()
             .br_if(0);
-        // As many pages as are lacking, and half as many again, so that it grows seldom.
+        // Grow to half more than is needed, so that the memory grows rarely. If that fails, grow
+        // only to what is needed.
         for half in [true, false] {
             body.write().local_get(wanted);
             if half {
@@ -72,14 +73,14 @@ impl Helpers {
             .i32_const(TOO_LARGE)
             .global_set(ERROR)
             .end()
-            // What comes now is written over what nobody will read.
+            // The result is discarded, so later bytes may overwrite it.
             .global_get(OUT_START)
             .global_set(OUT)
             .i32_const(0);
         body
     }
 
-    /// Goes on only if there is room for so many bytes.
+    /// Returns from the function if there is no room for `count` bytes.
     fn need(&self, body: &mut Body, count: i32) {
         body.write()
             .i32_const(count)
@@ -90,7 +91,7 @@ impl Helpers {
             .end();
     }
 
-    /// Moves on behind what was written.
+    /// Moves the output position by `count` bytes.
     fn advance(body: &mut Body, count: i32) {
         body.write().global_get(OUT).i32_const(count).i32_add().global_set(OUT);
     }
@@ -140,7 +141,7 @@ impl Helpers {
         let mut body = Body::new(&[I32], &[]);
         let point = 0;
         self.need(&mut body, 5);
-        // No character: beyond the last, or half of a pair.
+        // Not a character: beyond the last code point, or a surrogate.
         body.write()
             .local_get(point)
             .i32_const(0x11_0000)
@@ -185,7 +186,7 @@ impl Helpers {
         body
     }
 
-    /// Whether so many bytes at a pointer are within the guest's memory: pushes 1 if they are not.
+    /// Pushes 1 if `bytes` bytes at a pointer are not all within the guest's memory, else 0.
     pub(in crate::splice) fn is_outside(body: &mut Body, guest: u32, pointer: u32, bytes: u32) {
         body.write()
             .local_get(pointer)
@@ -267,7 +268,7 @@ impl Helpers {
             .i32_and()
             .i32_or()
             .if_(BlockType::Empty)
-            // As wasmtime does with such a guest.
+            // wasmtime also traps for such a guest.
             .unreachable()
             .end()
             .local_get(pointer);

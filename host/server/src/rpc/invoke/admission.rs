@@ -1,4 +1,5 @@
-//! Whether there is room for another call: by number and bytes, of its connection and of the host.
+//! Decides whether there is room for another call. The limits are a number of calls and a number of
+//! bytes, for its connection and for the host.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +9,11 @@ use wharf_wire::Status;
 use super::Failure;
 use crate::config::CallBounds;
 
-/// Arguments of one connection's calls that are not answered yet, arriving ones included.
+/// The most bytes of arguments that the unanswered calls of one connection may hold. Arguments that
+/// are still arriving are included.
 pub(crate) const HELD_MAX: u64 = 64 * 1024 * 1024;
 
-/// What the calls of one connection take, arriving ones included.
+/// What the calls of one connection take. Calls whose arguments are still arriving are included.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Load {
     /// Their number.
@@ -20,18 +22,19 @@ pub(crate) struct Load {
     pub(crate) held: u64,
 }
 
-/// What one call takes of the bytes that all calls of the host may hold; given back when it is dropped.
+/// The share of one call in the bytes that all calls of the host may hold. Dropping it gives it
+/// back.
 pub(crate) struct Share {
     bytes: u64,
     of: Arc<AtomicU64>,
 }
 
 impl Share {
-    /// A share of `bytes`, unless all together would then be more than `max`.
+    /// A share of `bytes`. `None` if the sum of all shares would exceed `max`.
     pub(super) fn of(all: &Arc<AtomicU64>, bytes: u64, max: u64) -> Option<Self> {
         let before = all.fetch_add(bytes, Ordering::Relaxed);
         let share = Share { bytes, of: all.clone() };
-        // One call of any size that is allowed at all always has room.
+        // If no other call holds bytes, a call of any allowed size has room.
         (before == 0 || before.saturating_add(bytes) <= max).then_some(share)
     }
 }
@@ -42,15 +45,15 @@ impl Drop for Share {
     }
 }
 
-/// Whether a call with `len` bytes of arguments may be taken beside a connection's `load`, while all
-/// calls of the host hold `held_by_all` bytes.
+/// Checks whether a call with `len` bytes of arguments has room. `load` is what its connection
+/// already takes, and `held_by_all` the bytes that all calls of the host hold.
 pub(super) fn check(
     bounds: &CallBounds,
     load: Load,
     held_by_all: u64,
     len: u64,
 ) -> Result<(), Failure> {
-    // One call of any size that is allowed at all always has room.
+    // If no other call holds bytes, a call of any allowed size has room.
     if load.held > 0 && load.held.saturating_add(len) > HELD_MAX {
         let message = format!(
             "the arguments of this connection's calls in flight would take more than {HELD_MAX} bytes"
@@ -69,7 +72,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// What a call is told that the host has no room for.
+/// The failure of a call that the host has no room for.
 pub(super) fn host_is_full() -> Failure {
     let message =
         "the arguments of all calls in flight take as much memory as this host has for them";

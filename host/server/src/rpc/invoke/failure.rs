@@ -1,9 +1,10 @@
-//! What went wrong, in terms that every protocol can translate.
+//! The failure of a call, in a form that every protocol can translate.
 
 use wharf_runtime::InvokeError;
 use wharf_wire::{DetailKind, Status};
 
-/// A failure to be sent: its message says which method, what and what to do next.
+/// A failure that is sent to the caller. Its message says which method failed, why, and what to do
+/// next.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) status: Status,
@@ -14,7 +15,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// A failure of a call that was never begun.
+    /// The failure of a call that did not begin.
     pub(crate) fn refused(status: Status, message: impl Into<String>) -> Self {
         Failure {
             status,
@@ -25,13 +26,13 @@ impl Failure {
         }
     }
 
-    /// The same, with a time after which to try again.
+    /// The same failure, with the time after which the caller may retry.
     pub(crate) fn retry_after(mut self, milliseconds: u32) -> Self {
         self.retry_after_ms = Some(milliseconds);
         self
     }
 
-    /// A failure of a call that reached the runtime.
+    /// The failure of a call that reached the runtime.
     pub(crate) fn of_call(method: &str, error: &InvokeError) -> Self {
         let status = match error {
             InvokeError::InvalidArgument(_) => Status::InvalidArgument,

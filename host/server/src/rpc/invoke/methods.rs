@@ -1,4 +1,4 @@
-//! The methods that a connection has resolved, by the index that its calls use.
+//! The methods that a connection has resolved. Its calls refer to them by index.
 
 use std::sync::Arc;
 
@@ -25,26 +25,26 @@ struct Entry {
     resolved: Arc<ResolvedMethod>,
     method: String,
     fingerprint: Fingerprint,
-    /// Where the method is in the plugin of this generation.
+    /// The generation of the plugin that `index` is valid for.
     generation: u64,
     index: MethodIndex,
 }
 
-/// What does not change from call to call.
+/// The parts of a resolved method that stay the same for all calls.
 pub(super) struct ResolvedMethod {
-    /// As in a message: `arith.multiply`.
+    /// The name for messages: `arith.multiply`.
     pub(super) name: String,
     pub(super) metrics: Arc<MethodMetrics>,
 }
 
-/// A resolved method, as it is served at this moment.
+/// A resolved method, as it is served now.
 pub(super) struct ServedMethod {
     pub(super) method: BoundMethod,
     pub(super) resolved: Arc<ResolvedMethod>,
 }
 
 impl Methods {
-    /// Finds a method by its name, and gives it an index.
+    /// Finds a method by its name. Returns its index and its fingerprint.
     pub(super) fn resolve(
         &mut self,
         table: &Table,
@@ -94,15 +94,15 @@ impl Methods {
         Ok((u32::try_from(place).unwrap_or(u32::MAX), fingerprint.0))
     }
 
-    /// A resolved method, whether or not it is served at this moment.
+    /// A resolved method, whether or not it is served now.
     pub(super) fn resolved(&self, method: u32) -> Option<&Arc<ResolvedMethod>> {
         self.entries.get(method as usize).map(|entry| &entry.resolved)
     }
 
-    /// What serves a resolved method at this moment.
+    /// Finds the plugin that serves a resolved method now.
     ///
     /// # Errors
-    /// When its service is gone, or was replaced by one in which the method is another.
+    /// When its service is gone, or the method has another signature in the new version.
     pub(super) fn served(&mut self, method: u32) -> Result<ServedMethod, Failure> {
         let entry = self.entries.get_mut(method as usize).ok_or_else(|| {
             let message =
@@ -118,7 +118,7 @@ impl Methods {
             return Err(Failure::refused(Status::Unavailable, message));
         };
         if served.generation != entry.generation {
-            // The plugin was replaced. The same signature goes on under the same index.
+            // The plugin was replaced. A method with the same signature keeps its index.
             let (index, method) = find_method(&served.service, &entry.method)?;
             let same = method.signature.as_ref().is_ok_and(|s| s.fingerprint == entry.fingerprint);
             if !same {

@@ -1,9 +1,8 @@
-//! A call whose protocol does not matter any more: which method it is of, until when it may run, whether
-//! there is room for it, in which trace it is, and what came out.
+//! Calls, independent of their protocol: their methods, deadlines, admission, traces and outcomes.
 //!
-//! Each connection has an [`Invoker`], which owns its calls in flight: it completes, cancels and forgets
-//! them. A call is polled once where it arrives: a quick one ends there, without a task or a wake-up of
-//! its own. One that does not end at once goes to the guests' threads.
+//! Each connection has an [`Invoker`], which owns the calls in flight: it completes, cancels and
+//! forgets them. A call is polled once where it arrives. A quick call ends there, without its own
+//! task or wake-up. A call that does not end in that poll goes to the guests' threads.
 
 mod admission;
 mod failure;
@@ -27,46 +26,48 @@ pub(crate) use self::failure::Failure;
 use self::methods::{Methods, ResolvedMethod, ServedMethod};
 use super::Shared;
 
-/// What a call came to.
+/// The outcome of a call.
 pub(crate) type Outcome = Result<Bytes, Failure>;
 
-/// Calls the methods that one connection has resolved. Dropped, it ends all calls that run.
+/// Calls the methods that one connection has resolved. Dropping it cancels all calls in flight.
 pub(crate) struct Invoker {
     shared: Arc<Shared>,
     methods: Methods,
-    /// Calls that did not end where they arrived.
+    /// The calls that did not end where they arrived.
     running: HashMap<u64, RunningCall>,
     /// Bytes of their arguments.
     held: u64,
-    /// Never more messages than calls: each sends one.
+    /// Never holds more messages than there are calls, because each call sends one.
     finished: mpsc::UnboundedReceiver<(u64, Outcome)>,
     finish: mpsc::UnboundedSender<(u64, Outcome)>,
-    /// Where calls begin: those that end at once leave the block to the next.
+    /// The block of memory in which calls begin. A call that ends at once leaves it to the next
+    /// call.
     beginning: ReusableBoxFuture<'static, Result<Bytes, InvokeError>>,
 }
 
 struct RunningCall {
-    /// Dropped, it ends the call.
+    /// Dropping it cancels the call.
     running: Running,
     held: u64,
 }
 
-/// A call whose arguments may still be on their way.
+/// An admitted call. Its arguments may still be arriving.
 pub(crate) struct Call {
     method: u32,
     pub(crate) deadline: Instant,
     span: Span,
 }
 
-/// How far a call came where it began.
+/// Whether a call ended where it began.
 pub(crate) enum Begun {
-    /// To its end.
+    /// It ended.
     Ended(EndedCall),
-    /// It goes on; [`Invoker::poll_finished`] tells of its end.
+    /// It still runs. [`Invoker::poll_finished`] returns its outcome.
     Running,
 }
 
-/// A call that ended where it began. What it came to is counted when the time is known.
+/// A call that ended where it began. It is counted by [`EndedCall::outcome`], once the caller has
+/// read the clock.
 pub(crate) struct EndedCall {
     method: Arc<ResolvedMethod>,
     arrived: Instant,
@@ -74,7 +75,7 @@ pub(crate) struct EndedCall {
 }
 
 impl EndedCall {
-    /// What it came to; `now` is when.
+    /// Returns its outcome, and counts the call. `now` is the time at which it ended.
     pub(crate) fn outcome(self, now: Instant) -> Outcome {
         counted(&self.method, now.duration_since(self.arrived), self.result)
     }
@@ -94,10 +95,10 @@ impl Invoker {
         }
     }
 
-    /// Finds a method by its name; its number from now on, and its fingerprint.
+    /// Finds a method by its name. Returns its index for later calls, and its fingerprint.
     ///
     /// # Errors
-    /// When there is none, or its fingerprint is not the one that is `wanted`.
+    /// When it does not exist, or its fingerprint is not `wanted`.
     pub(crate) fn resolve(
         &mut self,
         name: &str,
@@ -109,12 +110,12 @@ impl Invoker {
     /// The description of a service.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the service does not exist.
     pub(crate) fn describe(&self, service: &str) -> Outcome {
         methods::describe(&self.shared.table, service)
     }
 
-    /// What the calls that run take.
+    /// The number of running calls, and the bytes of their arguments.
     pub(crate) fn load(&self) -> Load {
         Load { calls: self.running.len(), held: self.held }
     }
@@ -124,11 +125,12 @@ impl Invoker {
         self.running.is_empty()
     }
 
-    /// Takes a call with `len` bytes of arguments, `now`, beside the connection's `load`. Its deadline is
-    /// capped by the host's.
+    /// Admits a call with `len` bytes of arguments. `load` is what the other calls of the
+    /// connection take, and `now` the current time. The host's longest timeout can shorten the
+    /// deadline.
     ///
     /// # Errors
-    /// When there is no room for it.
+    /// When the connection or the host has no room for it.
     pub(crate) fn admit(
         &self,
         method: u32,
@@ -141,26 +143,26 @@ impl Invoker {
         admission::check(bounds, load, self.shared.held(), len)
             .map_err(|failure| self.refused(method, failure))?;
         let timeout = timeout.map_or(bounds.max_timeout, |timeout| timeout.min(bounds.max_timeout));
-        // Checked: what a peer says can be any number.
+        // Checked: a peer can send any number.
         let deadline = now.checked_add(timeout).unwrap_or(now);
         let name = || self.methods.resolved(method).map_or("unknown", |method| &method.name);
         Ok(Call { method, deadline, span: trace::span(trace, name) })
     }
 
-    /// Takes room in the host for arguments that are on their way.
+    /// Reserves room in the host for arguments that are still arriving.
     ///
     /// # Errors
-    /// When the host has none.
+    /// When the host has no room.
     pub(crate) fn reserve(&self, method: u32, bytes: u64) -> Result<Share, Failure> {
         let share = Share::of(&self.shared.held, bytes, self.shared.config.calls.max_held);
         share.ok_or_else(|| self.refused(method, admission::host_is_full()))
     }
 
-    /// Begins a call whose arguments have all arrived, `now`; `share` is what they have reserved, if
-    /// they did.
+    /// Begins a call whose arguments have all arrived. `now` is the current time. `share` is the
+    /// room that was reserved for the arguments, if any.
     ///
     /// # Errors
-    /// When its method is not served at the moment.
+    /// When its method is not served now.
     pub(crate) fn begin(
         &mut self,
         cx: &mut Context<'_>,
@@ -182,11 +184,11 @@ impl Invoker {
             false => self.beginning.set(call),
             true => self.beginning.set(call.instrument(span)),
         }
-        // A guest that computes for longer than a tick yields, so this is bounded; and if its calls
-        // tend to do that, they do not begin here.
+        // A guest that computes for longer than a tick yields, so this poll is bounded. Calls of a
+        // method that often takes that long do not begin here.
         if quick && let Poll::Ready(result) = self.beginning.poll(cx) {
             if watched {
-                // Its span ends now, and not when the next call takes its place.
+                // Ends the call's span now, and not when the next call takes its place.
                 self.beginning = none_begins();
             }
             return Ok(Begun::Ended(EndedCall { method: resolved, arrived: now, result }));
@@ -194,7 +196,7 @@ impl Invoker {
         let call = std::mem::replace(&mut self.beginning, none_begins());
         let finish = self.finish.clone();
         self.held += held;
-        // Arguments that came in one piece were judged when they came, and count from now on.
+        // Arguments that came in one piece were checked by `admit`. They count from now on.
         let share = share.or_else(|| Share::of(&self.shared.held, held, u64::MAX));
         let running = plugin.spawn(async move {
             let _share = share;
@@ -207,28 +209,28 @@ impl Invoker {
         Ok(Begun::Running)
     }
 
-    /// The next call that finished.
+    /// Returns the next call that has finished.
     pub(crate) fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<(u64, Outcome)> {
         loop {
             match self.finished.poll_recv(cx) {
                 Poll::Ready(Some((id, outcome))) => {
-                    // One that was cancelled while it finished is not answered.
+                    // A call that was cancelled while it finished is not answered.
                     if self.forget(id).is_some() {
                         return Poll::Ready((id, outcome));
                     }
                 }
-                // We hold a sender ourselves, so the channel is never closed.
+                // This invoker holds a sender, so the channel is never closed.
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
     }
 
-    /// Ends a call; its guest is stopped and its instance dropped.
+    /// Cancels a call. Its guest is stopped and its instance dropped.
     pub(crate) fn cancel(&mut self, id: u64) {
         self.forget(id);
     }
 
-    /// Ends all calls.
+    /// Cancels all calls.
     pub(crate) fn cancel_all(&mut self) {
         *self = Invoker::new(self.shared.clone());
     }
@@ -239,7 +241,7 @@ impl Invoker {
         Some(running)
     }
 
-    /// Counts a call that was not begun.
+    /// Counts a call that did not begin.
     pub(crate) fn refused(&self, method: u32, failure: Failure) -> Failure {
         if let Some(method) = self.methods.resolved(method) {
             method.metrics.answered(failure.status, Duration::ZERO);
@@ -248,12 +250,12 @@ impl Invoker {
     }
 }
 
-/// Takes no memory: a call that is set in its place brings its own.
+/// A placeholder that takes no memory. The next call that is set in its place allocates a block.
 fn none_begins() -> ReusableBoxFuture<'static, Result<Bytes, InvokeError>> {
     ReusableBoxFuture::new(std::future::pending())
 }
 
-/// What a call came to, counted.
+/// Counts a call, and returns its outcome.
 fn counted(method: &ResolvedMethod, took: Duration, result: Result<Bytes, InvokeError>) -> Outcome {
     let outcome = result.map_err(|error| {
         if error.is_trap() {

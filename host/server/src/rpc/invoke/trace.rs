@@ -1,14 +1,14 @@
-//! The span of a call, as part of the trace that its caller is in.
+//! The span of a call, as part of its caller's trace.
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use wharf_wire::TraceParent;
 
-/// A span for a call; what the guest prints, and what is said about it, is logged within.
+/// A span for a call. The output of the guest and messages about it are logged within this span.
 ///
-/// One whose caller records its trace is of level INFO and names it. Any other is of level DEBUG: by
-/// default nobody listens, and it costs next to nothing.
+/// If the caller records its trace, the span has level INFO and contains the trace id. Any other
+/// span has level DEBUG: by default it is disabled and costs almost nothing.
 pub(super) fn span<'n>(parent: Option<TraceParent>, method: impl FnOnce() -> &'n str) -> Span {
     let Some(parent) = parent else {
         return tracing::debug_span!(target: "wharf_host::call", "call", method = method());
@@ -22,7 +22,7 @@ pub(super) fn span<'n>(parent: Option<TraceParent>, method: impl FnOnce() -> &'n
     };
     let flags = if parent.sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
     let context = SpanContext::new(trace_id, parent_id, flags, true, TraceState::default());
-    // Without an exporter there is nothing to tell this to.
+    // This fails without an exporter, and then the parent is not needed.
     let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(context));
     span
 }

@@ -1,4 +1,4 @@
-//! What each frame leads to: calls begin, answers and failures are queued.
+//! Handles each frame: begins calls, and queues replies and failures.
 
 use std::task::Context;
 use std::time::{Duration, Instant};
@@ -12,31 +12,33 @@ use wharf_wire::{
 use super::{ARRIVAL, Arriving, CANCELS, Connection};
 use crate::rpc::invoke::{Begun, Call, Failure, Load, Outcome, Share};
 
-/// How long answers are held back, to be written together with those that come after them: some dozen
-/// quick calls, which take as long as one write or two. The peer goes on with the first while the others
-/// are made; both sides would wait for each other, if all that was read were answered by one write. A
-/// third of the calls a second were lost with 40 us on one connection with 64 callers, and a quarter
-/// with 8 us where there were 256.
+/// How long replies are held back, so that one write sends many of them. In this time, some dozen
+/// quick calls are made, which take as long as one or two writes. The peer continues with the first
+/// replies while the next calls are made. If one write answered everything that was read, both
+/// sides would wait for each other. Measured: with 40 us, one connection with 64 callers lost a
+/// third of its calls per second; with 8 us, one with 256 callers lost a quarter.
 const HELD_BACK: Duration = Duration::from_micros(16);
 
-/// The longest that they are held back where so much was read that a quarter of it takes longer.
+/// The longest time that replies are held back. It applies if so much was read that a quarter of it
+/// takes longer than [`HELD_BACK`].
 const HELD_BACK_MOST: Duration = Duration::from_micros(64);
 
-/// Replies beyond this are dropped in favour of a failure: what one connection may hold of memory.
+/// The most bytes of replies that one connection may hold. A reply beyond this is replaced by a
+/// failure.
 const OUTBOUND_MAX: usize = 64 * 1024 * 1024;
 
-/// How far dispatching came.
+/// Why dispatching stopped.
 pub(super) enum Dispatched {
-    /// To the last frame.
+    /// All frames were handled, or reading has to pause.
     All,
-    /// There are more, and what was answered so far is to be written first.
+    /// More frames are left, but the replies so far must be written first.
     WritingIsDue,
-    /// There are more, and others have their turn.
+    /// More frames are left, but other tasks must run first.
     TurnOver,
 }
 
 impl Connection {
-    /// Dispatches the frames that were read; how far it came.
+    /// Handles the frames that were read. Returns why it stopped.
     pub(super) fn dispatch_all(
         &mut self,
         cx: &mut Context<'_>,
@@ -49,16 +51,16 @@ impl Connection {
         {
             let (header, payload) = frame.parse()?;
             if !matches!(header, Header::Ping { .. } | Header::Pong { .. }) {
-                // Keeping alive is not using.
+                // Pings and pongs do not count as use.
                 self.last_used = self.now;
             }
             let before = self.now;
             self.dispatch(cx, header, payload)?;
             if self.now == before {
-                // It was no call that came to its end here, which says when it did.
+                // No call completed, so read the clock.
                 self.now = Instant::now();
             }
-            // A quick call runs to its end in here; many of them must not hold up everyone else.
+            // Quick calls run to their end in here. Many of them must not delay other tasks.
             if self.now >= turn_ends {
                 return Ok(Dispatched::TurnOver);
             }
@@ -139,7 +141,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Ids grow, so that none is ever used twice.
+    /// Accepts the id of a request. Ids must grow, so that none is used twice.
     fn take_id(&mut self, id: u64) -> Result<(), Violation> {
         if id <= self.last_id {
             return Err(Violation::Id { id, last: self.last_id });
@@ -148,7 +150,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes a call whose arguments will have `len` bytes.
+    /// Admits a call whose arguments will have `len` bytes.
     fn admit(
         &self,
         method: u32,
@@ -252,8 +254,7 @@ impl Connection {
     }
 }
 
-/// The trace that the caller is in. One that cannot be read is treated as if it had not been sent, as
-/// the standard asks.
+/// The caller's trace. If it cannot be read, it is ignored, as the standard requires.
 fn trace(metadata: Metadata<'_>) -> Option<TraceParent> {
     metadata.iter().find(|(key, _)| *key == TraceParent::KEY)?.1.parse().ok()
 }

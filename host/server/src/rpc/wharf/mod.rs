@@ -1,6 +1,6 @@
-//! Our own frames. One task owns a connection, its stream and all of its state.
+//! Wharf's own protocol. One task owns a connection, its stream and all of its state.
 //!
-//! The task reads frames, begins calls, and writes whatever is ready, coalesced.
+//! The task reads frames, begins calls, and writes everything that is ready in one write.
 
 mod dispatch;
 mod opening;
@@ -26,29 +26,31 @@ use super::last_words::{self, LAST_WORDS};
 /// Bytes read from the socket at once.
 const READ: usize = 64 * 1024;
 
-/// Reads in a row before what they caused is written.
+/// The most reads in a row before the replies are written.
 const READS: usize = 4;
 
-/// How long calls may run on the connection's own task before others have their turn.
+/// How long calls may run on the connection's task before other tasks must run.
 const TURN: Duration = Duration::from_millis(2);
 
-/// While more than this waits to be written, nothing is read: a peer that does not listen is not
-/// listened to.
+/// While more bytes than this wait to be written, nothing is read. So a peer that does not read its
+/// replies cannot send more requests.
 const OUTBOUND_PAUSE: usize = 1024 * 1024;
 
-/// Arguments that arrive in chunks, all unfinished ones of a connection together.
+/// The most bytes of arguments that arrive in chunks and are not complete, for all calls of a
+/// connection together.
 const UNFINISHED_MAX: u64 = HELD_MAX;
 
-/// How often time is looked at: idle connections, stalled writes, arguments that never end.
+/// How often timeouts are checked: idle connections, arguments that never arrive completely, a
+/// connection that does not finish closing.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How long the arguments of one call may take to arrive, whatever its deadline.
+/// How long the arguments of one call may take to arrive, even if its deadline is later.
 const ARRIVAL: Duration = Duration::from_secs(30);
 
-/// Cancels that a connection may send in a row.
+/// How many Cancels a connection may send in a row.
 const CANCELS: u32 = 4096;
 
-/// Cancels that it gets back each time the connection looks at the time.
+/// How many Cancels are allowed again at each check of timeouts.
 const CANCELS_PER_LOOK: u32 = 512;
 
 /// Serves a connection to its end.
@@ -101,21 +103,21 @@ pub(super) async fn serve(
     }
 }
 
-/// How a connection came to its end.
+/// How a connection ended.
 enum End {
-    /// In good order, or because the peer left.
+    /// It was closed in order, or the peer left.
     Closed,
     /// The socket failed.
     Failed(io::Error),
 }
 
-/// How far reading came.
+/// Why reading stopped.
 enum Read {
-    /// To the end of what there is; the socket wakes the task for more.
+    /// Everything was read. The socket wakes the task when more arrives.
     Drained,
-    /// To where something has to be written first.
+    /// Replies must be written first.
     Paused,
-    /// To the end of its turn.
+    /// Other tasks must run first.
     TurnOver,
 }
 
@@ -126,19 +128,19 @@ struct Connection {
     assembler: Assembler<Arriving>,
     invoker: Invoker,
     shared: Arc<Shared>,
-    /// The largest id that was seen.
+    /// The largest id that was received.
     last_id: u64,
-    /// What the peer accepts in one reply.
+    /// The largest reply that the peer accepts, in bytes.
     max_reply: u64,
-    /// Cancels that are taken before they are too many; calls that end give them back.
+    /// How many more Cancels are allowed. Each answered call adds one.
     cancels_left: u32,
-    /// Set once we said that we go; the calls up to this id are still answered.
+    /// Set once a GoAway was sent. The calls up to this id are still answered.
     going: Option<u64>,
-    /// Set once nothing more is read: what is queued is written, and that is the end.
+    /// Set once nothing more is read. The queued frames are written, then the connection ends.
     closing: Option<Instant>,
-    /// Whether a GoAway says why it closes.
+    /// Whether a GoAway says why the connection closes.
     said_why: bool,
-    /// The time, as it was last looked at.
+    /// The time when the clock was last read.
     now: Instant,
     last_used: Instant,
 }
@@ -146,9 +148,9 @@ struct Connection {
 /// A call whose arguments arrive in chunks.
 struct Arriving {
     call: Call,
-    /// When the last of them must have come.
+    /// When all arguments must have arrived.
     complete_by: Instant,
-    /// They count from the moment they are announced.
+    /// The arguments count from the moment they are announced.
     share: Share,
 }
 
@@ -199,12 +201,12 @@ impl Connection {
             }
             match read {
                 Read::Drained => return Poll::Pending,
-                // Nothing wakes this task for what it does not read, so if writing has made room
-                // by now, it must go on reading itself.
+                // Nothing wakes this task for bytes that it has not read. So if the write has made
+                // room, it must continue to read now.
                 Read::Paused if self.is_paused() => return Poll::Pending,
                 Read::Paused => {}
                 Read::TurnOver => {
-                    // Others run first.
+                    // Other tasks run first.
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -212,15 +214,15 @@ impl Connection {
         }
     }
 
-    /// Whether the peer has to take what is queued before anything more is read.
+    /// Whether reading must pause until the peer has taken the queued frames.
     fn is_paused(&self) -> bool {
         self.closing.is_some() || self.outbound.queued() > OUTBOUND_PAUSE
     }
 
-    /// Dispatches and reads, a bounded number of times, and no longer than to the end of the turn.
+    /// Dispatches and reads a limited number of times, and at most until `turn_ends`.
     fn poll_read(&mut self, cx: &mut Context<'_>, turn_ends: Instant) -> Result<Read, End> {
         for _ in 0..READS {
-            // What was read before, with the Hello or in an earlier turn, comes first.
+            // First handle what was read earlier: together with the Hello, or in an earlier turn.
             match self.dispatch_all(cx, turn_ends) {
                 Ok(Dispatched::All) => {}
                 Ok(Dispatched::WritingIsDue) => return Ok(Read::Paused),
@@ -241,8 +243,8 @@ impl Connection {
         Ok(Read::TurnOver)
     }
 
-    /// The peer has closed its side, and most likely all of it. What runs for it is stopped; what is
-    /// answered already is still sent.
+    /// The peer has closed its side, and most likely the whole connection. Its running calls are
+    /// cancelled. Replies that are already queued are still sent.
     fn end_of_input(&mut self) {
         self.invoker.cancel_all();
         self.closing.get_or_insert_with(Instant::now);
@@ -260,7 +262,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes no new calls; those in flight are still answered.
+    /// Stops taking new calls. Calls in flight are still answered.
     fn go_away(&mut self, code: GoAwayCode, message: &str) {
         if self.going.is_none() {
             self.going = Some(self.last_id);
@@ -268,7 +270,7 @@ impl Connection {
         }
     }
 
-    /// Says why, and ends.
+    /// Sends a GoAway that says why, and closes the connection.
     fn close(&mut self, code: GoAwayCode, message: &str) {
         if self.closing.is_none() {
             self.closing = Some(Instant::now());
@@ -291,8 +293,9 @@ impl Connection {
             self.close(GoAwayCode::Idle, "the connection was idle for too long: connect again");
         }
         if self.closing.is_some_and(|since| now.duration_since(since) >= LAST_WORDS) {
-            // Nobody listens: what is queued will not be heard, and nothing may follow half a frame.
-            // (While the connection is not closing, a stalled write fails by itself.)
+            // The peer does not read. Discard everything that is queued, because a frame may be
+            // half written, and nothing may follow half a frame. (While the connection is not
+            // closing, a stalled write fails by itself.)
             self.invoker.cancel_all();
             self.closing = Some(now);
             self.outbound = Outbound::new(wharf_wire::limits::CHUNK);

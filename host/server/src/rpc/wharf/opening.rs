@@ -1,4 +1,4 @@
-//! How a connection opens: magic bytes and a Hello from each side, within a bounded time.
+//! Opens a connection: each side sends the magic bytes and a Hello, within a limited time.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
@@ -10,7 +10,7 @@ use wharf_wire::{
 
 use crate::config::RpcConfig;
 
-/// A connection whose two sides know each other.
+/// The result of opening: what was negotiated, and who the peer is.
 pub(super) struct Opened {
     pub(super) negotiated: Negotiated,
     pub(super) agent: String,
@@ -35,7 +35,7 @@ pub(super) enum OpenError {
     Token,
 }
 
-/// Hears the peer's Hello and answers with ours, all of it before `open_by`.
+/// Reads the peer's Hello and answers with ours. Both must be done before `open_by`.
 pub(super) async fn open(
     stream: &mut Stream,
     inbound: &mut Inbound,
@@ -77,7 +77,7 @@ async fn hear(
         if let Some(frame) = inbound.next_frame()? {
             break frame;
         }
-        // The frame's bound is the Hello's, so this reads little before it is judged.
+        // Until the Hello is accepted, frames have a lower limit, so this never reads much.
         if stream.read_buf(inbound.buffer()).await? == 0 {
             return Err(OpenError::Left);
         }

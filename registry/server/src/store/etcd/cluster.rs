@@ -1,5 +1,5 @@
-//! Calls to an etcd cluster: each with a bound of time, and to the next member when one does not
-//! answer. The client's own balancing would go on asking a member that is merely stopped.
+//! Calls to an etcd cluster. Each has a timeout. If a member does not answer, the next one is
+//! called. gRPC's own load balancing would keep calling a member whose process is stopped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,25 +12,25 @@ use crate::etcd::{Error, Member};
 /// How long a member may take to answer a call.
 const CALL: Duration = Duration::from_secs(2);
 
-/// How often each member is asked, before a call fails.
+/// How often each member is tried before a call fails.
 const ROUNDS: usize = 2;
 
-/// The members of a cluster; clones share which one is asked.
+/// The members of a cluster. Clones share the choice of the current member.
 #[derive(Clone)]
 pub(super) struct Cluster {
     members: Arc<[Member]>,
-    /// The position of the member that is asked.
+    /// The position of the current member.
     current: Arc<watch::Sender<usize>>,
 }
 
 /// A call that no member answered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EtcdError {
-    /// The last one's error.
-    #[error("etcd refuses: {0}")]
+    /// The error of the last attempt.
+    #[error("the call to etcd failed: {0}")]
     Refused(#[from] Error),
-    /// The last one did not answer in time.
-    #[error("no member of the etcd cluster answers in time")]
+    /// The last attempt was not answered in time.
+    #[error("no member of the etcd cluster answered in time")]
     Silent,
 }
 
@@ -39,15 +39,17 @@ impl Cluster {
         let mut members = Vec::new();
         for endpoint in &config.endpoints {
             let member = Member::new(endpoint, &config.credentials)?;
-            // Connecting waits for the first call; only a login is done now, and another member may
-            // take it.
+            // The connection is opened by the first call. Only the login is done now. A member that
+            // does not accept it is left out.
             match tokio::time::timeout(CALL, member.log_in()).await {
                 Ok(Ok(())) => members.push(member),
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "a member of the etcd cluster is left out");
+                    tracing::warn!(%error, "a member of the etcd cluster is left out: the login failed");
                 }
                 Err(_) => {
-                    tracing::warn!("a member of the etcd cluster does not answer, and is left out");
+                    tracing::warn!(
+                        "a member of the etcd cluster is left out: it did not answer the login"
+                    );
                 }
             }
         }
@@ -57,7 +59,7 @@ impl Cluster {
         Ok(Cluster { members: members.into(), current: Arc::new(watch::Sender::new(0)) })
     }
 
-    /// Does a call that may be repeated.
+    /// Makes a call that may be repeated.
     pub(super) async fn call<T, C>(&self, mut call: impl FnMut(Member) -> C) -> Result<T, EtcdError>
     where
         C: Future<Output = Result<T, Error>>,
@@ -75,19 +77,19 @@ impl Cluster {
         Err(last)
     }
 
-    /// The member that is asked now, and its position.
+    /// The current member, and its position.
     pub(super) fn current(&self) -> (usize, Member) {
         let position = *self.current.borrow();
         (position, self.member(position))
     }
 
-    /// Completes when another member than this one is asked.
+    /// Completes when this member is no longer the current one.
     pub(super) async fn moved_on(&self, from: usize) {
         // The sender lives as long as the cluster.
         let _ = self.current.subscribe().wait_for(|current| *current != from).await;
     }
 
-    /// Asks the next member from now on, unless somebody has moved on already.
+    /// Makes the next member the current one, unless another call has done so already.
     pub(super) fn move_on(&self, from: usize) {
         let next = (from + 1) % self.members.len();
         self.current.send_if_modified(|current| {

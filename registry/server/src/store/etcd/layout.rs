@@ -1,8 +1,8 @@
-//! Keys in etcd, and what is under them.
+//! The keys in etcd, and their contents.
 //!
-//! `PREFIX/v1/spec/KEY` holds a record for as long as nobody removes it; `PREFIX/v1/live/KEY` holds
-//! its session and vanishes with its lease. Were records leased, an outage of all registries would
-//! erase the fleet.
+//! `PREFIX/v1/spec/KEY` holds a record until it is removed. `PREFIX/v1/live/KEY` holds its session,
+//! and disappears with its lease. Records have no lease, because then an outage of all registries
+//! would erase the fleet.
 
 use crate::record::Key;
 
@@ -17,9 +17,9 @@ pub(super) struct Layout {
 pub(super) enum Name {
     /// A record.
     Spec(Key),
-    /// That it lives.
+    /// That a record is alive.
     Live(Key),
-    /// Anything else: of this version, or a later one.
+    /// Any other key, of this version or a later one.
     Other,
 }
 
@@ -28,7 +28,7 @@ impl Layout {
         Layout { root: format!("{prefix}/v1/") }
     }
 
-    /// What all keys begin with.
+    /// The prefix of all keys.
     pub(super) fn root(&self) -> &str {
         &self.root
     }
@@ -41,12 +41,13 @@ impl Layout {
         format!("{}live/{}", self.root, key.text())
     }
 
-    /// Written every few seconds: whoever sees it knows that it sees everything before it.
+    /// This key is written every few seconds. A process that sees the write has seen everything
+    /// before it.
     pub(super) fn tick(&self) -> String {
         format!("{}tick", self.root)
     }
 
-    /// Held by the process that drops the silent.
+    /// The key of the election. The elected process, which drops silent hosts, holds it.
     pub(super) fn reaper(&self) -> String {
         format!("{}reaper", self.root)
     }

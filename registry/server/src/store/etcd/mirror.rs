@@ -1,5 +1,6 @@
-//! Follows the cluster: a list first, then each change from there on. After a compaction, or whatever
-//! else breaks the thread, the list is read again, and what differs is told as if it had been seen.
+//! Follows the cluster: first the whole list, then each change after it. If the connection is lost,
+//! it continues after the last change. If etcd has compacted the next change away, it reads the
+//! list again, and reports the differences as changes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,16 +17,17 @@ use crate::record::{Key, Record};
 use crate::store::stored;
 use crate::view::Change;
 
-/// Keys that are read at once.
+/// How many keys are read per request.
 const PAGE: i64 = 256;
 
-/// The elected process writes every two seconds; a watch that shows nothing for so long is stuck.
+/// The elected process writes every two seconds. So a watch that shows nothing for this long is
+/// stuck.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// A mirror that has not heard anything for so long does not know what is true.
+/// A mirror that has heard nothing for this long may be out of date.
 pub(super) const STALE: Duration = Duration::from_secs(15);
 
-/// What is older has mistakes that were mended since (etcd's changelogs of 3.5.8 to 3.5.33).
+/// Older versions have bugs that were fixed since (etcd's changelogs of 3.5.8 to 3.5.33).
 const RECOMMENDED: semver::Version = semver::Version::new(3, 5, 33);
 
 /// Everything at one revision.
@@ -36,7 +38,7 @@ pub(super) struct List {
     leases: HashMap<Key, i64>,
 }
 
-/// Connects and reads everything, however long it takes until the cluster is there.
+/// Connects and reads everything. Retries until the cluster answers.
 pub(super) async fn first_list(config: &EtcdConfig, layout: &Layout) -> (Cluster, List) {
     let mut pauses = retry_pauses();
     loop {
@@ -51,14 +53,14 @@ pub(super) async fn first_list(config: &EtcdConfig, layout: &Layout) -> (Cluster
                 return listed;
             }
             Err(error) => {
-                tracing::error!(%error, endpoints = ?config.endpoints, "etcd cannot be read, and is tried again");
+                tracing::error!(%error, endpoints = ?config.endpoints, "etcd cannot be read; the registry tries again");
                 tokio::time::sleep(pauses.next().unwrap_or(QUIET)).await;
             }
         }
     }
 }
 
-/// Says so where the cluster is of a version that is known to lose events or revoke living leases.
+/// Warns if the cluster's version is known to lose events or to revoke live leases.
 async fn look_at_version(cluster: &Cluster) {
     let status = cluster.call(|member: Member| async move { member.status().await });
     let Ok(status) = status.await else { return };
@@ -67,7 +69,7 @@ async fn look_at_version(cluster: &Cluster) {
         tracing::warn!(
             version = status.version,
             recommended = %RECOMMENDED,
-            "this etcd lacks mends of lost watch events and of leases that are revoked too early"
+            "this version of etcd can lose watch events and revoke leases too early: update etcd"
         );
     }
 }
@@ -89,7 +91,7 @@ async fn list(cluster: &Cluster, layout: &Layout) -> Result<List, EtcdError> {
             })
             .await?;
         if let Some(header) = answer.header.as_ref().filter(|_| page.revision == 0) {
-            // All pages are read as of the first one.
+            // All pages are read at the revision of the first one.
             page.revision = header.revision;
             list.revision = number(header.revision);
             list.epoch = header.cluster_id;
@@ -123,17 +125,17 @@ impl List {
     }
 }
 
-/// The record in a key; what is none is left out and said.
+/// The record in a key. Invalid content is logged and ignored.
 fn record(kv: &KeyValue) -> Option<Record> {
     stored::decode(&kv.value)
         .inspect_err(|error| {
             let key = String::from_utf8_lossy(&kv.key);
-            tracing::error!(%key, %error, "a key in etcd holds no record, and is passed over");
+            tracing::error!(%key, %error, "a key in etcd has no valid record, and is ignored");
         })
         .ok()
 }
 
-/// The first key behind all that begin with a prefix (which ends in `/`).
+/// The first key after all keys with a prefix (which ends in `/`).
 fn end_of(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
     if let Some(last) = end.last_mut() {
@@ -146,18 +148,18 @@ fn change(key: Key, record: Option<Arc<Record>>, revision: i64) -> Change {
     Change { key, record, number: Some(number(revision)) }
 }
 
-/// Why following came to an end.
+/// Why following ended.
 enum Broken {
-    /// The next change is not to be had any more.
+    /// The next change was compacted away.
     Compacted,
     /// It is another cluster, or an earlier state of this one.
     Replaced,
-    /// Anything else: going on from the last change will do.
+    /// Anything else: following can continue after the last change.
     Lost(String),
 }
 
 impl Etcd {
-    /// Takes what there is before anybody asks.
+    /// Takes the first list, before any request is answered.
     pub(super) fn take_first(&self, list: List) {
         let List { specs, leases, .. } = list;
         let records = specs.iter().map(|(key, (record, _))| (key.clone(), record.clone()));
@@ -167,7 +169,7 @@ impl Etcd {
         known.revisions = specs.into_iter().map(|(key, (_, revision))| (key, revision)).collect();
         known.leases = leases;
         known.fresh = Some(Instant::now());
-        // Leases may have run out while no registry was there to renew them.
+        // Leases may have expired while no registry was running to renew them.
         known.troubled = Some(Instant::now());
     }
 
@@ -187,19 +189,19 @@ impl Etcd {
                     self.list_again().await
                 }
                 Broken::Lost(why) => {
-                    tracing::warn!(why, "etcd is lost, and looked for again");
+                    tracing::warn!(why, "the connection to etcd is lost; the registry reconnects");
                     Ok(())
                 }
                 Broken::Replaced => {
                     tracing::error!(
-                        "the etcd cluster is not the one that it was: it was restored from a backup, or is another one"
+                        "the etcd cluster is not the same as before: it was restored from a backup, or replaced by another one"
                     );
                     self.inner.replaced.send_replace(true);
                     return;
                 }
             };
             if let Err(error) = listed {
-                tracing::warn!(%error, "etcd cannot be read, and is tried again");
+                tracing::warn!(%error, "etcd cannot be read; the registry tries again");
             }
             tokio::time::sleep(pauses.next().unwrap_or(QUIET)).await;
         }
@@ -233,7 +235,7 @@ impl Etcd {
         loop {
             let message = tokio::select! {
                 message = tokio::time::timeout(QUIET, stream.message()) => message,
-                // Calls found out first that this member does not answer.
+                // A call has found out first that this member does not answer.
                 () = self.inner.cluster.moved_on(position) => {
                     return Broken::Lost("its calls go to another member".to_owned());
                 }
@@ -242,7 +244,7 @@ impl Etcd {
                 Ok(Ok(Some(response))) => response,
                 Ok(Ok(None)) => return lost("it ended the watch".to_owned()),
                 Ok(Err(error)) => return lost(error.to_string()),
-                Err(_) => return lost("nothing is heard from it".to_owned()),
+                Err(_) => return lost("it sends nothing".to_owned()),
             };
             if response.compact_revision > 0 {
                 return Broken::Compacted;
@@ -268,7 +270,7 @@ impl Etcd {
         }
     }
 
-    /// Whether an answer is of the cluster that is mirrored, and not behind what was seen of it.
+    /// Whether an answer is from the mirrored cluster, and not older than what the mirror has.
     fn is_followed(&self, header: &ResponseHeader) -> bool {
         let view = &self.inner.view;
         header.cluster_id == view.epoch() && revision(Some(header)) >= view.complete()
@@ -304,12 +306,13 @@ impl Etcd {
         self.inner.view.commit(changes, self.inner.encode);
     }
 
-    /// Reads everything again, and tells what differs as changes of the revision that was read: all
-    /// at once, for they have one number, and nobody may see a part of it.
+    /// Reads everything again, and applies the differences as changes at the revision that was
+    /// read. They are applied all at once: they have one number, so nobody may see only a part of
+    /// them.
     async fn list_again(&self) -> Result<(), EtcdError> {
         let list = list(&self.inner.cluster, &self.inner.layout).await?;
         if list.revision < self.inner.view.complete() || list.epoch != self.inner.view.epoch() {
-            // What follows looks for itself.
+            // The next `follow` finds this out itself.
             return Ok(());
         }
         let revision = i64::try_from(list.revision).unwrap_or(i64::MAX);

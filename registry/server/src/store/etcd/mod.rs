@@ -1,8 +1,9 @@
 //! A store that any number of registry processes share: an etcd cluster.
 //!
-//! Records are durable keys, changed by transactions that compare what they were decided on. That a
-//! host lives is a leased key of its own. Every process mirrors all of it, answers from the mirror,
-//! and acknowledges a change when the mirror has it; one elected process drops the silent.
+//! Records are durable keys. A change is a transaction, which fails if the record is not the one
+//! that the change was decided on. A host's liveness is a separate key with a lease. Every process
+//! mirrors all keys, answers from its mirror, and acknowledges a change when the mirror has it. One
+//! elected process drops silent hosts.
 
 mod cluster;
 mod layout;
@@ -26,32 +27,32 @@ use crate::metrics::Metrics;
 use crate::record::{Key, Record, Refusal, Verdict, Write, decide};
 use crate::view::{Encode, View};
 
-/// How often a change is decided anew because somebody else made one in between.
+/// How often a change is decided again because another change came in between.
 const ATTEMPTS: usize = 8;
 
-/// How long a change may take to come back in the mirror.
+/// How long a change may take to arrive in the mirror.
 const ARRIVAL: Duration = Duration::from_secs(5);
 
 /// The largest record, in bytes: etcd takes requests of at most 1.5 MiB.
 const MAX_RECORD: usize = 1024 * 1024;
 
-/// A shorter time to live than this is told to be one.
+/// A time to live below this is logged as too short.
 const SHORT: Duration = Duration::from_secs(10);
 
-/// How etcd writes that a key goes with no lease.
+/// In etcd this number means that a key has no lease.
 const NO_LEASE: i64 = 0;
 
 /// The shortest lease that etcd grants, in seconds.
 const MIN_LEASE: u64 = 2;
 
-/// Where an etcd cluster is, and how it is spoken to.
+/// An etcd cluster, and how to connect to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EtcdConfig {
     /// Its members, `host:port`.
     pub endpoints: Vec<String>,
-    /// What all keys begin with, `/wharf`.
+    /// The prefix of all keys, `/wharf`.
     pub prefix: String,
-    /// How its members and the registry know each other.
+    /// How its members and the registry authenticate each other.
     pub credentials: Credentials,
 }
 
@@ -67,11 +68,11 @@ struct Inner {
     view: Arc<View>,
     encode: Encode,
     metrics: Arc<Metrics>,
-    /// Of a host's lease, in seconds.
+    /// The length of a host's lease, in seconds.
     lease: i64,
     ttl: Duration,
     known: Mutex<Known>,
-    /// The cluster is not the one that is mirrored.
+    /// The cluster is not the mirrored one any more.
     replaced: watch::Sender<bool>,
 }
 
@@ -80,27 +81,27 @@ struct Inner {
 struct Known {
     /// etcd's revision of each record.
     revisions: HashMap<Key, i64>,
-    /// The lease of each record that lives.
+    /// The lease of each live record.
     leases: HashMap<Key, i64>,
-    /// When something of the cluster last went wrong, or was read anew.
+    /// When the cluster last had a problem, or was read again.
     troubled: Option<tokio::time::Instant>,
-    /// When the mirror last heard of anything.
+    /// When the mirror last heard from the cluster.
     fresh: Option<tokio::time::Instant>,
 }
 
-/// A record as it is in etcd.
+/// A record, as it is in etcd.
 struct Current {
     record: Option<Record>,
-    /// 0: there is none.
+    /// 0 if there is no record.
     revision: i64,
     lease: Option<i64>,
 }
 
 impl Etcd {
-    /// Connects, mirrors what there is, and goes on mirroring. Waits for a cluster that is not there
-    /// yet for as long as it takes.
+    /// Connects, reads everything, and keeps mirroring. Waits for as long as it takes if the
+    /// cluster does not answer yet.
     ///
-    /// `lease` is how long a host lives without a heartbeat; what the view counts comes after it.
+    /// Of the `ttl`, the first part is a lease in etcd; the view counts the rest.
     pub(crate) async fn start(
         config: &EtcdConfig,
         ttl: Duration,
@@ -114,7 +115,7 @@ impl Etcd {
         if ttl < SHORT {
             tracing::warn!(
                 ?ttl,
-                "a time to live below {SHORT:?} leaves etcd little time to elect a leader in"
+                "a time to live below {SHORT:?} leaves etcd little time to elect a leader: choose a longer --ttl"
             );
         }
         let lease = i64::try_from(lease(ttl).as_secs()).unwrap_or(i64::MAX);
@@ -141,11 +142,12 @@ impl Etcd {
         &self.inner.view
     }
 
-    /// Makes a change. Cancel-safe: a change whose caller is gone may still be made.
+    /// Makes a change. This is cancel-safe, but the change may still be made after its caller gave
+    /// up.
     pub(crate) async fn write(&self, key: Key, write: Write) -> Result<Written, WriteError> {
         let mut current = None;
         for _ in 0..ATTEMPTS {
-            // Whether it is what the cluster has, and not only what the mirror has.
+            // Whether `known` is what the cluster has, not only what the mirror has.
             let asked = current.is_some();
             let known = match current.take() {
                 Some(current) => current,
@@ -155,7 +157,7 @@ impl Etcd {
             let verdict = match decide(&key, known.record.as_ref(), write.clone()) {
                 Ok(verdict) => verdict,
                 Err(refusal) => {
-                    // The mirror may be behind; nobody is refused for that.
+                    // The mirror may be behind. Ask the cluster before refusing.
                     if asked {
                         return Err(WriteError::Refused(refusal));
                     }
@@ -179,7 +181,7 @@ impl Etcd {
         Err(WriteError::Busy)
     }
 
-    /// A host's heartbeat, or a classic one's.
+    /// The heartbeat of a host, or of a classic registration.
     pub(crate) async fn renew(&self, key: &Key) -> Result<(), WriteError> {
         let lease = self.known().leases.get(key).copied();
         if let Some(lease) = lease
@@ -187,7 +189,7 @@ impl Etcd {
         {
             return Ok(());
         }
-        // The lease has run out, or was never seen here: it gets another one.
+        // The lease has expired, or was never seen here. The host gets a new one.
         for _ in 0..ATTEMPTS {
             let now = self.read(key).await?;
             if now.record.is_none() {
@@ -200,31 +202,32 @@ impl Etcd {
         Err(WriteError::Busy)
     }
 
-    /// Waits until the mirror has everything that was there when this was called.
+    /// Waits until the mirror has everything that etcd had when this was called.
     pub(crate) async fn catch_up(&self) -> Result<(), WriteError> {
         let tick = self.inner.layout.tick();
         let revision = self.put(tick).await?;
         self.arrived(revision).await.map(drop)
     }
 
-    /// Completes when the cluster is not the one that is mirrored: it was restored from a backup, and
-    /// everything that this process knows may be wrong.
+    /// Completes when the cluster is not the mirrored one any more. It was restored from a backup,
+    /// for example, and everything that this process knows may be wrong.
     pub(crate) async fn replaced(&self) {
-        // The sender lives as long as this.
+        // The sender lives as long as `self`.
         let _ = self.inner.replaced.subscribe().wait_for(|replaced| *replaced).await;
     }
 
-    /// Whether the mirror follows the cluster; if not, why.
+    /// Whether the mirror follows the cluster. If not, the error says why.
     pub(crate) fn readiness(&self) -> Result<(), &'static str> {
         let fresh = self.known().fresh;
         match fresh {
             Some(fresh) if fresh.elapsed() < mirror::STALE => Ok(()),
-            _ => Err("nothing is heard from etcd; lists are answered as they were known last"),
+            _ => Err("etcd does not answer; the registry answers with the last known lists"),
         }
     }
 
-    /// What the mirror has under a key. The revision is never newer than the record: it is read
-    /// first, and written last, so a decision on an old record fails when it is compared.
+    /// What the mirror has under a key. The revision is read before the record, and written after
+    /// it, so it is never newer than the record. A decision on an old record therefore fails when
+    /// the transaction compares the revision.
     fn mirrored(&self, key: &Key) -> Current {
         let (revision, lease) = {
             let known = self.known();
@@ -237,7 +240,7 @@ impl Etcd {
         }
     }
 
-    /// What is under a key now, by the cluster's majority.
+    /// What is under a key now, according to the majority of the cluster.
     async fn read(&self, key: &Key) -> Result<Current, WriteError> {
         let (spec, live) = (self.inner.layout.spec(key), self.inner.layout.live(key));
         let success = vec![RequestOp::get(spec), RequestOp::get(live)];
@@ -245,8 +248,8 @@ impl Etcd {
         current(&answer.responses)
     }
 
-    /// Makes what was decided on `known`: the revision, if anything was written, or what is there
-    /// instead.
+    /// Carries out what was decided on `known`. Returns the revision if anything was written, or
+    /// what is there instead of `known`.
     async fn transact(
         &self,
         key: &Key,
@@ -290,7 +293,7 @@ impl Etcd {
         current(&answer.responses).map(Err)
     }
 
-    /// A lease that lives: this one if it does, or another.
+    /// A live lease: this one if it is alive, or else a new one.
     async fn lease(&self, known: Option<i64>) -> Result<i64, WriteError> {
         if let Some(lease) = known
             && self.keep_alive(lease).await?
@@ -301,14 +304,14 @@ impl Etcd {
         self.call(|member: Member| async move { member.grant(ttl).await }).await
     }
 
-    /// Renews a lease; whether it was there.
+    /// Renews a lease. Returns whether it existed.
     async fn keep_alive(&self, lease: i64) -> Result<bool, WriteError> {
-        // A stream for each renewal: on one stream they are answered one after the other, and one
-        // that hangs would hold up all hosts.
+        // Each renewal has its own stream. One stream answers its renewals one after the other, so
+        // one renewal that hangs would delay all hosts.
         self.call(|member: Member| async move { member.renew(lease).await }).await
     }
 
-    /// Reads one key: what is there, and by which cluster and as of when.
+    /// Reads one key. Returns its content, and the header of the answer.
     async fn get(
         &self,
         key: &str,
@@ -321,7 +324,7 @@ impl Etcd {
         Ok((answer.kvs.into_iter().next(), answer.header))
     }
 
-    /// Writes a key that has no content; the revision at which it was.
+    /// Writes a key without content. Returns the revision.
     async fn put(&self, key: String) -> Result<u64, WriteError> {
         let request = PutRequest { key: key.into(), ..PutRequest::default() };
         let put = self.call(|member: Member| {
@@ -331,13 +334,13 @@ impl Etcd {
         Ok(revision(put.await?.header.as_ref()))
     }
 
-    /// Waits until the mirror has a change; whether any endpoint changed in the meantime.
+    /// Waits until the mirror has a change. Returns whether any endpoint changed in the meantime.
     async fn arrived(&self, revision: u64) -> Result<bool, WriteError> {
         let before = self.inner.view.number(None);
         let arrival = tokio::time::timeout(ARRIVAL, self.inner.view.completed(revision));
         arrival.await.map_err(|_| {
             WriteError::Unavailable(
-                "it is made in etcd, and does not come back from there".to_owned(),
+                "etcd has made it, but it did not arrive here in time".to_owned(),
             )
         })?;
         Ok(self.inner.view.number(None) > before)
@@ -361,7 +364,7 @@ impl Etcd {
         .await
     }
 
-    /// Something went wrong, so hosts may not have been able to be heard.
+    /// Records a problem: heartbeats may have been lost.
     fn troubled(&self) {
         self.known().troubled = Some(tokio::time::Instant::now());
     }
@@ -371,13 +374,13 @@ impl Etcd {
     }
 }
 
-/// How long a host's lease lives without a heartbeat: two heartbeats may be lost. What is left of the
-/// time to live comes after it, in which a heartbeat still brings it back.
+/// How long a host's lease lasts without a heartbeat: two heartbeats may be lost. After it, the
+/// rest of the time to live begins, in which a heartbeat still revives the host.
 pub(crate) fn lease(ttl: Duration) -> Duration {
     Duration::from_secs((ttl.as_secs() * 2 / 3).max(MIN_LEASE))
 }
 
-/// A record and its lease, out of the answers to a pair of reads.
+/// A record and its lease, from the answers to two reads.
 fn current(answers: &[ResponseOp]) -> Result<Current, WriteError> {
     let value = |place: usize| answers.get(place).and_then(ResponseOp::first);
     let (spec, live) = (value(0), value(1));
@@ -385,12 +388,12 @@ fn current(answers: &[ResponseOp]) -> Result<Current, WriteError> {
     let Some(spec) = spec else { return Ok(Current { record: None, revision: 0, lease }) };
     let record = stored::decode(&spec.value).map_err(|error| {
         let key = String::from_utf8_lossy(&spec.key).into_owned();
-        WriteError::Unavailable(format!("the key '{key}' in etcd holds no record: {error}"))
+        WriteError::Unavailable(format!("the key '{key}' in etcd has no valid record: {error}"))
     })?;
     Ok(Current { record: Some(record), revision: spec.mod_revision, lease })
 }
 
-/// etcd counts with a sign; its revisions have none.
+/// etcd's revisions have a sign, but are never negative.
 fn number(revision: i64) -> u64 {
     u64::try_from(revision).unwrap_or(0)
 }

@@ -1,6 +1,7 @@
-//! One of the processes, elected by a leased key, drops the silent for all of them.
+//! One of the processes drops silent hosts for all of them. It is elected with a leased key.
 //!
-//! Whoever was elected before and was stopped meanwhile drops nobody: each removal compares the key.
+//! A process that was elected before, and was stopped in the meantime, drops nothing: each removal
+//! compares the key.
 
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ use super::{Etcd, WriteError};
 use crate::etcd::{Compare, Member, RequestOp, ResponseOp, TxnRequest};
 use crate::record::Key;
 
-/// How often the elected process looks for the silent, and writes its tick.
+/// How often the elected process looks for silent hosts, and writes its tick.
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// How long the election outlives whoever was elected, in seconds.
+/// How long the election lasts after the elected process has stopped, in seconds.
 const TERM: i64 = 10;
 
 /// An election that was won.
@@ -23,7 +24,7 @@ struct Term {
 }
 
 impl Etcd {
-    /// Stands for election, and drops the silent while elected, for as long as the process lives.
+    /// Stands for election, and drops silent hosts while elected, for as long as the process lives.
     pub(super) async fn reap(self) {
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -33,8 +34,8 @@ impl Etcd {
             let done = match &term {
                 None => self.stand().await.map(|won| {
                     if won.is_some() {
-                        tracing::info!("this process drops the silent from now on");
-                        // It has not listened as the one who does, so nobody is late yet.
+                        tracing::info!("this process drops silent hosts from now on");
+                        // Until now, this process did not judge silence. So no host is late yet.
                         self.inner.view.forgive();
                     }
                     term = won;
@@ -42,7 +43,7 @@ impl Etcd {
                 Some(current) => match self.serve(current).await {
                     Ok(true) => Ok(()),
                     Ok(false) => {
-                        tracing::info!("another process drops the silent from now on");
+                        tracing::info!("another process drops silent hosts from now on");
                         term = None;
                         Ok(())
                     }
@@ -50,7 +51,7 @@ impl Etcd {
                 },
             };
             if let Err(error) = done {
-                tracing::warn!(%error, "the silent are not looked for until etcd answers");
+                tracing::warn!(%error, "silent hosts are not dropped until etcd answers");
             }
         }
     }
@@ -70,13 +71,13 @@ impl Etcd {
         Ok(won.succeeded.then_some(Term { name, lease }))
     }
 
-    /// One period in office; whether it is still held.
+    /// One period of the elected process. Returns whether it is still elected.
     async fn serve(&self, term: &Term) -> Result<bool, WriteError> {
         if !self.keep_alive(term.lease).await? {
             return Ok(false);
         }
         self.put(self.inner.layout.tick()).await?;
-        // For a while after trouble, hosts may not have come through to anybody.
+        // For a while after a problem, heartbeats may not have reached any registry.
         let ttl = self.inner.ttl;
         let troubled = self.known().troubled.take_if(|since| since.elapsed() >= ttl);
         if troubled.is_some() {
@@ -88,14 +89,14 @@ impl Etcd {
         let mut renewed = Instant::now();
         let mut silent = self.inner.view.sweep().into_iter();
         while let Some(key) = silent.next() {
-            // Those that are not dropped now have to be looked for again.
+            // Hosts that are not dropped now must be found again later.
             let keep = |silent: std::vec::IntoIter<Key>| {
                 std::iter::once(key.clone())
                     .chain(silent)
                     .for_each(|key| self.inner.view.keep(&key));
             };
             if renewed.elapsed() >= PERIOD {
-                // Many removals take longer than a term.
+                // Many removals may take longer than a term.
                 renewed = Instant::now();
                 match self.keep_alive(term.lease).await {
                     Ok(true) => {}
@@ -154,10 +155,10 @@ impl Etcd {
     }
 }
 
-/// What became of a host that was to be dropped.
+/// The result of dropping a host.
 enum Dropped {
     Yes,
-    /// It came back in the meantime, or somebody else removed it.
+    /// It came back in the meantime, or another process removed it.
     Lives,
     NotElected,
 }
