@@ -34,12 +34,12 @@ async fn a_file_that_is_no_plugin_is_told_what_it_is_and_what_to_do() {
     .unwrap();
     for (bytes, message) in [
         (b"#!/bin/sh\necho".to_vec(), "it is not WebAssembly: build a component"),
-        (Vec::new(), "it ends in the middle, after 0 bytes"),
+        (Vec::new(), "it is cut off after 0 bytes"),
         (core, "it is a core WebAssembly module, not a component: build it for wasm32-wasip2"),
-        (half, "it ends in the middle, after"),
+        (half, "it is cut off after"),
         (empty, "it exports no interface with a method that can be called: a service is"),
         (stray, "it exports functions outside any interface (run); move them into an interface"),
-        (foreign, "it imports what wharf does not provide: acme:x/y"),
+        (foreign, "it imports interfaces that Wharf does not provide: acme:x/y"),
         (starts_badly, "its first instance does not start: the guest trapped: wasm `unreachable`"),
     ] {
         let error = refusal(bytes).await.to_string();

@@ -44,7 +44,7 @@ async fn call_says_what_is_wrong_and_what_was_meant() {
             4,
             "error: no method 'multipy' in the service 'arith'; did you mean 'multiply'?\n",
         ),
-        (&["zzz.f"], 4, "error: no service 'zzz': 'wharf services' lists what there is\n"),
+        (&["zzz.f"], 4, "error: no service 'zzz': run 'wharf services' to list all services\n"),
         (
             &["arith"],
             1,
@@ -146,7 +146,7 @@ async fn inspect_shows_wit_with_docs_methods_fingerprints_and_needs() {
     )
     .unwrap();
     let done = wharf(&["inspect", &file("utf16.wasm", &utf16)]).await.unwrap();
-    assert!(done.stdout.contains("called by dynamic values, which is slow"), "{}", done.stdout);
+    assert!(done.stdout.contains("called with dynamic values, which is slow"), "{}", done.stdout);
     let needy = wharf_tests::component(
         "package a:b; interface i { f: func(); } world plugin { import wasi:cli/environment@0.2.6; export i; }
          package wasi:cli@0.2.6 { interface environment { get-arguments: func() -> list<string>; } }",

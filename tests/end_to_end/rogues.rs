@@ -214,7 +214,11 @@ async fn a_start_function_that_loops_is_refused() {
 async fn an_import_that_does_not_exist_is_refused_by_name() {
     let scene = with_hostile().await;
     let file = scene.drops("lost.wasm", &imports_the_unknown().unwrap()).await;
-    assert_eq!(file["reason"], "it imports what wharf does not provide: acme:secret/sauce@1.0.0");
+    assert_eq!(
+        file["reason"],
+        "it imports interfaces that Wharf does not provide: acme:secret/sauce@1.0.0; \
+         build it without them"
+    );
     scene.ends().await;
 }
 

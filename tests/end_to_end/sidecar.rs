@@ -21,6 +21,15 @@ async fn up(sidecar: &str) -> Wharf {
     })
     .await
     .unwrap();
+    // The registry hears of it a moment later.
+    eventually("the registry knows that it is compiled", async || {
+        let list = get_json(&format!("{}/v1/services/reach/endpoints", wharf.registry)).await;
+        let list = list.unwrap();
+        let endpoints = list["endpoints"].as_array().unwrap();
+        endpoints.iter().all(|endpoint| endpoint["state"] != "compiling").then_some(())
+    })
+    .await
+    .unwrap();
     wharf
 }
 
@@ -85,10 +94,10 @@ async fn without_grants_nothing_is_reached_and_what_needs_one_does_not_load() {
     let overview = get_json(&format!("{}/services", wharf.http)).await.unwrap();
     let reason = overview["files"][0]["reason"].as_str().unwrap().to_owned();
     for part in [
-        "it imports what is not granted: wasi:filesystem/types@0.2.12, wasi:filesystem/preopens@0.2.12 (grant 'dirs = ",
-        "wasi:http/outgoing-handler@0.2.12 (grant 'http = [\"api.example.com\"]', or 'http = []' for none)",
+        "its imports need grants: wasi:filesystem/types@0.2.12, wasi:filesystem/preopens@0.2.12 (write 'dirs = ",
+        "wasi:http/outgoing-handler@0.2.12 (write 'http = [\"api.example.com\"]', or 'http = []' to grant none)",
         "wasi:sockets/tcp@0.2.12",
-        "write it under [grants] in the plugin's .toml file",
+        "write the grants under [grants] in the plugin's .toml file",
     ] {
         assert!(reason.contains(part), "{part} is not in: {reason}");
     }
@@ -181,7 +190,7 @@ async fn a_sidecar_is_followed_as_it_changes_and_a_broken_one_changes_nothing() 
     assert_eq!(file["state"], "refused");
     assert_eq!(
         file["reason"],
-        "reach.toml, line 2, limits.memory: '64 Mb!' is no size: write it like \"64 MiB\" or \"512 KiB\""
+        "reach.toml, line 2, limits.memory: '64 Mb!' is not a size: write it like \"64 MiB\" or \"512 KiB\""
     );
     assert_eq!(variable().await.unwrap(), "2", "the one before serves on");
     let listed = wharf_tests::wharf(&["services", "--registry", &wharf.registry]).await.unwrap();
@@ -240,5 +249,5 @@ async fn a_sidecar_without_a_plugin_is_said_to_have_no_effect() {
     let plugins: [(&str, &[u8]); 2] = [("reach.wasm", &reach), ("raech.toml", NOTHING.as_bytes())];
     let wharf = Wharf::up(&plugins, &[]).await.unwrap();
     let (_, log) = wharf.process.terminate().await.unwrap();
-    assert!(log.contains("there is no raech.wasm, so that this file has no effect"), "{log}");
+    assert!(log.contains("there is no raech.wasm, so this file has no effect"), "{log}");
 }

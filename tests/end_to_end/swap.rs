@@ -100,13 +100,13 @@ async fn a_new_plugin_that_does_not_load_is_listed_as_refused_and_never_called()
     })
     .await
     .unwrap();
-    assert!(endpoint.spec.reason.unwrap().starts_with("it imports what is not granted: "));
+    assert!(endpoint.spec.reason.unwrap().starts_with("its imports need grants: "));
     let client = wharf.client().await.unwrap();
     let error = client.call::<_, Option<String>>("reach.variable", &"X").await.unwrap_err();
     assert!(matches!(error.failure, Failure::NoEndpoint { .. }), "{error}");
     assert!(error.to_string().contains("(1 refused)"), "{error}");
     let listed = wharf_tests::wharf(&["services", "--registry", &wharf.registry]).await.unwrap();
-    assert!(listed.stdout.contains("refused; it imports what is not granted"), "{}", listed.stdout);
+    assert!(listed.stdout.contains("refused; its imports need grants"), "{}", listed.stdout);
 }
 
 #[tokio::test]

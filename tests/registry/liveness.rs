@@ -106,7 +106,7 @@ async fn a_host_that_was_stopped_is_evicted_once_and_declares_itself_again() {
     let late = "wharf_registry_requests_total{path=\"/v1/hosts/{host}/heartbeat\",status=\"404\"}";
     assert_eq!(registry.metric(late).await, Some(1.0), "its late heartbeat");
     let (_, log) = host.terminate().await.unwrap();
-    assert!(log.contains("declaring anew"), "{log}");
+    assert!(log.contains("declaring it again"), "{log}");
 }
 
 #[tokio::test]

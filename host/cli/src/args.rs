@@ -20,33 +20,34 @@ Exit codes:
   6  the deadline passed
 
 Environment:
-  WHARF_REGISTRY  address of the registry, as --registry
-  WHARF_TOKEN     token that hosts ask for, as --token
+  WHARF_REGISTRY  address of the registry, like --registry
+  WHARF_TOKEN     token for calls, like --token
   WHARF_REGISTRY_TOKEN, WHARF_REGISTRY_AUTHORITIES, WHARF_REGISTRY_CERTIFICATE
-                  as --registry-token, --registry-authorities, --registry-certificate
+                  like --registry-token, --registry-authorities, --registry-certificate
   WHARF_ETCD_USER NAME:PASSWORD for a registry's etcd cluster
-  WHARF_LOG       what is logged, for example info or wharf_host=debug
+  WHARF_LOG       log filter, for example info or wharf_host=debug
   TRACEPARENT     the trace that a call belongs to (W3C Trace Context)
   OTEL_EXPORTER_OTLP_ENDPOINT
-                  where servers send the spans of calls, by OTLP over HTTP; nowhere by default";
+                  servers export the spans of calls to this address, by OTLP over HTTP;
+                  without it, they do not export spans";
 
 const UP_EXAMPLES: &str = "\
 Examples:
-  wharf up                              registry and host over plugins/
-  wharf up --plugins services           over another folder
+  wharf up                              registry, and host for plugins/
+  wharf up --plugins services           host for another folder
   wharf up --listen 0.0.0.0:7400 --advertise 10.0.0.7:7400";
 
 const HOST_EXAMPLES: &str = "\
 Examples:
-  wharf host                            over plugins/, announced on this machine
+  wharf host                            serves plugins/, announced to a registry on this machine
   wharf host --registry http://10.0.0.2:8500 --listen 0.0.0.0:7400 --advertise 10.0.0.7:7400
-  wharf host --registry none            announced nowhere; call it with --direct
+  wharf host --registry none            not announced; call it with --direct
 
-A plugin's limits and what it may reach are in a file beside it: plugins/arith.toml. See README.";
+The file plugins/arith.toml sets the limits and grants of plugins/arith.wasm. See README.";
 
 const REGISTRY_EXAMPLES: &str = "\
 Examples:
-  wharf registry                        durable, in a file in the user's state directory
+  wharf registry                        keeps records in a file in the user's state directory
   wharf registry --store /var/lib/wharf/registry.redb
   wharf registry --store etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379
   wharf registry --listen 10.0.0.2:8500 --tokens tokens.toml --tls-certificate cert.pem --tls-key key.pem
@@ -55,11 +56,11 @@ Examples:
   curl localhost:8500/services";
 
 const CALL_EXAMPLES: &str = "\
-Each argument is one parameter, as JSON; where the type is a string, a bare word will do.
+Each argument is one parameter, as JSON. Strings and enum cases may be written without quotes.
 
 Examples:
   wharf call arith.multiply '{\"a\":7,\"b\":8}'
-  wharf call Arith.Divide '{\"a\":7,\"b\":0}'     prints the error, exits with 3
+  wharf call Arith.Divide '{\"a\":7,\"b\":0}'     prints the error and exits with 3
   wharf call textkit.recase 'hello there' title
   wharf call --direct 127.0.0.1:7400 arith.multiply '{\"a\":7,\"b\":8}'";
 
@@ -82,9 +83,9 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a registry and a host over plugins/ in one process
+    /// Run a registry, and a host for plugins/, in one process
     Up(Up),
-    /// Run a host: serve the plugins of a folder, announced to a registry
+    /// Run a host: serve the plugins of a folder, and announce them to a registry
     Host(HostArguments),
     /// Run a registry
     Registry(RegistryArguments),
@@ -92,7 +93,7 @@ pub(crate) enum Command {
     Call(Call),
     /// List the services that hosts have announced
     Services(Services),
-    /// Show what a component offers and what it needs
+    /// Show what a component exports, and which grants it needs
     Inspect(Inspect),
 }
 
@@ -101,7 +102,7 @@ pub(crate) enum Command {
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) serving: Serving,
-    /// Where the registry listens
+    /// Address where the registry listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8500")]
     pub(crate) registry_listen: SocketAddr,
     #[command(flatten)]
@@ -117,16 +118,16 @@ pub(crate) struct Keeping {
     /// Drop a host or service that is silent for this long
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = ttl)]
     pub(crate) ttl: Duration,
-    /// Where records are kept: a file, `memory`, or etcd://HOST:PORT,HOST:PORT (etcds:// with TLS)
+    /// Where to keep records: a file, `memory`, or etcd://HOST:PORT,HOST:PORT (etcds:// with TLS)
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
-    /// Trust an etcd cluster that these authorities vouch for, in PEM
+    /// Authorities, in PEM, that must have issued the certificate of an etcd cluster
     #[arg(long, value_name = "FILE", requires = "store")]
     pub(crate) etcd_authorities: Option<PathBuf>,
-    /// Show an etcd cluster this certificate with its private key, both in one PEM file
+    /// Client certificate for an etcd cluster and its private key, both in one PEM file
     #[arg(long, value_name = "FILE", requires = "store")]
     pub(crate) etcd_certificate: Option<PathBuf>,
-    /// Tokens and what they allow; read again at SIGHUP
+    /// File with tokens and their scopes; read again at SIGHUP
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
     /// Serve TLS with this certificate, in PEM; read again at SIGHUP
@@ -135,10 +136,10 @@ pub(crate) struct Keeping {
     /// The private key of --tls-certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Let only clients in that have a certificate of one of these authorities, in PEM
+    /// Accept only clients with a certificate from one of these authorities, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     pub(crate) tls_client_authorities: Option<PathBuf>,
-    /// Listen beyond loopback though neither tokens nor client certificates say who may write
+    /// Listen beyond loopback without tokens or client certificates: anyone may write records
     #[arg(long)]
     pub(crate) anyone_may_write: bool,
 }
@@ -148,7 +149,7 @@ pub(crate) struct Keeping {
 pub(crate) struct HostArguments {
     #[command(flatten)]
     pub(crate) serving: Serving,
-    /// The registry to announce to, or `none`; several of one cluster, with commas between them
+    /// The registry to announce to, or `none`; separate several of one cluster with commas
     #[arg(
         long,
         value_name = "URL",
@@ -163,7 +164,7 @@ pub(crate) struct HostArguments {
 /// The registry that a command asks.
 #[derive(Debug, Args)]
 pub(crate) struct Asked {
-    /// The registry to ask; several of one cluster, with commas between them
+    /// The registry to ask; separate several of one cluster with commas
     #[arg(
         long,
         value_name = "URL",
@@ -178,13 +179,13 @@ pub(crate) struct Asked {
 /// How a client authenticates itself to a registry, and how it verifies the registry.
 #[derive(Debug, Args)]
 pub(crate) struct Identity {
-    /// What the registry asks for
+    /// Token for the registry
     #[arg(long, value_name = "SECRET", env = "WHARF_REGISTRY_TOKEN", hide_env_values = true, value_parser = token)]
     pub(crate) registry_token: Option<String>,
-    /// Trust registries that these authorities vouch for, in PEM, and no others
+    /// Trust only registries with a certificate from one of these authorities, in PEM
     #[arg(long, value_name = "FILE", env = "WHARF_REGISTRY_AUTHORITIES")]
     pub(crate) registry_authorities: Option<PathBuf>,
-    /// Show the registry this certificate with its private key, both in one PEM file
+    /// Client certificate for the registry and its private key, both in one PEM file
     #[arg(long, value_name = "FILE", env = "WHARF_REGISTRY_CERTIFICATE")]
     pub(crate) registry_certificate: Option<PathBuf>,
 }
@@ -192,31 +193,31 @@ pub(crate) struct Identity {
 /// What `up` and `host` have in common.
 #[derive(Debug, Args)]
 pub(crate) struct Serving {
-    /// The folder whose *.wasm files are served
+    /// Folder whose *.wasm files are served
     #[arg(long, value_name = "DIR", default_value = "plugins")]
     pub(crate) plugins: PathBuf,
-    /// Where calls are taken
+    /// Address where calls are accepted
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
     pub(crate) listen: SocketAddr,
-    /// Where /healthz, /readyz, /metrics and /services are served, or `none`
+    /// Address that serves /healthz, /readyz, /metrics and /services, or `none`
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7401", value_parser = http_listen)]
     pub(crate) http_listen: HttpListen,
-    /// The address that is announced; needed when --listen names no single one
+    /// Address to announce; needed if --listen is an unspecified address such as 0.0.0.0
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) advertise: Option<String>,
-    /// By which the registry knows this host; default: the machine's name and the port
+    /// Name of this host in the registry; default: the machine's name and the port
     #[arg(long, value_parser = host_name)]
     pub(crate) name: Option<String>,
-    /// What the registry is told of this host, for whoever chooses by it; may be repeated
+    /// Metadata of this host in the registry, for programs that select hosts; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = metadatum)]
     pub(crate) metadata: Vec<(String, String)>,
-    /// Where compiled plugins are kept, or `none`; default: wharf in the user's cache directory
+    /// Where to keep compiled plugins, or `none`; default: wharf in the user's cache directory
     #[arg(long, value_name = "DIR", env = "WHARF_CACHE")]
     pub(crate) cache: Option<PathBuf>,
-    /// The longest that a call may take; a plugin's own .toml file goes first
+    /// Longest time that a call may take; a plugin's .toml file overrides it
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     pub(crate) call_timeout: Duration,
-    /// Memory that one instance of a plugin may take, in MiB; a plugin's own .toml file goes first
+    /// Memory that one instance of a plugin may take, in MiB; a plugin's .toml file overrides it
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) memory: u32,
     /// Connections that may be open at once
@@ -228,7 +229,7 @@ pub(crate) struct Serving {
     /// How long calls in flight may take to finish at shutdown
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     pub(crate) drain_timeout: Duration,
-    /// What callers must show
+    /// Token that callers must send
     #[arg(long, env = "WHARF_TOKEN", hide_env_values = true, value_parser = token)]
     pub(crate) token: Option<String>,
 }
@@ -240,7 +241,7 @@ pub(crate) struct HttpListen(pub(crate) Option<SocketAddr>);
 #[derive(Debug, Args)]
 #[command(after_help = REGISTRY_EXAMPLES)]
 pub(crate) struct RegistryArguments {
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8500")]
     pub(crate) listen: SocketAddr,
     #[command(flatten)]
@@ -252,7 +253,7 @@ pub(crate) struct RegistryArguments {
 pub(crate) struct Call {
     /// SERVICE.METHOD: arith.multiply, Arith.Multiply or demo:arith/arith@0.1.0.multiply
     pub(crate) method: String,
-    /// One argument a parameter, as JSON
+    /// One argument for each parameter, as JSON
     #[arg(allow_negative_numbers = true)]
     pub(crate) arguments: Vec<String>,
     /// Print the result as one line of JSON
@@ -261,12 +262,12 @@ pub(crate) struct Call {
     /// How long the call may take
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     pub(crate) timeout: Duration,
-    /// Call this host, without asking a registry
+    /// Call this host directly, without a registry
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) direct: Option<String>,
     #[command(flatten)]
     pub(crate) asked: Asked,
-    /// What the host asks callers to show
+    /// Token for the host
     #[arg(long, env = "WHARF_TOKEN", hide_env_values = true, value_parser = token)]
     pub(crate) token: Option<String>,
 }
@@ -284,7 +285,7 @@ pub(crate) struct Services {
 #[derive(Debug, Args)]
 #[command(after_help = INSPECT_EXAMPLES)]
 pub(crate) struct Inspect {
-    /// The component to look at
+    /// The component to inspect
     pub(crate) file: PathBuf,
 }
 
@@ -292,7 +293,7 @@ fn metadatum(text: &str) -> Result<(String, String), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     match text.split_once('=') {
         Some((wharf_registry_api::METRICS, _)) => {
-            Err("where the host's metrics are is told by itself".to_owned())
+            Err("the host sets this name itself: use another one".to_owned())
         }
         Some((name, value))
             if !name.is_empty()
@@ -304,7 +305,7 @@ fn metadatum(text: &str) -> Result<(String, String), String> {
             Ok((name.to_owned(), value.to_owned()))
         }
         _ => {
-            Err("write it like zone=eu-1, the name of letters, digits, '-', '_' and '.'".to_owned())
+            Err("write it like zone=eu-1; a name has letters, digits, '-', '_' and '.'".to_owned())
         }
     }
 }
@@ -341,7 +342,7 @@ fn host_name(text: &str) -> Result<String, String> {
 fn time(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write a time like 500ms, 10s or 2m"))?;
-    if time.is_zero() { Err("a time above zero is needed".to_owned()) } else { Ok(time) }
+    if time.is_zero() { Err("the time must be above zero".to_owned()) } else { Ok(time) }
 }
 
 fn ttl(text: &str) -> Result<Duration, String> {

@@ -71,7 +71,7 @@ async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> an
                 None if known.is_empty() => {
                     format!(": nothing is registered at {}", registry.address())
                 }
-                None => ": 'wharf services' lists what there is".to_owned(),
+                None => ": run 'wharf services' to list all services".to_owned(),
             };
             Exit::NotFound(format!("no service '{}'{hint}", path.service)).into()
         }

@@ -17,7 +17,7 @@ pub(crate) fn run(arguments: &Inspect) -> anyhow::Result<()> {
     let len = std::fs::metadata(&arguments.file).map_err(|error| not_found(&error))?.len();
     anyhow::ensure!(
         len <= MAX_SIZE,
-        "{file} has {len} bytes; more than {MAX_SIZE} are not looked at"
+        "{file} has {len} bytes, but at most {MAX_SIZE} are supported"
     );
     let bytes = std::fs::read(&arguments.file).map_err(|error| not_found(&error))?;
     let inspection =
@@ -54,16 +54,14 @@ fn describe(inspection: &Inspection, slow: &[Vec<String>]) -> String {
         }
         if let Some(slow) = slow.get(place).filter(|slow| !slow.is_empty()) {
             line("");
-            line(
-                "called by dynamic values, which is slow for large lists: the outermost component",
-            );
-            line("does not lift these methods itself, or not in UTF-8");
+            line("called with dynamic values, which is slow for large lists: the outermost");
+            line("component does not lift these methods itself, or not in UTF-8");
             line(&format!("  {}", slow.join(", ")));
         }
         line("");
     }
     if !inspection.stray_functions.is_empty() {
-        line("functions outside any interface, which nobody can call");
+        line("functions outside any interface, which cannot be called");
         line(&format!("  {}", inspection.stray_functions.join(", ")));
         line("");
     }
@@ -87,7 +85,7 @@ fn describe(inspection: &Inspection, slow: &[Vec<String>]) -> String {
     }
     if has(Need::Unknown) {
         line("");
-        line("A host refuses this component: it imports what wharf does not provide.");
+        line("A host refuses this component: it imports interfaces that Wharf does not provide.");
     }
     text
 }

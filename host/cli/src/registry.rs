@@ -37,7 +37,7 @@ pub(crate) async fn run(arguments: RegistryArguments) -> anyhow::Result<()> {
             drop(stop);
             let ending = async {
                 if let Err(error) = serve.await {
-                    tracing::error!(%error, "the registry ended badly");
+                    tracing::error!(%error, "the registry failed");
                 }
             };
             shutdown.or_at_once(ending).await;

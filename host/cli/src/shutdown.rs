@@ -33,7 +33,7 @@ impl Shutdown {
     pub(crate) async fn or_at_once(mut self, ending: impl Future<Output = ()>) {
         tokio::select! {
             () = ending => {}
-            () = self.asked() => tracing::warn!("a second signal: ending at once"),
+            () = self.asked() => tracing::warn!("received a second signal: ending at once"),
         }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
     Advertise::new(arguments.serving.advertise.as_deref(), arguments.serving.listen)?;
     let plugins = &arguments.serving.plugins;
     std::fs::create_dir_all(plugins)
-        .with_context(|| format!("the plugins folder {} cannot be made", plugins.display()))?;
+        .with_context(|| format!("the plugins folder {} cannot be created", plugins.display()))?;
     // By default the records are kept in memory: the only host declares itself again after a
     // restart.
     let registry_config =
@@ -54,7 +54,7 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
         host.ready().await;
         // Print that everything is up only once the services are registered.
         if tokio::time::timeout(ANNOUNCING, host.announced()).await.is_err() {
-            tracing::error!("the services are not announced; what is wrong is said above");
+            tracing::error!("the services are not announced; see the errors above");
         }
     };
     let greeted = async {

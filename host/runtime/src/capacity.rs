@@ -76,12 +76,12 @@ impl Capacity {
             match make(config) {
                 Ok(engine) => return Ok((engine, Capacity::new(memories))),
                 Err(error) => {
-                    tracing::debug!(memories, "no pool for so many memories: {error:#}");
+                    tracing::debug!(memories, "cannot reserve so many memories: {error:#}");
                 }
             }
         }
         tracing::warn!(
-            "this system reserves too few addresses for a pool of instances ('ulimit -v' limits them), so each is allocated when it is made; that is slower"
+            "the system does not allow enough addresses for a pool of instances, so each instance is allocated separately, which is slower; check 'ulimit -v'"
         );
         config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
         let [.., memories] = MEMORIES;

@@ -75,10 +75,10 @@ impl Codec {
             splice::TOO_LARGE => Err(val_path::result_too_large(limit)),
             splice::OUT_OF_BOUNDS => Err(broken("a pointer or length out of bounds of its memory")),
             splice::NOT_ALIGNED => Err(broken("a pointer that is not aligned")),
-            splice::NO_CASE => Err(broken("a discriminant that no case has")),
+            splice::NO_CASE => Err(broken("a discriminant that is out of range")),
             splice::NO_TEXT => Err(broken("a string that is not UTF-8")),
-            splice::NO_CHAR => Err(broken("a number that is no character")),
-            _ => Err(broken("something that the codec does not know")),
+            splice::NO_CHAR => Err(broken("a number that is not a character")),
+            _ => Err(broken("an unknown error")),
         }
     }
 }
@@ -105,7 +105,7 @@ fn copy(result: &[u8]) -> Bytes {
     bytes
 }
 
-/// A guest's result that breaks the rules of its type.
+/// The error for a guest's result that breaks the canonical ABI.
 fn broken(how: &str) -> PathError {
     PathError::Guest(wasmtime::Error::msg(format!("its result has {how}")))
 }

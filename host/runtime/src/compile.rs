@@ -84,12 +84,12 @@ impl Compiler {
             tokio::select! {
                 compiled = &mut finished => break compiled,
                 _ = progress.tick() => {
-                    tracing::info!(plugin = name, bytes = len, so_far = ?begun.elapsed(), "compiling goes on");
+                    tracing::info!(plugin = name, bytes = len, so_far = ?begun.elapsed(), "still compiling");
                 }
             }
         };
         let compiled = compiled.map_err(|_| {
-            LoadError::Invalid("compiling it made the compiler fail: the file is malformed".into())
+            LoadError::Invalid("the compiler failed, so the file is probably malformed".into())
         })?;
         let component = compiled.map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
         Ok((component, Origin::Compiled(begun.elapsed())))

@@ -19,10 +19,10 @@ pub enum LoadError {
     )]
     CoreModule,
     /// It has only types.
-    #[error("it is a WIT package, types without code: build a component that implements them")]
+    #[error("it is a WIT package, types without code: build a component that implements it")]
     WitPackage,
     /// It is cut off.
-    #[error("it ends in the middle, after {len} bytes: the copy is not complete; copy it again")]
+    #[error("it is cut off after {len} bytes: copy the complete file again")]
     Truncated {
         /// How long the file is, in bytes.
         len: usize,
@@ -34,10 +34,13 @@ pub enum LoadError {
     #[error("it exports no interface with a method that can be called{}", stray(.0))]
     NothingToCall(Vec<String>),
     /// It has imports that Wharf does not provide.
-    #[error("it imports what wharf does not provide: {}", .0.join(", "))]
+    #[error(
+        "it imports interfaces that Wharf does not provide: {}; build it without them",
+        .0.join(", ")
+    )]
     UnknownImports(Vec<String>),
     /// It has imports that need a grant from the operator.
-    #[error("it imports what is not granted: {}", ungranted(.0))]
+    #[error("its imports need grants: {}", ungranted(.0))]
     NotGranted(Vec<Import>),
     /// The first instance did not start.
     #[error("its first instance does not start: {0}")]
@@ -51,9 +54,10 @@ fn ungranted(imports: &[Import]) -> String {
         let of_need = imports.iter().filter(|import| import.need == need);
         let names: Vec<&str> = of_need.map(|import| import.name.as_str()).collect();
         let (false, Some((example, nothing))) = (names.is_empty(), need.grant()) else { continue };
-        texts.push(format!("{} (grant '{example}', or '{nothing}' for none)", names.join(", ")));
+        let names = names.join(", ");
+        texts.push(format!("{names} (write '{example}', or '{nothing}' to grant none)"));
     }
-    format!("{}; write it under [grants] in the plugin's .toml file", texts.join("; "))
+    format!("{}; write the grants under [grants] in the plugin's .toml file", texts.join("; "))
 }
 
 fn stray(functions: &[String]) -> String {
@@ -77,7 +81,7 @@ pub enum InvokeError {
     #[error("{0}")]
     TooLarge(String),
     /// The result needs more memory than the data path has for it.
-    #[error("the result is too large: its values take more than the {} MiB that this plugin's data path has for them", limit / (1024 * 1024))]
+    #[error("the result is too large: its values take more than {} MiB of memory, the limit of this plugin", limit / (1024 * 1024))]
     ResultTooLarge {
         /// The bound, in bytes of the guest's values.
         limit: usize,
@@ -86,13 +90,13 @@ pub enum InvokeError {
     #[error("the method cannot be called from outside: {0}")]
     NotCallable(String),
     /// The queue is full: too many calls wait for an instance.
-    #[error("{queue} calls wait for this plugin already")]
+    #[error("the queue of this plugin is full, {queue} calls wait already: retry later")]
     QueueFull {
         /// The bound.
         queue: usize,
     },
     /// The host has no room for an instance of the plugin.
-    #[error("the host has no room for another instance of any plugin")]
+    #[error("the host has no room for another instance of any plugin: retry later")]
     HostFull,
     /// The deadline has passed.
     #[error("{}", if *executed { "the deadline passed while the guest ran" } else { "the deadline passed while the call waited for an instance" })]

@@ -65,10 +65,10 @@ enum TcpHost {
 #[non_exhaustive]
 pub enum GrantError {
     /// The text is not an [`HttpHost`].
-    #[error("'{0}' names no HTTP host: write HOST or HOST:PORT, as in api.example.com")]
+    #[error("'{0}' is not an HTTP host: write HOST or HOST:PORT, as in api.example.com")]
     Http(String),
     /// The text is not a [`TcpAddress`].
-    #[error("'{0}' names no TCP address: write HOST:PORT, as in 10.0.0.7:5432")]
+    #[error("'{0}' is not a TCP address: write HOST:PORT, as in 10.0.0.7:5432")]
     Tcp(String),
 }
 

@@ -16,7 +16,7 @@ pub struct Inspection {
     pub services: Vec<Service>,
     /// The names under which the component exports them, in the same order.
     pub(crate) exports: Vec<String>,
-    /// Functions outside any interface: nobody can call them.
+    /// Functions outside any interface. They cannot be called.
     pub stray_functions: Vec<String>,
     /// What it imports.
     pub imports: Vec<Import>,
@@ -89,7 +89,7 @@ fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
         [0, b'a', b's', b'm', 0x0d, 0, 1, 0] => Ok(()),
         [0, b'a', b's', b'm', 1, 0, 0, 0] => Err(LoadError::CoreModule),
         [0, b'a', b's', b'm', ..] => Err(LoadError::Invalid(
-            "it is of a WebAssembly version that wharf does not know".into(),
+            "it has a WebAssembly version that Wharf does not support".into(),
         )),
         _ => Err(LoadError::NotWebAssembly),
     }

@@ -81,7 +81,7 @@ impl Candidate {
             Ok(Candidate { bytes: Arc::new(bytes), size, numbers, services, exports, imports })
         });
         read.await.map_err(|_| {
-            LoadError::Invalid("reading it made the decoder fail: the file is malformed".into())
+            LoadError::Invalid("the decoder failed, so the file is probably malformed".into())
         })?
     }
 

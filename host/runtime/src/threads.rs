@@ -75,7 +75,7 @@ pub(crate) fn be_nice() {
         if own() < nice
             && let Err(error) = setpriority_process(None, nice)
         {
-            tracing::debug!(%error, "a thread keeps its priority");
+            tracing::debug!(%error, "cannot lower the priority of a thread");
         }
     }
 }

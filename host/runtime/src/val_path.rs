@@ -50,7 +50,7 @@ pub(crate) fn decode(method: &Callable, arguments: &[u8]) -> Result<Vec<Val>, Pa
         let value = decoder.value(param.ty);
         if decoder.left == 0 {
             return Err(PathError::TooLarge(format!(
-                "the arguments have more than {MAX_VALUES} values, more than this plugin's data path takes in one call"
+                "the arguments have more than {MAX_VALUES} values, the limit for one call"
             )));
         }
         params.push(value.map_err(|error| PathError::Arguments(error.within(&param.name)))?);

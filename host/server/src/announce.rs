@@ -112,7 +112,7 @@ impl Announcer {
                     let failure = chain(&error);
                     if known_failure.as_ref() != Some(&failure) {
                         tracing::warn!(
-                            "announcing fails, and is tried again; the host serves meanwhile: {failure}"
+                            "announcing failed and is retried; the host still serves: {failure}"
                         );
                         known_failure = Some(failure);
                     }
@@ -164,7 +164,7 @@ impl Announcer {
                     Ok(()) => next = Instant::now() + pause,
                     Err(Interrupted::Failed(error)) if is(&error, Code::UnknownHost) => {
                         tracing::info!(
-                            "the registry does not know this host any more: declaring anew"
+                            "the registry no longer knows this host: declaring it again"
                         );
                         break;
                     }
@@ -235,7 +235,7 @@ impl Announcer {
     async fn leave(self, Farewell { told, done }: Farewell) {
         let drain = self.registry.set_state(&self.host, self.session, EndpointState::Draining);
         if let Err(error) = flatten(tokio::time::timeout(WITHDRAWAL, drain).await) {
-            tracing::warn!("the registry is not told that this host drains: {error}");
+            tracing::warn!("cannot tell the registry that this host is draining: {error}");
         }
         // The host may have stopped waiting.
         let _ = told.send(());
@@ -244,7 +244,7 @@ impl Announcer {
         match flatten(tokio::time::timeout(WITHDRAWAL, withdraw).await) {
             Ok(()) => tracing::info!(host = self.host, "withdrawn from the registry"),
             Err(error) => tracing::warn!(
-                "not withdrawn from the registry, which will notice by itself: {error}"
+                "not withdrawn from the registry, which will drop the host by itself: {error}"
             ),
         }
     }

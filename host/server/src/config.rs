@@ -78,7 +78,7 @@ pub struct AnnounceConfig {
     pub advertise: Advertise,
     /// The registry that the services are announced to. `None`: they are not announced.
     pub registry: Option<RegistryClient>,
-    /// Further metadata about this host. Callers can select hosts by it.
+    /// Further metadata about this host. Programs that read the registry can select hosts by it.
     pub metadata: Metadata,
 }
 
@@ -132,7 +132,7 @@ pub struct Advertise(String);
 pub enum AdvertiseError {
     /// The address is unspecified (`0.0.0.0` or `[::]`), and no other was given.
     #[error(
-        "the host would announce {0}, where nobody can connect to: name its reachable address with --advertise HOST:PORT"
+        "the host would announce {0}, but nobody can connect to that address: set a reachable one with --advertise HOST:PORT"
     )]
     Unspecified(String),
     /// The text is not an address.

@@ -51,7 +51,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The listener has no address.
-    #[error("the listener is not usable")]
+    #[error("the listener has no address")]
     Listener(#[source] std::io::Error),
     /// The WebAssembly engine cannot start.
     #[error(transparent)]
@@ -173,7 +173,7 @@ impl Host {
         if let Err(error) = (&mut self.server).await
             && !error.is_cancelled()
         {
-            tracing::error!(%error, "the server ended badly");
+            tracing::error!(%error, "the server failed");
         }
         if let Some((announcer, finished)) = withdraw {
             let _ = finished.send(());
@@ -188,7 +188,9 @@ fn engine(config: &PluginsConfig) -> Result<Engine, EngineError> {
     match Engine::new(cache) {
         Err(EngineError::Cache(error)) if !config.require_cache => {
             let error = wharf_net::chain(&error);
-            tracing::warn!("compiled plugins are not kept, so each start compiles them: {error}");
+            tracing::warn!(
+                "the cache cannot be used, so every start compiles all plugins: {error}"
+            );
             Engine::new(None)
         }
         engine => engine,

@@ -120,7 +120,7 @@ impl Metrics {
                 &registry,
                 Histogram::with_opts(histogram(
                     "wharf_plugin_compile_seconds",
-                    "What compiling a plugin took.",
+                    "How long compiling a plugin took.",
                     &COMPILE_TIMES,
                 ))?,
             )?,
@@ -128,7 +128,7 @@ impl Metrics {
                 &registry,
                 IntCounter::new(
                     "wharf_plugin_swaps_total",
-                    "Plugins that took the place of one that was serving.",
+                    "Plugins that replaced a serving version of themselves.",
                 )?,
             )?,
             connections: gauge("wharf_connections", "Connections of callers that are open.")?,
@@ -208,8 +208,8 @@ impl Metrics {
         OpenConnection(self.connections.clone())
     }
 
-    /// Everything in Prometheus' text format: with each plugin's pool, by the name of its file, and the
-    /// bytes that the arguments of calls in flight hold.
+    /// Everything in Prometheus' text format: with each plugin's pool, by the name of its file, and
+    /// the bytes that the arguments of calls in flight hold.
     ///
     /// # Errors
     /// When it cannot be encoded. Its types rule that out.

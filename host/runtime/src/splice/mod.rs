@@ -122,7 +122,7 @@ pub(crate) fn splice(bytes: &[u8], services: &[Service], exports: &[String]) -> 
     let bytes = append(bytes, &outermost, &module, &wanted);
     let features = WasmFeatures::default() | WasmFeatures::CM_FIXED_LENGTH_LISTS;
     if let Err(error) = Validator::new_with_features(features).validate_all(&bytes) {
-        tracing::warn!(%error, "no codec can be spliced into a component; its calls go by dynamic values");
+        tracing::warn!(%error, "cannot splice a codec into a component; its calls use dynamic values, which is slower");
         return None;
     }
     Some(Spliced { bytes, numbers: MethodNumbers { services: numbers } })

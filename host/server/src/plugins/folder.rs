@@ -91,7 +91,7 @@ impl Folder {
         });
         let watcher = watcher
             .inspect_err(|error| {
-                tracing::warn!(folder = %path.display(), %error, "the system tells no changes of the plugins folder; it is looked through every {POLL:?} instead");
+                tracing::warn!(folder = %path.display(), %error, "the system does not report changes of the plugins folder; it is scanned every {POLL:?} instead");
             })
             .ok();
         let closing_is_told = cfg!(target_os = "linux") && watcher.is_some();
@@ -124,7 +124,7 @@ impl Folder {
         let plugin = plugin_of(file);
         let is_stray = plugin != file && stamp(&self.path_of(file)).is_some();
         if is_stray && stamp(&self.path_of(&plugin)).is_none() {
-            tracing::warn!(file, "there is no {plugin}, so that this file has no effect");
+            tracing::warn!(file, "there is no {plugin}, so this file has no effect");
         }
     }
 
@@ -189,7 +189,7 @@ impl Folder {
                 event = self.events.recv(), if self.watcher.is_some() => match event {
                     Some(Ok(event)) => self.hear(&event),
                     Some(Err(error)) => {
-                        tracing::warn!(%error, "watching the plugins folder failed for a moment");
+                        tracing::warn!(%error, "watching the plugins folder failed; scanning it");
                         self.settling.events_were_lost();
                         self.look_through();
                     }
@@ -260,7 +260,7 @@ impl Folder {
         let watching =
             self.watcher.as_mut().map(|w| w.watch(&self.path, RecursiveMode::NonRecursive));
         if let Some(Err(error)) = watching {
-            tracing::warn!(folder = %self.path.display(), %error, "the new plugins folder cannot be watched; it is looked through every {POLL:?} instead");
+            tracing::warn!(folder = %self.path.display(), %error, "the new plugins folder cannot be watched; it is scanned every {POLL:?} instead");
             self.stop_watching();
         }
     }

@@ -61,13 +61,13 @@ struct Loaded {
 enum FileError {
     #[error("it cannot be read: {0}")]
     Read(#[from] std::io::Error),
-    #[error("it has {len} bytes, and at most {max} are taken")]
+    #[error("it has {len} bytes, but at most {max} are allowed")]
     TooLarge { len: u64, max: u64 },
     #[error(transparent)]
     Sidecar(#[from] SidecarError),
     #[error("its sidecar {file} cannot be read: {source}")]
     SidecarUnread { file: String, source: std::io::Error },
-    #[error("the name of its service {name} has a part of more than {max} bytes, which no registry takes", max = limits::NAME)]
+    #[error("the service name {name} has a part of more than {max} bytes, which registries do not accept: shorten it", max = limits::NAME)]
     Name { name: String },
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -203,7 +203,7 @@ impl Loader {
                     self.freed(&self.table.end(&file), queue);
                     tracing::warn!(
                         file,
-                        "its grants were changed, and it cannot be loaded with the new ones: it serves no more"
+                        "its grants were changed, and it cannot be loaded with the new ones: it no longer serves"
                     );
                 }
                 let goes_on = !before.is_empty() && !revoked;
@@ -235,7 +235,7 @@ async fn withdraw(
     // time. Calls in flight still finish.
     let _ = tokio::time::timeout(WITHDRAWAL, taken).await;
     let freed = table.end_withdrawal(&file)?;
-    tracing::info!(file, "a removed plugin has ended");
+    tracing::info!(file, "a removed plugin no longer serves");
     Some(freed)
 }
 
@@ -308,7 +308,7 @@ async fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
     let read = tokio::task::spawn_blocking(move || {
         // Opening a pipe would block until something writes to it.
         if !std::fs::metadata(&path)?.is_file() {
-            return Err(FileError::Read(std::io::Error::other("it is no regular file")));
+            return Err(FileError::Read(std::io::Error::other("it is not a regular file")));
         }
         let file = std::fs::File::open(path)?;
         let len = file.metadata()?.len();

@@ -191,7 +191,7 @@ impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Size<MIN, MAX
                 let size = bytesize::ByteSize::from_str(text);
                 size.map(|size| size.as_u64()).map_err(|_| {
                     E::custom(format!(
-                        "'{text}' is no size: write it like \"64 MiB\" or \"512 KiB\""
+                        "'{text}' is not a size: write it like \"64 MiB\" or \"512 KiB\""
                     ))
                 })
             }
@@ -217,11 +217,11 @@ impl<'de> Deserialize<'de> for Time {
         let text = String::deserialize(deserializer)?;
         let time = humantime::parse_duration(&text).map_err(|_| {
             Error::custom(format!(
-                "'{text}' is no time: write it like \"500ms\", \"10s\" or \"2m\""
+                "'{text}' is not a time: write it like \"500ms\", \"10s\" or \"2m\""
             ))
         })?;
         if time.is_zero() || time > MAX {
-            return Err(Error::custom(format!("'{text}' is not above zero and up to a day")));
+            return Err(Error::custom(format!("'{text}' must be above zero and at most a day")));
         }
         Ok(Time(time))
     }
@@ -276,7 +276,7 @@ impl<'de> Deserialize<'de> for VariableName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
         if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(Error::custom(format!("{name:?} cannot be a variable's name")));
+            return Err(Error::custom(format!("{name:?} is not a valid variable name")));
         }
         Ok(VariableName(name))
     }
@@ -288,7 +288,7 @@ impl<'de> Deserialize<'de> for VariableValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = String::deserialize(deserializer)?;
         if value.contains('\0') {
-            return Err(Error::custom("a variable's value cannot have a zero byte in it"));
+            return Err(Error::custom("the value of a variable must not contain a zero byte"));
         }
         Ok(VariableValue(value))
     }
@@ -300,7 +300,8 @@ impl<'de> Deserialize<'de> for GuestPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let path = String::deserialize(deserializer)?;
         if !path.starts_with('/') {
-            let message = format!("'{path}' is no path of the plugin's: write it like \"/data\"");
+            let message =
+                format!("'{path}' is not an absolute path in the plugin: write it like \"/data\"");
             return Err(Error::custom(message));
         }
         Ok(GuestPath(path))
@@ -361,7 +362,7 @@ mod tests {
             ),
             (
                 "[limits]\n\nmemory = \"64 MB2\"",
-                "arith.toml, line 3, limits.memory: '64 MB2' is no size: write it like \"64 MiB\"",
+                "arith.toml, line 3, limits.memory: '64 MB2' is not a size: write it like",
             ),
             (
                 "[limits]\nmemory = 5",
@@ -377,11 +378,11 @@ mod tests {
             ),
             (
                 "[limits]\ncall-timeout = \"5\"",
-                "arith.toml, line 2, limits.call-timeout: '5' is no time: write it like \"500ms\"",
+                "arith.toml, line 2, limits.call-timeout: '5' is not a time: write it like",
             ),
             (
                 "[limits]\ncall-timeout = \"0s\"",
-                "arith.toml, line 2, limits.call-timeout: '0s' is not above zero",
+                "arith.toml, line 2, limits.call-timeout: '0s' must be above zero",
             ),
             (
                 "[limits]\ninstances = 0",
@@ -393,15 +394,15 @@ mod tests {
             ),
             (
                 "[grants]\nhttp = [\n\"http://x\"]",
-                "arith.toml, line 2, grants.http: 'http://x' names no HTTP host",
+                "arith.toml, line 2, grants.http: 'http://x' is not an HTTP host",
             ),
             (
                 "[grants]\ntcp = [\"db\"]",
-                "arith.toml, line 2, grants.tcp: 'db' names no TCP address",
+                "arith.toml, line 2, grants.tcp: 'db' is not a TCP address",
             ),
             (
                 "[grants]\ndirs = [{ host = \"a\", guest = \"b\" }]",
-                "arith.toml, line 2, grants.dirs.guest: 'b' is no path of the plugin's",
+                "arith.toml, line 2, grants.dirs.guest: 'b' is not an absolute path in the plugin",
             ),
             (
                 "[grants]\ndirs = [{ host = \"a\", guest = \"/b\", access = \"all\" }]",
@@ -409,7 +410,7 @@ mod tests {
             ),
             (
                 "[grants]\nenv = { \"A=B\" = \"\" }",
-                "arith.toml, line 2, grants.env: \"A=B\" cannot be a variable's name",
+                "arith.toml, line 2, grants.env: \"A=B\" is not a valid variable name",
             ),
             ("[limits\n", "arith.toml, line 1"),
         ] {

@@ -42,7 +42,7 @@ pub(crate) async fn serve(
         tracing::warn!(
             ?cap,
             connections = cut_off,
-            "calls were still in flight when the time to drain was over"
+            "connections were closed at the drain timeout, with calls still in flight"
         );
     }
 }
@@ -66,10 +66,10 @@ async fn connection(
             last_words::say(stream, detect::http_answer().as_bytes()).await;
         }
         Ok(Ok(Some(Protocol::Unknown))) => {
-            tracing::debug!(%peer, "a connection speaks no protocol that is known here");
+            tracing::debug!(%peer, "a connection speaks an unknown protocol");
         }
-        Ok(Ok(None)) => tracing::debug!(%peer, "a connection ended without a word"),
+        Ok(Ok(None)) => tracing::debug!(%peer, "a connection ended without sending anything"),
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a connection did not open"),
-        Err(_) => tracing::debug!(%peer, "a connection said nothing in time"),
+        Err(_) => tracing::debug!(%peer, "a connection sent nothing in time"),
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn check(
     // If no other call holds bytes, a call of any allowed size has room.
     if load.held > 0 && load.held.saturating_add(len) > HELD_MAX {
         let message = format!(
-            "the arguments of this connection's calls in flight would take more than {HELD_MAX} bytes"
+            "the arguments of this connection's calls in flight would exceed {HELD_MAX} bytes: retry later"
         );
         return Err(Failure::refused(Status::ResourceExhausted, message).retry_after(50));
     }
@@ -66,7 +66,7 @@ pub(super) fn check(
     let max = bounds.max_calls as usize;
     if load.calls >= max {
         let message =
-            format!("{max} calls are in flight on this connection, and no more are taken");
+            format!("{max} calls are in flight on this connection, its limit: retry later");
         return Err(Failure::refused(Status::ResourceExhausted, message).retry_after(10));
     }
     Ok(())
@@ -75,7 +75,7 @@ pub(super) fn check(
 /// The failure of a call that the host has no room for.
 pub(super) fn host_is_full() -> Failure {
     let message =
-        "the arguments of all calls in flight take as much memory as this host has for them";
+        "the arguments of all calls in flight would take too much memory of this host: retry later";
     Failure::refused(Status::ResourceExhausted, message).retry_after(100)
 }
 

@@ -45,7 +45,7 @@ impl Failure {
             InvokeError::DeadlineExceeded { .. } => Status::DeadlineExceeded,
             InvokeError::Trapped { .. } | InvokeError::Exited(_) => Status::Internal,
             InvokeError::CannotStart(_) => Status::Unavailable,
-            // One that the runtime has gained, and that nobody has translated yet.
+            // A new error of the runtime that has no status here yet.
             _ => Status::Unknown,
         };
         let failure = Failure {

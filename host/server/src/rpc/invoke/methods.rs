@@ -74,7 +74,8 @@ impl Methods {
         let place = match known {
             Some(place) => place,
             None if self.entries.len() >= MAX_METHODS => {
-                let message = format!("this connection has resolved {MAX_METHODS} methods already");
+                let message =
+                    format!("this connection has resolved {MAX_METHODS} methods, its limit");
                 return Err(Failure::refused(Status::ResourceExhausted, message));
             }
             None => {
@@ -112,7 +113,7 @@ impl Methods {
         let served = entry.slot.served();
         let Some(served) = &*served else {
             let message = format!(
-                "{}: the plugin was removed from this host: resolve again, or call another",
+                "{}: the plugin was removed from this host: resolve again, or call another host",
                 entry.resolved.name
             );
             return Err(Failure::refused(Status::Unavailable, message));
@@ -151,7 +152,7 @@ fn find(table: &Table, name: &ServiceName) -> Result<(Arc<Slot>, Arc<Served>), F
         },
         Found::Ambiguous(names) => {
             let message =
-                format!("'{name}' means several services here: say which of {}", names.join(", "));
+                format!("'{name}' is ambiguous on this host: use one of {}", names.join(", "));
             Err(Failure::refused(Status::InvalidArgument, message))
         }
         Found::None => {
@@ -186,7 +187,9 @@ fn mismatch(name: &str, service: &Service, method: &Method) -> Failure {
         detail: (DetailKind::SchemaMismatch, format!("{notation}\n\n{}", service.wit())),
         ..Failure::refused(
             Status::FailedPrecondition,
-            format!("{name}: the caller was built against another signature; served is {notation}"),
+            format!(
+                "{name}: the caller was built against another signature; the host serves {notation}"
+            ),
         )
     }
 }

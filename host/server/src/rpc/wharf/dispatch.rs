@@ -132,7 +132,7 @@ impl Connection {
                 self.outbound.abandon(id);
             }
             Header::Ping { nonce } => self.outbound.push(&Header::Pong { nonce }),
-            // The peer takes no new calls, and a host makes none.
+            // A GoAway means that the peer takes no new calls. A host makes none.
             Header::Pong { .. } | Header::GoAway { .. } => {}
             Header::Hello(_) | Header::Resolved { .. } | Header::Reply { .. } | Header::Fail(_) => {
                 return Err(Violation::OutOfPlace);
@@ -160,7 +160,7 @@ impl Connection {
         trace: Option<TraceParent>,
     ) -> Result<Call, Failure> {
         if self.going.is_some_and(|last| id > last) {
-            let message = "the host shuts down: call another";
+            let message = "the host shuts down: call another host";
             let failure = Failure::refused(Status::Unavailable, message);
             return Err(self.invoker.refused(method, failure));
         }
@@ -228,7 +228,7 @@ impl Connection {
         };
         if len as u64 > self.max_reply {
             let message = format!(
-                "the result has {len} bytes, and this caller takes at most {}",
+                "the result has {len} bytes, but this caller accepts at most {}",
                 self.max_reply
             );
             return self.fail(id, &too_large(message));

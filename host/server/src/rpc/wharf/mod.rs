@@ -284,7 +284,7 @@ impl Connection {
         let now = Instant::now();
         self.cancels_left = self.cancels_left.saturating_add(CANCELS_PER_LOOK).min(CANCELS);
         for id in self.assembler.discard_where(|arriving| arriving.complete_by <= now) {
-            let message = "the time was over before the arguments had arrived";
+            let message = "the deadline passed before all arguments had arrived";
             self.fail(id, &Failure::refused(Status::DeadlineExceeded, message));
         }
         let idle =

@@ -19,9 +19,9 @@ pub(super) struct Opened {
 /// Why a connection did not open.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OpenError {
-    #[error("the peer took too long to say hello")]
+    #[error("the peer did not send its Hello in time")]
     Slow,
-    #[error("the peer left")]
+    #[error("the peer closed the connection")]
     Left,
     #[error(transparent)]
     Io(#[from] std::io::Error),
