@@ -32,6 +32,8 @@ step() { printf '== %s (%s s)\n' "$1" "$SECONDS"; }
 step 'a minimal Debian 12'
 debootstrap --variant=minbase --include=ca-certificates bookworm "$machine" >/dev/null
 cp /etc/resolv.conf "$machine/etc/resolv.conf"
+# Debian's installer writes this, and debootstrap does not.
+printf '127.0.0.1 localhost\n::1 localhost\n' >"$machine/etc/hosts"
 # Behind a proxy, a machine has authorities of its own.
 if compgen -G '/usr/local/share/ca-certificates/*.crt' >/dev/null; then
     cp /usr/local/share/ca-certificates/*.crt "$machine/usr/local/share/ca-certificates/"
