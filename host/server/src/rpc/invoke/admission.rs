@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use wharf_wire::Status;
 
-use super::Failure;
+use super::CallFailure;
 use crate::config::CallBounds;
 
 /// The most bytes of arguments that the unanswered calls of one connection may hold. Arguments that
@@ -52,13 +52,13 @@ pub(super) fn check(
     load: Load,
     held_by_all: u64,
     len: u64,
-) -> Result<(), Failure> {
+) -> Result<(), CallFailure> {
     // If no other call holds bytes, a call of any allowed size has room.
     if load.held > 0 && load.held.saturating_add(len) > HELD_MAX {
         let message = format!(
             "the arguments of this connection's calls in flight would exceed {HELD_MAX} bytes: retry later"
         );
-        return Err(Failure::refused(Status::ResourceExhausted, message).retry_after(50));
+        return Err(CallFailure::refused(Status::ResourceExhausted, message).retry_after(50));
     }
     if held_by_all > 0 && held_by_all.saturating_add(len) > bounds.max_held {
         return Err(host_is_full());
@@ -67,16 +67,16 @@ pub(super) fn check(
     if load.calls >= max {
         let message =
             format!("{max} calls are in flight on this connection, its limit: retry later");
-        return Err(Failure::refused(Status::ResourceExhausted, message).retry_after(10));
+        return Err(CallFailure::refused(Status::ResourceExhausted, message).retry_after(10));
     }
     Ok(())
 }
 
 /// The failure of a call that the host has no room for.
-pub(super) fn host_is_full() -> Failure {
+pub(super) fn host_is_full() -> CallFailure {
     let message =
         "the arguments of all calls in flight would take too much memory of this host: retry later";
-    Failure::refused(Status::ResourceExhausted, message).retry_after(100)
+    CallFailure::refused(Status::ResourceExhausted, message).retry_after(100)
 }
 
 #[cfg(test)]

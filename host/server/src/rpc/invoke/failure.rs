@@ -6,7 +6,7 @@ use wharf_wire::{DetailKind, Status};
 /// A failure that is sent to the caller. Its message says which method failed, why, and what to do
 /// next.
 #[derive(Clone, Debug)]
-pub(crate) struct Failure {
+pub(crate) struct CallFailure {
     pub(crate) status: Status,
     pub(crate) not_executed: bool,
     pub(crate) retry_after_ms: Option<u32>,
@@ -14,10 +14,10 @@ pub(crate) struct Failure {
     pub(crate) detail: (DetailKind, String),
 }
 
-impl Failure {
+impl CallFailure {
     /// The failure of a call that did not begin.
     pub(crate) fn refused(status: Status, message: impl Into<String>) -> Self {
-        Failure {
+        CallFailure {
             status,
             not_executed: true,
             retry_after_ms: None,
@@ -48,9 +48,9 @@ impl Failure {
             // A new error of the runtime that has no status here yet.
             _ => Status::Unknown,
         };
-        let failure = Failure {
+        let failure = CallFailure {
             not_executed: error.not_executed(),
-            ..Failure::refused(status, format!("{method}: {error}"))
+            ..CallFailure::refused(status, format!("{method}: {error}"))
         };
         match error {
             InvokeError::QueueFull { .. } | InvokeError::HostFull => failure.retry_after(50),

@@ -7,7 +7,7 @@ use wharf_runtime::{BoundMethod, MethodIndex};
 use wharf_schema::{Fingerprint, Method, MethodPath, Service, ServiceName, did_you_mean};
 use wharf_wire::{DetailKind, Status};
 
-use super::Failure;
+use super::CallFailure;
 use crate::metrics::{MethodMetrics, Metrics};
 use crate::plugins::table::{Found, Served, Slot, Table};
 
@@ -51,15 +51,15 @@ impl Methods {
         metrics: &Metrics,
         name: &str,
         wanted: Option<[u8; 16]>,
-    ) -> Result<(u32, [u8; 16]), Failure> {
+    ) -> Result<(u32, [u8; 16]), CallFailure> {
         let path = MethodPath::parse(name)
-            .map_err(|error| Failure::refused(Status::InvalidArgument, error.to_string()))?;
+            .map_err(|error| CallFailure::refused(Status::InvalidArgument, error.to_string()))?;
         let (slot, served) = find(table, &path.service)?;
         let (index, method) = find_method(&served.service, &path.method)?;
         let name = format!("{}.{}", served.service.name().interface, method.name);
         let signature = method.signature.as_ref().map_err(|reason| {
             let message = format!("{name} cannot be called from outside: {reason}");
-            Failure::refused(Status::Unimplemented, message)
+            CallFailure::refused(Status::Unimplemented, message)
         })?;
         let fingerprint = signature.fingerprint;
         if wanted.is_some_and(|wanted| wanted != fingerprint.0) {
@@ -76,7 +76,7 @@ impl Methods {
             None if self.entries.len() >= MAX_METHODS => {
                 let message =
                     format!("this connection has resolved {MAX_METHODS} methods, its limit");
-                return Err(Failure::refused(Status::ResourceExhausted, message));
+                return Err(CallFailure::refused(Status::ResourceExhausted, message));
             }
             None => {
                 let metrics = metrics.method(&slot.name.to_string(), &method.name);
@@ -104,11 +104,11 @@ impl Methods {
     ///
     /// # Errors
     /// When its service is gone, or the method has another signature in the new version.
-    pub(super) fn served(&mut self, method: u32) -> Result<ServedMethod, Failure> {
+    pub(super) fn served(&mut self, method: u32) -> Result<ServedMethod, CallFailure> {
         let entry = self.entries.get_mut(method as usize).ok_or_else(|| {
             let message =
                 format!("this connection has resolved no method {method}: send a Resolve first");
-            Failure::refused(Status::InvalidArgument, message)
+            CallFailure::refused(Status::InvalidArgument, message)
         })?;
         let served = entry.slot.served();
         let Some(served) = &*served else {
@@ -116,7 +116,7 @@ impl Methods {
                 "{}: the plugin was removed from this host: resolve again, or call another host",
                 entry.resolved.name
             );
-            return Err(Failure::refused(Status::Unavailable, message));
+            return Err(CallFailure::refused(Status::Unavailable, message));
         };
         if served.generation != entry.generation {
             // The plugin was replaced. A method with the same signature keeps its index.
@@ -129,23 +129,23 @@ impl Methods {
             entry.index = MethodIndex { service: served.service_index, method: index };
         }
         let method = served.plugin.clone().bind(entry.index);
-        let method = method.map_err(|error| Failure::of_call(&entry.resolved.name, &error))?;
+        let method = method.map_err(|error| CallFailure::of_call(&entry.resolved.name, &error))?;
         Ok(ServedMethod { method, resolved: entry.resolved.clone() })
     }
 }
 
 /// The description of a service.
-pub(super) fn describe(table: &Table, name: &str) -> Result<Bytes, Failure> {
+pub(super) fn describe(table: &Table, name: &str) -> Result<Bytes, CallFailure> {
     let name = ServiceName::parse(name)
-        .map_err(|error| Failure::refused(Status::InvalidArgument, error.to_string()))?;
+        .map_err(|error| CallFailure::refused(Status::InvalidArgument, error.to_string()))?;
     find(table, &name).map(|(_, served)| served.document.clone())
 }
 
-fn find(table: &Table, name: &ServiceName) -> Result<(Arc<Slot>, Arc<Served>), Failure> {
+fn find(table: &Table, name: &ServiceName) -> Result<(Arc<Slot>, Arc<Served>), CallFailure> {
     match table.find(name) {
         Found::One(slot) => match slot.served().clone() {
             Some(served) => Ok((slot, served)),
-            None => Err(Failure::refused(
+            None => Err(CallFailure::refused(
                 Status::NotFound,
                 format!("the service '{name}' was just removed from this host"),
             )),
@@ -153,7 +153,7 @@ fn find(table: &Table, name: &ServiceName) -> Result<(Arc<Slot>, Arc<Served>), F
         Found::Ambiguous(names) => {
             let message =
                 format!("'{name}' is ambiguous on this host: use one of {}", names.join(", "));
-            Err(Failure::refused(Status::InvalidArgument, message))
+            Err(CallFailure::refused(Status::InvalidArgument, message))
         }
         Found::None => {
             let known = table.short_names();
@@ -161,12 +161,12 @@ fn find(table: &Table, name: &ServiceName) -> Result<(Arc<Slot>, Arc<Served>), F
                 "this host has no service '{name}'{}",
                 did_you_mean(&name.interface, known.iter().map(String::as_str))
             );
-            Err(Failure::refused(Status::NotFound, message))
+            Err(CallFailure::refused(Status::NotFound, message))
         }
     }
 }
 
-fn find_method<'s>(service: &'s Service, name: &str) -> Result<(usize, &'s Method), Failure> {
+fn find_method<'s>(service: &'s Service, name: &str) -> Result<(usize, &'s Method), CallFailure> {
     let method = service.method(name);
     let found =
         method.and_then(|m| Some((service.methods().iter().position(|o| o.name == m.name)?, m)));
@@ -177,15 +177,15 @@ fn find_method<'s>(service: &'s Service, name: &str) -> Result<(usize, &'s Metho
             service.name(),
             did_you_mean(name, known)
         );
-        Failure::refused(Status::Unimplemented, message)
+        CallFailure::refused(Status::Unimplemented, message)
     })
 }
 
-fn mismatch(name: &str, service: &Service, method: &Method) -> Failure {
+fn mismatch(name: &str, service: &Service, method: &Method) -> CallFailure {
     let notation = service.notation(method);
-    Failure {
+    CallFailure {
         detail: (DetailKind::SchemaMismatch, format!("{notation}\n\n{}", service.wit())),
-        ..Failure::refused(
+        ..CallFailure::refused(
             Status::FailedPrecondition,
             format!(
                 "{name}: the caller was built against another signature; the host serves {notation}"

@@ -22,12 +22,12 @@ use wharf_runtime::{InvokeError, Running};
 use wharf_wire::{Status, TraceParent};
 
 pub(crate) use self::admission::{HELD_MAX, Load, Share};
-pub(crate) use self::failure::Failure;
+pub(crate) use self::failure::CallFailure;
 use self::methods::{Methods, ResolvedMethod, ServedMethod};
 use super::Shared;
 
 /// The outcome of a call.
-pub(crate) type Outcome = Result<Bytes, Failure>;
+pub(crate) type Outcome = Result<Bytes, CallFailure>;
 
 /// Calls the methods that one connection has resolved. Dropping it cancels all calls in flight.
 pub(crate) struct Invoker {
@@ -103,7 +103,7 @@ impl Invoker {
         &mut self,
         name: &str,
         wanted: Option<[u8; 16]>,
-    ) -> Result<(u32, [u8; 16]), Failure> {
+    ) -> Result<(u32, [u8; 16]), CallFailure> {
         self.methods.resolve(&self.shared.table, &self.shared.metrics, name, wanted)
     }
 
@@ -138,7 +138,7 @@ impl Invoker {
         timeout: Option<Duration>,
         trace: Option<TraceParent>,
         now: Instant,
-    ) -> Result<Call, Failure> {
+    ) -> Result<Call, CallFailure> {
         let bounds = &self.shared.config.calls;
         admission::check(bounds, load, self.shared.held(), len)
             .map_err(|failure| self.refused(method, failure))?;
@@ -153,7 +153,7 @@ impl Invoker {
     ///
     /// # Errors
     /// When the host has no room.
-    pub(crate) fn reserve(&self, method: u32, bytes: u64) -> Result<Share, Failure> {
+    pub(crate) fn reserve(&self, method: u32, bytes: u64) -> Result<Share, CallFailure> {
         let share = Share::of(&self.shared.held, bytes, self.shared.config.calls.max_held);
         share.ok_or_else(|| self.refused(method, admission::host_is_full()))
     }
@@ -170,7 +170,7 @@ impl Invoker {
         call: Call,
         (arguments, share): (Bytes, Option<Share>),
         now: Instant,
-    ) -> Result<Begun, Failure> {
+    ) -> Result<Begun, CallFailure> {
         let Call { method, deadline, span } = call;
         let ServedMethod { method, resolved } = match self.methods.served(method) {
             Ok(served) => served,
@@ -242,7 +242,7 @@ impl Invoker {
     }
 
     /// Counts a call that did not begin.
-    pub(crate) fn refused(&self, method: u32, failure: Failure) -> Failure {
+    pub(crate) fn refused(&self, method: u32, failure: CallFailure) -> CallFailure {
         if let Some(method) = self.methods.resolved(method) {
             method.metrics.answered(failure.status, Duration::ZERO);
         }
@@ -261,7 +261,7 @@ fn counted(method: &ResolvedMethod, took: Duration, result: Result<Bytes, Invoke
         if error.is_trap() {
             method.metrics.trapped();
         }
-        Failure::of_call(&method.name, &error)
+        CallFailure::of_call(&method.name, &error)
     });
     let status = outcome.as_ref().map_or_else(|failure| failure.status, |_| Status::Ok);
     method.metrics.answered(status, took);

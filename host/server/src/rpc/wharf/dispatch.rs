@@ -10,7 +10,7 @@ use wharf_wire::{
 };
 
 use super::{ARRIVAL, Arriving, CANCELS, Connection};
-use crate::rpc::invoke::{Begun, Call, Failure, Load, Outcome, Share};
+use crate::rpc::invoke::{Begun, Call, CallFailure, Load, Outcome, Share};
 
 /// How long replies are held back, so that one write sends many of them. In this time, some dozen
 /// quick calls are made, which take as long as one or two writes. The peer continues with the first
@@ -158,10 +158,10 @@ impl Connection {
         len: u64,
         timeout: Option<Duration>,
         trace: Option<TraceParent>,
-    ) -> Result<Call, Failure> {
+    ) -> Result<Call, CallFailure> {
         if self.going.is_some_and(|last| id > last) {
             let message = "the host shuts down: call another host";
-            let failure = Failure::refused(Status::Unavailable, message);
+            let failure = CallFailure::refused(Status::Unavailable, message);
             return Err(self.invoker.refused(method, failure));
         }
         let running = self.invoker.load();
@@ -184,8 +184,10 @@ impl Connection {
                 self.begin(cx, id, call, (arguments, Some(share)));
             }
             Err(error @ (AssemblyError::TooLarge { .. } | AssemblyError::TooMuch(_))) => {
-                let failure =
-                    Failure::refused(Status::ResourceExhausted, format!("the arguments: {error}"));
+                let failure = CallFailure::refused(
+                    Status::ResourceExhausted,
+                    format!("the arguments: {error}"),
+                );
                 self.fail(id, &failure);
             }
             Err(error @ (AssemblyError::Overrun(_) | AssemblyError::Duplicate(_))) => {
@@ -222,9 +224,9 @@ impl Connection {
 
     fn reply(&mut self, id: u64, payload: Bytes) {
         let len = payload.len();
-        let too_large = |what: String| Failure {
+        let too_large = |what: String| CallFailure {
             not_executed: false,
-            ..Failure::refused(Status::ResourceExhausted, what)
+            ..CallFailure::refused(Status::ResourceExhausted, what)
         };
         if len as u64 > self.max_reply {
             let message = format!(
@@ -242,7 +244,7 @@ impl Connection {
         self.outbound.push_message(id, payload, |body| Header::Reply { id, body });
     }
 
-    pub(super) fn fail(&mut self, id: u64, failure: &Failure) {
+    pub(super) fn fail(&mut self, id: u64, failure: &CallFailure) {
         let (detail, text): &(DetailKind, String) = &failure.detail;
         let fail = Fail {
             not_executed: failure.not_executed,

@@ -20,7 +20,7 @@ use wharf_wire::{Assembler, GoAwayCode, Header, Inbound, Outbound, Status};
 
 use self::dispatch::Dispatched;
 use super::Shared;
-use super::invoke::{Call, Failure, HELD_MAX, Invoker, Share};
+use super::invoke::{Call, CallFailure, HELD_MAX, Invoker, Share};
 use super::last_words::{self, LAST_WORDS};
 
 /// Bytes read from the socket at once.
@@ -285,7 +285,7 @@ impl Connection {
         self.cancels_left = self.cancels_left.saturating_add(CANCELS_PER_LOOK).min(CANCELS);
         for id in self.assembler.discard_where(|arriving| arriving.complete_by <= now) {
             let message = "the deadline passed before all arguments had arrived";
-            self.fail(id, &Failure::refused(Status::DeadlineExceeded, message));
+            self.fail(id, &CallFailure::refused(Status::DeadlineExceeded, message));
         }
         let idle =
             self.invoker.is_idle() && self.assembler.is_empty() && !self.outbound.has_remaining();
