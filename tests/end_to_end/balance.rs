@@ -192,7 +192,7 @@ async fn a_call_that_may_have_been_executed_is_tried_again_only_where_it_is_idem
         })
         .await
         .unwrap();
-        busy.process.signal("KILL").await.unwrap();
+        busy.process.signal("KILL").unwrap();
         let error = within("the call ends", spinning).await.unwrap().unwrap().unwrap_err();
         assert!(error.may_have_executed, "{error:?}");
         if idempotent {

@@ -139,7 +139,7 @@ async fn sigterm_drains_calls_in_flight_finish_and_the_registry_forgets_the_host
     })
     .await
     .unwrap();
-    host.process.signal("TERM").await.unwrap();
+    host.process.signal("TERM").unwrap();
     eventually("the registry knows that it drains, or has forgotten it", async || {
         let listed = endpoints(&registry.url, "hostile").await;
         listed.iter().all(|endpoint| endpoint.state == EndpointState::Draining).then_some(())
@@ -171,14 +171,14 @@ async fn a_second_signal_ends_at_once() {
     let client = Client::builder().timeout(Duration::from_secs(3600)).direct(&host.address);
     client.call::<_, u32>("hostile.count", &()).await.unwrap();
     let _spinning = tokio::spawn(async move { client.call::<_, ()>("hostile.spin", &()).await });
-    host.process.signal("TERM").await.unwrap();
+    host.process.signal("TERM").unwrap();
     eventually("it drains", async || {
         let listed = endpoints(&registry.url, "hostile").await;
         listed.iter().all(|endpoint| endpoint.state == EndpointState::Draining).then_some(())
     })
     .await
     .unwrap();
-    host.process.signal("TERM").await.unwrap();
+    host.process.signal("TERM").unwrap();
     host.process.ended().await.unwrap();
 }
 

@@ -42,7 +42,7 @@ async fn a_host_that_drains_is_alive_and_not_ready() {
     })
     .await
     .unwrap();
-    wharf.process.signal("TERM").await.unwrap();
+    wharf.process.signal("TERM").unwrap();
     let (_, body) = eventually("it is not ready", async || {
         Some(get(&format!("{}/readyz", wharf.http)).await.unwrap()).filter(|(s, _)| *s == 503)
     })

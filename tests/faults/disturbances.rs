@@ -41,10 +41,10 @@ async fn a_host_is_stopped_and_no_idempotent_call_fails() {
     let client = fleet.client(builder()).await;
     let mut run = Run::begin("a host stopped (SIGSTOP), and continued", &client, true).await;
     run.fault();
-    fleet.hosts[0].signal("STOP").await;
+    fleet.hosts[0].signal("STOP");
     run.until(run.length * 5 / 6).await;
     run.fault();
-    fleet.hosts[0].signal("CONT").await;
+    fleet.hosts[0].signal("CONT");
     run.until(run.length).await;
     fleet.finish(client, run, false).await;
 }

@@ -87,7 +87,7 @@ impl Host {
     }
 
     pub(crate) async fn signal(&self, signal: &str) {
-        self.process.as_ref().unwrap().signal(signal).await.unwrap();
+        self.process.as_ref().unwrap().signal(signal).unwrap();
     }
 
     /// The sum of a gauge in its metrics, over all labels.

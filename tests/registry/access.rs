@@ -123,16 +123,16 @@ async fn tokens_are_read_again_at_a_hangup_and_stay_when_the_file_is_bad() {
     };
     assert!(reads(READER).await);
     std::fs::write(&file, TOKENS.replace(READER, "another-0123456789")).unwrap();
-    registry.process.signal("HUP").await.unwrap();
+    registry.process.signal("HUP").unwrap();
     eventually("the new token is known", async || reads("another-0123456789").await.then_some(()))
         .await
         .unwrap();
     assert!(!reads(READER).await, "the old one is not");
     std::fs::write(&file, "[[token]]\nname = 'x'\nsecret = 'sesame'").unwrap();
-    registry.process.signal("HUP").await.unwrap();
+    registry.process.signal("HUP").unwrap();
     // When this is answered, the registry has handled the bad file.
     std::fs::write(&file, TOKENS.replace(READER, "a-third-one-0123456789")).unwrap();
-    registry.process.signal("HUP").await.unwrap();
+    registry.process.signal("HUP").unwrap();
     eventually("a good file is read again", async || {
         reads("a-third-one-0123456789").await.then_some(())
     })
@@ -152,7 +152,7 @@ async fn a_token_that_is_taken_back_ends_its_watches() {
     let mut taken = client(READER).watch(None, None).await.unwrap();
     let mut kept = client(ADMIN).watch(None, None).await.unwrap();
     std::fs::write(&file, TOKENS.replace(READER, "another-0123456789")).unwrap();
-    registry.process.signal("HUP").await.unwrap();
+    registry.process.signal("HUP").unwrap();
     let mut last = None;
     while let Some(event) = within("the watch ends", taken.next()).await.unwrap().unwrap() {
         last = Some(event);
@@ -331,7 +331,7 @@ async fn over_tls_only_clients_with_a_certificate_get_in_and_hosts_announce_them
 
     // Certificates are replaced at run time.
     certificates(folder.path());
-    registry.process.signal("HUP").await.unwrap();
+    registry.process.signal("HUP").unwrap();
     eventually("the new authority is the one", async || {
         client(Some(folder.path().join("client-both.pem"))).services().await.is_ok().then_some(())
     })

@@ -187,7 +187,7 @@ async fn what_was_compacted_while_a_registry_was_stopped_is_read_again() {
     };
     lists(&["gone", "kept"]).await;
     // Nothing of what follows can still reach it: it has no connection any more.
-    two.process.signal("STOP").await.unwrap();
+    two.process.signal("STOP").unwrap();
     etcd.members[0].process.take().unwrap().kill().await.unwrap();
     etcd.start_member(0).unwrap();
     eventually("the first is back", async || {
@@ -201,7 +201,7 @@ async fn what_was_compacted_while_a_registry_was_stopped_is_read_again() {
     let revision = status["header"]["revision"].as_str().unwrap();
     let compact = format!("{{\"revision\":\"{revision}\",\"physical\":true}}");
     etcd.ask(&etcd.members[0], "kv/compaction", &compact).await.unwrap();
-    two.process.signal("CONT").await.unwrap();
+    two.process.signal("CONT").unwrap();
     lists(&["kept", "new"]).await;
     let (_, log) = two.process.terminate().await.unwrap();
     assert!(log.contains("history was compacted"), "{log}");
@@ -396,13 +396,13 @@ async fn nothing_is_lost_and_nobody_evicted_whatever_of_registries_and_etcd_fail
     for (n, what) in
         [(leader, "etcd's leader is stopped"), ((leader + 1) % 3, "a member is stopped")]
     {
-        etcd.members[n].process.as_ref().unwrap().signal("STOP").await.unwrap();
+        etcd.members[n].process.as_ref().unwrap().signal("STOP").unwrap();
         go_on(&told, TTL + 3, what).await;
-        etcd.members[n].process.as_ref().unwrap().signal("CONT").await.unwrap();
+        etcd.members[n].process.as_ref().unwrap().signal("CONT").unwrap();
     }
 
     // While a registry is stopped, the changes that it misses are compacted away.
-    registries[1].process.signal("STOP").await.unwrap();
+    registries[1].process.signal("STOP").unwrap();
     go_on(&told, TTL + 3, "a registry is stopped").await;
     let revision = eventually("a member tells the revision", async || {
         let status = etcd.ask(&etcd.members[0], "maintenance/status", "{}").await.ok()?;
@@ -412,7 +412,7 @@ async fn nothing_is_lost_and_nobody_evicted_whatever_of_registries_and_etcd_fail
     .unwrap();
     let compact = format!("{{\"revision\":\"{revision}\",\"physical\":true}}");
     etcd.ask(&etcd.members[0], "kv/compaction", &compact).await.unwrap();
-    registries[1].process.signal("CONT").await.unwrap();
+    registries[1].process.signal("CONT").unwrap();
     go_on(&told, TTL, "history is compacted").await;
 
     stop.store(true, Ordering::Relaxed);

@@ -77,7 +77,7 @@ async fn every_acknowledged_change_survives_a_hundred_kills() {
             .collect();
         // At another moment each time.
         tokio::time::sleep(Duration::from_millis(10 + kill * 13 % 60)).await;
-        registry.process.signal("KILL").await.unwrap();
+        registry.process.signal("KILL").unwrap();
         for writer in writers {
             acknowledged += writer.await.unwrap();
         }

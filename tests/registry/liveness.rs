@@ -51,10 +51,10 @@ async fn after_the_registry_was_stopped_nobody_is_dropped_before_another_ttl() {
     let ttl = Duration::from_secs(3);
     let registry = RegistryProcess::start(&["--ttl", "3s"]).await.unwrap();
     registry.declare("h", 1, &["arith"]).await;
-    registry.process.signal("STOP").await.unwrap();
+    registry.process.signal("STOP").unwrap();
     tokio::time::sleep(2 * ttl).await;
     let continued = Instant::now();
-    registry.process.signal("CONT").await.unwrap();
+    registry.process.signal("CONT").unwrap();
     eventually("it is dropped in the end", async || {
         registry.hosts("arith").await.is_empty().then_some(())
     })
@@ -93,14 +93,14 @@ async fn a_host_that_was_stopped_is_evicted_once_and_declares_itself_again() {
         .unwrap();
     };
     there(1).await;
-    host.signal("STOP").await.unwrap();
+    host.signal("STOP").unwrap();
     let stopped = Instant::now();
     there(0).await;
     while stopped.elapsed() < Duration::from_secs(2) {
         assert!(registry.hosts("arith").await.is_empty());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    host.signal("CONT").await.unwrap();
+    host.signal("CONT").unwrap();
     there(1).await;
     assert_eq!(registry.metric("wharf_registry_evictions_total").await, Some(1.0));
     let late = "wharf_registry_requests_total{path=\"/v1/hosts/{host}/heartbeat\",status=\"404\"}";
