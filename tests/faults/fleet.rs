@@ -86,7 +86,7 @@ impl Host {
         self.process.take().unwrap().kill().await.unwrap();
     }
 
-    pub(crate) async fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         self.process.as_ref().unwrap().signal(signal).unwrap();
     }
 
