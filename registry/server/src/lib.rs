@@ -224,7 +224,9 @@ async fn serve(
     let connection = move |stream, peer| {
         let (routes, told) = (routes.clone(), told.clone());
         async move {
-            if let Err(error) = wharf_net::http::serve(stream, routes, told).await {
+            if let Err(error) =
+                wharf_net::http::serve(stream, routes, wharf_net::http::HEAD, told).await
+            {
                 tracing::debug!(%peer, %error, "a connection broke");
             }
         }

@@ -22,11 +22,14 @@ pub const MAX_HEAD: usize = 16 * 1024;
 /// Serves requests until the peer is done, or until `stopped` is true. Then the current answer is
 /// the last one.
 ///
+/// `head` shortens [`HEAD`] for a listener that has few places.
+///
 /// # Errors
 /// Why the connection broke.
 pub async fn serve<S, B>(
     stream: Stream,
     service: S,
+    head: Duration,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), hyper::Error>
 where
@@ -37,7 +40,7 @@ where
 {
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(head.min(HEAD))
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut serving = std::pin::pin!(serving);

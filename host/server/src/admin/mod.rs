@@ -24,6 +24,9 @@ const MAX_CONNECTIONS: usize = 64;
 /// How long a connection may stay open. A client that still needs it can connect again.
 const LIFE: Duration = Duration::from_secs(300);
 
+/// How long the head of a request may take to arrive, and a connection may wait for the next request.
+const HEAD: Duration = Duration::from_secs(10);
+
 /// The state that the responses are made from.
 #[derive(Clone)]
 pub(crate) struct Source {
@@ -47,7 +50,7 @@ pub(crate) async fn serve(listener: TcpListener, source: Source) {
     let (_stop, stopped) = watch::channel(false);
     let told = stopped.clone();
     let connection = move |stream, peer| {
-        let serving = wharf_net::http::serve(stream, routes.clone(), told.clone());
+        let serving = wharf_net::http::serve(stream, routes.clone(), HEAD, told.clone());
         async move {
             if let Ok(Err(error)) = tokio::time::timeout(LIFE, serving).await {
                 tracing::debug!(%peer, %error, "a connection to the HTTP side broke");
