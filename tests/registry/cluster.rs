@@ -44,8 +44,13 @@ async fn registries_over_one_etcd_are_one_registry() {
     assert_eq!(two.beat("nobody", 1, &json!("")).await.0, 404);
     let draining = json!({"session": 2, "state": "draining"});
     assert_eq!(two.send(Method::PUT, "/v1/hosts/h/state", Some(draining)).await.0, 200);
-    assert_eq!(two.declare("h", 3, &["arith"]).await.0, 200, "a newer session serves again");
-    assert_eq!(one.beat("h", 2, &declared["digest"]).await.0, 409, "and fences at once");
+    let (status, newer) = two.declare("h", 3, &["arith"]).await;
+    assert_eq!(status, 200, "a newer session serves again");
+    // It fences out the older one wherever it is known; the index waits until it is.
+    let index = newer["index"].as_str().unwrap();
+    let path = format!("/v1/services/arith/endpoints?index={index}&wait=1ms");
+    assert_eq!(one.get(&path).await.0, 304);
+    assert_eq!(one.beat("h", 2, &declared["digest"]).await.0, 409);
     assert_eq!(one.get("/register?name=Db&addr=db:5432").await.0, 200);
     assert_eq!(two.get("/heartbeat?name=Db").await.0, 200);
     assert_eq!(two.get("/services").await.1["Db"]["Addr"], "db:5432");

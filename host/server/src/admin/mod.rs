@@ -134,12 +134,20 @@ struct FileView {
     services: Vec<String>,
 }
 
-async fn services(State(source): State<Source>) -> Json<Overview> {
-    let table = &source.shared.table;
-    Json(Overview {
-        services: table.all_served().iter().map(|served| service_view(served)).collect(),
-        files: table.files_report().into_iter().map(file_view).collect(),
-    })
+async fn services(State(source): State<Source>) -> Response {
+    // Describing thousands of methods takes long. Calls must not wait for it.
+    let described = tokio::task::spawn_blocking(move || {
+        let table = &source.shared.table;
+        let overview = Overview {
+            services: table.all_served().iter().map(|served| service_view(served)).collect(),
+            files: table.files_report().into_iter().map(file_view).collect(),
+        };
+        Json(overview).into_response()
+    });
+    match described.await {
+        Ok(response) => response,
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }
 
 fn service_view(served: &Served) -> ServiceView {
