@@ -4,10 +4,12 @@
 //! Every listener of Wharf accepts with [`listener::serve`], so all have the same limits. This
 //! crate knows no service, no RPC protocol and no HTTP framework.
 
+pub mod budget;
 mod chain;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod listener;
+mod meter;
 pub mod private;
 mod secret;
 mod stream;
@@ -15,6 +17,7 @@ mod tls;
 mod unstalled;
 
 pub use chain::chain;
+pub use meter::Meter;
 pub use secret::Secret;
 pub use stream::Stream;
 pub use tls::{Tls, TlsError, TlsFiles};

@@ -3,6 +3,8 @@
 //! `arith.multiply`, `Arith.Multiply` (net/rpc's) and `demo:arith/arith@0.1.0.multiply` name the
 //! same method: names are compared in kebab-case.
 
+use std::collections::HashMap;
+
 use heck::{ToKebabCase, ToLowerCamelCase, ToUpperCamelCase};
 use semver::{Version, VersionReq};
 
@@ -26,10 +28,43 @@ pub(crate) fn find_name<'n>(
     if let Some(same) = names.clone().position(|name| kebab(name) == wanted_kebab) {
         return Some(same);
     }
-    let letters = |name: &str| name.replace(['-', '_'], "").to_lowercase();
     let wanted = letters(wanted);
     let mut alike = names.enumerate().filter(|(_, name)| letters(name) == wanted);
     alike.next().map(|(index, _)| index).filter(|_| alike.next().is_none())
+}
+
+fn letters(name: &str) -> String {
+    name.replace(['-', '_'], "").to_lowercase()
+}
+
+/// Many names, to be found as [`find_name`] does, in a time that does not grow with their number.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NameIndex {
+    exact: HashMap<String, usize>,
+    kebab: HashMap<String, usize>,
+    /// `None` where several names have the same letters.
+    letters: HashMap<String, Option<usize>>,
+}
+
+impl NameIndex {
+    pub(crate) fn new<'n>(names: impl Iterator<Item = &'n str>) -> Self {
+        let mut index = NameIndex::default();
+        for (place, name) in names.enumerate() {
+            index.exact.entry(name.to_owned()).or_insert(place);
+            index.kebab.entry(kebab(name)).or_insert(place);
+            index
+                .letters
+                .entry(letters(name))
+                .and_modify(|other| *other = None)
+                .or_insert(Some(place));
+        }
+        index
+    }
+
+    pub(crate) fn find(&self, wanted: &str) -> Option<usize> {
+        let known = self.exact.get(wanted).or_else(|| self.kebab.get(&kebab(wanted)));
+        known.copied().or_else(|| self.letters.get(&letters(wanted)).copied().flatten())
+    }
 }
 
 /// A WIT name as a field of a JSON object: `word-counts` is `wordCounts`.
@@ -116,11 +151,19 @@ impl ServiceName {
     pub fn matches(&self, full: &ServiceName) -> bool {
         self.interface == full.interface
             && (self.package.is_none() || self.package == full.package)
-            && (self.version.is_none() || self.version == full.version)
+            && self.version.as_ref().is_none_or(|wanted| {
+                full.version.as_ref().is_some_and(|version| is_version(wanted, version))
+            })
             && self.requirement.as_ref().is_none_or(|requirement| {
                 full.version.as_ref().is_some_and(|version| requirement.matches(version))
             })
     }
+}
+
+/// Whether a version is the one that is wanted. Build metadata matters only if it is given.
+fn is_version(wanted: &Version, version: &Version) -> bool {
+    wanted == version
+        || (wanted.build.is_empty() && wanted.cmp_precedence(version) == std::cmp::Ordering::Equal)
 }
 
 /// `Demo:Arith` as `demo:arith`; the colon stays.
@@ -226,6 +269,20 @@ mod tests {
     }
 
     #[test]
+    fn build_metadata_matters_only_if_it_is_given() {
+        let full = ServiceName::parse("demo:arith/arith@2.3.4-rc.1+build.7").unwrap();
+        for (wanted, matches) in [
+            ("arith@2.3.4-rc.1", true),
+            ("arith@2.3.4-rc.1+build.7", true),
+            ("arith@2.3.4-rc.1+build.8", false),
+            ("arith@2.3.4", false),
+        ] {
+            assert_eq!(ServiceName::parse(wanted).unwrap().matches(&full), matches, "{wanted}");
+        }
+        assert!(MethodPath::parse("arith@2.3.4-rc.1.m").unwrap().service.matches(&full));
+    }
+
+    #[test]
     fn names_that_name_nothing_say_so() {
         for bad in ["arith", "", ".", "arith.", ".multiply", "demo:arith/arith@0.1.0"] {
             assert!(MethodPath::parse(bad).is_err(), "{bad}");
@@ -240,6 +297,10 @@ mod tests {
     fn a_spelling_finds_the_name_that_it_came_from() {
         let names = ["a-bc", "ab-c", "pos-x-y", "dim-2", "get-HTTP"];
         let find = |wanted: &str| find_name(names.into_iter(), wanted);
+        let index = NameIndex::new(names.into_iter());
+        for wanted in ["ABC", "abc", "getHttp", "GET_HTTP", "missing", "dim2", ""] {
+            assert_eq!(index.find(wanted), find(wanted), "{wanted}");
+        }
         for (index, name) in names.iter().enumerate() {
             assert_eq!(find(name), Some(index), "{name}");
             assert_eq!(find(&lower_camel(name)), Some(index), "{name}");

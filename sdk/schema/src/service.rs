@@ -1,7 +1,8 @@
 //! A service: what can be called, and with what.
 
 use crate::fingerprint::Digests;
-use crate::name::find_name;
+use crate::name::NameIndex;
+use crate::types::short;
 use crate::{Fingerprint, ServiceName, Type, TypeId, Types};
 
 /// One WIT interface that a plugin exports.
@@ -12,6 +13,7 @@ pub struct Service {
     wit: String,
     types: Types,
     methods: Vec<Method>,
+    index: NameIndex,
     fingerprint: Fingerprint,
 }
 
@@ -75,7 +77,8 @@ impl Service {
             .collect();
         let callable = methods.iter().filter_map(|m| m.signature.as_ref().ok());
         let fingerprint = Digests::service(callable.map(|s| s.fingerprint));
-        Service { name, docs, wit, types, methods, fingerprint }
+        let index = NameIndex::new(methods.iter().map(|method| &method.name[..]));
+        Service { name, docs, wit, types, methods, index, fingerprint }
     }
 
     /// The whole name, `demo:arith/arith@0.1.0`.
@@ -111,8 +114,14 @@ impl Service {
     /// The method of this name, in any spelling.
     #[must_use]
     pub fn method(&self, name: &str) -> Option<&Method> {
-        let index = find_name(self.methods.iter().map(|method| &method.name[..]), name)?;
-        self.methods.get(index)
+        self.methods.get(self.method_index(name)?)
+    }
+
+    /// The index of the method of this name, in any spelling. The time that it takes does not grow
+    /// with the number of methods.
+    #[must_use]
+    pub fn method_index(&self, name: &str) -> Option<usize> {
+        self.index.find(name)
     }
 
     /// The fingerprint of all callable methods. Services with the same fingerprint can replace each
@@ -130,7 +139,10 @@ impl Service {
             Ok(signature) => {
                 for (index, param) in signature.params.iter().enumerate() {
                     text.push_str(if index > 0 { ", " } else { "" });
-                    text.push_str(&param.name);
+                    if Types::is_long_enough(&mut text) {
+                        break;
+                    }
+                    text.push_str(short(&param.name));
                     text.push_str(": ");
                     self.types.write(param.ty, &mut text);
                 }

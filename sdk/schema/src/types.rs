@@ -6,6 +6,10 @@ pub const MAX_DEPTH: u8 = 48;
 /// The most types that one service may have: far beyond any real one.
 pub(crate) const MAX_TYPES: usize = 10_000;
 
+/// The most bytes of a notation, and of a name in it; a little more is written.
+const MAX_NOTATION: usize = 1500;
+const MAX_SHOWN_NAME: usize = 200;
+
 /// The id of a type in an arena of [`Types`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TypeId(pub(crate) u32);
@@ -162,12 +166,18 @@ impl Types {
         text
     }
 
+    /// Whether a notation needs no more: written out, a graph of types can be exponentially long, and
+    /// nobody reads that. Marks the place where it ends.
+    pub(crate) fn is_long_enough(out: &mut String) -> bool {
+        let enough = out.len() > MAX_NOTATION;
+        if enough && !out.ends_with('…') {
+            out.push('…');
+        }
+        enough
+    }
+
     pub(crate) fn write(&self, id: TypeId, out: &mut String) {
-        // Written out, a graph of types can be exponentially long. Nobody reads more than this.
-        if out.len() > 1500 {
-            if !out.ends_with('…') {
-                out.push('…');
-            }
+        if Types::is_long_enough(out) {
             return;
         }
         let simple = match &self[id] {
@@ -199,7 +209,10 @@ impl Types {
             Type::Record(fields) => {
                 for (index, field) in fields.iter().enumerate() {
                     out.push_str(if index == 0 { "record { " } else { ", " });
-                    out.push_str(&field.name);
+                    if Types::is_long_enough(out) {
+                        break;
+                    }
+                    out.push_str(short(&field.name));
                     out.push_str(": ");
                     self.write(field.ty, out);
                 }
@@ -251,7 +264,10 @@ impl Types {
             if index > 0 {
                 out.push_str(", ");
             }
-            out.push_str(name.unwrap_or_default());
+            if Types::is_long_enough(out) {
+                break;
+            }
+            out.push_str(short(name.unwrap_or_default()));
             if let Some(ty) = ty {
                 out.push_str(if name.is_some() { "(" } else { "" });
                 self.write(ty, out);
@@ -260,6 +276,11 @@ impl Types {
         }
         out.push_str(close);
     }
+}
+
+/// A name, cut to what people read of it.
+pub(crate) fn short(name: &str) -> &str {
+    &name[..name.floor_char_boundary(MAX_SHOWN_NAME)]
 }
 
 impl std::ops::Index<TypeId> for Types {
@@ -338,6 +359,19 @@ mod tests {
         }
         assert_eq!(types.add(Type::Tuple(vec![ty, ty])), Err(TypeError::TooDeep));
         assert!(types.notation(ty).len() < 10_000);
+    }
+
+    #[test]
+    fn a_notation_is_bounded_however_long_names_and_lists_of_fields_are() {
+        let mut types = Types::default();
+        let s64 = types.add(Type::S64).unwrap();
+        let field =
+            |index: usize| Field { name: format!("{}{index}", "n".repeat(100_000)), ty: s64 };
+        let long = types.add(Type::Record((0..100).map(field).collect())).unwrap();
+        assert!(types.notation(long).len() < 2 * MAX_NOTATION);
+        let names = (0..10_000).map(|index| format!("name-{index}")).collect();
+        let many = types.add(Type::Enum(names)).unwrap();
+        assert!(types.notation(many).len() < 2 * MAX_NOTATION);
     }
 
     #[test]

@@ -107,6 +107,11 @@ impl<T> Assembler<T> {
         Ok(Some((partial.context, partial.bytes.freeze())))
     }
 
+    /// The context of payload `id`, if it is unfinished.
+    pub fn context(&mut self, id: u64) -> Option<&mut T> {
+        Some(&mut self.partial.get_mut(&id)?.context)
+    }
+
     /// Forgets payload `id`, which nobody waits for any more.
     pub fn discard(&mut self, id: u64) -> Option<T> {
         // Most payloads arrive in one frame, so the map is usually empty. Keep that case cheap.
