@@ -37,13 +37,77 @@ async fn a_file_that_is_no_plugin_is_told_what_it_is_and_what_to_do() {
         (Vec::new(), "it is cut off after 0 bytes"),
         (core, "it is a core WebAssembly module, not a component: build it for wasm32-wasip2"),
         (half, "it is cut off after"),
-        (empty, "it exports no interface with a method that can be called: a service is"),
+        (empty, "it exports no method that can be called: a service is"),
         (stray, "it exports functions outside any interface (run); move them into an interface"),
         (foreign, "it imports interfaces that Wharf does not provide: acme:x/y"),
         (starts_badly, "its first instance does not start: the guest trapped: wasm `unreachable`"),
     ] {
         let error = refusal(bytes).await.to_string();
         assert!(error.contains(message), "'{error}' does not say '{message}'");
+    }
+}
+
+#[tokio::test]
+async fn an_interface_of_types_alone_needs_no_implementation_and_its_calls_go_through_the_codec() {
+    let bytes = component(
+        "package t:t@1.0.0;
+         interface types { record p { x: u32 } }
+         interface api { use types.{p}; f: func(a: p) -> p; }
+         world w { export api; }",
+        r#"(module (func (export "t:t/api@1.0.0#f") (param i32) (result i32) (local.get 0)))"#,
+    )
+    .unwrap();
+    let inspection = wharf_runtime::inspect(&bytes).unwrap();
+    assert_eq!(inspection.imports[0].name, "t:t/types@1.0.0");
+    assert_eq!(inspection.imports[0].need, wharf_runtime::Need::Nothing);
+    let engine = Engine::new(None).unwrap();
+    let plugin = Plugin::load(&engine, "types", bytes, Settings::default()).await.unwrap();
+    assert_eq!(plugin.methods_without_codec(), Vec::<String>::new());
+    let (method, now) = (MethodIndex { service: 0, method: 0 }, Instant::now());
+    let arguments = postcard::to_stdvec(&77u32).unwrap();
+    let call = plugin.call(method, arguments.clone().into(), now, now + Duration::from_secs(20));
+    assert_eq!(call.await.unwrap(), arguments);
+}
+
+#[tokio::test]
+async fn a_version_of_wasi_that_is_not_run_is_named_by_inspect_and_by_the_host() {
+    for (package, version) in [("random", "0.3.0"), ("random", "0.2.0-rc-2023-11-10")] {
+        let bytes = component(
+            &format!(
+                "package a:b; interface i {{ f: func(); }}
+                 world w {{ import wasi:{package}/random@{version}; export i; }}
+                 package wasi:{package}@{version} {{ interface random {{ g: func() -> u64; }} }}"
+            ),
+            &format!(
+                r#"(module (import "wasi:{package}/random@{version}" "g" (func (result i64)))
+                    (func (export "a:b/i#f")))"#
+            ),
+        )
+        .unwrap();
+        let import = wharf_runtime::inspect(&bytes).unwrap().imports.remove(0);
+        assert_eq!(import.need, wharf_runtime::Need::OtherWasi);
+        let error = refusal(bytes).await.to_string();
+        let expected = format!("does not run (wasi:{package}/random@{version}); this version");
+        assert!(error.contains(&expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_component_without_a_callable_method_says_why_of_each() {
+    let bytes = component(
+        "package a:b;
+         interface i { resource r { constructor(); m: func(); } g: func(a: own<r>); }
+         world w { export i; }",
+        r#"(module
+            (import "[export]a:b/i" "[resource-new]r" (func (param i32) (result i32)))
+            (func (export "a:b/i#[constructor]r") (result i32) (i32.const 0))
+            (func (export "a:b/i#[method]r.m") (param i32))
+            (func (export "a:b/i#g") (param i32)))"#,
+    )
+    .unwrap();
+    let error = refusal(bytes).await.to_string();
+    for expected in ["i.[constructor]r: it belongs to a resource", "i.g: parameter a: "] {
+        assert!(error.contains(expected), "'{error}' does not say '{expected}'");
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
 
+mod attacks;
 mod balance;
 mod cache;
 mod calls;
@@ -9,7 +10,9 @@ mod command_line;
 mod folder;
 mod hosts;
 mod observed;
+mod others;
 mod peers;
+mod raw_peer;
 mod rogues;
 mod sidecar;
 mod stubs;

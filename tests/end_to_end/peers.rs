@@ -4,85 +4,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use wharf_tests::{Args, Wharf, eventually, hostile, plugin, within};
-use wharf_wire::{
-    Body, Frame, GoAwayCode, Header, Hello, Inbound, MAGIC, Metadata, Status, Timeout, encode,
-    limits,
-};
+use wharf_wire::{Body, GoAwayCode, Header, Hello, MAGIC, Status, encode, limits};
 
-/// A peer that sends and reads raw frames.
-struct Peer {
-    stream: TcpStream,
-    inbound: Inbound,
-}
-
-impl Peer {
-    async fn connect(address: &str) -> Self {
-        Peer { stream: TcpStream::connect(address).await.unwrap(), inbound: Inbound::new() }
-    }
-
-    async fn greeted(address: &str) -> Self {
-        let mut peer = Self::connect(address).await;
-        peer.raw(&MAGIC).await;
-        peer.send(&Header::Hello(Hello::ours()), b"").await;
-        let hello = peer.next().await.unwrap();
-        assert!(matches!(hello.parse().unwrap().0, Header::Hello(_)));
-        peer.inbound.accept_frames(limits::MAX_FRAME);
-        peer
-    }
-
-    async fn raw(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.unwrap();
-    }
-
-    async fn send(&mut self, header: &Header<'_>, payload: &[u8]) {
-        let mut bytes = BytesMut::new();
-        encode(header, payload, &mut bytes);
-        self.raw(&bytes).await;
-    }
-
-    /// The next frame; `None` once the host closed the connection.
-    async fn next(&mut self) -> Option<Frame> {
-        let next = async {
-            loop {
-                if let Some(frame) = self.inbound.next_frame().unwrap() {
-                    return Some(frame);
-                }
-                if self.stream.read_buf(self.inbound.buffer()).await.unwrap_or(0) == 0 {
-                    return None;
-                }
-            }
-        };
-        within("a frame, or the end", next).await.unwrap()
-    }
-
-    /// Waits for the host's GoAway, which says why it closes the connection.
-    async fn go_away(&mut self) -> (GoAwayCode, String) {
-        while let Some(frame) = self.next().await {
-            if let Header::GoAway { code, message, .. } = frame.parse().unwrap().0 {
-                let said = (code, message.to_owned());
-                assert!(self.next().await.is_none(), "closed after its last words");
-                return said;
-            }
-        }
-        panic!("closed without a word");
-    }
-
-    async fn resolve(&mut self, id: u64, name: &str) -> u32 {
-        self.send(&Header::Resolve { id, name, fingerprint: None }, b"").await;
-        let frame = self.next().await.unwrap();
-        match frame.parse().unwrap().0 {
-            Header::Resolved { method, .. } => method,
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-fn call(id: u64, method: u32, body: Body) -> Header<'static> {
-    let timeout = Timeout::after(Duration::from_secs(20));
-    Header::Call { id, method, timeout, metadata: Metadata::default(), body }
-}
+use crate::raw_peer::{Peer, call};
 
 async fn up() -> Wharf {
     Wharf::up(&[("arith.wasm", &plugin("arith").unwrap())], &[]).await.unwrap()
@@ -223,7 +148,8 @@ async fn whoever_breaks_the_protocol_is_told_how() {
     assert_eq!(peer.go_away().await.1, "a frame that only a host sends, or a second Hello");
 
     let mut peer = Peer::greeted(&wharf.host).await;
-    peer.send(&call(1, 0, Body::Chunked(10)), &[0; 11]).await;
+    let method = peer.resolve(1, "arith.multiply").await;
+    peer.send(&call(2, method, Body::Chunked(10)), &[0; 11]).await;
     assert_eq!(peer.go_away().await.1, "a payload goes beyond the 10 bytes announced for it");
 
     let mut peer = Peer::greeted(&wharf.host).await;
@@ -247,6 +173,7 @@ async fn whoever_breaks_the_protocol_is_told_how() {
 async fn calls_that_cannot_be_are_failed_and_the_connection_goes_on() {
     let wharf = up().await;
     let mut peer = Peer::greeted(&wharf.host).await;
+    let multiply = peer.resolve(1, "arith.multiply").await;
     let mut fails = async |header: Header<'_>, payload: &[u8]| {
         peer.send(&header, payload).await;
         let frame = peer.next().await.unwrap();
@@ -255,18 +182,21 @@ async fn calls_that_cannot_be_are_failed_and_the_connection_goes_on() {
             other => panic!("{other:?}"),
         }
     };
-    let (status, not_executed, message) = fails(call(1, 9, Body::Whole), b"").await;
+    let (status, not_executed, message) = fails(call(2, 9, Body::Whole), b"").await;
+    assert_eq!((status, not_executed), (Status::InvalidArgument, true));
+    assert!(message.contains("has resolved no method 9"), "{message}");
+    let (status, not_executed, message) = fails(call(3, 9, Body::Chunked(10)), b"").await;
     assert_eq!((status, not_executed), (Status::InvalidArgument, true));
     assert!(message.contains("has resolved no method 9"), "{message}");
     let huge = limits::MAX_MESSAGE + 1;
-    let (status, _, message) = fails(call(2, 0, Body::Chunked(huge)), b"").await;
+    let (status, _, message) = fails(call(4, multiply, Body::Chunked(huge)), b"").await;
     assert_eq!(status, Status::ResourceExhausted);
     assert!(message.contains("a payload of 16777217 bytes, at most 16777216"), "{message}");
-    let resolve = Header::Resolve { id: 3, name: "arith", fingerprint: None };
+    let resolve = Header::Resolve { id: 5, name: "arith", fingerprint: None };
     assert_eq!(fails(resolve, b"").await.0, Status::InvalidArgument);
-    let resolve = Header::Resolve { id: 4, name: "arith.multiply", fingerprint: Some([1; 16]) };
+    let resolve = Header::Resolve { id: 6, name: "arith.multiply", fingerprint: Some([1; 16]) };
     assert_eq!(fails(resolve, b"").await.0, Status::FailedPrecondition);
-    let describe = Header::Describe { id: 5, service: "nothing" };
+    let describe = Header::Describe { id: 7, service: "nothing" };
     assert_eq!(fails(describe, b"").await.0, Status::NotFound);
 }
 

@@ -313,3 +313,48 @@ pub fn with_section(bytes: &[u8], name: &str, content: &[u8]) -> Vec<u8> {
     section.append_to_component(&mut extended);
     extended
 }
+
+/// A small component that a compiler needs much memory and time for: a function with nested blocks of
+/// many results, and a jump to each of them.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn hard_to_compile(blocks: u32, results: usize) -> anyhow::Result<Vec<u8>> {
+    use wasm_encoder::{
+        BlockType, CodeSection, ExportKind, ExportSection, Function, FunctionSection, Module,
+        TypeSection, ValType,
+    };
+    let (mut types, mut functions, mut code) =
+        (TypeSection::new(), FunctionSection::new(), CodeSection::new());
+    types.ty().function([], []);
+    types.ty().function([], std::iter::repeat_n(ValType::I32, results));
+    functions.function(0).function(1);
+    let mut hard = Function::new([]);
+    let mut body = hard.instructions();
+    for _ in 0..blocks {
+        body.block(BlockType::FunctionType(1));
+    }
+    body.call(1).i32_const(0).br_table(0..blocks - 1, blocks - 1);
+    for _ in 0..blocks {
+        body.end();
+    }
+    for _ in 0..results {
+        body.drop();
+    }
+    body.end();
+    code.function(&hard);
+    let mut many = Function::new([]);
+    many.instructions().unreachable().end();
+    code.function(&many);
+    let mut exports = ExportSection::new();
+    exports.export("test:hard/hard@1.0.0#f", ExportKind::Func, 0);
+    let mut module = Module::new();
+    module.section(&types).section(&functions).section(&exports).section(&code);
+    component_of(
+        "package test:hard@1.0.0;
+         interface hard { f: func(); }
+         world plugin { export hard; }",
+        module.finish(),
+        StringEncoding::UTF8,
+    )
+}

@@ -11,8 +11,8 @@ mod tongues;
 mod waiting;
 
 pub use guests::{
-    arith_reordered, arith_that, big, component, component_in_utf16, heavy, hostile,
-    imports_the_unknown, many_methods, never_starts, renamed, with_section,
+    arith_reordered, arith_that, big, component, component_in_utf16, hard_to_compile, heavy,
+    hostile, imports_the_unknown, many_methods, never_starts, renamed, with_section,
 };
 pub use http::{client as http_client, get, get_json};
 pub use load::Load;

@@ -145,6 +145,14 @@ impl Process {
         Self::run(command)
     }
 
+    /// The path of the `wharf` binary, for tests that start it in a way of their own.
+    ///
+    /// # Errors
+    /// When it is not built.
+    pub fn program() -> anyhow::Result<PathBuf> {
+        binary()
+    }
+
     /// Starts any program.
     ///
     /// # Errors

@@ -95,6 +95,15 @@ pub(crate) enum Command {
     Services(Services),
     /// Show what a component exports, and which grants it needs
     Inspect(Inspect),
+    /// Compile a component from standard input to standard output; hosts run this
+    #[command(hide = true)]
+    Compile(Compile),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compile {
+    /// Bytes of memory that compiling may take
+    pub(crate) memory: u64,
 }
 
 #[derive(Debug, Args)]
@@ -217,9 +226,19 @@ pub(crate) struct Serving {
     /// Longest time that a call may take; a plugin's .toml file overrides it
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     pub(crate) call_timeout: Duration,
-    /// Memory that one instance of a plugin may take, in MiB; a plugin's .toml file overrides it
-    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub(crate) memory: u32,
+    /// Memory that one instance of a plugin may take, a size or a number of MiB; a plugin's .toml
+    /// file overrides it
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = memory)]
+    pub(crate) memory: u64,
+    /// Memory that the guests of all plugins may take together; default: half of the machine's
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) guest_memory: Option<u64>,
+    /// Memory that compiling one plugin may take
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = size)]
+    pub(crate) compile_memory: u64,
+    /// Time that compiling one plugin may take
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time)]
+    pub(crate) compile_timeout: Duration,
     /// Connections that may be open at once
     #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: u32,
@@ -345,6 +364,30 @@ fn time(text: &str) -> Result<Duration, String> {
     if time.is_zero() { Err("the time must be above zero".to_owned()) } else { Ok(time) }
 }
 
+/// `64 MiB`
+fn size(text: &str) -> Result<u64, String> {
+    let size = text.parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64());
+    match size {
+        Some(size) if size >= 1 << 20 => Ok(size),
+        Some(_) => Err("it must be at least 1 MiB".to_owned()),
+        None => Err("write a size like 64MiB or 2GiB".to_owned()),
+    }
+}
+
+/// A size, or a number of MiB.
+fn memory(text: &str) -> Result<u64, String> {
+    let bytes = match text.parse::<u64>() {
+        Ok(mebibytes) => mebibytes.saturating_mul(1 << 20),
+        Err(_) => size(text)?,
+    };
+    let range = 1 << 20..=4 << 30;
+    if range.contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err("it must be between 1MiB and 4GiB".to_owned())
+    }
+}
+
 fn ttl(text: &str) -> Result<Duration, String> {
     let ttl = time(text)?;
     let range = Duration::from_millis(500)..=Duration::from_secs(86_400);
@@ -359,6 +402,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_a_unit_and_memory_may_be_a_number_of_mebibytes() {
+        assert_eq!(size("64MiB"), Ok(64 << 20));
+        assert_eq!(size("2 GiB"), Ok(2 << 30));
+        assert!(size("lots").unwrap_err().contains("write a size like"));
+        assert_eq!(memory("64"), Ok(64 << 20));
+        assert_eq!(memory("64 MiB"), Ok(64 << 20));
+        assert!(memory("5000").is_err() && memory("0").is_err());
     }
 
     #[test]

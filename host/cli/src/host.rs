@@ -9,13 +9,13 @@ use tokio::net::TcpListener;
 
 use wharf_host::{Advertise, Config, Host};
 use wharf_net::Secret;
-use wharf_runtime::{Limits, Settings};
+use wharf_runtime::{CompilerProcess, Limits, Settings};
 
 use crate::args::{HostArguments, Serving};
 use crate::listen::bind;
 use crate::shutdown::Shutdown;
 
-pub(crate) async fn run(arguments: HostArguments) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: HostArguments, files: Option<u64>) -> anyhow::Result<()> {
     let registry = match arguments.registry.as_str() {
         "none" => None,
         address => Some(arguments.identity.client(address)?),
@@ -24,7 +24,7 @@ pub(crate) async fn run(arguments: HostArguments) -> anyhow::Result<()> {
     Advertise::new(arguments.serving.advertise.as_deref(), arguments.serving.listen)?;
     let mut shutdown = Shutdown::listen()?;
     let listener = bind(arguments.serving.listen, "--listen").await?;
-    let mut config = config(&arguments.serving, listener.local_addr()?)?;
+    let mut config = config(&arguments.serving, listener.local_addr()?, files)?;
     config.announce.registry = registry;
     let http = http_listener(&arguments.serving).await?;
     let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -41,8 +41,12 @@ pub(crate) async fn run(arguments: HostArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the flags say of a host that listens on `bound`.
-pub(crate) fn config(serving: &Serving, bound: SocketAddr) -> anyhow::Result<Config> {
+/// What the flags say of a host that listens on `bound`, in a process that may open so many files.
+pub(crate) fn config(
+    serving: &Serving,
+    bound: SocketAddr,
+    files: Option<u64>,
+) -> anyhow::Result<Config> {
     let advertise = Advertise::new(serving.advertise.as_deref(), bound)?;
     let name = serving.name.clone().unwrap_or_else(|| {
         let machine = gethostname::gethostname();
@@ -50,14 +54,20 @@ pub(crate) fn config(serving: &Serving, bound: SocketAddr) -> anyhow::Result<Con
     });
     let mut config = Config::new(name, &serving.plugins, advertise);
     let limits = Limits {
-        memory: serving.memory as usize * 1024 * 1024,
+        memory: usize::try_from(serving.memory).unwrap_or(usize::MAX),
         call_timeout: serving.call_timeout,
         ..Limits::default()
     };
     config.plugins.settings = Settings { limits, ..Settings::default() };
     config.plugins.cache = cache(serving.cache.as_deref());
     config.plugins.require_cache = serving.cache.is_some();
-    config.rpc.max_connections = serving.max_connections as usize;
+    config.plugins.guest_memory = serving.guest_memory;
+    config.plugins.compiler = Some(CompilerProcess {
+        command: vec![this_program()?.into(), "compile".into()],
+        memory: serving.compile_memory,
+        time: serving.compile_timeout,
+    });
+    config.rpc.max_connections = connections(serving.max_connections, files);
     config.rpc.idle_timeout = serving.idle_timeout;
     config.rpc.drain_timeout = serving.drain_timeout;
     let token = serving.token.as_deref().filter(|token| !token.is_empty());
@@ -68,6 +78,33 @@ pub(crate) fn config(serving: &Serving, bound: SocketAddr) -> anyhow::Result<Con
         anyhow::bail!("--metadata: at most {most} are taken");
     }
     Ok(config)
+}
+
+/// Files that connections leave for the rest: plugins, the HTTP side, the registry, the cache.
+const KEPT_FILES: u64 = 256;
+
+/// How many connections there may be.
+fn connections(wanted: u32, files: Option<u64>) -> usize {
+    let Some(files) = files else { return wanted as usize };
+    let most = files.saturating_sub(KEPT_FILES).max(files / 2);
+    let allowed = u64::from(wanted).min(most);
+    if allowed < u64::from(wanted) {
+        tracing::warn!(
+            files,
+            connections = allowed,
+            "this process may open too few files for --max-connections {wanted}: raise the limit ('ulimit -Hn', LimitNOFILE=)"
+        );
+    }
+    usize::try_from(allowed).unwrap_or(usize::MAX)
+}
+
+/// The program that runs, even if its file was replaced by another version in the meantime: what
+/// compiles and what runs the code must be the same.
+fn this_program() -> std::io::Result<PathBuf> {
+    if cfg!(target_os = "linux") {
+        return Ok(PathBuf::from("/proc/self/exe"));
+    }
+    std::env::current_exe()
 }
 
 /// The listener of the HTTP side, unless there is to be none.

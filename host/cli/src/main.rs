@@ -29,8 +29,13 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Command::Compile(compile) = &arguments.command {
+        return wharf_runtime::compile_in_this_process(compile.memory);
+    }
     let is_server =
         matches!(arguments.command, Command::Up(_) | Command::Host(_) | Command::Registry(_));
+    // The usual limit is too low for a server. `None`: there is none.
+    let files = if is_server { wharf_net::files::raise_limit() } else { None };
     // This must come before anything that uses HTTP, such as the exporter of spans.
     wharf_registry_api::choose_cryptography();
     quiet_opening();
@@ -41,12 +46,13 @@ fn main() -> ExitCode {
     };
     let done = runtime.block_on(async {
         match arguments.command {
-            Command::Up(up) => up::run(up).await,
-            Command::Host(host) => host::run(host).await,
+            Command::Up(up) => up::run(up, files).await,
+            Command::Host(host) => host::run(host, files).await,
             Command::Registry(registry) => registry::run(registry).await,
             Command::Call(call) => call::run(call).await,
             Command::Services(services) => services::run(services).await,
             Command::Inspect(inspect) => inspect::run(&inspect),
+            Command::Compile(_) => Ok(()),
         }
     });
     // Do not wait for a guest or a name lookup that does not end.

@@ -16,7 +16,7 @@ use crate::shutdown::Shutdown;
 /// How long announcing to the registry in the same process may take.
 const ANNOUNCING: Duration = Duration::from_secs(5);
 
-pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()> {
     Advertise::new(arguments.serving.advertise.as_deref(), arguments.serving.listen)?;
     let plugins = &arguments.serving.plugins;
     std::fs::create_dir_all(plugins)
@@ -45,7 +45,7 @@ pub(crate) async fn run(arguments: Up) -> anyhow::Result<()> {
         registry_address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
     let registry_url = format!("{scheme}://{registry_address}");
-    let mut config = crate::host::config(&arguments.serving, listener.local_addr()?)?;
+    let mut config = crate::host::config(&arguments.serving, listener.local_addr()?, files)?;
     config.announce.registry = Some(arguments.identity.client(&registry_url)?);
     let http = crate::host::http_listener(&arguments.serving).await?;
     let http_address = http.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;

@@ -19,7 +19,7 @@ use wasmtime::component::Component;
 const MAGIC: &[u8; 8] = b"wharfA\0\x01";
 
 /// The largest entry that is read, in bytes.
-const MAX_ENTRY: u64 = 4 * 1024 * 1024 * 1024;
+pub(crate) const MAX_ENTRY: u64 = 4 * 1024 * 1024 * 1024;
 
 /// Bytes that all entries may take together; beyond that the ones unused for longest go.
 const MAX_TOTAL: u64 = 4 * 1024 * 1024 * 1024;
@@ -113,24 +113,24 @@ impl Cache {
     }
 
     /// Keeps what was compiled; that it cannot be kept is no more than logged.
-    pub(crate) fn store(&self, key: Key, component: &Component) {
+    pub(crate) fn store(&self, key: Key, code: &[u8]) {
         let path = self.entry(key);
-        let stored = component.serialize().map_err(std::io::Error::other).and_then(|code| {
-            let digest = blake3::keyed_hash(key.0.as_bytes(), &code);
+        let stored = (|| {
+            let digest = blake3::keyed_hash(key.0.as_bytes(), code);
             // Whole or not at all, also for another host that reads it at this moment.
             static WRITTEN: AtomicU64 = AtomicU64::new(0);
             let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
             let name = format!(".{}.{}.{number}", key.0.to_hex(), std::process::id());
             let temporary = self.path.join(name);
             let mut file = create(&temporary)?;
-            let written = [MAGIC, &digest.as_bytes()[..], &code]
+            let written = [MAGIC, &digest.as_bytes()[..], code]
                 .iter()
                 .try_for_each(|part| file.write_all(part));
             written.and_then(|()| std::fs::rename(&temporary, &path)).inspect_err(|_| {
                 // The first error is the one to tell.
                 let _ = std::fs::remove_file(&temporary);
             })
-        });
+        })();
         if let Err(error) = stored {
             tracing::warn!(entry = %path.display(), %error, "compiled code is not kept; the next start compiles it again");
         }
@@ -187,11 +187,13 @@ fn read(path: &Path, key: Key) -> std::io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
+/// Takes compiled code: from the cache, or from the process that has just compiled it.
 #[expect(unsafe_code, reason = "the one place where compiled code is taken from outside")]
-fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: the bytes are what `Component::serialize` returned to this program: their digest was
-    // stored with them, in a directory that was checked to be writable by its owner only. wasmtime
-    // compares its own version and settings before it takes them.
+pub(crate) fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes are what `Engine::precompile_component` returned to this program. They come
+    // from a child process over a pipe, from a thread of this process, or from the cache: then their
+    // digest was stored with them, in a directory that was checked to be writable by its owner only.
+    // wasmtime compares its own version and settings before it takes them.
     unsafe { Component::deserialize(engine, code) }
 }
 

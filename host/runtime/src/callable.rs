@@ -18,6 +18,16 @@ pub(crate) struct Callable {
 }
 
 impl Callable {
+    /// Its name in its service.
+    pub(crate) fn name(&self) -> Option<&str> {
+        let fingerprint = self.signature.fingerprint;
+        let mut methods = self.service.methods().iter();
+        let method = methods.find(|method| {
+            method.signature.as_ref().is_ok_and(|signature| signature.fingerprint == fingerprint)
+        });
+        method.map(|method| &method.name[..])
+    }
+
     /// The types that its signature refers to.
     pub(crate) fn types(&self) -> &Types {
         self.service.types()

@@ -2,21 +2,16 @@
 
 use std::sync::Arc;
 
-use wasmtime::Config;
 use wasmtime::component::Linker;
 
 use crate::cache::{Cache, CacheDirectory, CacheError};
 use crate::capacity::Capacity;
 use crate::clock::Clock;
-use crate::compile::Compiler;
+use crate::compile::{Compiler, CompilerProcess};
+use crate::config;
+use crate::guests::Guests;
 use crate::store::{self, StoreData};
 use crate::threads::Threads;
-
-/// Bytes of native stack that a guest may use before it traps with a stack overflow.
-const GUEST_STACK: usize = 512 * 1024;
-
-/// Bytes of native stack of a call: the guest's part, and the part that host functions need.
-const CALL_STACK: usize = 1024 * 1024;
 
 /// Compiles and runs plugins. One engine serves a whole process; clones share it.
 #[derive(Clone)]
@@ -25,6 +20,7 @@ pub struct Engine {
     pub(crate) linker: Linker<StoreData>,
     pub(crate) clock: Clock,
     pub(crate) capacity: Capacity,
+    pub(crate) guests: Guests,
     pub(crate) threads: Arc<Threads>,
     pub(crate) compiler: Compiler,
 }
@@ -44,32 +40,49 @@ pub enum EngineError {
     Cache(#[from] CacheError),
 }
 
+/// What an engine is made with. The default keeps nothing, and compiles on threads of its own.
+#[derive(Default)]
+pub struct EngineOptions<'a> {
+    /// Where compiled code is kept.
+    pub cache: Option<CacheDirectory<'a>>,
+    /// How to start a process that compiles, with limits. Without it, compilations are not limited.
+    pub compiler: Option<CompilerProcess>,
+    /// Bytes that the guests of all plugins may take together. Without it, half of the machine's
+    /// memory.
+    pub guest_memory: Option<u64>,
+}
+
 impl Engine {
     /// An engine that keeps compiled code in the directory `cache`, if one is given.
     ///
     /// # Errors
     /// When the machine does not support the engine, or the directory is not safe.
     pub fn new(cache: Option<CacheDirectory<'_>>) -> Result<Self, EngineError> {
-        let mut config = Config::new();
-        config
-            // Calls are five times as fast without it. Only async exports need it, and plugins have
-            // none.
-            .concurrency_support(false)
-            .epoch_interruption(true)
-            .wasm_component_model_fixed_length_lists(true)
-            .max_wasm_stack(GUEST_STACK)
-            .async_stack_size(CALL_STACK);
+        Engine::with(EngineOptions { cache, ..EngineOptions::default() })
+    }
+
+    /// An engine with these options.
+    ///
+    /// # Errors
+    /// As for [`Engine::new`].
+    pub fn with(options: EngineOptions<'_>) -> Result<Self, EngineError> {
+        let EngineOptions { cache, compiler, guest_memory } = options;
+        let mut config = config::new();
         let failed = |error: wasmtime::Error| EngineError::Wasmtime(format!("{error:#}"));
         let (wasmtime, capacity) =
             Capacity::provide(&mut config, wasmtime::Engine::new).map_err(failed)?;
         let linker = store::linker(&wasmtime).map_err(failed)?;
         let cache = cache.map(|directory| Cache::open(directory, &wasmtime)).transpose()?;
         let threads = |error| EngineError::Threads(std::io::Error::other(error));
+        let threads_for_guests = Arc::new(Threads::start().map_err(EngineError::Threads)?);
+        let guests = Guests::new(guest_memory);
+        guests.watch(&threads_for_guests);
         Ok(Engine {
             clock: Clock::start(wasmtime.weak()).map_err(EngineError::Threads)?,
-            threads: Arc::new(Threads::start().map_err(EngineError::Threads)?),
-            compiler: Compiler::start(cache).map_err(threads)?,
+            threads: threads_for_guests,
+            compiler: Compiler::start(cache, compiler).map_err(threads)?,
             capacity,
+            guests,
             linker,
             wasmtime,
         })
@@ -78,6 +91,12 @@ impl Engine {
     /// If the cache is larger than its limit, removes the entries that were unused for longest.
     pub fn prune_cache(&self) {
         self.compiler.prune_cache();
+    }
+
+    /// The bytes that guests take now, and those that they may take.
+    #[must_use]
+    pub fn guest_memory(&self) -> (usize, usize) {
+        (self.guests.taken(), self.guests.limit())
     }
 
     /// Whether the clock rests because no guest has run for a while. Only tests need this.

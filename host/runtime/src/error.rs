@@ -1,5 +1,7 @@
 //! Why a plugin does not load, and why a call returns no result.
 
+use std::time::Duration;
+
 use wharf_schema::ValueError;
 
 use crate::imports::{Import, Need};
@@ -30,21 +32,58 @@ pub enum LoadError {
     /// It is damaged, or exceeds a limit of the engine.
     #[error("it is not a valid component: {0}")]
     Invalid(String),
-    /// It has no method that can be called. Holds the functions outside any interface.
-    #[error("it exports no interface with a method that can be called{}", stray(.0))]
-    NothingToCall(Vec<String>),
+    /// It needs features of WebAssembly that the engine does not run.
+    #[error(
+        "it needs WebAssembly features that Wharf does not run: {}; build it without",
+        .0.join(", ")
+    )]
+    Features(Vec<&'static str>),
+    /// A value of one of its types would not fit into any memory.
+    #[error("{name} is too large: a value would take more than {} MiB", max / (1024 * 1024))]
+    TypeTooLarge {
+        /// The type, by its name, or by the function that uses it.
+        name: String,
+        /// The bound in bytes.
+        max: u64,
+    },
+    /// It has no method that can be called.
+    #[error("it exports no method that can be called: {}", nothing(.0))]
+    NothingToCall(Uncallable),
     /// It has imports that Wharf does not provide.
     #[error(
         "it imports interfaces that Wharf does not provide: {}; build it without them",
         .0.join(", ")
     )]
     UnknownImports(Vec<String>),
+    /// It imports another version of WASI.
+    #[error(
+        "it needs a version of WASI that Wharf does not run ({}); this version of Wharf runs WASI 0.2",
+        .0.join(", ")
+    )]
+    OtherWasi(Vec<String>),
     /// It has imports that need a grant from the operator.
     #[error("its imports need grants: {}", ungranted(.0))]
     NotGranted(Vec<Import>),
     /// The first instance did not start.
     #[error("its first instance does not start: {0}")]
     DoesNotStart(InvokeError),
+    /// Compiling it took too much.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+}
+
+impl LoadError {
+    /// Whether loading it again later may help, although nothing about the file changes.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            LoadError::DoesNotStart(error) => {
+                matches!(error, InvokeError::HostFull | InvokeError::GuestMemory { .. })
+            }
+            LoadError::Compile(error) => error.is_passing(),
+            _ => false,
+        }
+    }
 }
 
 /// Which imports need which grant, and how to write each grant.
@@ -60,14 +99,75 @@ fn ungranted(imports: &[Import]) -> String {
     format!("{}; write the grants under [grants] in the plugin's .toml file", texts.join("; "))
 }
 
-fn stray(functions: &[String]) -> String {
-    if functions.is_empty() {
-        return ": a service is an exported WIT interface".to_owned();
+/// What a component exports that cannot be called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uncallable {
+    /// Methods of its services, each with the reason.
+    pub methods: Vec<(String, String)>,
+    /// Functions outside any interface.
+    pub stray_functions: Vec<String>,
+    /// Interfaces that are no services.
+    pub no_services: Vec<String>,
+}
+
+/// The most methods whose reasons are given.
+const REASONS: usize = 10;
+
+fn nothing(Uncallable { methods, stray_functions, no_services }: &Uncallable) -> String {
+    let mut texts: Vec<String> =
+        methods.iter().take(REASONS).map(|(name, reason)| format!("{name}: {reason}")).collect();
+    if let Some(more) = methods.len().checked_sub(REASONS).filter(|more| *more > 0) {
+        texts.push(format!("{more} more methods"));
     }
-    format!(
-        ": it exports functions outside any interface ({}); move them into an interface and export that",
-        functions.join(", ")
-    )
+    if !stray_functions.is_empty() {
+        texts.push(format!(
+            "it exports functions outside any interface ({}); move them into an interface and export that",
+            stray_functions.join(", ")
+        ));
+    }
+    if !no_services.is_empty() {
+        texts.push(format!(
+            "{} belongs to WASI or to a toolchain, and is no service",
+            no_services.join(", ")
+        ));
+    }
+    if texts.is_empty() {
+        return "a service is an exported WIT interface".to_owned();
+    }
+    texts.join("; ")
+}
+
+/// Why a component was not compiled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// It took too much memory.
+    #[error("compiling it took more than {} MiB of memory, the limit (--compile-memory): make its functions smaller, or raise the limit", limit / (1024 * 1024))]
+    Memory {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// It took too long.
+    #[error(
+        "compiling it took longer than {limit:?}, the limit (--compile-timeout): make its functions smaller, or raise the limit"
+    )]
+    Time {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The child process was ended from outside, or the compiler has a fault.
+    #[error("the process that compiled it ended without a result: {0}")]
+    Ended(String),
+    /// The child process cannot be started, or talked to.
+    #[error("the process that compiles it cannot be used: {0}")]
+    Process(#[from] std::io::Error),
+}
+
+impl CompileError {
+    /// Whether compiling it again later may help.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, CompileError::Process(_))
+    }
 }
 
 /// Why a call returns no result.
@@ -112,6 +212,15 @@ pub enum InvokeError {
         /// The trap that followed.
         cause: String,
     },
+    /// The guest asked for more memory than all guests of the host may take together, and trapped
+    /// when it did not get it.
+    #[error("the guests of this host take all memory that they may ({} MiB, --guest-memory), and then the guest trapped: {cause}", limit / (1024 * 1024))]
+    GuestMemory {
+        /// The bound in bytes.
+        limit: usize,
+        /// The trap that followed.
+        cause: String,
+    },
     /// The guest trapped.
     #[error("the guest trapped: {cause}")]
     Trapped {
@@ -121,6 +230,9 @@ pub enum InvokeError {
     /// The guest called `exit`.
     #[error("the guest called exit({0})")]
     Exited(i32),
+    /// Something panicked in the host under the call: the engine, or a data path.
+    #[error("the call failed inside the host, by a fault of Wharf or of its engine: {0}")]
+    Panicked(String),
     /// No instance can be started for the call.
     #[error("no instance of the plugin can be started: {0}")]
     CannotStart(String),
@@ -132,7 +244,10 @@ impl InvokeError {
     pub fn is_trap(&self) -> bool {
         matches!(
             self,
-            InvokeError::Trapped { .. } | InvokeError::MemoryLimit { .. } | InvokeError::Exited(_)
+            InvokeError::Trapped { .. }
+                | InvokeError::MemoryLimit { .. }
+                | InvokeError::GuestMemory { .. }
+                | InvokeError::Exited(_)
         )
     }
 
@@ -149,7 +264,9 @@ impl InvokeError {
             InvokeError::TooLarge(_)
             | InvokeError::ResultTooLarge { .. }
             | InvokeError::MemoryLimit { .. }
+            | InvokeError::GuestMemory { .. }
             | InvokeError::Trapped { .. }
+            | InvokeError::Panicked(_)
             | InvokeError::Exited(_) => false,
         }
     }

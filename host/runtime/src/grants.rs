@@ -83,7 +83,7 @@ impl Grants {
             // A guest with a standard library always imports the environment, so it is allowed.
             // Without a grant it is empty.
             Need::Nothing | Need::Environment => true,
-            Need::Unknown => false,
+            Need::OtherWasi | Need::Unknown => false,
         };
         imports.iter().filter(|import| !met(import)).collect()
     }

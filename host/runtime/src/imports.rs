@@ -23,28 +23,54 @@ pub enum Need {
     Http,
     /// Network connections. They must be granted.
     Network,
+    /// It belongs to a version of WASI that Wharf does not run, so the component does not load.
+    OtherWasi,
     /// Wharf does not provide it, so the component does not load.
     Unknown,
 }
 
+/// The interfaces of WASI 0.2 that Wharf provides, and what each needs.
+const PROVIDED: [(&str, Need); 29] = [
+    ("wasi:cli/environment", Need::Environment),
+    ("wasi:cli/exit", Need::Nothing),
+    ("wasi:cli/stderr", Need::Nothing),
+    ("wasi:cli/stdin", Need::Nothing),
+    ("wasi:cli/stdout", Need::Nothing),
+    ("wasi:cli/terminal-input", Need::Nothing),
+    ("wasi:cli/terminal-output", Need::Nothing),
+    ("wasi:cli/terminal-stderr", Need::Nothing),
+    ("wasi:cli/terminal-stdin", Need::Nothing),
+    ("wasi:cli/terminal-stdout", Need::Nothing),
+    ("wasi:clocks/monotonic-clock", Need::Nothing),
+    ("wasi:clocks/wall-clock", Need::Nothing),
+    ("wasi:filesystem/preopens", Need::Directories),
+    ("wasi:filesystem/types", Need::Directories),
+    ("wasi:http/outgoing-handler", Need::Http),
+    ("wasi:http/types", Need::Nothing),
+    ("wasi:io/error", Need::Nothing),
+    ("wasi:io/poll", Need::Nothing),
+    ("wasi:io/streams", Need::Nothing),
+    ("wasi:random/insecure", Need::Nothing),
+    ("wasi:random/insecure-seed", Need::Nothing),
+    ("wasi:random/random", Need::Nothing),
+    // These only define types and a handle, which gives no access by itself.
+    ("wasi:sockets/instance-network", Need::Nothing),
+    ("wasi:sockets/network", Need::Nothing),
+    ("wasi:sockets/ip-name-lookup", Need::Network),
+    ("wasi:sockets/tcp", Need::Network),
+    ("wasi:sockets/tcp-create-socket", Need::Network),
+    ("wasi:sockets/udp", Need::Network),
+    ("wasi:sockets/udp-create-socket", Need::Network),
+];
+
 impl Need {
     /// What an import of this name needs.
     pub(crate) fn of(name: &str) -> Self {
-        let interface = name.split('@').next().unwrap_or_default();
-        match interface {
-            "wasi:cli/environment" => Need::Environment,
-            _ if interface.starts_with("wasi:filesystem/") => Need::Directories,
-            "wasi:http/outgoing-handler" => Need::Http,
-            "wasi:http/types" => Need::Nothing,
-            // These only define types and a handle, which gives no access by itself.
-            "wasi:sockets/network" | "wasi:sockets/instance-network" => Need::Nothing,
-            _ if interface.starts_with("wasi:sockets/") => Need::Network,
-            _ if ["wasi:cli/", "wasi:clocks/", "wasi:io/", "wasi:random/"]
-                .iter()
-                .any(|package| interface.starts_with(package)) =>
-            {
-                Need::Nothing
-            }
+        let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+        let provided = PROVIDED.iter().find(|(known, _)| *known == interface);
+        match provided {
+            Some((_, need)) if is_provided(version) => *need,
+            _ if interface.starts_with("wasi:") && !is_provided(version) => Need::OtherWasi,
             _ => Need::Unknown,
         }
     }
@@ -63,7 +89,7 @@ impl Need {
             )),
             Need::Http => Some((r#"http = ["api.example.com"]"#, "http = []")),
             Need::Network => Some((r#"tcp = ["10.0.0.7:5432"]"#, "tcp = []")),
-            Need::Nothing | Need::Environment | Need::Unknown => None,
+            Need::Nothing | Need::Environment | Need::OtherWasi | Need::Unknown => None,
         }
     }
 }
@@ -76,7 +102,37 @@ impl std::fmt::Display for Need {
             Need::Directories => "directories: needs the grant 'dirs'",
             Need::Http => "outgoing HTTP: needs the grant 'http'",
             Need::Network => "outgoing TCP: needs the grant 'tcp'",
+            Need::OtherWasi => "not provided by wharf, which runs WASI 0.2",
             Need::Unknown => "not provided by wharf",
         })
+    }
+}
+
+/// Whether a version of WASI is provided: any release of 0.2.
+fn is_provided(version: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    version.strip_prefix("0.2.").is_some_and(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_import_is_judged_by_its_version_too() {
+        for (name, need) in [
+            ("wasi:random/random@0.2.0", Need::Nothing),
+            ("wasi:random/random@0.2.12", Need::Nothing),
+            ("wasi:random/random@0.2.0-rc-2023-11-10", Need::OtherWasi),
+            ("wasi:random/random@0.3.0", Need::OtherWasi),
+            ("wasi:random/random", Need::OtherWasi),
+            ("wasi:http/types@0.3.0", Need::OtherWasi),
+            ("wasi:clocks/timezone@0.2.0", Need::Unknown),
+            ("wasi:keyvalue/store@0.2.0", Need::Unknown),
+            ("wasi:sockets/tcp@0.2.6", Need::Network),
+            ("demo:inventory/stock@1.0.0", Need::Unknown),
+        ] {
+            assert_eq!(Need::of(name), need, "{name}");
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! Reads what a file is, what it exports and what it imports, without compiling or running it.
 
 use wharf_schema::{Service, service_from_wit};
-use wit_component::{DecodedWasm, WitPrinter};
+use wit_component::DecodedWasm;
 use wit_parser::{Interface, InterfaceId, Resolve, WorldId, WorldItem};
 
-use crate::error::LoadError;
+use crate::error::{LoadError, Uncallable};
 use crate::imports::{Import, Need};
 use crate::splice::{MethodNumbers, splice};
-use crate::wording;
+use crate::wit_text::WitText;
+use crate::{features, type_sizes, wording};
 
 /// What a component exports and imports.
 #[derive(Clone, Debug)]
@@ -16,6 +17,9 @@ pub struct Inspection {
     pub services: Vec<Service>,
     /// The names under which the component exports them, in the same order.
     pub(crate) exports: Vec<String>,
+    /// Exported interfaces that are no services: WASI's own, and those that a toolchain adds for
+    /// itself.
+    pub no_services: Vec<String>,
     /// Functions outside any interface. They cannot be called.
     pub stray_functions: Vec<String>,
     /// What it imports.
@@ -23,6 +27,24 @@ pub struct Inspection {
 }
 
 impl Inspection {
+    /// Why none of its methods can be called. `None` if one can.
+    pub(crate) fn nothing_to_call(&self) -> Option<Uncallable> {
+        let methods = self.services.iter().flat_map(|service| {
+            let interface = &service.name().interface;
+            let methods = service.methods().iter();
+            methods.map(move |method| (format!("{interface}.{}", method.name), &method.signature))
+        });
+        let mut uncallable = Uncallable {
+            stray_functions: self.stray_functions.clone(),
+            no_services: self.no_services.clone(),
+            ..Uncallable::default()
+        };
+        for (name, signature) in methods {
+            uncallable.methods.push((name, signature.as_ref().err()?.clone()));
+        }
+        Some(uncallable)
+    }
+
     /// For each service, the callable methods that no codec calls. Their values pass through
     /// wasmtime's dynamic values, which is slow for large lists. `bytes` must be the inspected
     /// file.
@@ -51,10 +73,14 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
         DecodedWasm::Component(resolve, world) => (resolve, world),
         DecodedWasm::WitPackage(..) => return Err(LoadError::WitPackage),
     };
+    features::check(bytes)?;
+    type_sizes::check(&resolve)?;
     crate::documentation::document(&mut resolve, bytes);
+    let mut text = WitText::new(&resolve);
     let mut inspection = Inspection {
         services: Vec::new(),
         exports: Vec::new(),
+        no_services: Vec::new(),
         stray_functions: Vec::new(),
         imports: imports(&resolve, world),
     };
@@ -63,7 +89,11 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
         match item {
             WorldItem::Interface { id, .. } => {
                 let interface = &resolve.interfaces[*id];
-                let wit = interface_text(&resolve, *id, interface, &name);
+                if is_of_toolchain(&name, interface) {
+                    inspection.no_services.push(name);
+                    continue;
+                }
+                let wit = text.of(*id, &name);
                 let service = service_from_wit(&resolve, interface, &name, wit)
                     .map_err(|error| LoadError::Invalid(error.to_string()))?;
                 inspection.services.push(service);
@@ -109,26 +139,29 @@ fn imports(resolve: &Resolve, world: WorldId) -> Vec<Import> {
         .imports
         .iter()
         .filter(|(_, item)| !matches!(item, WorldItem::Type { .. }))
-        .map(|(key, _)| {
+        .map(|(key, item)| {
             let name = resolve.name_world_key(key);
-            Import { need: Need::of(&name), name }
+            // An interface of types alone needs no implementation.
+            let only_types = match item {
+                WorldItem::Interface { id, .. } => has_only_types(resolve, *id),
+                _ => false,
+            };
+            let need = if only_types { Need::Nothing } else { Need::of(&name) };
+            Import { name, need }
         })
         .collect()
 }
 
-/// One interface as WIT. The text is only for people, so it is empty if it cannot be printed.
-fn interface_text(resolve: &Resolve, id: InterfaceId, interface: &Interface, name: &str) -> String {
-    let mut printer = WitPrinter::default();
-    let short = interface.name.as_deref().unwrap_or(name);
-    let printed = printer.print_interface_outer(resolve, id, short).and_then(|()| {
-        use wit_component::Output;
-        printer.output.indent_start();
-        let printed = printer.print_interface(resolve, id);
-        printer.output.indent_end();
-        printed
-    });
-    match printed {
-        Ok(()) => printer.output.to_string(),
-        Err(_) => String::new(),
-    }
+fn has_only_types(resolve: &Resolve, id: InterfaceId) -> bool {
+    let interface = &resolve.interfaces[id];
+    let is_resource = |id: &wit_parser::TypeId| {
+        matches!(resolve.types[*id].kind, wit_parser::TypeDefKind::Resource)
+    };
+    interface.functions.is_empty() && !interface.types.values().any(is_resource)
+}
+
+/// Whether an exported interface is not the author's: WASI's own (`wasi:cli/run`), or the interface
+/// `exports` by which componentize-py starts Python.
+fn is_of_toolchain(name: &str, interface: &Interface) -> bool {
+    name.starts_with("wasi:") || (name == "exports" && interface.functions.contains_key("init"))
 }

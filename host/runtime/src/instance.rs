@@ -15,7 +15,10 @@ use crate::callable::{Callable, PathError};
 use crate::capacity::{Needs, Room};
 use crate::clock::TICK;
 use crate::codec_path::Codec;
-use crate::memory::MemoryBudget;
+use crate::contain::contained;
+#[cfg(test)]
+use crate::contain::inject::{self, Stage};
+use crate::memory::{MemoryBudget, RefusedBy};
 use crate::output::{Output, printable};
 use crate::store::StoreData;
 use crate::turns::{self, Flow};
@@ -23,6 +26,9 @@ use crate::{Engine, Grants, InvokeError, Isolation, Limits, Settings, val_path, 
 
 /// Bytes of encoded arguments that a codec's memory holds, in addition to results.
 const ARGUMENTS: usize = 64 * 1024 * 1024;
+
+/// Bytes of a codec's memory that an instance may always keep between calls.
+const CODEC_KEPT: usize = 16 * 1024 * 1024;
 
 /// At most this many bytes of a backtrace are logged.
 const BACKTRACE: usize = 4 * 1024;
@@ -62,6 +68,8 @@ pub(crate) struct Instance {
     served: u32,
     /// With more bytes of memory than this, it serves no more calls.
     high_water: usize,
+    /// When its last call began, or it was made.
+    used: Instant,
     /// Given back after the store is dropped, because fields are dropped in this order.
     _room: Room,
 }
@@ -117,6 +125,16 @@ impl Blueprint {
         &self.grants
     }
 
+    /// How much memory an instance that started with so much may keep between calls. There is always
+    /// some of its limit left, so a guest that leaks a little in each call is replaced before a call
+    /// fails.
+    fn high_water(&self, started_with: usize) -> usize {
+        let limit = self.limits.memory;
+        let wanted = self.isolation.high_water.unwrap_or(limit / 4);
+        let left = limit.saturating_sub(started_with);
+        wanted.max(started_with.saturating_mul(2)).min(started_with.saturating_add(left / 2))
+    }
+
     /// Takes room for one more instance, if the host has any left.
     pub(crate) fn room(&self) -> Option<Room> {
         self.engine.capacity.take(self.needs)
@@ -127,10 +145,24 @@ impl Blueprint {
     /// # Errors
     /// Why it does not start. Cancel-safe: dropping the future drops the instance.
     pub(crate) async fn instantiate(self: &Arc<Self>, room: Room) -> Result<Instance, InvokeError> {
+        let made = {
+            let make = pin!(self.make(room));
+            contained(make).await
+        };
+        made.unwrap_or_else(|panic| {
+            tracing::error!(plugin = %self.plugin, panic, "making an instance failed inside the host");
+            Err(InvokeError::Panicked(panic))
+        })
+    }
+
+    async fn make(self: &Arc<Self>, room: Room) -> Result<Instance, InvokeError> {
+        #[cfg(test)]
+        inject::reach(Stage::Instantiate, &self.plugin);
         let now = Instant::now();
         let deadline = now + self.limits.start_timeout;
         let codec_limit = self.limits.result_size.saturating_mul(2).saturating_add(ARGUMENTS);
-        let memory = MemoryBudget::new(self.limits.memory, codec_limit);
+        let guests = self.engine.guests.clone();
+        let memory = MemoryBudget::new(self.limits.memory, codec_limit, guests);
         let output = (self.stdout.clone(), self.stderr.clone());
         let data = StoreData::new(&self.grants, output, memory, deadline)
             .map_err(InvokeError::CannotStart)?;
@@ -162,8 +194,8 @@ impl Blueprint {
                 let codec = self.codec.and_then(|codec| instance.get_func(&mut store, codec));
                 let codec = codec.map(|codec| Codec::new(codec, &mut store)).transpose();
                 let codec = codec.map_err(|error| self.explain(&error, &store))?;
-                let started_with = store.data().memory.used;
-                let high_water = self.isolation.high_water.max(started_with.saturating_mul(2));
+                store.data_mut().count_handles();
+                let high_water = self.high_water(store.data().memory.all());
                 let blueprint = self.clone();
                 Ok(Instance {
                     blueprint,
@@ -172,6 +204,7 @@ impl Blueprint {
                     codec,
                     served: 0,
                     high_water,
+                    used: now,
                     _room: room,
                 })
             }
@@ -225,10 +258,20 @@ impl Blueprint {
             let frames = printable(&frames[..frames.floor_char_boundary(BACKTRACE)]);
             tracing::warn!(plugin = %self.plugin, cause, backtrace = %frames, memory = memory.used, "a guest trapped; its instance is dropped");
         }
-        if memory.refused {
-            return InvokeError::MemoryLimit { limit: memory.limit, cause };
+        match memory.refused {
+            Some(RefusedBy::Plugin) => InvokeError::MemoryLimit { limit: memory.limit, cause },
+            Some(RefusedBy::Guests) => {
+                InvokeError::GuestMemory { limit: self.engine.guests.limit(), cause }
+            }
+            None => InvokeError::Trapped { cause },
         }
-        InvokeError::Trapped { cause }
+    }
+}
+
+#[cfg(test)]
+impl Drop for Instance {
+    fn drop(&mut self) {
+        inject::reach(Stage::EndInstance, &self.blueprint.plugin);
     }
 }
 
@@ -247,10 +290,11 @@ impl Instance {
         deadline: Instant,
     ) -> Result<Bytes, InvokeError> {
         self.served = self.served.saturating_add(1);
+        self.used = now;
         let data = self.store.data_mut();
         data.deadline = deadline;
         data.interrupted = false;
-        data.memory.refused = false;
+        data.memory.refused = None;
         self.store.set_epoch_deadline(1);
         let blueprint = &*self.blueprint;
         let limit = blueprint.limits.result_size;
@@ -258,6 +302,8 @@ impl Instance {
         let fuel = blueprint.fuel;
         let called = {
             let call = pin!(async {
+                #[cfg(test)]
+                inject::reach(Stage::Guest, &blueprint.plugin);
                 if let (Some(codec), Some(number)) = (codec, method.codec) {
                     // For wasmtime, the result of a codec is one list of bytes.
                     store.set_hostcall_fuel(fuel.max(limit.saturating_add(1)));
@@ -290,6 +336,9 @@ impl Instance {
             self.store.data_mut().interrupted |= for_a_tick;
             output
         });
+        self.store.data_mut().count_handles();
+        #[cfg(test)]
+        inject::reach(Stage::Result, &self.blueprint.plugin);
         match called {
             Some(Ok(result)) => Ok(result),
             Some(Err(PathError::Arguments(error))) => Err(InvokeError::InvalidArgument(error)),
@@ -309,9 +358,19 @@ impl Instance {
         self.blueprint.isolation.reuse.is_some_and(|reuse| self.served >= reuse.get())
     }
 
+    /// When its last call began, or it was made.
+    pub(crate) fn last_used(&self) -> Instant {
+        self.used
+    }
+
+    /// The codec's memory is the host's, and no part of the plugin's limit.
+    fn codec_high_water(&self) -> usize {
+        self.high_water.max(CODEC_KEPT)
+    }
+
     /// Whether it has more memory than an instance may keep between calls.
     pub(crate) fn is_too_large(&self) -> bool {
         let memory = &self.store.data().memory;
-        memory.used > self.high_water || memory.codec > self.high_water
+        memory.all() > self.high_water || memory.codec > self.codec_high_water()
     }
 }

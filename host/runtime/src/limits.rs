@@ -34,7 +34,7 @@ pub struct Limits {
 }
 
 /// How far the calls of one plugin are isolated from each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Isolation {
     /// How many calls an instance serves, one after the other, before a new one replaces it. With
     /// 1, each call gets a fresh instance. With `None`, an instance serves until a call fails in it
@@ -42,8 +42,9 @@ pub struct Isolation {
     pub reuse: Option<NonZeroU32>,
     /// If an instance has grown to hold more bytes of memory than this, it serves no further call.
     /// Otherwise one large call would keep its memory for ever. An instance may always hold twice
-    /// the memory that it started with.
-    pub high_water: usize,
+    /// the memory that it started with, as long as half of what is left to its limit stays free.
+    /// `None`: a quarter of the limit.
+    pub high_water: Option<usize>,
 }
 
 impl Default for Limits {
@@ -56,11 +57,5 @@ impl Default for Limits {
             queue: 1024,
             result_size: 16 * 1024 * 1024,
         }
-    }
-}
-
-impl Default for Isolation {
-    fn default() -> Self {
-        Isolation { reuse: None, high_water: 64 * 1024 * 1024 }
     }
 }

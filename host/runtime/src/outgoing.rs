@@ -21,7 +21,21 @@ pub(crate) struct Outgoing(pub(crate) Arc<Grants>);
 type Body = http::Response<WasiBody>;
 type Transfer = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
+/// The most bytes that a guest writes to a body at once. Two such parts are buffered until they are
+/// sent.
+const BODY_PART: usize = 16 * 1024;
+
 impl WasiHttpHooks for Outgoing {
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        1
+    }
+
+    /// A guest that may send nothing needs no bodies. It can make them, but hardly fill them.
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        let may_send = self.0.http.as_ref().is_some_and(|hosts| !hosts.is_empty());
+        if may_send { BODY_PART } else { 1 }
+    }
+
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,

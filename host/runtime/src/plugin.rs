@@ -1,14 +1,19 @@
 //! A plugin, from the bytes of its file to calls of its methods.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use wharf_schema::{Service, Type, TypeId};
+use wasmtime::component::Component;
+use wharf_schema::{Service, ServiceName, Type, TypeId};
 
 use crate::callable::Callable;
 use crate::compile::Origin;
+use crate::contain::contained;
+#[cfg(test)]
+use crate::contain::inject::{self, Stage};
 use crate::error::{InvokeError, LoadError};
 use crate::imports::{Import, Need};
 use crate::inspect::{Inspection, inspect};
@@ -70,10 +75,11 @@ impl Candidate {
     /// Why the bytes cannot be a plugin.
     pub async fn read(bytes: Vec<u8>) -> Result<Self, LoadError> {
         let read = tokio::task::spawn_blocking(move || {
-            let Inspection { services, exports, stray_functions, imports } = inspect(&bytes)?;
-            if !services.iter().any(|s| s.methods().iter().any(|m| m.signature.is_ok())) {
-                return Err(LoadError::NothingToCall(stray_functions));
+            let inspection = inspect(&bytes)?;
+            if let Some(uncallable) = inspection.nothing_to_call() {
+                return Err(LoadError::NothingToCall(uncallable));
             }
+            let Inspection { services, exports, imports, .. } = inspection;
             let size = bytes.len();
             let Spliced { bytes, numbers } = splice(&bytes, &services, &exports)
                 .unwrap_or(Spliced { bytes, numbers: MethodNumbers::default() });
@@ -89,6 +95,27 @@ impl Candidate {
     #[must_use]
     pub fn services(&self) -> &[Arc<Service>] {
         &self.services
+    }
+
+    /// Keeps only the services that are wanted.
+    ///
+    /// # Errors
+    /// When none is wanted: the names of all.
+    pub fn choose(&mut self, wanted: impl Fn(&ServiceName) -> bool) -> Result<(), Vec<String>> {
+        let keep: Vec<bool> = self.services.iter().map(|service| wanted(service.name())).collect();
+        if !keep.contains(&true) {
+            return Err(self.services.iter().map(|service| service.name().to_string()).collect());
+        }
+        let kept = |index: &mut usize| {
+            let kept = keep.get(*index).copied().unwrap_or(false);
+            *index += 1;
+            kept
+        };
+        let (mut service, mut export) = (0, 0);
+        self.services.retain(|_| kept(&mut service));
+        self.exports.retain(|_| kept(&mut export));
+        self.numbers.retain_services(&keep);
+        Ok(())
     }
 
     /// The size of its file, in bytes.
@@ -138,29 +165,13 @@ impl Candidate {
         let Candidate { bytes, numbers, services, exports, imports, .. } = self;
         check(&settings.grants, &imports)?;
         let (component, origin) = engine.compiler.compile(&engine.wasmtime, name, bytes).await?;
-        let (mut callables, mut places) = (Vec::new(), Vec::new());
-        for ((index, service), name) in services.iter().enumerate().zip(exports) {
-            let instance = component.get_export_index(None, &name);
-            let methods = service.methods().iter().enumerate().map(|(number, method)| {
-                let signature = method.signature.as_ref().ok()?.clone();
-                callables.push(Callable {
-                    export: component.get_export_index(instance.as_ref(), &method.name)?,
-                    codec: numbers.of(index, number),
-                    service: service.clone(),
-                    signature,
-                    pace: Pace::default(),
-                });
-                Some(callables.len() - 1)
-            });
-            places.push(methods.collect());
-        }
-        let has_flags = services.iter().any(|service| results_have_flags(service));
-        // A codec has its own limit for results.
-        let with_codec = !numbers.is_empty() && settings.limits.result_size <= MAX_RESULT;
-        let codec = if with_codec { component.get_export_index(None, EXPORT) } else { None };
-        let blueprint =
-            Blueprint::new(engine.clone(), name.into(), settings, &component, codec, has_flags)
-                .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
+        let (engine, name) = (engine.clone(), Arc::<str>::from(name));
+        // With thousands of methods, this takes a while, and calls must not wait for it.
+        let bound = tokio::task::spawn_blocking(move || {
+            bind(&engine, name, settings, &component, (services, exports, numbers))
+        });
+        let bound = bound.await.map_err(|error| LoadError::Invalid(error.to_string()))?;
+        let Bound { services, callables, places, blueprint } = bound?;
         let pool = Pool::new(Arc::new(blueprint));
         pool.warm().await.map_err(LoadError::DoesNotStart)?;
         Ok(Plugin(Arc::new(Inner { services, callables, places, pool, origin })))
@@ -197,6 +208,17 @@ impl Plugin {
     #[must_use]
     pub fn uses_codec(&self) -> bool {
         self.0.callables.iter().any(|callable| callable.codec.is_some())
+    }
+
+    /// Its callable methods that no codec calls, as `arith.multiply`.
+    #[must_use]
+    pub fn methods_without_codec(&self) -> Vec<String> {
+        let slow = self.0.callables.iter().filter(|callable| callable.codec.is_none());
+        slow.map(|callable| {
+            let interface = &callable.service.name().interface;
+            format!("{interface}.{}", callable.name().unwrap_or_default())
+        })
+        .collect()
     }
 
     /// What it may access.
@@ -285,10 +307,31 @@ impl BoundMethod {
     pub async fn call(
         self,
         arguments: Bytes,
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<Bytes, InvokeError> {
+        let result = {
+            let call = pin!(self.enter(arguments, now, deadline));
+            contained(call).await
+        };
+        // The guest's instance was dropped by the panic.
+        result.unwrap_or_else(|panic| {
+            let plugin = &*self.plugin.0.pool.blueprint().plugin;
+            let method = self.callable().and_then(Callable::name);
+            tracing::error!(plugin, method, panic, "a call failed inside the host");
+            Err(InvokeError::Panicked(panic))
+        })
+    }
+
+    async fn enter(
+        &self,
+        arguments: Bytes,
         mut now: Instant,
         deadline: Instant,
     ) -> Result<Bytes, InvokeError> {
         let pool = &self.plugin.0.pool;
+        #[cfg(test)]
+        inject::reach(Stage::Begin, &pool.blueprint().plugin);
         let unbound = || InvokeError::NotCallable("there is no such method".to_owned());
         let callable = self.callable().ok_or_else(unbound)?;
         if turns::are_needed_on_this_thread() {
@@ -338,17 +381,62 @@ impl std::fmt::Debug for Plugin {
     }
 }
 
+/// The methods of a compiled component, and what its instances are made from.
+struct Bound {
+    services: Vec<Arc<Service>>,
+    callables: Vec<Callable>,
+    places: Vec<Vec<Option<usize>>>,
+    blueprint: Blueprint,
+}
+
+fn bind(
+    engine: &Engine,
+    name: Arc<str>,
+    settings: Settings,
+    component: &Component,
+    (services, exports, numbers): (Vec<Arc<Service>>, Vec<String>, MethodNumbers),
+) -> Result<Bound, LoadError> {
+    let (mut callables, mut places) = (Vec::new(), Vec::new());
+    for ((index, service), name) in services.iter().enumerate().zip(exports) {
+        let instance = component.get_export_index(None, &name);
+        let methods = service.methods().iter().enumerate().map(|(number, method)| {
+            let signature = method.signature.as_ref().ok()?.clone();
+            callables.push(Callable {
+                export: component.get_export_index(instance.as_ref(), &method.name)?,
+                codec: numbers.of(index, number),
+                service: service.clone(),
+                signature,
+                pace: Pace::default(),
+            });
+            Some(callables.len() - 1)
+        });
+        places.push(methods.collect());
+    }
+    let has_flags = services.iter().any(|service| results_have_flags(service));
+    // A codec has its own limit for results.
+    let with_codec = !numbers.is_empty() && settings.limits.result_size <= MAX_RESULT;
+    let codec = if with_codec { component.get_export_index(None, EXPORT) } else { None };
+    let blueprint = Blueprint::new(engine.clone(), name, settings, component, codec, has_flags)
+        .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
+    Ok(Bound { services, callables, places, blueprint })
+}
+
 /// Checks that every import of a component is provided and granted.
 fn check(grants: &Grants, imports: &[Import]) -> Result<(), LoadError> {
     let missing = grants.missing(imports);
-    let (unknown, not_granted): (Vec<&Import>, Vec<&Import>) =
-        missing.into_iter().partition(|import| import.need == Need::Unknown);
-    if !unknown.is_empty() {
-        let names = unknown.into_iter().map(|import| import.name.clone()).collect();
-        return Err(LoadError::UnknownImports(names));
+    let of = |need: Need| {
+        let imports = missing.iter().filter(|import| import.need == need);
+        imports.map(|import| import.name.clone()).collect::<Vec<_>>()
+    };
+    let (unknown, other) = (of(Need::Unknown), of(Need::OtherWasi));
+    if !other.is_empty() {
+        return Err(LoadError::OtherWasi(other));
     }
-    if !not_granted.is_empty() {
-        return Err(LoadError::NotGranted(not_granted.into_iter().cloned().collect()));
+    if !unknown.is_empty() {
+        return Err(LoadError::UnknownImports(unknown));
+    }
+    if !missing.is_empty() {
+        return Err(LoadError::NotGranted(missing.into_iter().cloned().collect()));
     }
     Ok(())
 }

@@ -5,14 +5,15 @@
 //! instances. Each plugin has its own lock, which is held for a few instructions only.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use crate::InvokeError;
 use crate::capacity::Room;
+use crate::guests::Idle;
 use crate::instance::{Blueprint, Instance};
+use crate::{InvokeError, contain};
 
 /// The pool of one plugin.
 pub(crate) struct Pool {
@@ -80,7 +81,10 @@ impl Place {
 
 impl Pool {
     pub(crate) fn new(blueprint: Arc<Blueprint>) -> Arc<Self> {
-        Arc::new(Pool { blueprint, state: Mutex::default() })
+        let pool = Arc::new(Pool { blueprint, state: Mutex::default() });
+        let weak: Weak<Pool> = Arc::downgrade(&pool);
+        pool.blueprint.engine.guests.add(weak);
+        pool
     }
 
     pub(crate) fn blueprint(&self) -> &Arc<Blueprint> {
@@ -276,7 +280,7 @@ impl Pool {
                 std::mem::take(&mut state.used_up)
             };
             let count = used_up.len();
-            drop(used_up);
+            contain::drop_value(used_up);
             pool.state().live -= count;
             pool.grow();
         });
@@ -286,10 +290,42 @@ impl Pool {
     fn retire(self: &Arc<Self>, instance: Option<Instance>) {
         let pool = self.clone();
         self.blueprint.engine.threads.spawn(async move {
-            drop(instance);
+            contain::drop_value(instance);
             pool.state().live -= 1;
             pool.grow();
         });
+    }
+}
+
+/// Idle instances make room for other plugins. The instance that was used last is the last of `idle`.
+impl Idle for Pool {
+    fn oldest(&self) -> Option<Instant> {
+        self.state().idle.first().map(Instance::last_used)
+    }
+
+    fn end_oldest(&self) -> bool {
+        let mut state = self.state();
+        if state.idle.is_empty() {
+            return false;
+        }
+        let oldest = state.idle.remove(0);
+        state.live -= 1;
+        drop(state);
+        contain::drop_value(oldest);
+        true
+    }
+
+    fn end_unused_since(&self, before: Instant) {
+        // With a limited reuse, instances are kept ready for calls to come.
+        if self.blueprint.isolation.reuse.is_some() {
+            return;
+        }
+        let is_unused = |pool: &Pool| {
+            let state = pool.state();
+            let oldest = state.idle.first().map(Instance::last_used);
+            state.idle.len() > 1 && oldest.is_some_and(|used| used < before)
+        };
+        while is_unused(self) && self.end_oldest() {}
     }
 }
 

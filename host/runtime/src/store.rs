@@ -1,6 +1,7 @@
 //! What the store of an instance holds beside the guest, and what guests can import. Everything
 //! that a guest can access is added here, and nowhere else.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,12 +12,16 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::Grants;
-use crate::memory::MemoryBudget;
+use crate::memory::{HANDLE, MemoryBudget};
 use crate::outgoing::{GrantedNames, NameLookup, Outgoing};
 use crate::output::Output;
 
-/// Handles (streams, pollables) that an instance may hold. Each takes memory of the host.
-const MAX_HANDLES: usize = 1024;
+/// Handles (streams, pollables, fields, bodies) that an instance may hold. Each takes memory of the host,
+/// so an instance with less memory may hold fewer.
+const HANDLES: RangeInclusive<usize> = 64..=1024;
+
+/// The most bytes of the fields of one HTTP message.
+const MAX_FIELDS: usize = 16 * 1024;
 
 /// Random bytes that a guest may request at once. The clock cannot interrupt such a request.
 const MAX_RANDOM: u64 = 64 * 1024;
@@ -48,10 +53,12 @@ impl StoreData {
         wasi.stdout(stdout).stderr(stderr).max_random_size(MAX_RANDOM);
         grants.apply(&mut wasi)?;
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_HANDLES);
+        table.set_max_capacity((memory.limit / HANDLE).clamp(*HANDLES.start(), *HANDLES.end()));
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(MAX_FIELDS);
         Ok(StoreData {
             wasi: wasi.build(),
-            http: WasiHttpCtx::new(),
+            http,
             outgoing: Outgoing(grants.clone()),
             grants: grants.clone(),
             table,
@@ -59,6 +66,15 @@ impl StoreData {
             interrupted: false,
             memory,
         })
+    }
+}
+
+impl StoreData {
+    /// Counts the handles that the guest holds. It is called between calls.
+    pub(crate) fn count_handles(&mut self) {
+        // Most guests have none, and counting would take time.
+        let handles = if self.table.is_empty() { 0 } else { self.table.iter_mut().count() };
+        self.memory.note_handles(handles);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wharf_net::Secret;
 use wharf_registry_api::{Metadata, RegistryClient};
-use wharf_runtime::Settings;
+use wharf_runtime::{CompilerProcess, Settings};
 
 /// The config of a host. Each part belongs to the module that uses it.
 #[derive(Clone, Debug)]
@@ -35,6 +35,11 @@ pub struct PluginsConfig {
     pub require_cache: bool,
     /// The largest plugin that is loaded, in bytes; 256 MiB by default.
     pub max_size: u64,
+    /// How to start a process that compiles a plugin, with limits. `None`: plugins are compiled on
+    /// threads of this process, without limits.
+    pub compiler: Option<CompilerProcess>,
+    /// Bytes that the guests of all plugins may take together. `None`: half of the machine's memory.
+    pub guest_memory: Option<u64>,
 }
 
 /// How callers are served. Every limit of the RPC port is here.
@@ -45,6 +50,9 @@ pub struct RpcConfig {
     pub token: Option<Secret>,
     /// Connections that may be open at once; 1024 by default.
     pub max_connections: usize,
+    /// Bytes of replies that wait for callers to read them, all connections together; 512 MiB by
+    /// default.
+    pub max_unread: u64,
     /// A connection without calls and frames is closed after this time; 5 minutes by default.
     pub idle_timeout: Duration,
     /// How long calls in flight may take once the host is told to stop; 10 seconds by default.
@@ -93,10 +101,13 @@ impl Config {
                 cache: None,
                 require_cache: true,
                 max_size: 256 * 1024 * 1024,
+                compiler: None,
+                guest_memory: None,
             },
             rpc: RpcConfig {
                 token: None,
                 max_connections: 1024,
+                max_unread: 512 * 1024 * 1024,
                 idle_timeout: Duration::from_secs(300),
                 drain_timeout: Duration::from_secs(10),
                 calls: CallBounds::default(),

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use wharf_registry_api::METRICS;
-use wharf_runtime::{CacheDirectory, Engine, EngineError};
+use wharf_runtime::{CacheDirectory, Engine, EngineError, EngineOptions};
 
 use crate::announce::{Announcer, Farewell};
 use crate::config::{Config, PluginsConfig};
@@ -185,13 +185,18 @@ impl Host {
 fn engine(config: &PluginsConfig) -> Result<Engine, EngineError> {
     let check: fn(&Path) -> _ = |path| Ok(wharf_net::private::check(path)?);
     let cache = config.cache.as_deref().map(|path| CacheDirectory { path, check });
-    match Engine::new(cache) {
+    let options = |cache| EngineOptions {
+        cache,
+        compiler: config.compiler.clone(),
+        guest_memory: config.guest_memory,
+    };
+    match Engine::with(options(cache)) {
         Err(EngineError::Cache(error)) if !config.require_cache => {
             let error = wharf_net::chain(&error);
             tracing::warn!(
                 "the cache cannot be used, so every start compiles all plugins: {error}"
             );
-            Engine::new(None)
+            Engine::with(options(None))
         }
         engine => engine,
     }

@@ -1,6 +1,9 @@
 //! HTTP/1 on a stream, with limits on the size of a request's head and on the time for it.
 
 use std::error::Error;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -11,6 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 use tower::Service;
 
+use crate::places::Seat;
 use crate::stream::Stream;
 
 /// How long the head of a request may take to arrive, and a connection may wait for the next one.
@@ -38,6 +42,8 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    let seat = stream.seat().clone();
+    let service = Busy { service, seat };
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head.min(HEAD))
@@ -49,4 +55,49 @@ where
         _ = stopped.wait_for(|stopped| *stopped) => serving.as_mut().graceful_shutdown(),
     }
     serving.await
+}
+
+/// Keeps the place of a connection while a request is answered.
+#[derive(Clone)]
+struct Busy<S> {
+    service: S,
+    seat: Arc<Seat>,
+}
+
+impl<S, R> Service<Request<R>> for Busy<S>
+where
+    S: Service<Request<R>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Answering<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<R>) -> Self::Future {
+        self.seat.set_busy(true);
+        Answering { future: Box::pin(self.service.call(request)), seat: self.seat.clone() }
+    }
+}
+
+/// An answer that is being made.
+struct Answering<F> {
+    future: Pin<Box<F>>,
+    seat: Arc<Seat>,
+}
+
+impl<F: Future> Future for Answering<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.future.as_mut().poll(cx)
+    }
+}
+
+impl<F> Drop for Answering<F> {
+    fn drop(&mut self) {
+        self.seat.set_busy(false);
+    }
 }

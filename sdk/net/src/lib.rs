@@ -6,10 +6,12 @@
 
 pub mod budget;
 mod chain;
+pub mod files;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod listener;
 mod meter;
+mod places;
 pub mod private;
 mod secret;
 mod stream;
@@ -18,6 +20,7 @@ mod unstalled;
 
 pub use chain::chain;
 pub use meter::Meter;
+pub use places::Seat;
 pub use secret::Secret;
 pub use stream::Stream;
 pub use tls::{Tls, TlsError, TlsFiles};

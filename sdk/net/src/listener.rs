@@ -6,20 +6,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::places::{Places, Seat};
 use crate::stream::Stream;
 use crate::tls::Tls;
 
 /// How long accepting pauses after an error, for example when no file descriptors are left.
 const REST: Duration = Duration::from_millis(100);
 
+/// How often the time is noted by which idle connections are compared.
+const TICK: Duration = Duration::from_millis(500);
+
 /// What a listener allows.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Bounds {
-    /// Connections that may be open at once. More of them wait in the system's backlog.
+    /// Connections that may be open at once. When nearly all are taken, one address has only a share
+    /// of them, and those that are idle for longest are closed. Others wait in the system's backlog.
     pub max_connections: usize,
     /// How long a TLS handshake may take; 10 seconds by default.
     pub handshake: Duration,
@@ -64,21 +69,43 @@ where
     S: Fn(Stream, SocketAddr) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let room = Arc::new(Semaphore::new(bounds.max_connections));
+    let places = Arc::new(Places::new(bounds.max_connections));
     let mut connections = JoinSet::new();
+    let mut ticks = tokio::time::interval(TICK);
     loop {
         let accepted = tokio::select! {
-            accepted = accept(listener.borrow(), &room) => accepted,
+            accepted = accept(listener.borrow(), &places) => accepted,
+            _ = ticks.tick() => {
+                places.tick();
+                None
+            }
             _ = stopped.wait_for(|stopped| *stopped) => break,
         };
         while connections.try_join_next().is_some() {}
-        let Some((socket, peer, place)) = accepted else { continue };
+        let Some((socket, peer)) = accepted else { continue };
+        // Others wait in the system's backlog while this one waits for a place.
+        let seat = tokio::select! {
+            seat = places.take(peer) => seat,
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+        };
+        let Some(seat) = seat else {
+            tracing::debug!(%peer, "a connection was refused: its address has more than its share");
+            continue;
+        };
         let (bounds, serve) = (bounds.clone(), serve.clone());
         connections.spawn(async move {
-            if let Some(stream) = open(socket, peer, &bounds).await {
-                serve(stream, peer).await;
+            let seat_of_stream = seat.clone();
+            let served = async move {
+                if let Some(stream) = open(socket, peer, &bounds, seat_of_stream).await {
+                    serve(stream, peer).await;
+                }
+            };
+            tokio::select! {
+                () = served => {}
+                () = seat.has_left() => {
+                    tracing::debug!(%peer, "an idle connection was closed to make room");
+                }
             }
-            drop(place);
         });
     }
     drop(listener);
@@ -88,25 +115,25 @@ where
     connections.len()
 }
 
-/// Accepts when there is room; the system's backlog holds the rest. Cancel-safe.
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    // The semaphore is never closed.
-    let place = room.clone().acquire_owned().await.ok()?;
+/// Accepts a connection. After an error, it rests. Cancel-safe.
+async fn accept(listener: &TcpListener, places: &Places) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
-        Ok((socket, peer)) => Some((socket, peer, place)),
+        Ok(accepted) => Some(accepted),
         Err(error) => {
-            tracing::warn!(%error, "a connection could not be accepted");
+            places.cannot_accept(&error);
             tokio::time::sleep(REST).await;
             None
         }
     }
 }
 
-async fn open(socket: TcpStream, peer: SocketAddr, bounds: &Bounds) -> Option<Stream> {
-    let accepting = Stream::accept(socket, bounds.tls.as_ref(), bounds.stall);
+async fn open(
+    socket: TcpStream,
+    peer: SocketAddr,
+    bounds: &Bounds,
+    seat: Arc<Seat>,
+) -> Option<Stream> {
+    let accepting = Stream::accept(socket, bounds.tls.as_ref(), bounds.stall, seat);
     match tokio::time::timeout(bounds.handshake, accepting).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {

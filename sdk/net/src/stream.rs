@@ -3,6 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::places::Seat;
 use crate::tls::Tls;
 use crate::unstalled::Unstalled;
 
@@ -22,6 +24,7 @@ pub struct Stream {
     socket: Socket,
     /// Bytes that were inspected but not read.
     given_back: BytesMut,
+    seat: Arc<Seat>,
 }
 
 enum Socket {
@@ -35,6 +38,7 @@ impl Stream {
         socket: TcpStream,
         tls: Option<&Tls>,
         stall: Duration,
+        seat: Arc<Seat>,
     ) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         let socket = Unstalled::new(socket, stall);
@@ -42,7 +46,13 @@ impl Stream {
             Some(tls) => Socket::Tls(Box::new(tls.accept(socket).await?)),
             None => Socket::Plain(socket),
         };
-        Ok(Stream { socket, given_back: BytesMut::new() })
+        Ok(Stream { socket, given_back: BytesMut::new(), seat })
+    }
+
+    /// Its place at the listener.
+    #[must_use]
+    pub fn seat(&self) -> &Arc<Seat> {
+        &self.seat
     }
 
     /// The first `count` bytes that are still to be read, or fewer if the peer sends no more. They
@@ -59,6 +69,7 @@ impl Stream {
             if limited.read_buf(&mut self.given_back).await? == 0 {
                 break;
             }
+            self.seat.heard_now();
         }
         Ok(&self.given_back[..count.min(self.given_back.len())])
     }
@@ -82,7 +93,11 @@ impl AsyncRead for Stream {
             self.given_back.advance(count);
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.socket).poll_read(cx, buffer)
+        let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        if read.is_ready() {
+            self.seat.heard_now();
+        }
+        read
     }
 }
 
@@ -105,10 +120,14 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.socket {
+        let written = match &mut self.socket {
             Socket::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
             Socket::Tls(socket) => Pin::new(socket).poll_write(cx, bytes),
+        };
+        if written.is_ready() {
+            self.seat.use_now();
         }
+        written
     }
 
     fn poll_write_vectored(
@@ -116,10 +135,14 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.socket {
+        let written = match &mut self.socket {
             Socket::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
             Socket::Tls(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+        };
+        if written.is_ready() {
+            self.seat.use_now();
         }
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -154,8 +177,9 @@ mod tests {
     async fn pair() -> (TcpStream, Stream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (socket, _) = listener.accept().await.unwrap();
-        (peer, Stream::accept(socket, None, Duration::from_secs(1)).await.unwrap())
+        let (socket, from) = listener.accept().await.unwrap();
+        let seat = crate::places::Places::new(1).take(from).await.unwrap();
+        (peer, Stream::accept(socket, None, Duration::from_secs(1), seat).await.unwrap())
     }
 
     #[tokio::test]

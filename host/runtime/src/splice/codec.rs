@@ -85,7 +85,8 @@ pub(super) struct Codec<'t> {
 /// What a codec's module imports, in the order of its imports.
 pub(super) struct Wanted {
     pub(super) memory: Option<u32>,
-    pub(super) realloc: Option<u32>,
+    /// The functions that allocate: all that the methods use.
+    pub(super) reallocs: Vec<u32>,
     /// The functions of the methods, and their post-return functions.
     pub(super) functions: Vec<u32>,
     pub(super) post_returns: Vec<Option<u32>>,
@@ -96,6 +97,10 @@ pub(super) const GUEST: &str = "guest";
 pub(super) const MEMORY: &str = "memory";
 pub(super) const REALLOC: &str = "realloc";
 pub(super) const CALL: &str = "call";
+
+pub(super) fn realloc_name(index: usize) -> String {
+    format!("{REALLOC}{index}")
+}
 
 pub(super) fn function_name(method: usize) -> String {
     format!("f{method}")
@@ -140,7 +145,7 @@ pub(super) fn module(
             0,
             u32::from(wanted.memory.is_some()),
             wanted.memory.map(|_| 0),
-            wanted.realloc.map(|_| 0),
+            index(wanted.reallocs.len()),
         ),
         types: TypeSection::new(),
         known_types: HashMap::new(),
@@ -159,9 +164,9 @@ pub(super) fn module(
         };
         imports.import(GUEST, MEMORY, memory);
     }
-    if wanted.realloc.is_some() {
+    for place in 0..wanted.reallocs.len() {
         let (params, results) = helpers::REALLOC;
-        codec.import(&mut imports, REALLOC, &params, &results);
+        codec.import(&mut imports, &realloc_name(place), &params, &results);
     }
     let mut guests = Vec::new();
     for (index, method) in methods.iter().enumerate() {
@@ -178,13 +183,17 @@ pub(super) fn module(
     }
     let helpers = codec.helpers;
     codec.helpers =
-        Helpers::new(codec.imported, helpers.own, helpers.guest, wanted.realloc.map(|_| 0));
+        Helpers::new(codec.imported, helpers.own, helpers.guest, index(wanted.reallocs.len()));
     for body in codec.helpers.bodies() {
         codec.bodies.push(body);
     }
     let mut entries = Vec::new();
     for ((method, guest), post_return) in methods.iter().zip(&guests).zip(&post_returns) {
-        let body = codec.method(method, *guest, *post_return)?;
+        let allocator = method
+            .lift
+            .realloc
+            .and_then(|realloc| wanted.reallocs.iter().position(|wanted| *wanted == realloc));
+        let body = codec.method(method, *guest, *post_return, allocator)?;
         entries.push(codec.define(body));
     }
     let call = codec.call(&entries);
@@ -292,7 +301,14 @@ impl<'t> Codec<'t> {
     }
 
     /// The function that calls one method: it reads the arguments, calls, and writes the result.
-    fn method(&mut self, method: &CodecMethod<'_>, guest: u32, post: Option<u32>) -> Option<Body> {
+    /// `allocator` is the index of the function that allocates for it.
+    fn method(
+        &mut self,
+        method: &CodecMethod<'_>,
+        guest: u32,
+        post: Option<u32>,
+        allocator: Option<usize>,
+    ) -> Option<Body> {
         let mut body = Body::new(&[], &[]);
         let CodecMethod { service, signature, .. } = *method;
         let params: Vec<TypeId> = signature.params.iter().map(|param| param.ty).collect();
@@ -301,7 +317,7 @@ impl<'t> Codec<'t> {
         let flat = layouts.flat_all(params.iter().copied());
         let spilled = flat.len() > MAX_FLAT_PARAMS;
         let allocates = spilled || params.iter().any(|ty| layouts.allocates(*ty));
-        if allocates && (self.helpers.guest.is_none() || method.lift.realloc.is_none()) {
+        if allocates && (self.helpers.guest.is_none() || allocator.is_none()) {
             return None;
         }
         if !spilled && size > MAX_SCRATCH {
@@ -314,7 +330,11 @@ impl<'t> Codec<'t> {
                 self.read(&mut body, service, *ty, Mode::Check, 0, 0)?;
             }
             self.expect_end(&mut body);
-            body.write().global_get(helpers::START).global_set(helpers::POSITION);
+            body.write()
+                .global_get(helpers::START)
+                .global_set(helpers::POSITION)
+                .i32_const(index(allocator.unwrap_or_default()).cast_signed())
+                .global_set(helpers::ALLOCATOR);
         }
         let place = body.local(I32);
         let memory = if spilled {

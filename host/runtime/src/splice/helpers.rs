@@ -24,8 +24,11 @@ pub(super) const ERROR: u32 = 3;
 pub(super) const OUT: u32 = 4;
 pub(super) const OUT_START: u32 = 5;
 pub(super) const LIMIT: u32 = 6;
+/// Which of the guest's functions allocates for the method that is called. Toolchains may give each
+/// method its own.
+pub(super) const ALLOCATOR: u32 = 7;
 /// The number of globals.
-pub(super) const GLOBALS: u32 = 7;
+pub(super) const GLOBALS: u32 = 8;
 
 /// The arguments do not fit the types.
 pub(crate) const MALFORMED: i32 = 1;
@@ -53,12 +56,13 @@ pub(super) struct Helpers {
     /// The indices of the memories.
     pub(super) own: u32,
     pub(super) guest: Option<u32>,
-    realloc: Option<u32>,
+    /// How many functions of the guest allocate. They are the first functions of the module.
+    reallocs: u32,
 }
 
 impl Helpers {
-    pub(super) fn new(first: u32, own: u32, guest: Option<u32>, realloc: Option<u32>) -> Self {
-        Helpers { first, own, guest, realloc }
+    pub(super) fn new(first: u32, own: u32, guest: Option<u32>, reallocs: u32) -> Self {
+        Helpers { first, own, guest, reallocs }
     }
 
     /// Records that the input is malformed: `() -> ()`.

@@ -23,7 +23,7 @@ use wasm_encoder::{
     ComponentExportSection, ComponentSection, ComponentSectionId, ComponentTypeSection,
     ComponentValType, ExportKind, InstanceSection, ModuleArg, PrimitiveValType, RawSection,
 };
-use wasmparser::{Validator, WasmFeatures};
+use wasmparser::Validator;
 use wharf_schema::Service;
 
 pub(crate) use self::codec::{MAX_BYTES, MAX_RESULT};
@@ -33,6 +33,8 @@ pub(crate) use self::helpers::{
 };
 
 use self::codec::{CodecMethod, MAX_METHODS, MAX_PAGES, Wanted};
+use crate::features::supported;
+
 use self::layout::Layouts;
 use self::outermost::Outermost;
 
@@ -66,6 +68,12 @@ impl MethodNumbers {
         self.services.iter().flatten().all(Option::is_none)
     }
 
+    /// Keeps the numbers of those services that are to be kept.
+    pub(crate) fn retain_services(&mut self, keep: &[bool]) {
+        let mut keep = keep.iter();
+        self.services.retain(|_| keep.next().copied().unwrap_or(false));
+    }
+
     /// Removes the numbers of all methods that are not wanted. `wanted` is given their positions.
     pub(crate) fn retain(&mut self, wanted: impl Fn(usize, usize) -> bool) {
         for (service, numbers) in self.services.iter_mut().enumerate() {
@@ -85,20 +93,21 @@ pub(crate) fn splice(bytes: &[u8], services: &[Service], exports: &[String]) -> 
     }
     let mut layouts: Vec<Layouts<'_>> =
         services.iter().map(|service| Layouts::new(service.types())).collect();
-    let mut wanted =
-        Wanted { memory: None, realloc: None, functions: Vec::new(), post_returns: Vec::new() };
+    let mut wanted = Wanted {
+        memory: None,
+        reallocs: Vec::new(),
+        functions: Vec::new(),
+        post_returns: Vec::new(),
+    };
     let (mut methods, mut numbers) = (Vec::new(), Vec::new());
     for ((index, service), export) in services.iter().enumerate().zip(exports) {
         let mut of_service = Vec::new();
         for method in service.methods() {
             let lift = outermost.lift(export, &method.name);
             let suitable = method.signature.as_ref().ok().zip(lift).filter(|(signature, lift)| {
-                // All methods must use the same memory and the same realloc.
-                let fits = |known: Option<u32>, own: Option<u32>| {
-                    known.is_none() || own.is_none() || known == own
-                };
-                fits(wanted.memory, lift.memory)
-                    && fits(wanted.realloc, lift.realloc)
+                // All methods must use the same memory.
+                let known = wanted.memory;
+                (known.is_none() || lift.memory.is_none() || known == lift.memory)
                     && layouts.get_mut(index).is_some_and(|l| codec::supports(l, signature, lift))
             });
             let suitable = suitable.filter(|_| methods.len() < MAX_METHODS);
@@ -107,7 +116,9 @@ pub(crate) fn splice(bytes: &[u8], services: &[Service], exports: &[String]) -> 
                 continue;
             };
             wanted.memory = wanted.memory.or(lift.memory);
-            wanted.realloc = wanted.realloc.or(lift.realloc);
+            if let Some(realloc) = lift.realloc.filter(|own| !wanted.reallocs.contains(own)) {
+                wanted.reallocs.push(realloc);
+            }
             wanted.functions.push(lift.function);
             wanted.post_returns.push(lift.post_return);
             of_service.push(u32::try_from(methods.len()).ok());
@@ -120,8 +131,7 @@ pub(crate) fn splice(bytes: &[u8], services: &[Service], exports: &[String]) -> 
     }
     let module = codec::module(layouts, &methods, &wanted)?;
     let bytes = append(bytes, &outermost, &module, &wanted);
-    let features = WasmFeatures::default() | WasmFeatures::CM_FIXED_LENGTH_LISTS;
-    if let Err(error) = Validator::new_with_features(features).validate_all(&bytes) {
+    if let Err(error) = Validator::new_with_features(supported()).validate_all(&bytes) {
         tracing::warn!(%error, "cannot splice a codec into a component; its calls use dynamic values, which is slower");
         return None;
     }
@@ -139,7 +149,9 @@ fn append(bytes: &[u8], outermost: &Outermost, module: &[u8], wanted: &Wanted) -
     let mut instances = InstanceSection::new();
     let mut items: Vec<(String, ExportKind, u32)> = Vec::new();
     items.extend(wanted.memory.map(|m| (codec::MEMORY.to_owned(), ExportKind::Memory, m)));
-    items.extend(wanted.realloc.map(|f| (codec::REALLOC.to_owned(), ExportKind::Func, f)));
+    for (index, function) in wanted.reallocs.iter().enumerate() {
+        items.push((codec::realloc_name(index), ExportKind::Func, *function));
+    }
     for (index, function) in wanted.functions.iter().enumerate() {
         items.push((codec::function_name(index), ExportKind::Func, *function));
     }

@@ -15,7 +15,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use wharf_net::listener::{self, Bounds};
 
-use crate::plugins::table::{FileReport, FileState, Served};
+use crate::plugins::slot::Served;
+use crate::plugins::table::{FileReport, FileState};
 use crate::rpc::Shared;
 
 /// Connections that may be open at once. Others wait in the system's backlog.
@@ -81,7 +82,7 @@ async fn metrics(State(source): State<Source>) -> Response {
     let served = source.shared.table.all_served();
     let pools = served.iter().filter(|served| served.service_index == 0);
     let pools = pools.map(|served| (served.file.clone(), served.plugin.pool()));
-    match source.shared.metrics.render(pools, source.shared.held()) {
+    match source.shared.metrics.render(pools, source.shared.held.taken()) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
@@ -131,7 +132,13 @@ struct FileView {
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// How long it has been read and compiled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compiling_for_seconds: Option<u64>,
     services: Vec<String>,
+    /// Services that it has and does not serve, with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<String>,
 }
 
 async fn services(State(source): State<Source>) -> Response {
@@ -175,12 +182,12 @@ fn service_view(served: &Served) -> ServiceView {
     }
 }
 
-fn file_view((file, FileReport { services, state }): (String, FileReport)) -> FileView {
-    let (state, reason) = match state {
-        FileState::Compiling => ("compiling", None),
-        FileState::Serving => ("serving", None),
-        FileState::Withdrawing => ("withdrawing", None),
-        FileState::Refused(reason) => ("refused", Some(reason)),
+fn file_view((file, FileReport { services, state, left_out }): (String, FileReport)) -> FileView {
+    let (state, reason, since) = match state {
+        FileState::Compiling(since) => ("compiling", None, Some(since.elapsed().as_secs())),
+        FileState::Serving => ("serving", None, None),
+        FileState::Withdrawing => ("withdrawing", None, None),
+        FileState::Refused(reason) => ("refused", Some(reason), None),
     };
-    FileView { file, state, reason, services }
+    FileView { file, state, reason, compiling_for_seconds: since, services, left_out }
 }

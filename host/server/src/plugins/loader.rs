@@ -1,28 +1,30 @@
 //! Loads the plugins of the folder into the table of services.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use wharf_net::chain;
-use wharf_registry_api::limits;
-use wharf_runtime::{Candidate, Engine, Grants, LoadError, Origin, Plugin, Settings};
-use wharf_schema::{Service, ServiceName};
+use wharf_runtime::{Engine, Origin, Settings};
+use wharf_schema::Service;
 
 use super::folder::{Change, Folder, sidecar_of};
-use super::sidecar::{self, SidecarError};
+use super::load::{FileError, Load, Loaded, Workshop};
 use super::table::{FileState, Table};
 use crate::metrics::Metrics;
 
-/// How many files are loaded at once. The engine compiles on fewer threads; meanwhile, other files
-/// are read and started.
-const AT_ONCE: usize = 4;
+/// How many files are loaded at once. The engine compiles fewer at a time; meanwhile, other files are
+/// read and started. It is large, so that files which take long do not keep out those which do not.
+const AT_ONCE: usize = 64;
 
 /// How long a removed plugin continues to serve while the registry does not accept its withdrawal.
 const WITHDRAWAL: Duration = Duration::from_secs(2);
+
+/// When a file is tried again that was refused for a reason which may pass: after the first time, then
+/// after twice as long each, up to the second.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Loads, replaces and removes plugins when their files change.
 pub(crate) struct Loader {
@@ -39,122 +41,139 @@ pub(crate) struct Loader {
     pub(crate) ready: watch::Sender<bool>,
 }
 
-/// Files that wait or are being loaded. Each has at most one load at a time.
+/// Files that wait, are being loaded, or will be tried again. Each has at most one load at a time.
 #[derive(Default)]
 struct Queue {
     waiting: BTreeSet<String>,
-    loading: BTreeSet<String>,
-    /// Files that changed again while they were loaded, and whether they still exist.
-    stale: BTreeMap<String, bool>,
+    loading: HashMap<String, AbortHandle>,
+    retries: HashMap<String, Retry>,
+    loads: JoinSet<Loaded>,
+    withdrawals: JoinSet<Option<Vec<String>>>,
 }
 
-struct Loaded {
-    file: String,
-    took: Duration,
-    /// Its grants from now on. `None` if its settings could not be read.
-    grants: Option<Grants>,
-    result: Result<Plugin, FileError>,
+/// A file that was refused for a reason that may pass.
+struct Retry {
+    at: Instant,
+    pause: Duration,
+    reason: String,
 }
 
-/// Why a file does not load.
-#[derive(Debug, thiserror::Error)]
-enum FileError {
-    #[error("it cannot be read: {0}")]
-    Read(#[from] std::io::Error),
-    #[error("it has {len} bytes, but at most {max} are allowed")]
-    TooLarge { len: u64, max: u64 },
-    #[error(transparent)]
-    Sidecar(#[from] SidecarError),
-    #[error("its sidecar {file} cannot be read: {source}")]
-    SidecarUnread { file: String, source: std::io::Error },
-    #[error("the service name {name} has a part of more than {max} bytes, which registries do not accept: shorten it", max = limits::NAME)]
-    Name { name: String },
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    #[error("{0}")]
-    Occupied(String),
-    #[error("loading it failed inside the host: {0}")]
-    Host(tokio::task::JoinError),
+impl Queue {
+    /// Something happened to a file: a load that runs has read what is not there any more.
+    fn forget(&mut self, file: &str) {
+        self.waiting.remove(file);
+        self.retries.remove(file);
+        if let Some(load) = self.loading.remove(file) {
+            // This ends its compilation too.
+            load.abort();
+        }
+    }
+
+    /// When the next file is to be tried again.
+    fn next_retry(&self) -> Option<Instant> {
+        self.retries.values().map(|retry| retry.at).min()
+    }
+
+    /// Queues the files whose time has come.
+    fn retry(&mut self, now: Instant) {
+        let due = self.retries.iter().filter(|(_, retry)| retry.at <= now);
+        let due: Vec<String> = due.map(|(file, _)| file.clone()).collect();
+        for file in due {
+            // Its pause is kept until it is loaded, to grow if it is refused again.
+            if let Some(retry) = self.retries.get_mut(&file) {
+                retry.at = now + RETRY.1 * 2;
+            }
+            self.waiting.insert(file);
+        }
+    }
+
+    /// Will try a file again. Returns whether the reason is new.
+    fn retry_later(&mut self, file: &str, reason: &str) -> bool {
+        let before = self.retries.remove(file);
+        let pause = before.as_ref().map_or(RETRY.0, |retry| (retry.pause * 2).min(RETRY.1));
+        let is_new = before.is_none_or(|before| before.reason != reason);
+        let retry = Retry { at: Instant::now() + pause, pause, reason: reason.to_owned() };
+        self.retries.insert(file.to_owned(), retry);
+        is_new
+    }
 }
 
 impl Loader {
     /// Runs for as long as the host does.
     pub(crate) async fn run(mut self) {
         let mut queue = Queue::default();
-        let mut loads = JoinSet::<Loaded>::new();
-        let mut withdrawals = JoinSet::<Option<Vec<String>>>::new();
+        let workshop = Workshop::new(
+            self.engine.clone(),
+            self.settings.clone(),
+            self.max_size,
+            self.table.clone(),
+        );
         let mut files = HashMap::<tokio::task::Id, String>::new();
         let first = self.folder.first_scan().await;
-        self.take(first, &mut queue, &mut withdrawals);
+        self.take(first, &mut queue);
         loop {
             while queue.loading.len() < AT_ONCE
                 && let Some(file) = queue.waiting.pop_first()
             {
-                queue.loading.insert(file.clone());
-                self.table.note(&file, FileState::Compiling);
+                self.table.note(&file, FileState::Compiling(Instant::now()));
                 let load = Load {
-                    engine: self.engine.clone(),
-                    settings: self.settings.clone(),
-                    max_size: self.max_size,
                     path: self.folder.path_of(&file),
                     sidecar: self.folder.path_of(&sidecar_of(&file)),
-                    table: self.table.clone(),
                     file: file.clone(),
+                    workshop: workshop.clone(),
                 };
-                let task = loads.spawn(load.run());
-                files.insert(task.id(), file);
+                let task = queue.loads.spawn(load.run());
+                files.insert(task.id(), file.clone());
+                queue.loading.insert(file, task);
             }
             if queue.loading.is_empty() && !self.ready.send_replace(true) {
                 self.engine.prune_cache();
             }
+            let retry = queue.next_retry();
             tokio::select! {
-                changes = self.folder.changes() => {
-                    self.take(changes, &mut queue, &mut withdrawals);
-                }
-                Some(loaded) = loads.join_next_with_id() => match loaded {
-                    Ok((task, loaded)) => {
-                        files.remove(&task);
-                        self.finish(loaded, &mut queue);
+                changes = self.folder.changes() => self.take(changes, &mut queue),
+                Some(loaded) = queue.loads.join_next_with_id() => {
+                    let (task, loaded) = match loaded {
+                        Ok((task, loaded)) => (task, Ok(loaded)),
+                        Err(error) => (error.id(), Err(error)),
+                    };
+                    let Some(file) = files.remove(&task) else { continue };
+                    if queue.loading.get(&file).is_none_or(|load| load.id() != task) {
+                        // The file changed while it was loaded.
+                        continue;
                     }
-                    Err(error) => {
-                        let Some(file) = files.remove(&error.id()) else { continue };
+                    queue.loading.remove(&file);
+                    let loaded = loaded.unwrap_or_else(|error| {
                         let result = Err(FileError::Host(error));
-                        let (took, grants) = (Duration::ZERO, None);
-                        self.finish(Loaded { file, took, grants, result }, &mut queue);
-                    }
-                },
-                Some(ended) = withdrawals.join_next() => {
+                        Loaded { file, took: Duration::ZERO, grants: None, result }
+                    });
+                    self.finish(loaded, &mut queue);
+                }
+                Some(ended) = queue.withdrawals.join_next() => {
                     if let Ok(Some(services)) = ended {
                         self.freed(&services, &mut queue);
                     }
+                }
+                () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now).into()), if retry.is_some() => {
+                    queue.retry(Instant::now());
                 }
             }
         }
     }
 
-    fn take(
-        &self,
-        changes: Vec<Change>,
-        queue: &mut Queue,
-        withdrawals: &mut JoinSet<Option<Vec<String>>>,
-    ) {
+    fn take(&self, changes: Vec<Change>, queue: &mut Queue) {
         for change in changes {
             match change {
-                Change::Present(file) if queue.loading.contains(&file) => {
-                    queue.stale.insert(file, true);
-                }
                 Change::Present(file) => {
+                    queue.forget(&file);
                     queue.waiting.insert(file);
                 }
                 Change::Absent(file) => {
-                    queue.waiting.remove(&file);
-                    if queue.loading.contains(&file) {
-                        queue.stale.insert(file.clone(), false);
-                    }
+                    queue.forget(&file);
                     let Some(revision) = self.table.begin_withdrawal(&file) else { continue };
                     tracing::info!(file, "a plugin was removed: withdrawing it");
                     let (table, announced) = (self.table.clone(), self.announced.clone());
-                    withdrawals.spawn(withdraw(table, announced, revision, file));
+                    queue.withdrawals.spawn(withdraw(table, announced, revision, file));
                 }
             }
         }
@@ -162,26 +181,27 @@ impl Loader {
 
     fn finish(&self, loaded: Loaded, queue: &mut Queue) {
         let Loaded { file, took, grants, result } = loaded;
-        queue.loading.remove(&file);
-        if let Some(is_there) = queue.stale.remove(&file) {
-            // The file changed while it was loaded. If it still exists, load it again.
-            if is_there {
-                queue.waiting.insert(file);
-            }
-            return;
-        }
         let serving = self.table.served_by(&file);
         let before: Vec<Arc<Service>> = serving.iter().map(|s| s.service.clone()).collect();
-        let result = result.and_then(|plugin| {
-            let freed = self.table.serve(&file, &plugin).map_err(FileError::Occupied)?;
-            Ok((plugin, freed))
+        let result = result.and_then(|ready| {
+            let takeover = self.table.serve(&file, &ready).map_err(FileError::Occupied)?;
+            Ok((ready.plugin, takeover))
         });
         match result {
-            Ok((plugin, freed)) => {
+            Ok((plugin, takeover)) => {
+                queue.retries.remove(&file);
                 self.metrics.loaded(plugin.origin());
-                self.freed(&freed, queue);
+                self.freed(&takeover.freed, queue);
+                for occupied in &takeover.occupied {
+                    tracing::warn!(
+                        file,
+                        "{occupied}, so this file serves only its others: remove one of the two, \
+                         give one another version, or choose services in a sidecar"
+                    );
+                }
+                let served = self.table.served_by(&file);
                 let services: Vec<String> =
-                    plugin.services().iter().map(|service| service.name().to_string()).collect();
+                    served.iter().map(|served| served.service.name().to_string()).collect();
                 let services = services.join(", ");
                 let compiled = matches!(plugin.origin(), Origin::Compiled(_));
                 if before.is_empty() {
@@ -207,19 +227,33 @@ impl Loader {
                     );
                 }
                 let goes_on = !before.is_empty() && !revoked;
-                tracing::error!(file, goes_on, "a plugin does not load: {reason}");
-                self.metrics.refused();
-                self.table.refuse(&file, reason);
+                let passing = error.is_passing();
+                let is_new = !passing || queue.retry_later(&file, &reason);
+                if is_new {
+                    tracing::error!(
+                        file,
+                        goes_on,
+                        tried_again = passing,
+                        "a plugin does not load: {reason}"
+                    );
+                    self.metrics.refused();
+                }
+                self.table.refuse(&file, reason, error.wants());
             }
         }
     }
 
-    /// These services are no longer served. Drops their series. Tries the refused files again: a
-    /// file may have been refused because another one served the same service.
+    /// These services are no longer served. Drops their series, and tries the files again that did
+    /// not serve one of them because another file did.
     fn freed(&self, services: &[String], queue: &mut Queue) {
-        if !services.is_empty() {
-            self.metrics.forget(services);
-            queue.waiting.extend(self.table.refused_files());
+        if services.is_empty() {
+            return;
+        }
+        self.metrics.forget(services);
+        for file in self.table.files_that_want(services) {
+            if !queue.loading.contains_key(&file) {
+                queue.waiting.insert(file);
+            }
         }
     }
 }
@@ -237,90 +271,6 @@ async fn withdraw(
     let freed = table.end_withdrawal(&file)?;
     tracing::info!(file, "a removed plugin no longer serves");
     Some(freed)
-}
-
-/// One file that is being loaded.
-struct Load {
-    engine: Engine,
-    settings: Settings,
-    max_size: u64,
-    file: String,
-    path: PathBuf,
-    sidecar: PathBuf,
-    table: Arc<Table>,
-}
-
-impl Load {
-    async fn run(self) -> Loaded {
-        let start = Instant::now();
-        let settings = self.settings().await;
-        let grants = settings.as_ref().ok().map(|settings| settings.grants.clone());
-        let result = self.load(settings).await;
-        Loaded { took: start.elapsed(), grants, result, file: self.file }
-    }
-
-    async fn load(&self, settings: Result<Settings, FileError>) -> Result<Plugin, FileError> {
-        let bytes = read(&self.path, self.max_size).await?;
-        let candidate = Candidate::read(bytes).await?;
-        if let Some(service) = candidate.services().iter().find(|s| !can_be_announced(s.name())) {
-            return Err(FileError::Name { name: service.name().to_string() });
-        }
-        // Record the services before loading, so that a failure can be reported against them.
-        self.table.note_offers(&self.file, candidate.services().to_vec());
-        tracing::debug!(file = self.file, bytes = candidate.size(), "loading a plugin");
-        Ok(candidate.load(&self.engine, &self.file, settings?).await?)
-    }
-
-    /// The settings in the sidecar. Without a sidecar, the settings of all plugins.
-    async fn settings(&self) -> Result<Settings, FileError> {
-        let file = name(&self.sidecar);
-        let unread = |source| FileError::SidecarUnread { file: file.clone(), source };
-        let bytes = match read(&self.sidecar, sidecar::MAX_SIZE).await {
-            Ok(bytes) => bytes,
-            Err(FileError::Read(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(self.settings.clone());
-            }
-            Err(error) => return Err(unread(std::io::Error::other(error))),
-        };
-        let text =
-            String::from_utf8(bytes).map_err(|error| unread(std::io::Error::other(error)))?;
-        let folder = self.sidecar.parent().unwrap_or(Path::new("."));
-        Ok(sidecar::parse(&text, &file, folder, &self.settings)?)
-    }
-}
-
-/// Whether a registry accepts the name. A registry would refuse the whole declaration because of
-/// one bad name.
-fn can_be_announced(name: &ServiceName) -> bool {
-    let version = name.version.as_ref().map(ToString::to_string).unwrap_or_default();
-    let package = name.package.as_deref().unwrap_or_default();
-    [name.interface.as_str(), package, &version].iter().all(|part| part.len() <= limits::NAME)
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-async fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
-    use std::io::Read;
-
-    let path = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || {
-        // Opening a pipe would block until something writes to it.
-        if !std::fs::metadata(&path)?.is_file() {
-            return Err(FileError::Read(std::io::Error::other("it is not a regular file")));
-        }
-        let file = std::fs::File::open(path)?;
-        let len = file.metadata()?.len();
-        let mut bytes = Vec::new();
-        // Read one byte more than allowed, to detect a file that has grown in the meantime.
-        file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > max {
-            return Err(FileError::TooLarge { len: len.max(bytes.len() as u64), max });
-        }
-        Ok(bytes)
-    });
-    read.await.map_err(std::io::Error::other)?
 }
 
 /// What a replacement changed, for the log. Methods are compared by name and signature.

@@ -1,13 +1,19 @@
 //! The plugins folder, and the services that are served from it.
 //!
 //! `folder` watches which files exist. `settling` decides when a file is complete. `sidecar` reads
-//! the settings of a plugin. `loader` puts loaded plugins into `table`, and calls read `table`.
+//! the settings of a plugin, and `file` its bytes. `load` loads one plugin, `loader` puts loaded plugins into `table`, and calls read `table`, which
+//! finds services by `names`.
 
+mod file;
 mod folder;
+mod load;
 mod loader;
+mod names;
 mod settling;
 mod sidecar;
+pub(crate) mod slot;
 pub(crate) mod table;
 
 pub(crate) use self::folder::Folder;
 pub(crate) use self::loader::Loader;
+pub(crate) use self::names::Found;

@@ -1,6 +1,8 @@
 //! `plugins/arith.toml` beside `plugins/arith.wasm`: how the operator wants the plugin to run.
 //!
 //! ```toml
+//! services = ["demo:arith/*"]   # which of its services are served; all by default
+//!
 //! [limits]
 //! memory = "64 MiB"        # of one instance
 //! call-timeout = "2s"
@@ -31,6 +33,7 @@ use std::time::Duration;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, de};
 use wharf_runtime::{DirGrant, Grants, HttpHost, Isolation, Limits, Settings, TcpAddress};
+use wharf_schema::ServiceName;
 
 /// The largest sidecar that is read, in bytes.
 pub(crate) const MAX_SIZE: u64 = 64 * 1024;
@@ -52,6 +55,7 @@ pub(crate) struct SidecarError {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[derive(Default)]
 struct Document {
+    services: Option<Bounded<ServicePattern>>,
     limits: LimitsTable,
     isolation: IsolationTable,
     grants: GrantsTable,
@@ -102,6 +106,59 @@ enum Access {
     ReadWrite,
 }
 
+/// What a sidecar says.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Sidecar {
+    pub(crate) settings: Settings,
+    /// Which services are served. `None`: all.
+    services: Option<Vec<ServicePattern>>,
+}
+
+impl Sidecar {
+    /// Without a sidecar: the settings of all plugins, and all services.
+    pub(crate) fn of(defaults: &Settings) -> Self {
+        Sidecar { settings: defaults.clone(), services: None }
+    }
+
+    /// Whether the service with this full name is to be served.
+    pub(crate) fn chooses(&self, service: &ServiceName) -> bool {
+        let patterns = self.services.as_ref();
+        patterns.is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(service)))
+    }
+}
+
+/// Services by name, `demo:arith/arith@0.1.0` in full or in part, or all of a package: `demo:arith/*`.
+#[derive(Clone, Debug, PartialEq)]
+enum ServicePattern {
+    Name(ServiceName),
+    Package(String),
+}
+
+impl ServicePattern {
+    fn matches(&self, service: &ServiceName) -> bool {
+        match self {
+            ServicePattern::Name(name) => name.matches(service),
+            ServicePattern::Package(package) => service.package.as_ref() == Some(package),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ServicePattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if let Some(package) = text.strip_suffix("/*").filter(|package| package.contains(':')) {
+            return Ok(ServicePattern::Package(package.to_owned()));
+        }
+        let name = Some(&text).filter(|text| !text.contains('*'));
+        let name = name.and_then(|text| ServiceName::parse(text).ok()).ok_or_else(|| {
+            Error::custom(format!(
+                "'{text}' is not a service: write it like \"demo:arith/arith\", or all of a package like \"demo:arith/*\""
+            ))
+        })?;
+        Ok(ServicePattern::Name(name))
+    }
+}
+
 /// Reads a sidecar. Its settings override `defaults`. Relative directories start at `folder`, where
 /// the sidecar is.
 ///
@@ -112,7 +169,7 @@ pub(crate) fn parse(
     file: &str,
     folder: &Path,
     defaults: &Settings,
-) -> Result<Settings, SidecarError> {
+) -> Result<Sidecar, SidecarError> {
     let document: Document = toml::from_str(text).map_err(|error| at(&error, text, file))?;
     let Settings { limits, isolation, grants } = defaults.clone();
     let own = document.limits;
@@ -128,7 +185,7 @@ pub(crate) fn parse(
     let reuse = own.reuse.and_then(|count| NonZeroU32::new(count.0));
     let isolation = Isolation {
         reuse: reuse.or(isolation.reuse),
-        high_water: own.high_water.map_or(isolation.high_water, |size| size.0),
+        high_water: own.high_water.map(|size| size.0).or(isolation.high_water),
     };
     let own = document.grants;
     let mut env = grants.env;
@@ -149,7 +206,8 @@ pub(crate) fn parse(
         http: own.http.map(|hosts| hosts.0.into_iter().map(|h| h.0).collect()).or(grants.http),
         tcp: own.tcp.map(|all| all.0.into_iter().map(|a| a.0).collect()).or(grants.tcp),
     };
-    Ok(Settings { limits, isolation, grants })
+    let services = document.services.map(|services| services.0);
+    Ok(Sidecar { settings: Settings { limits, isolation, grants }, services })
 }
 
 fn at(error: &toml::de::Error, text: &str, file: &str) -> SidecarError {
@@ -314,7 +372,29 @@ mod tests {
 
     fn read(text: &str) -> Result<Settings, String> {
         parse(text, "arith.toml", Path::new("/plugins"), &Settings::default())
+            .map(|sidecar| sidecar.settings)
             .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn services_are_chosen_by_name_and_by_package() {
+        let chosen = |text: &str, service: &str| {
+            let sidecar = parse(text, "x.toml", Path::new("/"), &Settings::default()).unwrap();
+            sidecar.chooses(&ServiceName::parse(service).unwrap())
+        };
+        assert!(chosen("", "demo:a/x@1.0.0"));
+        let text = r#"services = ["demo:a/*", "other:b/y", "plain"]"#;
+        for (service, expected) in [
+            ("demo:a/x@1.0.0", true),
+            ("demo:b/x", false),
+            ("other:b/y@2.0.0", true),
+            ("other:b/z", false),
+            ("plain", true),
+        ] {
+            assert_eq!(chosen(text, service), expected, "{service}");
+        }
+        let error = read(r#"services = ["demo:*"]"#).unwrap_err();
+        assert!(error.contains("all of a package like \"demo:arith/*\""), "{error}");
     }
 
     #[test]
@@ -340,7 +420,7 @@ mod tests {
         assert_eq!(settings.limits.result_size, 4096);
         assert_eq!(settings.limits.start_timeout, Limits::default().start_timeout);
         assert_eq!(settings.isolation.reuse.map(NonZeroU32::get), Some(1));
-        assert_eq!(settings.isolation.high_water, 32 << 20);
+        assert_eq!(settings.isolation.high_water, Some(32 << 20));
         assert_eq!(settings.grants.env["GREETING"], "hello");
         let dirs = settings.grants.dirs.unwrap();
         assert_eq!(dirs[0].host, Path::new("/plugins/data"));
@@ -358,7 +438,7 @@ mod tests {
             ),
             (
                 "\n\nlimit = {}",
-                "arith.toml, line 3: unknown field `limit`, expected one of `limits`",
+                "arith.toml, line 3: unknown field `limit`, expected one of `services`",
             ),
             (
                 "[limits]\n\nmemory = \"64 MB2\"",

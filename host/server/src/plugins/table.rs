@@ -1,47 +1,32 @@
 //! The services that are served now, by name. Their plugins can be replaced.
 //!
-//! A call never looks up a name. A connection resolves a method once to the [`Slot`] of its
+//! A call never looks up a name. A connection resolves a method once to the [`Slot`](super::slot::Slot) of its
 //! service. Each call then reads from the slot which plugin serves at that moment, without a lock.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::watch;
 use wharf_registry_api::{Condition, EndpointSpec, Metadata};
 use wharf_runtime::Plugin;
 use wharf_schema::{Service, ServiceName};
 
+use super::names::{Found, Names};
+use super::slot::Served;
+
 /// All services of a host.
 pub(crate) struct Table {
-    /// The whole map is replaced at once. It is read without a lock.
-    services: ArcSwap<BTreeMap<String, Arc<Slot>>>,
+    /// All names are replaced at once. They are read without a lock.
+    services: ArcSwap<Names>,
     /// Its lock serialises changes. Only changes and reports need the files.
     files: Mutex<BTreeMap<String, PluginFile>>,
     generations: AtomicU64,
     /// Counts the changes of what must be announced.
     revision: watch::Sender<u64>,
-}
-
-/// One version of one service. It outlives the plugins that serve it.
-pub(crate) struct Slot {
-    pub(crate) name: ServiceName,
-    served: ArcSwapOption<Served>,
-}
-
-/// A plugin that serves a service.
-pub(crate) struct Served {
-    pub(crate) plugin: Plugin,
-    /// Index into the plugin's services.
-    pub(crate) service_index: usize,
-    pub(crate) service: Arc<Service>,
-    /// The encoded description of the service.
-    pub(crate) document: Bytes,
-    /// A different number for every load of every plugin.
-    pub(crate) generation: u64,
-    pub(crate) file: String,
 }
 
 /// What is known about a file of the plugins folder.
@@ -50,6 +35,8 @@ struct PluginFile {
     report: FileReport,
     /// The services that it would serve. Empty until the file has been read.
     offers: Vec<Arc<Service>>,
+    /// The full names of the services that it does not serve because other files do.
+    wants: Vec<String>,
 }
 
 /// The state and the services of a file of the plugins folder.
@@ -59,27 +46,53 @@ pub struct FileReport {
     pub services: Vec<String>,
     /// Its state.
     pub state: FileState,
+    /// The services that it has and does not serve, each with the reason.
+    pub left_out: Vec<String>,
+}
+
+/// A service that another file serves already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Occupied {
+    pub(crate) service: String,
+    /// The other file.
+    pub(crate) file: String,
+}
+
+impl std::fmt::Display for Occupied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} serves {} already", self.file, self.service)
+    }
+}
+
+/// A plugin that is ready to serve.
+pub(crate) struct Ready {
+    pub(crate) plugin: Plugin,
+    /// The encoded description of each of its services.
+    pub(crate) documents: Vec<Bytes>,
+}
+
+/// What changed when a plugin began to serve.
+#[derive(Debug, Default)]
+pub(crate) struct Takeover {
+    /// The services that only the previous version served.
+    pub(crate) freed: Vec<String>,
+    /// The services that it does not serve because other files do.
+    pub(crate) occupied: Vec<Occupied>,
 }
 
 /// The state of a file of the plugins folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileState {
-    /// It is being read and compiled. Its previous version, if any, continues to serve.
-    Compiling,
+    /// It is being read and compiled since this time. Its previous version, if any, continues to
+    /// serve.
+    Compiling(Instant),
     /// It serves.
     Serving,
     /// It does not load, for this reason. Its previous version, if any, continues to serve.
     Refused(String),
     /// It was removed. It serves until the registry has accepted its withdrawal.
     Withdrawing,
-}
-
-impl Slot {
-    /// The plugin that serves now. A call keeps it until the call ends.
-    pub(crate) fn served(&self) -> arc_swap::Guard<Option<Arc<Served>>> {
-        self.served.load()
-    }
 }
 
 impl Table {
@@ -92,64 +105,59 @@ impl Table {
         }
     }
 
-    /// Finds the service with a name. If there are several versions, it is the newest.
+    /// Finds the service with a name.
     pub(crate) fn find(&self, name: &ServiceName) -> Found {
-        let services = self.services.load();
-        let mut matching: Vec<&Arc<Slot>> =
-            services.values().filter(|slot| name.matches(&slot.name)).collect();
-        // If several packages have an interface with this name, the name must include the package.
-        let packages: std::collections::BTreeSet<_> =
-            matching.iter().map(|slot| &slot.name.package).collect();
-        if packages.len() > 1 {
-            return Found::Ambiguous(matching.iter().map(|slot| slot.name.to_string()).collect());
-        }
-        matching.sort_by(|a, b| a.name.version.cmp(&b.name.version));
-        match matching.pop() {
-            Some(slot) => Found::One(slot.clone()),
-            None => Found::None,
-        }
+        self.services.load().find(name)
     }
 
-    /// The short names of all services, for suggestions.
-    pub(crate) fn short_names(&self) -> Vec<String> {
-        self.services.load().values().map(|slot| slot.name.interface.clone()).collect()
+    /// The end of an error's message, which suggests a similar service, if there is one. This takes
+    /// time.
+    pub(crate) fn similar(&self, interface: &str) -> String {
+        self.services.load().similar(interface)
     }
 
-    /// Makes a plugin serve all its services, and replaces the previous version of `file`. Returns
-    /// the names of the services that only the previous version served.
+    /// Makes a plugin serve its services, and replaces the previous version of `file`. A service that
+    /// another file serves stays there, and the others are served.
     ///
     /// # Errors
-    /// When another file serves one of the services. The other file keeps it, and nothing changes.
-    pub(crate) fn serve(&self, file: &str, plugin: &Plugin) -> Result<Vec<String>, String> {
+    /// When other files serve all of its services. Then nothing changes.
+    pub(crate) fn serve(&self, file: &str, ready: &Ready) -> Result<Takeover, Vec<Occupied>> {
+        let Ready { plugin, documents } = ready;
         let mut files = self.files();
-        let mut services = BTreeMap::clone(&self.services.load());
-        for service in plugin.services() {
+        let mut services = Names::clone(&self.services.load());
+        let mut occupied = Vec::new();
+        let occupant = |service: &Service| {
             let name = service.name().to_string();
             let served = services.get(&name).and_then(|slot| slot.served.load_full());
-            if let Some(other) = served.filter(|served| served.file != file) {
-                return Err(format!(
-                    "{} serves {name} already: remove one of the two files, or give this one another version",
-                    other.file
-                ));
-            }
+            let other = served.filter(|served| served.file != file)?;
+            Some(Occupied { service: name, file: other.file.clone() })
+        };
+        let all = plugin.services().iter().enumerate();
+        let free: Vec<(usize, &Arc<Service>)> = all
+            .filter(|(_, service)| match occupant(service) {
+                Some(other) => {
+                    occupied.push(other);
+                    false
+                }
+                None => true,
+            })
+            .collect();
+        if free.is_empty() {
+            return Err(occupied);
         }
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
         let mut names = Vec::new();
-        for (service_index, service) in plugin.services().iter().enumerate() {
-            let name = service.name().to_string();
-            let slot = services.entry(name.clone()).or_insert_with(|| {
-                let name = service.name().clone();
-                Arc::new(Slot { name, served: ArcSwapOption::empty() })
-            });
+        for (service_index, service) in free {
+            let slot = services.get_or_add(service.name());
             slot.served.store(Some(Arc::new(Served {
                 plugin: plugin.clone(),
                 service_index,
                 service: service.clone(),
-                document: service.to_document().into(),
+                document: documents.get(service_index).cloned().unwrap_or_default(),
                 generation,
                 file: file.to_owned(),
             })));
-            names.push(name);
+            names.push(service.name().to_string());
         }
         let before = files.get(file).map(|file| file.report.services.clone()).unwrap_or_default();
         let freed: Vec<String> = before.into_iter().filter(|name| !names.contains(name)).collect();
@@ -159,11 +167,14 @@ impl Table {
             }
         }
         self.services.store(Arc::new(services));
-        let report = FileReport { services: names, state: FileState::Serving };
-        files.insert(file.to_owned(), PluginFile { report, offers: plugin.services().to_vec() });
+        let left_out = occupied.iter().map(Occupied::to_string).collect();
+        let wants = occupied.iter().map(|occupied| occupied.service.clone()).collect();
+        let report = FileReport { services: names, state: FileState::Serving, left_out };
+        let offers = plugin.services().to_vec();
+        files.insert(file.to_owned(), PluginFile { report, offers, wants });
         drop(files);
         self.announce_change();
-        Ok(freed)
+        Ok(Takeover { freed, occupied })
     }
 
     /// Sets the state of a file. Its previous version, if any, continues to serve.
@@ -173,8 +184,8 @@ impl Table {
         let services = before.map(|file| file.report.services).unwrap_or_default();
         // The services of the new version are not known yet.
         let offers = Vec::new();
-        files
-            .insert(file.to_owned(), PluginFile { report: FileReport { services, state }, offers });
+        let report = FileReport { services, state, left_out: Vec::new() };
+        files.insert(file.to_owned(), PluginFile { report, offers, wants: Vec::new() });
         drop(files);
         self.announce_change();
     }
@@ -197,15 +208,17 @@ impl Table {
         freed
     }
 
-    /// Records why a file does not load. Its previous version, if any, continues to serve.
-    pub(crate) fn refuse(&self, file: &str, reason: String) {
+    /// Records why a file does not load. Its previous version, if any, continues to serve. `wants` are
+    /// the services that other files would have to give up first.
+    pub(crate) fn refuse(&self, file: &str, reason: String, wants: Vec<String>) {
         let mut files = self.files();
         let (services, offers) = match files.remove(file) {
             Some(file) => (file.report.services, file.offers),
             None => (Vec::new(), Vec::new()),
         };
-        let report = FileReport { services, state: FileState::Refused(reason) };
-        files.insert(file.to_owned(), PluginFile { report, offers });
+        let state = FileState::Refused(reason);
+        let report = FileReport { services, state, left_out: Vec::new() };
+        files.insert(file.to_owned(), PluginFile { report, offers, wants });
         drop(files);
         self.announce_change();
     }
@@ -241,7 +254,7 @@ impl Table {
 
     /// Removes services. The caller must hold the lock on the files.
     fn remove(&self, names: &[String]) {
-        let mut services = BTreeMap::clone(&self.services.load());
+        let mut services = Names::clone(&self.services.load());
         for name in names {
             if let Some(slot) = services.remove(name) {
                 slot.served.store(None);
@@ -255,12 +268,12 @@ impl Table {
         self.files().iter().map(|(name, file)| (name.clone(), file.report.clone())).collect()
     }
 
-    /// The files that were refused.
-    pub(crate) fn refused_files(&self) -> Vec<String> {
+    /// The files that would serve one of these services, and do not because another file did.
+    pub(crate) fn files_that_want(&self, services: &[String]) -> Vec<String> {
         let files = self.files();
-        let refused =
-            files.iter().filter(|(_, file)| matches!(file.report.state, FileState::Refused(_)));
-        refused.map(|(file, _)| file.clone()).collect()
+        let want =
+            files.iter().filter(|(_, file)| file.wants.iter().any(|name| services.contains(name)));
+        want.map(|(file, _)| file.clone()).collect()
     }
 
     /// The services that a file serves now.
@@ -273,7 +286,12 @@ impl Table {
 
     /// All services that are served now, ordered by name.
     pub(crate) fn all_served(&self) -> Vec<Arc<Served>> {
-        self.services.load().values().filter_map(|slot| slot.served.load_full()).collect()
+        self.services
+            .load()
+            .iter()
+            .map(|(_, slot)| slot)
+            .filter_map(|slot| slot.served.load_full())
+            .collect()
     }
 
     /// The endpoints to announce, and the revision that they belong to. They include the services
@@ -283,7 +301,7 @@ impl Table {
         let revision = *self.revision.borrow();
         let services = self.services.load();
         let mut announced = BTreeMap::<String, EndpointSpec>::new();
-        for (name, slot) in &**services {
+        for (name, slot) in services.iter() {
             let Some(served) = slot.served.load_full() else { continue };
             let state = files.get(&served.file).map(|file| &file.report.state);
             let reason = match state {
@@ -291,14 +309,17 @@ impl Table {
                 Some(FileState::Refused(reason)) => {
                     Some(format!("its replacement does not load: {reason}"))
                 }
-                _ => None,
+                Some(FileState::Compiling(_)) => {
+                    Some("its replacement is being compiled".to_owned())
+                }
+                Some(FileState::Serving) | None => None,
             };
             let spec = endpoint(&served.service, Condition::Serving, reason.as_deref());
             announced.insert(name.clone(), spec);
         }
         for file in files.values() {
             let (condition, reason) = match &file.report.state {
-                FileState::Compiling => (Condition::Compiling, None),
+                FileState::Compiling(_) => (Condition::Compiling, None),
                 FileState::Refused(reason) => (Condition::Refused, Some(reason.as_str())),
                 FileState::Serving | FileState::Withdrawing => continue,
             };
@@ -348,14 +369,4 @@ fn endpoint(service: &Service, condition: Condition, reason: Option<&str>) -> En
 fn one_line(reason: &str) -> String {
     let reason = &reason[..reason.floor_char_boundary(wharf_registry_api::limits::REASON)];
     reason.replace(char::is_control, " ")
-}
-
-/// The service with a name.
-pub(crate) enum Found {
-    /// This service.
-    One(Arc<Slot>),
-    /// The name fits several services, which have these names.
-    Ambiguous(Vec<String>),
-    /// No service has this name.
-    None,
 }

@@ -1,28 +1,31 @@
 //! The state that all connections share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use wharf_net::budget::Budget;
 
 use crate::config::RpcConfig;
 use crate::metrics::Metrics;
 use crate::plugins::table::Table;
+
+/// Bytes that each caller may hold, however many callers there are: arguments or a reply of one frame.
+const SMALL: u64 = 128 * 1024;
 
 /// The state that all connections share. A call takes no lock on it.
 pub(crate) struct Shared {
     pub(crate) table: Arc<Table>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) config: RpcConfig,
-    /// Bytes of arguments of all calls that did not end where they arrived.
-    pub(super) held: Arc<AtomicU64>,
+    /// Bytes of arguments of all calls that did not end where they arrived, counted as they arrive.
+    pub(crate) held: Arc<Budget>,
+    /// Bytes of replies that wait for callers to read them.
+    pub(crate) unread: Arc<Budget>,
 }
 
 impl Shared {
     pub(crate) fn new(table: Arc<Table>, metrics: Arc<Metrics>, config: RpcConfig) -> Arc<Self> {
-        Arc::new(Shared { table, metrics, config, held: Arc::default() })
-    }
-
-    /// Bytes of arguments of all calls in flight.
-    pub(crate) fn held(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
+        let held = Budget::new(config.calls.max_held, SMALL);
+        let unread = Budget::new(config.max_unread, SMALL);
+        Arc::new(Shared { table, metrics, config, held, unread })
     }
 }

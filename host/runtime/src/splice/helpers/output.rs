@@ -4,7 +4,8 @@ use wasm_encoder::BlockType;
 use wasm_encoder::ValType::{I32, I64};
 
 use super::{
-    ERROR, Helpers, LIMIT, NO_CHAR, NO_TEXT, OUT, OUT_OF_BOUNDS, OUT_START, PAGE, TOO_LARGE,
+    ALLOCATOR, ERROR, Helpers, LIMIT, NO_CHAR, NO_TEXT, OUT, OUT_OF_BOUNDS, OUT_START, PAGE,
+    TOO_LARGE,
 };
 use crate::splice::body::{Body, at};
 
@@ -244,21 +245,28 @@ impl Helpers {
 
     pub(super) fn write_allocate(&self) -> Body {
         let mut body = Body::new(&[I32, I32], &[I32]);
-        let (Some(guest), Some(realloc)) = (self.guest, self.realloc) else {
+        let (Some(guest), 1..) = (self.guest, self.reallocs) else {
             body.write().unreachable();
             return body;
         };
         let (align, size, pointer, bytes) = (0, 1, body.local(I32), body.local(I64));
-        body.write()
-            .i32_const(0)
-            .i32_const(0)
-            .local_get(align)
-            .local_get(size)
-            .call(realloc)
-            .local_set(pointer)
-            .local_get(size)
-            .i64_extend_i32_u()
-            .local_set(bytes);
+        let count = self.reallocs;
+        for _ in 0..=count {
+            body.write().block(BlockType::Empty);
+        }
+        body.write().global_get(ALLOCATOR).br_table(0..count, count);
+        for realloc in 0..count {
+            body.write()
+                .end()
+                .i32_const(0)
+                .i32_const(0)
+                .local_get(align)
+                .local_get(size)
+                .call(realloc)
+                .local_set(pointer)
+                .br(count - realloc - 1);
+        }
+        body.write().end().local_get(size).i64_extend_i32_u().local_set(bytes);
         Self::is_outside(&mut body, guest, pointer, bytes);
         body.write()
             .local_get(pointer)

@@ -1,9 +1,7 @@
 //! Decides whether there is room for another call. The limits are a number of calls and a number of
 //! bytes, for its connection and for the host.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use wharf_net::budget::Account;
 use wharf_wire::Status;
 
 use super::CallFailure;
@@ -22,36 +20,14 @@ pub(crate) struct Load {
     pub(crate) held: u64,
 }
 
-/// The share of one call in the bytes that all calls of the host may hold. Dropping it gives it
-/// back.
-pub(crate) struct Share {
-    bytes: u64,
-    of: Arc<AtomicU64>,
-}
-
-impl Share {
-    /// A share of `bytes`. `None` if the sum of all shares would exceed `max`.
-    pub(super) fn of(all: &Arc<AtomicU64>, bytes: u64, max: u64) -> Option<Self> {
-        let before = all.fetch_add(bytes, Ordering::Relaxed);
-        let share = Share { bytes, of: all.clone() };
-        // If no other call holds bytes, a call of any allowed size has room.
-        (before == 0 || before.saturating_add(bytes) <= max).then_some(share)
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// Checks whether a call with `len` bytes of arguments has room. `load` is what its connection
-/// already takes, and `held_by_all` the bytes that all calls of the host hold.
+/// Checks whether a call has room whose arguments will have `len` bytes, of which `arrived` are there.
+/// `load` is what its connection already takes, and `held` what its peer takes of the host. Bytes that
+/// are only announced take nothing of the host.
 pub(super) fn check(
     bounds: &CallBounds,
     load: Load,
-    held_by_all: u64,
-    len: u64,
+    held: &Account,
+    (len, arrived): (u64, u64),
 ) -> Result<(), CallFailure> {
     // If no other call holds bytes, a call of any allowed size has room.
     if load.held > 0 && load.held.saturating_add(len) > HELD_MAX {
@@ -60,7 +36,7 @@ pub(super) fn check(
         );
         return Err(CallFailure::refused(Status::ResourceExhausted, message).retry_after(50));
     }
-    if held_by_all > 0 && held_by_all.saturating_add(len) > bounds.max_held {
+    if !held.has_room(arrived) {
         return Err(host_is_full());
     }
     let max = bounds.max_calls as usize;
@@ -73,7 +49,7 @@ pub(super) fn check(
 }
 
 /// The failure of a call that the host has no room for.
-pub(super) fn host_is_full() -> CallFailure {
+pub(crate) fn host_is_full() -> CallFailure {
     let message =
         "the arguments of all calls in flight would take too much memory of this host: retry later";
     CallFailure::refused(Status::ResourceExhausted, message).retry_after(100)
@@ -81,32 +57,38 @@ pub(super) fn host_is_full() -> CallFailure {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use wharf_net::budget::Budget;
+
     use super::*;
 
     #[test]
-    fn a_share_is_given_back_and_one_call_always_has_room() {
-        let all = Arc::new(AtomicU64::new(0));
-        let first = Share::of(&all, 100, 10).unwrap();
-        assert!(Share::of(&all, 1, 10).is_none());
-        assert_eq!(all.load(Ordering::Relaxed), 100, "a share that was not given takes nothing");
-        drop(first);
-        assert_eq!(all.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
     fn each_bound_refuses_with_its_own_words_and_a_time_to_come_back() {
-        let bounds = CallBounds { max_calls: 2, max_held: 1000, ..CallBounds::default() };
+        let bounds = CallBounds { max_calls: 2, ..CallBounds::default() };
         let load = |calls, held| Load { calls, held };
-        assert!(check(&bounds, load(1, 10), 10, 990).is_ok());
-        assert!(check(&bounds, load(0, 0), 0, u64::MAX).is_ok(), "the only call has room");
-        for (load, all, len, words) in [
-            (load(1, 1), 1, HELD_MAX, "this connection's calls"),
-            (load(1, 10), 10, 991, "all calls in flight"),
-            (load(2, 0), 0, 1, "2 calls are in flight"),
+        let account = Budget::new(1000, 10).account(Ipv4Addr::LOCALHOST.into());
+        assert!(check(&bounds, load(1, 10), &account, (990, 0)).is_ok());
+        let whole = (u64::MAX, u64::MAX);
+        assert!(check(&bounds, load(0, 0), &account, whole).is_ok(), "the only call has room");
+        let _held = account.take(900);
+        for (load, len, words) in [
+            (load(1, 1), (HELD_MAX, 0), "this connection's calls"),
+            (load(1, 10), (991, 991), "all calls in flight"),
+            (load(2, 0), (1, 0), "2 calls are in flight"),
         ] {
-            let failure = check(&bounds, load, all, len).unwrap_err();
+            let failure = check(&bounds, load, &account, len).unwrap_err();
             assert!(failure.message.contains(words), "{}", failure.message);
             assert!(failure.not_executed && failure.retry_after_ms.is_some());
         }
+    }
+
+    #[test]
+    fn bytes_that_are_only_announced_take_no_room_of_the_host() {
+        let bounds = CallBounds::default();
+        let account = Budget::new(1000, 10).account(Ipv4Addr::LOCALHOST.into());
+        let _held = account.take(1000);
+        assert!(check(&bounds, Load::default(), &account, (16 << 20, 0)).is_ok());
+        assert!(check(&bounds, Load::default(), &account, (16 << 20, 100)).is_err());
     }
 }

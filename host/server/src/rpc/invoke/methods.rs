@@ -8,8 +8,11 @@ use wharf_schema::{Fingerprint, Method, MethodPath, Service, ServiceName, did_yo
 use wharf_wire::{DetailKind, Status};
 
 use super::CallFailure;
-use crate::metrics::{MethodMetrics, Metrics};
-use crate::plugins::table::{Found, Served, Slot, Table};
+use crate::metrics::MethodMetrics;
+use crate::plugins::Found;
+use crate::plugins::slot::{Served, Slot};
+use crate::plugins::table::Table;
+use crate::rpc::Shared;
 
 /// The most methods that one connection may have resolved.
 const MAX_METHODS: usize = 10_000;
@@ -47,15 +50,17 @@ impl Methods {
     /// Finds a method by its name. Returns its index and its fingerprint.
     pub(super) fn resolve(
         &mut self,
-        table: &Table,
-        metrics: &Metrics,
+        Shared { table, metrics, .. }: &Shared,
         name: &str,
         wanted: Option<[u8; 16]>,
+        may_hint: impl FnOnce() -> bool,
     ) -> Result<(u32, [u8; 16]), CallFailure> {
         let path = MethodPath::parse(name)
             .map_err(|error| CallFailure::refused(Status::InvalidArgument, error.to_string()))?;
-        let (slot, served) = find(table, &path.service)?;
-        let (index, method) = find_method(&served.service, &path.method)?;
+        let mut may_hint = Some(may_hint);
+        let mut may_hint = || may_hint.take().is_some_and(|may_hint| may_hint());
+        let (slot, served) = find(table, &path.service, &mut may_hint)?;
+        let (index, method) = find_method(&served.service, &path.method, &mut may_hint)?;
         let name = format!("{}.{}", served.service.name().interface, method.name);
         let signature = method.signature.as_ref().map_err(|reason| {
             let message = format!("{name} cannot be called from outside: {reason}");
@@ -120,7 +125,7 @@ impl Methods {
         };
         if served.generation != entry.generation {
             // The plugin was replaced. A method with the same signature keeps its index.
-            let (index, method) = find_method(&served.service, &entry.method)?;
+            let (index, method) = find_method(&served.service, &entry.method, || true)?;
             let same = method.signature.as_ref().is_ok_and(|s| s.fingerprint == entry.fingerprint);
             if !same {
                 return Err(mismatch(&entry.resolved.name, &served.service, method));
@@ -135,13 +140,21 @@ impl Methods {
 }
 
 /// The description of a service.
-pub(super) fn describe(table: &Table, name: &str) -> Result<Bytes, CallFailure> {
+pub(super) fn describe(
+    table: &Table,
+    name: &str,
+    may_hint: impl FnOnce() -> bool,
+) -> Result<Bytes, CallFailure> {
     let name = ServiceName::parse(name)
         .map_err(|error| CallFailure::refused(Status::InvalidArgument, error.to_string()))?;
-    find(table, &name).map(|(_, served)| served.document.clone())
+    find(table, &name, may_hint).map(|(_, served)| served.document.clone())
 }
 
-fn find(table: &Table, name: &ServiceName) -> Result<(Arc<Slot>, Arc<Served>), CallFailure> {
+fn find(
+    table: &Table,
+    name: &ServiceName,
+    may_hint: impl FnOnce() -> bool,
+) -> Result<(Arc<Slot>, Arc<Served>), CallFailure> {
     match table.find(name) {
         Found::One(slot) => match slot.served().clone() {
             Some(served) => Ok((slot, served)),
@@ -156,27 +169,27 @@ fn find(table: &Table, name: &ServiceName) -> Result<(Arc<Slot>, Arc<Served>), C
             Err(CallFailure::refused(Status::InvalidArgument, message))
         }
         Found::None => {
-            let known = table.short_names();
-            let message = format!(
-                "this host has no service '{name}'{}",
-                did_you_mean(&name.interface, known.iter().map(String::as_str))
-            );
+            let hint = match may_hint() {
+                true => table.similar(&name.interface),
+                false => String::new(),
+            };
+            let message = format!("this host has no service '{name}'{hint}");
             Err(CallFailure::refused(Status::NotFound, message))
         }
     }
 }
 
-fn find_method<'s>(service: &'s Service, name: &str) -> Result<(usize, &'s Method), CallFailure> {
-    let method = service.method(name);
-    let found =
-        method.and_then(|m| Some((service.methods().iter().position(|o| o.name == m.name)?, m)));
+fn find_method<'s>(
+    service: &'s Service,
+    name: &str,
+    may_hint: impl FnOnce() -> bool,
+) -> Result<(usize, &'s Method), CallFailure> {
+    let index = service.method_index(name);
+    let found = index.and_then(|index| Some((index, service.methods().get(index)?)));
     found.ok_or_else(|| {
         let known = service.methods().iter().map(|method| &method.name[..]);
-        let message = format!(
-            "the service '{}' has no method '{name}'{}",
-            service.name(),
-            did_you_mean(name, known)
-        );
+        let hint = if may_hint() { did_you_mean(name, known) } else { String::new() };
+        let message = format!("the service '{}' has no method '{name}'{hint}", service.name());
         CallFailure::refused(Status::Unimplemented, message)
     })
 }

@@ -5,11 +5,13 @@
 //! task or wake-up. A call that does not end in that poll goes to the guests' threads.
 
 mod admission;
+mod answer;
 mod failure;
 mod methods;
 mod trace;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -18,10 +20,12 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::ReusableBoxFuture;
 use tracing::{Instrument, Span};
+use wharf_net::budget::{Account, Taken};
 use wharf_runtime::{InvokeError, Running};
 use wharf_wire::{Status, TraceParent};
 
-pub(crate) use self::admission::{HELD_MAX, Load, Share};
+pub(crate) use self::admission::{HELD_MAX, Load, host_is_full};
+use self::answer::Answer;
 pub(crate) use self::failure::CallFailure;
 use self::methods::{Methods, ResolvedMethod, ServedMethod};
 use super::Shared;
@@ -37,6 +41,8 @@ pub(crate) struct Invoker {
     running: HashMap<u64, RunningCall>,
     /// Bytes of their arguments.
     held: u64,
+    /// What the peer's calls hold of the host.
+    account: Arc<Account>,
     /// Never holds more messages than there are calls, because each call sends one.
     finished: mpsc::UnboundedReceiver<(u64, Outcome)>,
     finish: mpsc::UnboundedSender<(u64, Outcome)>,
@@ -82,9 +88,15 @@ impl EndedCall {
 }
 
 impl Invoker {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, peer: IpAddr) -> Self {
+        let account = shared.held.account(peer);
+        Invoker::of(shared, account)
+    }
+
+    fn of(shared: Arc<Shared>, account: Arc<Account>) -> Self {
         let (finish, finished) = mpsc::unbounded_channel();
         Invoker {
+            account,
             shared,
             methods: Methods::default(),
             running: HashMap::new(),
@@ -95,7 +107,8 @@ impl Invoker {
         }
     }
 
-    /// Finds a method by its name. Returns its index for later calls, and its fingerprint.
+    /// Finds a method by its name. Returns its index for later calls, and its fingerprint. `may_hint`
+    /// says whether a failure may suggest similar names, which takes time.
     ///
     /// # Errors
     /// When it does not exist, or its fingerprint is not `wanted`.
@@ -103,16 +116,17 @@ impl Invoker {
         &mut self,
         name: &str,
         wanted: Option<[u8; 16]>,
+        may_hint: impl FnOnce() -> bool,
     ) -> Result<(u32, [u8; 16]), CallFailure> {
-        self.methods.resolve(&self.shared.table, &self.shared.metrics, name, wanted)
+        self.methods.resolve(&self.shared, name, wanted, may_hint)
     }
 
-    /// The description of a service.
+    /// The description of a service. `may_hint` is as for [`Invoker::resolve`].
     ///
     /// # Errors
     /// When the service does not exist.
-    pub(crate) fn describe(&self, service: &str) -> Outcome {
-        methods::describe(&self.shared.table, service)
+    pub(crate) fn describe(&self, service: &str, may_hint: impl FnOnce() -> bool) -> Outcome {
+        methods::describe(&self.shared.table, service, may_hint)
     }
 
     /// The number of running calls, and the bytes of their arguments.
@@ -125,22 +139,22 @@ impl Invoker {
         self.running.is_empty()
     }
 
-    /// Admits a call with `len` bytes of arguments. `load` is what the other calls of the
-    /// connection take, and `now` the current time. The host's longest timeout can shorten the
-    /// deadline.
+    /// Admits a call whose arguments will have `len` bytes, of which `arrived` are there. `load` is
+    /// what the other calls of the connection take, and `now` the current time. The host's longest
+    /// timeout can shorten the deadline.
     ///
     /// # Errors
     /// When the connection or the host has no room for it.
     pub(crate) fn admit(
         &self,
         method: u32,
-        (load, len): (Load, u64),
+        (load, len, arrived): (Load, u64, u64),
         timeout: Option<Duration>,
         trace: Option<TraceParent>,
         now: Instant,
     ) -> Result<Call, CallFailure> {
         let bounds = &self.shared.config.calls;
-        admission::check(bounds, load, self.shared.held(), len)
+        admission::check(bounds, load, &self.account, (len, arrived))
             .map_err(|failure| self.refused(method, failure))?;
         let timeout = timeout.map_or(bounds.max_timeout, |timeout| timeout.min(bounds.max_timeout));
         // Checked: a peer can send any number.
@@ -149,17 +163,19 @@ impl Invoker {
         Ok(Call { method, deadline, span: trace::span(trace, name) })
     }
 
-    /// Reserves room in the host for arguments that are still arriving.
+    /// Takes room in the host for arguments of which the first `bytes` have arrived. It grows as
+    /// more of them arrive.
     ///
     /// # Errors
-    /// When the host has no room.
-    pub(crate) fn reserve(&self, method: u32, bytes: u64) -> Result<Share, CallFailure> {
-        let share = Share::of(&self.shared.held, bytes, self.shared.config.calls.max_held);
-        share.ok_or_else(|| self.refused(method, admission::host_is_full()))
+    /// When the method is not served now, or the host has no room.
+    pub(crate) fn expect(&mut self, method: u32, bytes: u64) -> Result<Taken, CallFailure> {
+        let checked = self.methods.served(method).map(|_| ());
+        let taken = checked.and_then(|()| self.account.take(bytes).ok_or_else(host_is_full));
+        taken.map_err(|failure| self.refused(method, failure))
     }
 
-    /// Begins a call whose arguments have all arrived. `now` is the current time. `share` is the
-    /// room that was reserved for the arguments, if any.
+    /// Begins a call whose arguments have all arrived. `now` is the current time. `taken` is the
+    /// room that they took while they arrived, if any.
     ///
     /// # Errors
     /// When its method is not served now.
@@ -168,7 +184,7 @@ impl Invoker {
         cx: &mut Context<'_>,
         id: u64,
         call: Call,
-        (arguments, share): (Bytes, Option<Share>),
+        (arguments, taken): (Bytes, Option<Taken>),
         now: Instant,
     ) -> Result<Begun, CallFailure> {
         let Call { method, deadline, span } = call;
@@ -194,16 +210,16 @@ impl Invoker {
             return Ok(Begun::Ended(EndedCall { method: resolved, arrived: now, result }));
         }
         let call = std::mem::replace(&mut self.beginning, none_begins());
-        let finish = self.finish.clone();
+        let answer =
+            Answer { id, method: resolved, arrived: now, finish: Some(self.finish.clone()) };
         self.held += held;
         // Arguments that came in one piece were checked by `admit`. They count from now on.
-        let share = share.or_else(|| Share::of(&self.shared.held, held, u64::MAX));
+        let taken = taken.unwrap_or_else(|| self.account.take_anyway(held));
         let running = plugin.spawn(async move {
-            let _share = share;
+            let _taken = taken;
             let result = call.await;
-            let outcome = counted(&resolved, now.elapsed(), result);
-            // The connection may be gone.
-            let _ = finish.send((id, outcome));
+            let outcome = counted(&answer.method, now.elapsed(), result);
+            answer.give(outcome);
         });
         self.running.insert(id, RunningCall { running, held });
         Ok(Begun::Running)
@@ -230,9 +246,16 @@ impl Invoker {
         self.forget(id);
     }
 
+    /// Counts a call that was cancelled while its arguments arrived.
+    pub(crate) fn cancelled(&self, call: &Call) {
+        if let Some(method) = self.methods.resolved(call.method) {
+            method.metrics.answered(Status::Cancelled, Duration::ZERO);
+        }
+    }
+
     /// Cancels all calls.
     pub(crate) fn cancel_all(&mut self) {
-        *self = Invoker::new(self.shared.clone());
+        *self = Invoker::of(self.shared.clone(), self.account.clone());
     }
 
     fn forget(&mut self, id: u64) -> Option<Running> {

@@ -4,13 +4,14 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use wharf_net::budget::Taken;
 use wharf_wire::{
     AssemblyError, Body, DetailKind, Fail, FrameError, GoAwayCode, Header, Metadata, Status,
     TraceParent,
 };
 
-use super::{ARRIVAL, Arriving, CANCELS, Connection};
-use crate::rpc::invoke::{Begun, Call, CallFailure, Load, Outcome, Share};
+use super::{ARRIVAL, Arriving, Connection, UNCOUNTED};
+use crate::rpc::invoke::{Begun, Call, CallFailure, Load, Outcome, host_is_full};
 
 /// How long replies are held back, so that one write sends many of them. In this time, some dozen
 /// quick calls are made, which take as long as one or two writes. The peer continues with the first
@@ -86,19 +87,21 @@ impl Connection {
                     Body::Whole => payload.len() as u64,
                     Body::Chunked(total) => total,
                 };
-                let begun = self.admit(method, id, len, timeout.duration(), trace(metadata));
+                let arrived = payload.len() as u64;
+                let (timeout, trace) = (timeout.duration(), trace(metadata));
+                let begun = self.admit(method, id, (len, arrived), timeout, trace);
                 match (begun, body) {
                     (Ok(call), Body::Whole) => self.begin(cx, id, call, (payload, None)),
                     (Ok(call), Body::Chunked(total)) => {
-                        let share = match self.invoker.reserve(method, total) {
-                            Ok(share) => share,
+                        let taken = match self.invoker.expect(method, arrived) {
+                            Ok(taken) => taken,
                             Err(failure) => {
                                 self.fail(id, &failure);
                                 return Ok(());
                             }
                         };
                         let complete_by = call.deadline.min(self.now + ARRIVAL);
-                        let arriving = Arriving { call, complete_by, share };
+                        let arriving = Arriving { call, complete_by, taken };
                         let begun = self.assembler.begin(id, arriving, total, &payload);
                         self.assembled(cx, id, begun)?;
                     }
@@ -106,28 +109,41 @@ impl Connection {
                 }
             }
             Header::Chunk { id } => {
+                // The bytes count as they arrive. What was only announced takes nothing.
+                let arriving = self.assembler.context(id);
+                if arriving.is_some_and(|arriving| !arriving.taken.grow(payload.len() as u64)) {
+                    self.assembler.discard(id);
+                    self.fail(id, &host_is_full());
+                    return Ok(());
+                }
                 let pushed = self.assembler.push(id, &payload);
                 self.assembled(cx, id, pushed)?;
             }
             Header::Resolve { id, name, fingerprint } => {
                 self.take_id(id)?;
-                match self.invoker.resolve(name, fingerprint) {
+                let hints = &mut self.hints;
+                match self.invoker.resolve(name, fingerprint, || hints.count()) {
                     Ok((method, fingerprint)) => {
                         self.outbound.push(&Header::Resolved { id, method, fingerprint });
                     }
-                    Err(failure) => self.fail(id, &failure),
+                    Err(failure) => self.miss(id, &failure)?,
                 }
             }
             Header::Describe { id, service } => {
                 self.take_id(id)?;
-                match self.invoker.describe(service) {
+                let hints = &mut self.hints;
+                match self.invoker.describe(service, || hints.count()) {
                     Ok(document) => self.reply(id, document),
-                    Err(failure) => self.fail(id, &failure),
+                    Err(failure) => self.miss(id, &failure)?,
                 }
             }
             Header::Cancel { id } => {
-                self.cancels_left = self.cancels_left.checked_sub(1).ok_or(Violation::Cancels)?;
-                self.assembler.discard(id);
+                if !self.cancels.count() {
+                    return Err(Violation::Cancels);
+                }
+                if let Some(Arriving { call, .. }) = self.assembler.discard(id) {
+                    self.invoker.cancelled(&call);
+                }
                 self.invoker.cancel(id);
                 self.outbound.abandon(id);
             }
@@ -141,6 +157,15 @@ impl Connection {
         Ok(())
     }
 
+    /// Answers a request for something that the host does not have.
+    fn miss(&mut self, id: u64, failure: &CallFailure) -> Result<(), Violation> {
+        if !self.misses.count() {
+            return Err(Violation::Misses);
+        }
+        self.fail(id, failure);
+        Ok(())
+    }
+
     /// Accepts the id of a request. Ids must grow, so that none is used twice.
     fn take_id(&mut self, id: u64) -> Result<(), Violation> {
         if id <= self.last_id {
@@ -150,12 +175,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Admits a call whose arguments will have `len` bytes.
+    /// Admits a call whose arguments will have `len` bytes, of which `arrived` are there.
     fn admit(
         &self,
         method: u32,
         id: u64,
-        len: u64,
+        (len, arrived): (u64, u64),
         timeout: Option<Duration>,
         trace: Option<TraceParent>,
     ) -> Result<Call, CallFailure> {
@@ -169,7 +194,7 @@ impl Connection {
             calls: running.calls + self.assembler.len(),
             held: running.held.saturating_add(self.assembler.reserved()),
         };
-        self.invoker.admit(method, (load, len), timeout, trace, self.now)
+        self.invoker.admit(method, (load, len, arrived), timeout, trace, self.now)
     }
 
     fn assembled(
@@ -180,8 +205,8 @@ impl Connection {
     ) -> Result<(), Violation> {
         match assembled {
             Ok(None) => {}
-            Ok(Some((Arriving { call, share, .. }, arguments))) => {
-                self.begin(cx, id, call, (arguments, Some(share)));
+            Ok(Some((Arriving { call, taken, .. }, arguments))) => {
+                self.begin(cx, id, call, (arguments, Some(taken)));
             }
             Err(error @ (AssemblyError::TooLarge { .. } | AssemblyError::TooMuch(_))) => {
                 let failure = CallFailure::refused(
@@ -202,7 +227,7 @@ impl Connection {
         cx: &mut Context<'_>,
         id: u64,
         call: Call,
-        arguments: (Bytes, Option<Share>),
+        arguments: (Bytes, Option<Taken>),
     ) {
         match self.invoker.begin(cx, id, call, arguments, self.now) {
             Ok(Begun::Ended(ended)) => {
@@ -215,7 +240,7 @@ impl Connection {
     }
 
     pub(super) fn answer(&mut self, id: u64, outcome: Outcome) {
-        self.cancels_left = (self.cancels_left + 1).min(CANCELS);
+        self.cancels.allow_one();
         match outcome {
             Ok(payload) => self.reply(id, payload),
             Err(failure) => self.fail(id, &failure),
@@ -241,6 +266,12 @@ impl Connection {
             );
             return self.fail(id, &too_large(message));
         }
+        let queued = (self.outbound.queued() + len) as u64;
+        if queued > UNCOUNTED && !self.unread.grow_to(queued) {
+            let message = "replies that callers do not read take too much memory of this host: \
+                           read them sooner, or ask for less";
+            return self.fail(id, &too_large(message.to_owned()));
+        }
         self.outbound.push_message(id, payload, |body| Header::Reply { id, body });
     }
 
@@ -264,7 +295,7 @@ fn trace(metadata: Metadata<'_>) -> Option<TraceParent> {
 impl Violation {
     pub(super) fn code(&self) -> GoAwayCode {
         match self {
-            Violation::Cancels => GoAwayCode::Overload,
+            Violation::Cancels | Violation::Misses => GoAwayCode::Overload,
             _ => GoAwayCode::Protocol,
         }
     }
@@ -283,4 +314,6 @@ pub(super) enum Violation {
     OutOfPlace,
     #[error("too many calls were cancelled: cancel more slowly")]
     Cancels,
+    #[error("too many services and methods were asked for that are not here: ask the registry")]
+    Misses,
 }

@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use bytes::Buf;
 use tokio::sync::watch;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
-use wharf_net::Stream;
+use wharf_net::budget::Taken;
+use wharf_net::{Meter, Stream};
 use wharf_wire::{Assembler, GoAwayCode, Header, Inbound, Outbound, Status};
 
 use self::dispatch::Dispatched;
 use super::Shared;
-use super::invoke::{Call, CallFailure, HELD_MAX, Invoker, Share};
+use super::invoke::{Call, CallFailure, HELD_MAX, Invoker};
 use super::last_words::{self, LAST_WORDS};
 
 /// Bytes read from the socket at once.
@@ -47,11 +48,21 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long the arguments of one call may take to arrive, even if its deadline is later.
 const ARRIVAL: Duration = Duration::from_secs(30);
 
-/// How many Cancels a connection may send in a row.
-const CANCELS: u32 = 4096;
+/// How many Cancels a connection may send in a row, and how many more at each check of timeouts.
+const CANCELS: (u32, u32) = (4096, 512);
 
-/// How many Cancels are allowed again at each check of timeouts.
-const CANCELS_PER_LOOK: u32 = 512;
+/// The same for names that do not exist.
+const MISSES: (u32, u32) = (4096, 512);
+
+/// The same for names that do not exist and are answered with similar ones. To find these takes time.
+const HINTS: (u32, u32) = (32, 8);
+
+/// Bytes of replies that a connection may queue without counting them for the host.
+const UNCOUNTED: u64 = 128 * 1024;
+
+/// When replies take nearly all the room that the host has for them, a connection that holds more
+/// than its share must read this part of what it holds between two checks of timeouts.
+const SLOWEST: u64 = 20;
 
 /// Serves a connection to its end.
 pub(super) async fn serve(
@@ -74,18 +85,27 @@ pub(super) async fn serve(
         }
     };
     tracing::debug!(%peer, agent = opened.agent, version = opened.negotiated.version, "a connection opened");
-    let mut connection = Connection::new(stream, inbound, &opened, shared);
+    let mut connection = Connection::new((stream, peer), inbound, &opened, shared);
     let end = {
         let mut told_to_drain = pin!(async {
             let _ = drain.wait_for(|drain| *drain).await;
         });
+        let seat = connection.stream.seat().clone();
+        seat.says_goodbye();
+        let mut has_to_leave = pin!(seat.has_to_leave());
         let mut told = false;
+        let mut leaves = false;
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         std::future::poll_fn(|cx| {
             if !told && told_to_drain.as_mut().poll(cx).is_ready() {
                 told = true;
                 connection.go_away(GoAwayCode::Shutdown, "the host shuts down: connect to another");
+            }
+            if !leaves && has_to_leave.as_mut().poll(cx).is_ready() {
+                leaves = true;
+                let why = "the host needs the place of this idle connection: connect again";
+                connection.close(GoAwayCode::Overload, why);
             }
             while looks.poll_tick(cx).is_ready() {
                 connection.look_at_the_time();
@@ -133,7 +153,13 @@ struct Connection {
     /// The largest reply that the peer accepts, in bytes.
     max_reply: u64,
     /// How many more Cancels are allowed. Each answered call adds one.
-    cancels_left: u32,
+    cancels: Meter,
+    misses: Meter,
+    hints: Meter,
+    /// What the replies that wait take of the host.
+    unread: Taken,
+    /// Bytes that the peer has taken since timeouts were checked last.
+    written: u64,
     /// Set once a GoAway was sent. The calls up to this id are still answered.
     going: Option<u64>,
     /// Set once nothing more is read. The queued frames are written, then the connection ends.
@@ -150,13 +176,13 @@ struct Arriving {
     call: Call,
     /// When all arguments must have arrived.
     complete_by: Instant,
-    /// The arguments count from the moment they are announced.
-    share: Share,
+    /// What the bytes that have arrived take of the host.
+    taken: Taken,
 }
 
 impl Connection {
     fn new(
-        stream: Stream,
+        (stream, peer): (Stream, SocketAddr),
         inbound: Inbound,
         opened: &opening::Opened,
         shared: Arc<Shared>,
@@ -168,10 +194,14 @@ impl Connection {
             inbound,
             outbound,
             assembler: Assembler::new(shared.config.calls.max_message, UNFINISHED_MAX),
-            invoker: Invoker::new(shared.clone()),
+            invoker: Invoker::new(shared.clone(), peer.ip()),
             last_id: 0,
             max_reply: opened.negotiated.max_message,
-            cancels_left: CANCELS,
+            cancels: meter(CANCELS),
+            misses: meter(MISSES),
+            hints: meter(HINTS),
+            unread: shared.unread.account(peer.ip()).take_anyway(0),
+            written: 0,
             going: None,
             closing: None,
             said_why: false,
@@ -195,6 +225,8 @@ impl Connection {
                 return Poll::Ready(End::Failed(error));
             }
             let idle = self.invoker.is_idle() && self.assembler.is_empty();
+            // Arguments that are only announced, and replies that are not read, keep no place.
+            self.stream.seat().set_busy(!self.invoker.is_idle());
             let gone = self.closing.is_some() || (self.going.is_some() && idle);
             if gone && !self.outbound.has_remaining() {
                 return Poll::Ready(End::Closed);
@@ -253,11 +285,14 @@ impl Connection {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while self.outbound.has_remaining() {
             match poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.outbound) {
-                Poll::Pending => return Ok(()),
+                Poll::Pending => break,
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(count)) => self.written += count as u64,
                 Poll::Ready(Err(error)) => return Err(error),
             }
+        }
+        if self.unread.amount() > 0 {
+            self.unread.shrink_to(self.outbound.queued() as u64);
         }
         Ok(())
     }
@@ -282,7 +317,18 @@ impl Connection {
 
     fn look_at_the_time(&mut self) {
         let now = Instant::now();
-        self.cancels_left = self.cancels_left.saturating_add(CANCELS_PER_LOOK).min(CANCELS);
+        for meter in [&mut self.cancels, &mut self.misses, &mut self.hints] {
+            meter.refill();
+        }
+        let written = std::mem::take(&mut self.written);
+        let account = self.unread.account();
+        if account.budget().is_nearly_taken()
+            && account.is_over_its_share()
+            && written < self.unread.amount() / SLOWEST
+        {
+            let why = "replies wait that are read too slowly, and the host needs their room";
+            self.close(GoAwayCode::Overload, why);
+        }
         for id in self.assembler.discard_where(|arriving| arriving.complete_by <= now) {
             let message = "the deadline passed before all arguments had arrived";
             self.fail(id, &CallFailure::refused(Status::DeadlineExceeded, message));
@@ -301,4 +347,8 @@ impl Connection {
             self.outbound = Outbound::new(wharf_wire::limits::CHUNK);
         }
     }
+}
+
+fn meter((burst, refill): (u32, u32)) -> Meter {
+    Meter::new(burst, refill)
 }

@@ -1,0 +1,93 @@
+//! The answer of a call that runs in a task of its own. Whatever becomes of the task, it is answered or
+//! counted as cancelled.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use wharf_wire::Status;
+
+use super::methods::ResolvedMethod;
+use super::{CallFailure, Outcome};
+
+/// Answers one call. If it is dropped before, the call's task was cancelled, or has panicked.
+pub(super) struct Answer {
+    pub(super) id: u64,
+    pub(super) method: Arc<ResolvedMethod>,
+    pub(super) arrived: Instant,
+    /// `None` once the call is answered.
+    pub(super) finish: Option<mpsc::UnboundedSender<(u64, Outcome)>>,
+}
+
+impl Answer {
+    pub(super) fn give(mut self, outcome: Outcome) {
+        if let Some(finish) = self.finish.take() {
+            // The connection may be gone.
+            let _ = finish.send((self.id, outcome));
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let Some(finish) = self.finish.take() else { return };
+        let took = self.arrived.elapsed();
+        if !std::thread::panicking() {
+            self.method.metrics.answered(Status::Cancelled, took);
+            return;
+        }
+        self.method.metrics.answered(Status::Internal, took);
+        let message =
+            format!("{}: the call ended inside the host without a result", self.method.name);
+        let failure =
+            CallFailure { not_executed: false, ..CallFailure::refused(Status::Internal, message) };
+        let _ = finish.send((self.id, Err(failure)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_answered_and_one_that_is_cancelled_is_counted() {
+        let metrics = Metrics::new().unwrap();
+        let method = Arc::new(ResolvedMethod {
+            name: "arith.multiply".to_owned(),
+            metrics: metrics.method("demo:arith/arith@0.1.0", "multiply"),
+        });
+        let (finish, mut finished) = mpsc::unbounded_channel();
+        let answer = |id| Answer {
+            id,
+            method: method.clone(),
+            arrived: Instant::now(),
+            finish: Some(finish.clone()),
+        };
+        let panics = answer(1);
+        let task = tokio::spawn(async move {
+            let _answer = panics;
+            panic!("injected");
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        let (id, outcome) = finished.recv().await.unwrap();
+        let failure = outcome.unwrap_err();
+        assert_eq!((id, failure.status, failure.not_executed), (1, Status::Internal, false));
+        assert!(failure.message.contains("arith.multiply: the call ended"), "{}", failure.message);
+
+        let waits = answer(2);
+        let task = tokio::spawn(async move {
+            let _answer = waits;
+            std::future::pending::<()>().await;
+        });
+        tokio::task::yield_now().await;
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert!(finished.try_recv().is_err(), "nobody waits for it");
+        let text = metrics.render(std::iter::empty(), 0).unwrap();
+        assert!(
+            text.lines().any(|line| line.contains("CANCELLED") && line.ends_with(" 1")),
+            "{text}"
+        );
+    }
+}

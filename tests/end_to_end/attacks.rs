@@ -1,0 +1,208 @@
+//! Attacks on a host by its callers and by files: others do not notice.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use wharf_client::Client;
+use wharf_tests::{
+    Args, Process, Wharf, eventually, get, get_json, hard_to_compile, plugin, renamed,
+};
+use wharf_wire::{Body, GoAwayCode, Header, Status};
+
+use crate::raw_peer::{Peer, call};
+
+/// Bytes that each call of the attack announces.
+const ANNOUNCED: u64 = 16 << 20;
+
+async fn up(arguments: &[&str]) -> Wharf {
+    let (arith, textkit) = (plugin("arith").unwrap(), plugin("textkit").unwrap());
+    let plugins = [("arith.wasm", &arith[..]), ("textkit.wasm", &textkit[..])];
+    Wharf::up(&plugins, arguments).await.unwrap()
+}
+
+async fn multiply(client: &Client) -> i64 {
+    client.call("arith.multiply", &Args { a: 7, b: 8 }).await.unwrap()
+}
+
+#[tokio::test]
+async fn arguments_that_are_only_announced_take_no_room_of_others() {
+    let wharf = up(&[]).await;
+    let mut attackers = Vec::new();
+    for number in 0..64 {
+        let mut peer = Peer::greeted(&wharf.host).await;
+        // Some ask for a method first, and some announce arguments for none.
+        let method = if number % 2 == 0 { peer.resolve(1, "textkit.word-counts").await } else { 0 };
+        for id in 2..6 {
+            peer.send(&call(id, method, Body::Chunked(ANNOUNCED)), b"x").await;
+        }
+        if number % 2 == 1 {
+            let refused = peer.next().await.unwrap();
+            let Header::Fail(fail) = refused.parse().unwrap().0 else { panic!("not refused") };
+            assert_eq!((fail.status, fail.not_executed), (Status::InvalidArgument, true));
+            assert!(fail.message.contains("has resolved no method 0"), "{}", fail.message);
+        }
+        attackers.push(peer);
+    }
+    let client = wharf.direct();
+    assert_eq!(multiply(&client).await, 56);
+    let large = "word ".repeat(300_000);
+    let counts: Vec<(String, u32)> =
+        client.call("textkit.word-counts", &(&large, Some(10u32))).await.unwrap();
+    assert_eq!(counts, [("word".to_owned(), 300_000)]);
+}
+
+#[tokio::test]
+async fn names_that_do_not_exist_are_metered_on_each_connection() {
+    let wharf = up(&[]).await;
+    let mut peer = Peer::greeted(&wharf.host).await;
+    let (mut hinted, mut plain) = (0, 0);
+    for id in 1..=300 {
+        let unknown = Header::Resolve { id, name: "arih.multiply", fingerprint: None };
+        peer.send(&unknown, b"").await;
+        let frame = peer.next().await.unwrap();
+        let Header::Fail(fail) = frame.parse().unwrap().0 else { panic!("it exists") };
+        assert_eq!(fail.status, Status::NotFound);
+        if fail.message.contains("did you mean 'arith'?") { hinted += 1 } else { plain += 1 }
+    }
+    assert!(hinted >= 32 && plain > 0, "{hinted} answers with a hint, {plain} without");
+    for id in 1000..20_000 {
+        let unknown = Header::Resolve { id, name: "a.b", fingerprint: None };
+        let mut bytes = bytes::BytesMut::new();
+        wharf_wire::encode(&unknown, b"", &mut bytes);
+        // The host may have closed the connection already.
+        if tokio::io::AsyncWriteExt::write_all(&mut peer.stream, &bytes).await.is_err() {
+            break;
+        }
+    }
+    let (code, message) = peer.go_away().await;
+    assert_eq!(code, GoAwayCode::Overload);
+    assert!(message.contains("asked for that are not here"), "{message}");
+    assert_eq!(multiply(&wharf.direct()).await, 56);
+}
+
+/// What the host says of a file, once it is neither read nor compiled any more.
+async fn settled(wharf: &Wharf, name: &str) -> serde_json::Value {
+    eventually("the file is loaded or refused", async || {
+        let overview = get_json(&format!("{}/services", wharf.http)).await.unwrap();
+        let files = overview["files"].as_array().unwrap().clone();
+        files.into_iter().find(|file| file["file"] == name && file["state"] != "compiling")
+    })
+    .await
+    .unwrap()
+}
+
+/// The processes that a host has started.
+fn children(wharf: &Wharf) -> usize {
+    let host = wharf.process.id().unwrap();
+    let tasks = std::fs::read_dir(format!("/proc/{host}/task")).unwrap();
+    let of = |task: std::io::Result<std::fs::DirEntry>| {
+        let children = std::fs::read_to_string(task.unwrap().path().join("children"));
+        children.map_or(0, |children| children.split_whitespace().count())
+    };
+    tasks.map(of).sum()
+}
+
+#[tokio::test]
+async fn a_file_that_takes_too_much_memory_to_compile_is_refused_and_another_is_not_delayed() {
+    let wharf = up(&["--compile-memory", "300MiB"]).await;
+    let resident = wharf.process.resident().unwrap();
+    std::fs::write(wharf.file("hard.wasm"), hard_to_compile(1500, 1000).unwrap()).unwrap();
+    let refused = settled(&wharf, "hard.wasm").await;
+    assert_eq!(refused["state"], "refused", "{refused}");
+    let reason = refused["reason"].as_str().unwrap();
+    assert!(reason.contains("300 MiB of memory, the limit (--compile-memory)"), "{reason}");
+    let now = wharf.process.resident().unwrap();
+    assert!(now < resident + (64 << 20), "{resident} bytes before, {now} now");
+    assert_eq!(multiply(&wharf.direct()).await, 56);
+}
+
+#[tokio::test]
+async fn a_file_that_takes_too_long_to_compile_is_refused_and_ends_with_its_file() {
+    let wharf = up(&["--compile-timeout", "4s", "--compile-memory", "20GiB"]).await;
+    let hard = hard_to_compile(1000, 1000).unwrap();
+    std::fs::write(wharf.file("hard.wasm"), &hard).unwrap();
+    eventually("it is being compiled", async || (children(&wharf) > 0).then_some(()))
+        .await
+        .unwrap();
+    // A small file does not wait for it.
+    let quick = wharf_tests::arith_reordered().unwrap();
+    std::fs::remove_file(wharf.file("arith.wasm")).unwrap();
+    std::fs::write(wharf.file("other.wasm"), quick).unwrap();
+    assert_eq!(settled(&wharf, "other.wasm").await["state"], "serving");
+    // Its compilation ends when the file is gone.
+    std::fs::remove_file(wharf.file("hard.wasm")).unwrap();
+    let ended = eventually("it ends", async || (children(&wharf) == 0).then_some(()));
+    tokio::time::timeout(Duration::from_secs(3), ended).await.unwrap().unwrap();
+    std::fs::write(wharf.file("hard.wasm"), &hard).unwrap();
+    let refused = settled(&wharf, "hard.wasm").await;
+    let reason = refused["reason"].as_str().unwrap();
+    assert!(reason.contains("longer than 4s, the limit (--compile-timeout)"), "{reason}");
+}
+
+#[tokio::test]
+async fn silent_connections_keep_nobody_out() {
+    let wharf = up(&["--max-connections", "20"]).await;
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(TcpStream::connect(&wharf.host).await.unwrap());
+    }
+    // One that calls is not idle, and stays.
+    let busy = wharf.direct();
+    assert_eq!(multiply(&busy).await, 56);
+    for _ in 0..40 {
+        silent.push(TcpStream::connect(&wharf.host).await.unwrap());
+    }
+    assert_eq!(multiply(&wharf.direct()).await, 56);
+    assert_eq!(multiply(&busy).await, 56);
+    wharf.process.logged("nearly all connections are taken").await.unwrap();
+}
+
+#[tokio::test]
+async fn half_sent_requests_do_not_block_the_health_check() {
+    let wharf = up(&[]).await;
+    let address = wharf.http.trim_start_matches("http://");
+    let mut half = Vec::new();
+    for _ in 0..130 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: ").await.unwrap();
+        half.push(stream);
+    }
+    let url = format!("{}/healthz", wharf.http);
+    let health = tokio::time::timeout(Duration::from_secs(8), get(&url)).await.unwrap().unwrap();
+    assert_eq!(health.1, "ok\n");
+}
+
+#[tokio::test]
+async fn when_few_files_may_be_open_plugins_and_connections_leave_some_for_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    for (bytes, name) in renamed(100).unwrap() {
+        std::fs::write(folder.path().join(format!("{name}.wasm")), bytes).unwrap();
+    }
+    let limited = ["-c", "ulimit -n 160 && exec \"$0\" \"$@\""];
+    let mut command = tokio::process::Command::new("/bin/sh");
+    let program = Process::program().unwrap();
+    command.args(limited).arg(program).args(["host", "--registry", "none", "--plugins", path]);
+    command.args(["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--cache", "none"]);
+    let mut process = Process::run(command).unwrap();
+    let host = process.announced("host").await.unwrap();
+    let http = process.announced("http").await.unwrap();
+    process.logged("too many files open to load another plugin").await.unwrap();
+    process.logged("may open too few files for --max-connections 1024").await.unwrap();
+    let connections: Vec<_> = {
+        let mut all = Vec::new();
+        for _ in 0..60 {
+            all.push(Peer::greeted(&host).await);
+        }
+        all
+    };
+    let (status, health) = get(&format!("{http}/healthz")).await.unwrap();
+    assert_eq!((status, &*health), (200, "ok\n"));
+    let client = Client::builder().direct(&host);
+    assert_eq!(
+        client.call::<_, i64>("a000:arith/arith.multiply", &Args { a: 7, b: 8 }).await.unwrap(),
+        56
+    );
+    drop(connections);
+}
