@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wharf_client::Client;
 use wharf_tests::{
-    Args, Process, Wharf, eventually, get, get_json, hard_to_compile, plugin, renamed,
+    Args, Process, Wharf, component, eventually, get, get_json, hard_to_compile, plugin, renamed,
 };
 use wharf_wire::{Body, GoAwayCode, Header, Status};
 
@@ -205,4 +205,115 @@ async fn when_few_files_may_be_open_plugins_and_connections_leave_some_for_each_
         56
     );
     drop(connections);
+}
+
+/// Returns a mebibyte.
+const GENEROUS: &str = r#"(module
+    (memory (export "memory") 18)
+    (func (export "test:generous/generous@1.0.0#f") (result i32)
+        (i32.store (i32.const 0) (i32.const 65536))
+        (i32.store (i32.const 4) (i32.const 1048576))
+        (i32.const 0)))"#;
+
+#[tokio::test]
+async fn replies_that_nobody_reads_take_a_bounded_part_of_the_hosts_memory() {
+    let wit = "package test:generous@1.0.0;
+        interface generous { f: func() -> list<u8>; }
+        world plugin { export generous; }";
+    let generous = component(wit, GENEROUS).unwrap();
+    let arith = plugin("arith").unwrap();
+    let plugins = [("generous.wasm", &generous[..]), ("arith.wasm", &arith[..])];
+    let wharf = Wharf::up(&plugins, &["--max-unread", "16MiB"]).await.unwrap();
+    let resident = wharf.process.resident().unwrap();
+    let client = wharf.direct();
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        let mut peer = Peer::greeted(&wharf.host).await;
+        let method = peer.resolve(1, "generous.f").await;
+        for id in 2..8 {
+            peer.send(&call(id, method, Body::Whole), b"").await;
+        }
+        silent.push(peer);
+        // A small reply has room all the while.
+        assert_eq!(multiply(&client).await, 56);
+    }
+    // And a large one as soon as the slowest readers have gone.
+    let reply = eventually("a large reply has room", async || {
+        let options = wharf_client::CallOptions::default();
+        client.call_bytes("generous.f", bytes::Bytes::new(), options).await.ok()
+    });
+    assert_eq!(reply.await.unwrap().len(), (1 << 20) + 3);
+    let now = wharf.process.resident().unwrap();
+    // 240 MiB are asked for, and the kernel's buffers hold some of them.
+    assert!(now < resident + (100 << 20), "{resident} bytes before, {now} now");
+}
+
+#[tokio::test]
+async fn a_host_that_floods_its_caller_with_pings_is_left() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let flooding = tokio::spawn(async move {
+        // The client connects again, for it may call what surely did not run.
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = bytes::BytesMut::from(&wharf_wire::MAGIC[..]);
+            wharf_wire::encode(&Header::Hello(wharf_wire::Hello::ours()), b"", &mut bytes);
+            stream.write_all(&bytes).await.unwrap();
+            loop {
+                bytes.clear();
+                wharf_wire::encode(&Header::Ping { nonce: 7 }, b"", &mut bytes);
+                if stream.write_all(&bytes).await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    let client = Client::builder().direct(&address);
+    let error = client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }).await.unwrap_err();
+    assert!(error.to_string().contains("sends pings faster than"), "{error}");
+    flooding.abort();
+}
+
+#[tokio::test]
+async fn the_http_side_on_loopback_answers_to_no_foreign_name() {
+    let wharf = up(&[]).await;
+    let address = wharf.http.trim_start_matches("http://").to_owned();
+    for (host, status) in [("evil.example:7401", "403"), ("localhost", "200"), (&address, "200")] {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let request =
+            format!("GET /services HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_without_any_time_left_is_not_executed() {
+    let wharf = up(&[]).await;
+    let mut peer = Peer::greeted(&wharf.host).await;
+    let method = peer.resolve(1, "arith.multiply").await;
+    let timeout = wharf_wire::Timeout::after(Duration::ZERO);
+    let metadata = wharf_wire::Metadata::default();
+    let header = Header::Call { id: 2, method, timeout, metadata, body: Body::Whole };
+    peer.send(&header, &[14, 16]).await;
+    let frame = peer.next().await.unwrap();
+    let Header::Fail(fail) = frame.parse().unwrap().0 else { panic!("it was executed") };
+    assert_eq!((fail.status, fail.not_executed), (Status::DeadlineExceeded, true));
+}
+
+#[tokio::test]
+async fn a_removal_loads_no_refused_file_again_that_it_does_not_concern() {
+    let wharf = up(&[]).await;
+    std::fs::write(wharf.file("broken.wasm"), b"broken").unwrap();
+    assert_eq!(settled(&wharf, "broken.wasm").await["state"], "refused");
+    std::fs::remove_file(wharf.file("textkit.wasm")).unwrap();
+    wharf.process.logged("a removed plugin no longer serves").await.unwrap();
+    // Another file that is loaded after the removal: by then, the refused one would be too.
+    std::fs::remove_file(wharf.file("arith.wasm")).unwrap();
+    std::fs::write(wharf.file("other.wasm"), wharf_tests::arith_reordered().unwrap()).unwrap();
+    assert_eq!(settled(&wharf, "other.wasm").await["state"], "serving");
+    let (_, log) = wharf.process.terminate().await.unwrap();
+    assert_eq!(log.matches("it is not WebAssembly").count(), 1, "{log}");
 }

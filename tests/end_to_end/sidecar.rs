@@ -21,7 +21,12 @@ async fn up(sidecar: &str) -> Wharf {
     })
     .await
     .unwrap();
-    // The registry hears of it a moment later.
+    is_told(&wharf).await;
+    wharf
+}
+
+/// Waits until the registry knows that nothing is compiled any more: it hears of that a moment later.
+async fn is_told(wharf: &Wharf) {
     eventually("the registry knows that it is compiled", async || {
         let list = get_json(&format!("{}/v1/services/reach/endpoints", wharf.registry)).await;
         let list = list.unwrap();
@@ -30,7 +35,6 @@ async fn up(sidecar: &str) -> Wharf {
     })
     .await
     .unwrap();
-    wharf
 }
 
 /// Writes a sidecar, and waits until the host has loaded or refused it.
@@ -42,12 +46,13 @@ async fn change(wharf: &Wharf, sidecar: &str) -> serde_json::Value {
     };
     let (generation, reason, _) = seen().await;
     std::fs::write(wharf.file("reach.toml"), sidecar).unwrap();
-    eventually("the sidecar is read", async || {
+    let read = eventually("the sidecar is read", async || {
         let (now, why, file) = seen().await;
         (file["state"] != "compiling" && (now != generation || why != reason)).then_some(file)
-    })
-    .await
-    .unwrap()
+    });
+    let file = read.await.unwrap();
+    is_told(wharf).await;
+    file
 }
 
 /// A server that sends `hello` on each connection.

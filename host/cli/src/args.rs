@@ -205,6 +205,12 @@ pub(crate) struct Serving {
     /// Folder whose *.wasm files are served
     #[arg(long, value_name = "DIR", default_value = "plugins")]
     pub(crate) plugins: PathBuf,
+    /// Others may write to the plugins folder: their sidecars grant nothing
+    #[arg(long)]
+    pub(crate) plugins_shared: bool,
+    /// File with the grants of all plugins; sidecars then grant nothing
+    #[arg(long, value_name = "FILE")]
+    pub(crate) grants: Option<PathBuf>,
     /// Address where calls are accepted
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
     pub(crate) listen: SocketAddr,
@@ -242,6 +248,9 @@ pub(crate) struct Serving {
     /// Connections that may be open at once
     #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: u32,
+    /// Memory for replies that callers have not read yet, all connections together
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = size)]
+    pub(crate) max_unread: u64,
     /// Close a connection that is idle for this long
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time)]
     pub(crate) idle_timeout: Duration,

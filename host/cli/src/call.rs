@@ -1,14 +1,17 @@
 //! `wharf call`
 
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use wharf_client::{CallOptions, Client, Failure, Outcome, RpcError};
-use wharf_schema::{MethodPath, argument_from_text, most_similar};
+use wharf_schema::{MethodPath, argument_from_text, most_similar, printable_lines};
 
 use crate::args::Call;
 use crate::exit::Exit;
+
+/// How long saving the lists of endpoints may take.
+const SAVING: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(arguments: Call) -> anyhow::Result<()> {
     let path = MethodPath::parse(&arguments.method)?;
@@ -20,7 +23,10 @@ pub(crate) async fn run(arguments: Call) -> anyhow::Result<()> {
         Some(address) => builder.direct(address),
         None => builder.registry_client(arguments.asked.client()?),
     };
-    let outcome = match call(&client, &path, &arguments).await {
+    let outcome = call(&client, &path, &arguments).await;
+    // The next call begins with the lists of this one.
+    let _ = tokio::time::timeout(SAVING, client.lists_saved()).await;
+    let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => return Err(explain(error, &client, &path).await),
     };
@@ -104,9 +110,10 @@ async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> an
 /// lines.
 fn for_people(json: &str) -> serde_json::Result<String> {
     Ok(match serde_json::from_str(json)? {
-        Value::String(text) => text,
+        Value::String(text) => printable_lines(&text),
         structure @ (Value::Object(_) | Value::Array(_)) => {
-            serde_json::to_string_pretty(&structure)?
+            // JSON escapes control characters, and no others.
+            printable_lines(&serde_json::to_string_pretty(&structure)?)
         }
         // Keep the host's text, because a number may have more digits than an f64 holds.
         _ => json.to_owned(),
@@ -121,6 +128,7 @@ mod tests {
     fn results_are_printed_for_people() {
         assert_eq!(for_people("\"a b\"").unwrap(), "a b");
         assert_eq!(for_people("18446744073709551615").unwrap(), "18446744073709551615");
+        assert_eq!(for_people("\"a\\nb\\u001b[2J\"").unwrap(), "a\nb\\u{1b}[2J");
         assert_eq!(for_people("[1]").unwrap(), "[\n  1\n]");
     }
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use wharf_client::{Failure, RegistryError, RpcError, Status};
+use wharf_schema::printable_lines;
 
 /// An error with its own exit code. `wharf --help` documents the codes.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +22,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         // The program that reads our output has stopped reading. That is not an error.
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {}", wharf_net::chain(error.as_ref()));
+    eprintln!("error: {}", printable_lines(&wharf_net::chain(error.as_ref())));
     ExitCode::from(code(error))
 }
 

@@ -26,6 +26,7 @@ pub(crate) async fn run(arguments: HostArguments, files: Option<u64>) -> anyhow:
     let listener = bind(arguments.serving.listen, "--listen").await?;
     let mut config = config(&arguments.serving, listener.local_addr()?, files)?;
     config.announce.registry = registry;
+    config.plugins.granting.protected.extend(arguments.identity.registry_certificate.clone());
     let http = http_listener(&arguments.serving).await?;
     let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?;
     let host = Host::start(listener, http, config)?;
@@ -61,6 +62,9 @@ pub(crate) fn config(
     config.plugins.settings = Settings { limits, ..Settings::default() };
     config.plugins.cache = cache(serving.cache.as_deref());
     config.plugins.require_cache = serving.cache.is_some();
+    config.plugins.granting.file.clone_from(&serving.grants);
+    config.plugins.granting.shared_folder = serving.plugins_shared;
+    config.plugins.granting.protected.extend(config.plugins.cache.clone());
     config.plugins.guest_memory = serving.guest_memory;
     config.plugins.compiler = Some(CompilerProcess {
         command: vec![this_program()?.into(), "compile".into()],
@@ -68,6 +72,7 @@ pub(crate) fn config(
         time: serving.compile_timeout,
     });
     config.rpc.max_connections = connections(serving.max_connections, files);
+    config.rpc.max_unread = serving.max_unread;
     config.rpc.idle_timeout = serving.idle_timeout;
     config.rpc.drain_timeout = serving.drain_timeout;
     let token = serving.token.as_deref().filter(|token| !token.is_empty());

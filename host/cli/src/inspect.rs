@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use wharf_runtime::{Inspection, Need};
+use wharf_schema::printable_lines;
 
 use crate::args::Inspect;
 use crate::exit::Exit;
@@ -23,7 +24,8 @@ pub(crate) fn run(arguments: &Inspect) -> anyhow::Result<()> {
     let inspection =
         wharf_runtime::inspect(&bytes).map_err(|error| anyhow::anyhow!("{file}: {error}"))?;
     let mut out = std::io::stdout().lock();
-    write!(out, "{}", describe(&inspection, &inspection.without_codec(&bytes)))?;
+    let text = describe(&inspection, &inspection.without_codec(&bytes));
+    write!(out, "{}", printable_lines(&text))?;
     Ok(())
 }
 
@@ -65,6 +67,11 @@ fn describe(inspection: &Inspection, slow: &[Vec<String>]) -> String {
         line(&format!("  {}", inspection.stray_functions.join(", ")));
         line("");
     }
+    if !inspection.no_services.is_empty() {
+        line("exports of WASI or of a toolchain, which are no services");
+        line(&format!("  {}", inspection.no_services.join(", ")));
+        line("");
+    }
     line("imports");
     for import in &inspection.imports {
         line(&format!("  {}  {}", import.name, import.need));
@@ -82,6 +89,10 @@ fn describe(inspection: &Inspection, slow: &[Vec<String>]) -> String {
         for (example, nothing) in grants {
             line(&format!("  {example}  # or {nothing}"));
         }
+    }
+    if has(Need::OtherWasi) {
+        line("");
+        line("A host refuses this component: it needs a version of WASI other than 0.2.");
     }
     if has(Need::Unknown) {
         line("");

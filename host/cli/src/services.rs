@@ -5,6 +5,8 @@ use std::io::Write;
 
 use wharf_registry_api::{Endpoint, EndpointState, ListOptions, RegistryClient, ServiceSummary};
 
+use wharf_schema::printable;
+
 use crate::args::Services;
 
 /// The most addresses that a row shows. If there are more, it shows their number.
@@ -28,7 +30,8 @@ pub(crate) async fn run(arguments: Services) -> anyhow::Result<()> {
     }
     let mut rows = vec![["SERVICE", "VERSION", "ENDPOINTS", "STATE"].map(str::to_owned)];
     for service in &list.services {
-        rows.push(row(&registry, service).await?);
+        // Hosts choose these texts.
+        rows.push(row(&registry, service).await?.map(|cell| printable(&cell)));
     }
     write!(out, "{}", table(&rows))?;
     Ok(())

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use wharf_host::{Advertise, FileState, Host};
 use wharf_registry::Store;
+use wharf_schema::printable;
 
 use crate::args::Up;
 use crate::keeping;
@@ -46,6 +47,13 @@ pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()>
     }
     let registry_url = format!("{scheme}://{registry_address}");
     let mut config = crate::host::config(&arguments.serving, listener.local_addr()?, files)?;
+    let secrets = [
+        &arguments.identity.registry_certificate,
+        &arguments.keeping.tokens,
+        &arguments.keeping.tls_key,
+        &arguments.keeping.etcd_certificate,
+    ];
+    config.plugins.granting.protected.extend(secrets.into_iter().flatten().cloned());
     config.announce.registry = Some(arguments.identity.client(&registry_url)?);
     let http = crate::host::http_listener(&arguments.serving).await?;
     let http_address = http.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;
@@ -99,8 +107,10 @@ fn greet(
     let files = host.files();
     for (file, report) in &files {
         match &report.state {
-            FileState::Refused(reason) => writeln!(out, "  {file} does not load: {reason}")?,
-            _ => writeln!(out, "  {file} serves {}", report.services.join(", "))?,
+            FileState::Refused(reason) => {
+                writeln!(out, "  {} does not load: {}", printable(file), printable(reason))?;
+            }
+            _ => writeln!(out, "  {} serves {}", printable(file), report.services.join(", "))?,
         }
     }
     if files.is_empty() {

@@ -9,8 +9,9 @@ use std::fs::{DirBuilder, File, Metadata};
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -24,10 +25,21 @@ pub(crate) const MAX_ENTRY: u64 = 4 * 1024 * 1024 * 1024;
 /// Bytes that all entries may take together; beyond that the ones unused for longest go.
 const MAX_TOTAL: u64 = 4 * 1024 * 1024 * 1024;
 
+/// After so many new bytes, entries are looked through.
+const PRUNE_AFTER: u64 = MAX_TOTAL / 16;
+
+/// An entry that was not used for this long goes.
+const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A file that is being written is younger than this. An older one was left by a process that was killed.
+const UNFINISHED: Duration = Duration::from_secs(3600);
+
 /// A directory of compiled components.
 #[derive(Clone, Debug)]
 pub(crate) struct Cache {
     path: PathBuf,
+    /// Bytes that were written since entries were looked through.
+    grown: Arc<AtomicU64>,
     /// Of wasmtime's version and our settings of it.
     engine: [u8; 32],
 }
@@ -84,7 +96,7 @@ impl Cache {
         let mut hasher = Blake(blake3::Hasher::new());
         hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Cache { path, engine: *hasher.0.finalize().as_bytes() })
+        Ok(Cache { path, grown: Arc::default(), engine: *hasher.0.finalize().as_bytes() })
     }
 
     /// By which name a component is kept.
@@ -131,13 +143,22 @@ impl Cache {
                 let _ = std::fs::remove_file(&temporary);
             })
         })();
-        if let Err(error) = stored {
-            tracing::warn!(entry = %path.display(), %error, "compiled code is not kept; the next start compiles it again");
+        match stored {
+            Err(error) => {
+                tracing::warn!(entry = %path.display(), %error, "compiled code is not kept; the next start compiles it again");
+            }
+            Ok(()) => {
+                let grown = self.grown.fetch_add(code.len() as u64, Ordering::Relaxed);
+                if grown + code.len() as u64 > PRUNE_AFTER {
+                    self.prune();
+                }
+            }
         }
     }
 
     /// Removes what was used longest ago, until the rest is within its bound.
     pub(crate) fn prune(&self) {
+        self.grown.store(0, Ordering::Relaxed);
         self.prune_to(MAX_TOTAL);
     }
 
@@ -153,16 +174,34 @@ impl Cache {
             .collect();
         entries.sort_unstable_by(|a, b| b.cmp(a));
         let mut total = 0u64;
-        for (_, len, path) in entries {
+        for (used, len, path) in entries {
+            let unused = used.elapsed().unwrap_or_default();
+            let is_temporary = path.extension().is_none_or(|extension| extension != EXTENSION);
+            if is_temporary {
+                // It may be of a process that still writes to it.
+                if unused > UNFINISHED {
+                    remove(&path);
+                }
+                continue;
+            }
             total = total.saturating_add(len);
-            if total > max && std::fs::remove_file(&path).is_ok() {
-                tracing::debug!(entry = %path.display(), "removed an entry of a full cache");
+            if total > max || unused > UNUSED {
+                remove(&path);
             }
         }
     }
 
     fn entry(&self, key: Key) -> PathBuf {
-        self.path.join(format!("{}.wharfc", key.0.to_hex()))
+        self.path.join(format!("{}.{EXTENSION}", key.0.to_hex()))
+    }
+}
+
+/// What the names of entries end with.
+const EXTENSION: &str = "wharfc";
+
+fn remove(path: &Path) {
+    if std::fs::remove_file(path).is_ok() {
+        tracing::debug!(entry = %path.display(), "removed an entry of the cache that is too much, too old or unfinished");
     }
 }
 
@@ -253,6 +292,28 @@ mod tests {
         cache.prune_to(25);
         let left = |age: u64| cache.path.join(format!("{age}.wharfc")).exists();
         assert_eq!([0, 1, 2, 3].map(left), [true, true, false, false]);
+    }
+
+    #[test]
+    fn what_nobody_used_for_long_and_what_was_left_unfinished_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cache");
+        let directory = CacheDirectory { path: &path, check: |_| Ok(()) };
+        let cache = Cache::open(directory, &Engine::default()).unwrap();
+        let hour = Duration::from_secs(3600);
+        for (name, age, stays) in [
+            ("used.wharfc", hour * 24, true),
+            ("old.wharfc", UNUSED + hour, false),
+            (".abc.1.2", hour / 2, true),
+            (".abc.1.3", hour * 2, false),
+        ] {
+            let path = cache.path.join(name);
+            std::fs::write(&path, [0; 10]).unwrap();
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+            cache.prune();
+            assert_eq!(path.exists(), stays, "{name}");
+        }
     }
 
     #[test]

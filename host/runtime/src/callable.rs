@@ -9,6 +9,8 @@ use crate::pace::Pace;
 
 /// A method of a plugin. It is looked up once, when the plugin is loaded.
 pub(crate) struct Callable {
+    /// Its place among the plugin's callable methods.
+    pub(crate) place: usize,
     pub(crate) export: ComponentExportIndex,
     /// Its number in the codec. `None`: the codec does not call it.
     pub(crate) codec: Option<u32>,
@@ -18,16 +20,6 @@ pub(crate) struct Callable {
 }
 
 impl Callable {
-    /// Its name in its service.
-    pub(crate) fn name(&self) -> Option<&str> {
-        let fingerprint = self.signature.fingerprint;
-        let mut methods = self.service.methods().iter();
-        let method = methods.find(|method| {
-            method.signature.as_ref().is_ok_and(|signature| signature.fingerprint == fingerprint)
-        });
-        method.map(|method| &method.name[..])
-    }
-
     /// The types that its signature refers to.
     pub(crate) fn types(&self) -> &Types {
         self.service.types()

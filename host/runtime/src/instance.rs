@@ -10,6 +10,7 @@ use bytes::Bytes;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
+use wharf_schema::printable;
 
 use crate::callable::{Callable, PathError};
 use crate::capacity::{Needs, Room};
@@ -19,7 +20,7 @@ use crate::contain::contained;
 #[cfg(test)]
 use crate::contain::inject::{self, Stage};
 use crate::memory::{MemoryBudget, RefusedBy};
-use crate::output::{Output, printable};
+use crate::output::{Output, Scene};
 use crate::store::StoreData;
 use crate::turns::{self, Flow};
 use crate::{Engine, Grants, InvokeError, Isolation, Limits, Settings, val_path, wording};
@@ -70,6 +71,7 @@ pub(crate) struct Instance {
     high_water: usize,
     /// When its last call began, or it was made.
     used: Instant,
+    scene: Arc<Scene>,
     /// Given back after the store is dropped, because fields are dropped in this order.
     _room: Room,
 }
@@ -92,7 +94,7 @@ impl Blueprint {
     /// than an instance can have.
     pub(crate) fn new(
         engine: Engine,
-        plugin: Arc<str>,
+        (plugin, (stdout, stderr)): (Arc<str>, (Output, Output)),
         settings: Settings,
         component: &Component,
         codec: Option<ComponentExportIndex>,
@@ -100,7 +102,6 @@ impl Blueprint {
     ) -> wasmtime::Result<Self> {
         let Settings { limits, isolation, grants } = settings;
         let pre = engine.linker.instantiate_pre(component)?;
-        let (stdout, stderr) = Output::pair(plugin.clone());
         // wasmtime's values take several times the bytes of a result's encoding. wasmtime counts
         // these bytes. For flags, it counts only the names, and makes a string of each.
         let fuel = limits.result_size.saturating_mul(8).max(1 << 20);
@@ -163,7 +164,8 @@ impl Blueprint {
         let codec_limit = self.limits.result_size.saturating_mul(2).saturating_add(ARGUMENTS);
         let guests = self.engine.guests.clone();
         let memory = MemoryBudget::new(self.limits.memory, codec_limit, guests);
-        let output = (self.stdout.clone(), self.stderr.clone());
+        let scene = Arc::default();
+        let output = (self.stdout.of(&scene), self.stderr.of(&scene));
         let data = StoreData::new(&self.grants, output, memory, deadline)
             .map_err(InvokeError::CannotStart)?;
         let mut store = Store::new(&self.engine.wasmtime, data);
@@ -193,7 +195,7 @@ impl Blueprint {
             Ok(Ran { output: Ok(instance), .. }) => {
                 let codec = self.codec.and_then(|codec| instance.get_func(&mut store, codec));
                 let codec = codec.map(|codec| Codec::new(codec, &mut store)).transpose();
-                let codec = codec.map_err(|error| self.explain(&error, &store))?;
+                let codec = codec.map_err(|error| self.explain(&error, &store, &scene))?;
                 store.data_mut().count_handles();
                 let high_water = self.high_water(store.data().memory.all());
                 let blueprint = self.clone();
@@ -205,10 +207,11 @@ impl Blueprint {
                     served: 0,
                     high_water,
                     used: now,
+                    scene,
                     _room: room,
                 })
             }
-            Ok(Ran { output: Err(error), .. }) => Err(self.explain(&error, &store)),
+            Ok(Ran { output: Err(error), .. }) => Err(self.explain(&error, &store, &scene)),
             Err(_) => Err(InvokeError::DeadlineExceeded { executed: true }),
         }
     }
@@ -235,7 +238,12 @@ impl Blueprint {
     }
 
     /// Turns an error of the guest into one for its caller. The details go to the log.
-    fn explain(&self, error: &wasmtime::Error, store: &Store<StoreData>) -> InvokeError {
+    fn explain(
+        &self,
+        error: &wasmtime::Error,
+        store: &Store<StoreData>,
+        scene: &Scene,
+    ) -> InvokeError {
         if error.is::<DeadlinePassed>() {
             return InvokeError::DeadlineExceeded { executed: true };
         }
@@ -258,6 +266,11 @@ impl Blueprint {
             let frames = printable(&frames[..frames.floor_char_boundary(BACKTRACE)]);
             tracing::warn!(plugin = %self.plugin, cause, backtrace = %frames, memory = memory.used, "a guest trapped; its instance is dropped");
         }
+        // An interpreter prints why it gave up, and then traps.
+        let cause = match scene.last_words() {
+            Some(words) => format!("{cause}; its last words were: {words}"),
+            None => cause,
+        };
         match memory.refused {
             Some(RefusedBy::Plugin) => InvokeError::MemoryLimit { limit: memory.limit, cause },
             Some(RefusedBy::Guests) => {
@@ -291,6 +304,7 @@ impl Instance {
     ) -> Result<Bytes, InvokeError> {
         self.served = self.served.saturating_add(1);
         self.used = now;
+        self.scene.begin(self.served, method.place);
         let data = self.store.data_mut();
         data.deadline = deadline;
         data.interrupted = false;
@@ -343,7 +357,9 @@ impl Instance {
             Some(Ok(result)) => Ok(result),
             Some(Err(PathError::Arguments(error))) => Err(InvokeError::InvalidArgument(error)),
             Some(Err(PathError::TooLarge(what))) => Err(InvokeError::TooLarge(what)),
-            Some(Err(PathError::Guest(error))) => Err(blueprint.explain(&error, &self.store)),
+            Some(Err(PathError::Guest(error))) => {
+                Err(blueprint.explain(&error, &self.store, &self.scene))
+            }
             None => Err(InvokeError::DeadlineExceeded { executed: true }),
         }
     }

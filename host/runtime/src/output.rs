@@ -1,14 +1,22 @@
 //! Writes what guests print to the log, line by line and at a limited rate.
 
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
+use wharf_schema::printable;
 
 /// The longest line that is logged in one piece, in bytes.
 const LINE: usize = 4 * 1024;
+
+/// The name of the stream whose last line is kept.
+const STDERR: &str = "stderr";
+
+/// The most bytes that are kept of a last line.
+const WORDS: usize = 200;
 
 /// Lines that one plugin may log within [`PERIOD`].
 const LINES: u32 = 200;
@@ -19,12 +27,48 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Bytes that a guest may write in one operation.
 const WRITE: usize = 64 * 1024;
 
-/// The stdout or stderr of all instances of one plugin.
+/// The stdout or stderr of one instance. All instances of a plugin share a budget.
 #[derive(Clone)]
 pub(crate) struct Output {
     plugin: Arc<str>,
     stream: &'static str,
     budget: Arc<Mutex<Budget>>,
+    /// The names of the plugin's methods, by their place.
+    methods: Arc<[String]>,
+    scene: Arc<Scene>,
+}
+
+/// What an instance is doing while it prints.
+#[derive(Default)]
+pub(crate) struct Scene {
+    /// The number of its current or last call; 0 while it starts.
+    call: AtomicU32,
+    /// The place of that call's method among the plugin's.
+    method: AtomicUsize,
+    /// The last line on stderr, and the call in which it was printed.
+    last: Mutex<Option<(u32, String)>>,
+}
+
+impl Scene {
+    /// A call begins. It takes no lock.
+    pub(crate) fn begin(&self, call: u32, method: usize) {
+        self.method.store(method, Ordering::Relaxed);
+        self.call.store(call, Ordering::Relaxed);
+    }
+
+    /// The last line that the guest printed on stderr in its current call, for people.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (call, line) = last.as_ref()?;
+        (*call == self.call.load(Ordering::Relaxed)).then(|| line.clone())
+    }
+
+    fn keep(&self, line: &str) {
+        let line = &line[..line.floor_char_boundary(WORDS)];
+        let call = self.call.load(Ordering::Relaxed);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some((call, line.to_owned()));
+    }
 }
 
 struct Budget {
@@ -35,11 +79,16 @@ struct Budget {
 
 impl Output {
     /// Both streams of a plugin. They share one budget.
-    pub(crate) fn pair(plugin: Arc<str>) -> (Output, Output) {
+    pub(crate) fn pair(plugin: Arc<str>, methods: Arc<[String]>) -> (Output, Output) {
         let budget = Arc::new(Mutex::new(Budget { since: Instant::now(), lines: 0, dropped: 0 }));
-        let stdout = Output { plugin, stream: "stdout", budget };
-        let stderr = Output { stream: "stderr", ..stdout.clone() };
+        let stdout = Output { plugin, stream: "stdout", budget, methods, scene: Arc::default() };
+        let stderr = Output { stream: STDERR, ..stdout.clone() };
         (stdout, stderr)
+    }
+
+    /// The same stream of an instance, whose calls are set in `scene`.
+    pub(crate) fn of(&self, scene: &Arc<Scene>) -> Output {
+        Output { scene: scene.clone(), ..self.clone() }
     }
 
     /// Whether one more line of this plugin may be logged.
@@ -72,24 +121,17 @@ impl Output {
     }
 
     fn log(&self, line: &[u8]) {
+        let text = printable(&String::from_utf8_lossy(line));
+        if self.stream == STDERR && !text.trim().is_empty() {
+            self.scene.keep(text.trim());
+        }
         if self.permit() {
-            let text = printable(&String::from_utf8_lossy(line));
-            tracing::info!(plugin = %self.plugin, stream = self.stream, "{text}");
+            let call = self.scene.call.load(Ordering::Relaxed);
+            let method = self.methods.get(self.scene.method.load(Ordering::Relaxed));
+            let method = method.filter(|_| call > 0).map(String::as_str);
+            tracing::info!(plugin = %self.plugin, stream = self.stream, method, call, "{text}");
         }
     }
-}
-
-/// A guest's text, escaped so that it cannot forge a line of the log or control a terminal.
-pub(crate) fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() && character != '\t' {
-            printable.extend(character.escape_default());
-        } else {
-            printable.push(character);
-        }
-    }
-    printable
 }
 
 impl IsTerminal for Output {
@@ -180,13 +222,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_cannot_forge_a_line_of_the_log() {
-        assert_eq!(printable("a\n\u{1b}[31mb\tc"), "a\\n\\u{1b}[31mb\tc");
+    fn the_last_line_on_stderr_belongs_to_the_call_that_printed_it() {
+        let (stdout, stderr) = Output::pair("test".into(), Arc::new([]));
+        let scene = Arc::default();
+        let (stdout, stderr) = (stdout.of(&scene), stderr.of(&scene));
+        stderr.log(b"while it starts");
+        scene.begin(1, 0);
+        assert_eq!(scene.last_words(), None);
+        stderr.log(b"Traceback\x1b");
+        stderr.log(&[b'x'; 2 * WORDS]);
+        stderr.log(b"  ");
+        stdout.log(b"not this");
+        assert_eq!(scene.last_words(), Some("x".repeat(WORDS)));
+        scene.begin(2, 0);
+        assert_eq!(scene.last_words(), None);
     }
 
     #[test]
     fn a_plugin_that_prints_too_much_is_cut_short() {
-        let (stdout, stderr) = Output::pair("test".into());
+        let (stdout, stderr) = Output::pair("test".into(), Arc::new([]));
         let permitted = (0..10 * LINES).filter(|_| stdout.permit() && stderr.permit()).count();
         assert!(permitted <= LINES as usize, "{permitted} lines");
     }

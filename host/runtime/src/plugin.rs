@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use crate::error::{InvokeError, LoadError};
 use crate::imports::{Import, Need};
 use crate::inspect::{Inspection, inspect};
 use crate::instance::Blueprint;
+use crate::output::Output;
 use crate::pace::Pace;
 use crate::pool::{Leased, Pool, PoolReport};
 use crate::splice::{EXPORT, MAX_RESULT, MethodNumbers, Spliced, splice};
@@ -45,10 +46,24 @@ struct Inner {
     services: Vec<Arc<Service>>,
     /// All callable methods.
     callables: Vec<Callable>,
+    /// Their names, as `arith.multiply`.
+    names: Arc<[String]>,
     /// For each method of each service, its index in `callables`.
     places: Vec<Vec<Option<usize>>>,
     pool: Arc<Pool>,
     origin: Origin,
+}
+
+/// A plugin that does not keep it loaded.
+#[derive(Clone)]
+pub struct WeakPlugin(Weak<Inner>);
+
+impl WeakPlugin {
+    /// The plugin, if something still uses it.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Plugin> {
+        self.0.upgrade().map(Plugin)
+    }
 }
 
 /// A method of a plugin that is ready to be called.
@@ -56,6 +71,7 @@ struct Inner {
 pub struct BoundMethod {
     plugin: Plugin,
     place: usize,
+    caller: u64,
 }
 
 /// A method of a plugin, by its position.
@@ -171,10 +187,10 @@ impl Candidate {
             bind(&engine, name, settings, &component, (services, exports, numbers))
         });
         let bound = bound.await.map_err(|error| LoadError::Invalid(error.to_string()))?;
-        let Bound { services, callables, places, blueprint } = bound?;
+        let Bound { services, callables, names, places, blueprint } = bound?;
         let pool = Pool::new(Arc::new(blueprint));
         pool.warm().await.map_err(LoadError::DoesNotStart)?;
-        Ok(Plugin(Arc::new(Inner { services, callables, places, pool, origin })))
+        Ok(Plugin(Arc::new(Inner { services, callables, names, places, pool, origin })))
     }
 }
 
@@ -190,6 +206,12 @@ impl Plugin {
         settings: Settings,
     ) -> Result<Self, LoadError> {
         Candidate::read(bytes).await?.load(engine, name, settings).await
+    }
+
+    /// A reference that does not keep it loaded.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakPlugin {
+        WeakPlugin(Arc::downgrade(&self.0))
     }
 
     /// The services that it serves.
@@ -214,11 +236,7 @@ impl Plugin {
     #[must_use]
     pub fn methods_without_codec(&self) -> Vec<String> {
         let slow = self.0.callables.iter().filter(|callable| callable.codec.is_none());
-        slow.map(|callable| {
-            let interface = &callable.service.name().interface;
-            format!("{interface}.{}", callable.name().unwrap_or_default())
-        })
-        .collect()
+        slow.filter_map(|callable| self.0.names.get(callable.place).cloned()).collect()
     }
 
     /// What it may access.
@@ -248,7 +266,7 @@ impl Plugin {
         let MethodIndex { service, method: number } = method;
         let place = self.0.places.get(service).and_then(|places| *places.get(number)?);
         match place {
-            Some(place) => Ok(BoundMethod { plugin: self, place }),
+            Some(place) => Ok(BoundMethod { plugin: self, place, caller: 0 }),
             None => Err(InvokeError::NotCallable(self.why_not(method))),
         }
     }
@@ -284,6 +302,13 @@ impl BoundMethod {
         &self.plugin
     }
 
+    /// The same method, called for somebody. If calls have to wait for an instance, callers with
+    /// different numbers take turns.
+    #[must_use]
+    pub fn for_caller(self, caller: u64) -> Self {
+        BoundMethod { caller, ..self }
+    }
+
     /// Whether a call is likely to end within a tick of the clock. Then it may be polled once on a
     /// thread that serves sockets. Other calls belong into [`Plugin::spawn`].
     #[must_use]
@@ -317,7 +342,7 @@ impl BoundMethod {
         // The guest's instance was dropped by the panic.
         result.unwrap_or_else(|panic| {
             let plugin = &*self.plugin.0.pool.blueprint().plugin;
-            let method = self.callable().and_then(Callable::name);
+            let method = self.plugin.0.names.get(self.place).map(String::as_str);
             tracing::error!(plugin, method, panic, "a call failed inside the host");
             Err(InvokeError::Panicked(panic))
         })
@@ -340,7 +365,7 @@ impl BoundMethod {
         }
         let cap = now.checked_add(pool.blueprint().limits.call_timeout);
         let deadline = cap.map_or(deadline, |cap| cap.min(deadline));
-        let mut lease = match pool.lease()? {
+        let mut lease = match pool.lease(self.caller)? {
             Leased::Now(lease) => lease,
             Leased::Later(place) => {
                 // Boxed: most calls do not wait, so their futures should not hold room for it.
@@ -385,6 +410,7 @@ impl std::fmt::Debug for Plugin {
 struct Bound {
     services: Vec<Arc<Service>>,
     callables: Vec<Callable>,
+    names: Arc<[String]>,
     places: Vec<Vec<Option<usize>>>,
     blueprint: Blueprint,
 }
@@ -396,18 +422,20 @@ fn bind(
     component: &Component,
     (services, exports, numbers): (Vec<Arc<Service>>, Vec<String>, MethodNumbers),
 ) -> Result<Bound, LoadError> {
-    let (mut callables, mut places) = (Vec::new(), Vec::new());
+    let (mut callables, mut names, mut places) = (Vec::new(), Vec::new(), Vec::new());
     for ((index, service), name) in services.iter().enumerate().zip(exports) {
         let instance = component.get_export_index(None, &name);
         let methods = service.methods().iter().enumerate().map(|(number, method)| {
             let signature = method.signature.as_ref().ok()?.clone();
             callables.push(Callable {
+                place: callables.len(),
                 export: component.get_export_index(instance.as_ref(), &method.name)?,
                 codec: numbers.of(index, number),
                 service: service.clone(),
                 signature,
                 pace: Pace::default(),
             });
+            names.push(format!("{}.{}", service.name().interface, method.name));
             Some(callables.len() - 1)
         });
         places.push(methods.collect());
@@ -416,9 +444,12 @@ fn bind(
     // A codec has its own limit for results.
     let with_codec = !numbers.is_empty() && settings.limits.result_size <= MAX_RESULT;
     let codec = if with_codec { component.get_export_index(None, EXPORT) } else { None };
-    let blueprint = Blueprint::new(engine.clone(), name, settings, component, codec, has_flags)
-        .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
-    Ok(Bound { services, callables, places, blueprint })
+    let names: Arc<[String]> = names.into();
+    let output = Output::pair(name.clone(), names.clone());
+    let blueprint =
+        Blueprint::new(engine.clone(), (name, output), settings, component, codec, has_flags)
+            .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
+    Ok(Bound { services, callables, names, places, blueprint })
 }
 
 /// Checks that every import of a component is provided and granted.

@@ -4,7 +4,6 @@
 //! A call never makes an instance: it takes an idle one, or it waits. Other tasks make and end
 //! instances. Each plugin has its own lock, which is held for a few instructions only.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -13,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::capacity::Room;
 use crate::guests::Idle;
 use crate::instance::{Blueprint, Instance};
+use crate::line::Lines;
 use crate::{InvokeError, contain};
 
 /// The pool of one plugin.
@@ -25,7 +25,7 @@ pub(crate) struct Pool {
 struct Occupancy {
     /// The instance that was used last is used first, so the memory of the others may become cold.
     idle: Vec<Instance>,
-    waiting: VecDeque<oneshot::Sender<Result<Lease, InvokeError>>>,
+    waiting: Lines<oneshot::Sender<Result<Lease, InvokeError>>>,
     /// Instances that exist or are being made.
     live: usize,
     /// How many of `live` are being made.
@@ -102,11 +102,11 @@ impl Pool {
         Ok(())
     }
 
-    /// Returns an instance, or a place in the queue for one.
+    /// Returns an instance, or a place in the queue for one. Places are shared among callers.
     ///
     /// # Errors
-    /// When the queue is full.
-    pub(crate) fn lease(self: &Arc<Self>) -> Result<Leased, InvokeError> {
+    /// When the queue is full, or the caller has more than its share of a nearly full one.
+    pub(crate) fn lease(self: &Arc<Self>, caller: u64) -> Result<Leased, InvokeError> {
         let (idle, place, grow, replace) = {
             let mut state = self.state();
             let idle = state.idle.pop();
@@ -114,7 +114,7 @@ impl Pool {
             if idle.is_none() {
                 state.waiting.retain(|waiting| !waiting.is_closed());
                 let queue = self.blueprint.limits.queue;
-                if state.waiting.len() >= queue {
+                if !state.waiting.has_place(caller, queue) {
                     // If the queue's limit is 0, no other call makes sure that an instance exists.
                     let grow = self.wants_another(&state);
                     drop(state);
@@ -124,7 +124,7 @@ impl Pool {
                     return Err(InvokeError::QueueFull { queue });
                 }
                 let (give, queued) = oneshot::channel();
-                state.waiting.push_back(give);
+                state.waiting.push(caller, give);
                 place = Some(queued);
             }
             let grow = self.wants_another(&state);
@@ -180,11 +180,11 @@ impl Pool {
                 }
                 let Some(room) = self.blueprint.room() else {
                     let alone = state.live == 0;
-                    let waiting =
-                        if alone { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
+                    let mut waiting =
+                        if alone { std::mem::take(&mut state.waiting) } else { Lines::default() };
                     drop(state);
                     // No instance exists and none can be made, so no one else would answer these.
-                    for waiting in waiting {
+                    while let Some(waiting) = waiting.pop() {
                         // The call may have stopped waiting.
                         let _ = waiting.send(Err(InvokeError::HostFull));
                     }
@@ -220,7 +220,7 @@ impl Pool {
     /// Answers one waiting call with this error. Returns whether there was one.
     fn refuse_one(&self, error: &InvokeError) -> bool {
         loop {
-            let Some(waiting) = self.state().waiting.pop_front() else { return false };
+            let Some(waiting) = self.state().waiting.pop() else { return false };
             if waiting.send(Err(InvokeError::CannotStart(error.to_string()))).is_ok() {
                 return true;
             }
@@ -233,7 +233,7 @@ impl Pool {
         loop {
             let next = {
                 let mut state = self.state();
-                let next = state.waiting.pop_front();
+                let next = state.waiting.pop();
                 if next.is_none() {
                     state.idle.extend(lease.instance.take());
                     return;

@@ -8,6 +8,8 @@ use wharf_net::Secret;
 use wharf_registry_api::{Metadata, RegistryClient};
 use wharf_runtime::{CompilerProcess, Settings};
 
+use crate::plugins::granting::Granting;
+
 /// The config of a host. Each part belongs to the module that uses it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -28,6 +30,8 @@ pub struct PluginsConfig {
     pub folder: PathBuf,
     /// The settings of all plugins. A plugin's sidecar overrides them.
     pub settings: Settings,
+    /// Where grants come from, and what they must not reach.
+    pub granting: Granting,
     /// Where compiled code is kept between runs: a directory that only its owner can write to.
     pub cache: Option<PathBuf>,
     /// Whether the host refuses to start if the cache cannot be used. Otherwise it runs without a
@@ -98,6 +102,7 @@ impl Config {
             plugins: PluginsConfig {
                 folder: plugins.into(),
                 settings: Settings::default(),
+                granting: Granting::default(),
                 cache: None,
                 require_cache: true,
                 max_size: 256 * 1024 * 1024,

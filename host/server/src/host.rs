@@ -9,12 +9,14 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use wharf_net::private::PrivateError;
 use wharf_registry_api::METRICS;
 use wharf_runtime::{CacheDirectory, Engine, EngineError, EngineOptions};
 
 use crate::announce::{Announcer, Farewell};
 use crate::config::{Config, PluginsConfig};
 use crate::metrics::Metrics;
+use crate::plugins::granting;
 use crate::plugins::table::{FileReport, Table};
 use crate::plugins::{Folder, Loader};
 use crate::{admin, rpc};
@@ -50,6 +52,15 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// Others may write to the plugins folder, so they could run anything with the rights of this user.
+    #[error("the plugins folder {} is not safe, and sidecars in it grant what this user may do; mend it, or start with --plugins-shared, where sidecars grant nothing", path.display())]
+    FolderShared {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong, and how to mend it.
+        #[source]
+        source: PrivateError,
+    },
     /// The listener has no address.
     #[error("the listener has no address")]
     Listener(#[source] std::io::Error),
@@ -76,6 +87,8 @@ impl Host {
         let Config { plugins, rpc, announce } = config;
         let folder = Folder::watch(&plugins.folder)
             .map_err(|source| StartError::Folder { path: plugins.folder.clone(), source })?;
+        granting::check_folder(&plugins.granting, &plugins.folder)
+            .map_err(|source| StartError::FolderShared { path: plugins.folder.clone(), source })?;
         let engine = engine(&plugins)?;
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
         let metrics = Arc::new(metrics);
@@ -87,6 +100,7 @@ impl Host {
             engine,
             settings: plugins.settings,
             max_size: plugins.max_size,
+            granting: Arc::new(plugins.granting),
             folder,
             table: table.clone(),
             metrics: metrics.clone(),

@@ -16,6 +16,7 @@ pub use config::{
     Advertise, AdvertiseError, AnnounceConfig, CallBounds, Config, PluginsConfig, RpcConfig,
 };
 pub use host::{Host, StartError};
+pub use plugins::granting::Granting;
 pub use plugins::table::{FileReport, FileState};
 
 /// The default port of a host for calls.

@@ -229,7 +229,8 @@ impl Metrics {
                 (&self.waiting, pool.waiting),
             ] {
                 let value = i64::try_from(value).unwrap_or(i64::MAX);
-                gauges.with_label_values(&[&plugin]).set(value);
+                // Several versions of one file may be loaded.
+                gauges.with_label_values(&[&plugin]).add(value);
             }
         }
         let mut text = Vec::new();

@@ -165,6 +165,8 @@ impl RegistryClient {
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .default_headers(headers)
+            // A registry sends nobody elsewhere, and a token belongs to nobody else.
+            .redirect(reqwest::redirect::Policy::none())
             .no_proxy();
         let bad = |what| {
             move |error: reqwest::Error| RegistryError::BadIdentity { what, why: error.to_string() }

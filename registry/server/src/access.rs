@@ -193,6 +193,12 @@ fn read(path: &Path) -> Result<Tokens, TokenFileError> {
     if length > MAX_FILE {
         return Err(invalid(format!("it has {length} bytes, at most {MAX_FILE} are read")));
     }
+    if wharf_net::private::others_may_read(path) {
+        tracing::warn!(
+            "other users of this machine may read the tokens file {path}: run 'chmod 600 {path}'",
+            path = path.display()
+        );
+    }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     parse(&text).map_err(invalid)
 }

@@ -10,6 +10,7 @@ use wharf_schema::{MethodPath, NameError};
 
 use crate::attempts::Caller;
 use crate::balance;
+use crate::binds::{BindError, Binds};
 use crate::client::{Client, Defaults};
 use crate::connection::{KeepAlive, Settings};
 use crate::discovery::{Discovery, default_folder};
@@ -30,6 +31,7 @@ pub struct ClientBuilder {
     keep_alive: KeepAlive,
     lists: Option<PathBuf>,
     idempotent: Vec<MethodPath>,
+    binds: Binds,
     hedge_after: Option<Duration>,
     interceptors: Vec<Arc<dyn Interceptor>>,
     observers: Vec<Arc<dyn Observer>>,
@@ -44,6 +46,7 @@ impl Default for ClientBuilder {
             keep_alive: KeepAlive::default(),
             lists: default_folder(),
             idempotent: Vec::new(),
+            binds: Binds::default(),
             hedge_after: None,
             interceptors: Vec::new(),
             observers: Vec::new(),
@@ -124,6 +127,17 @@ impl ClientBuilder {
         Ok(self)
     }
 
+    /// Binds a short name to one service: `bind("arith", "demo:arith/arith@^0.1")`. Then `arith` means
+    /// that service, even if other packages have an interface of that name. Without it, such a name is
+    /// ambiguous, and its calls fail: whoever may announce a service could take them over.
+    ///
+    /// # Errors
+    /// When the second name has no package, or another interface.
+    pub fn bind(mut self, short: &str, full: &str) -> Result<Self, BindError> {
+        self.binds.add(short, full)?;
+        Ok(self)
+    }
+
     /// After how long calls of idempotent methods are hedged, unless they set it themselves; see
     /// [`CallOptions::hedge_after`](crate::CallOptions::hedge_after). By default they are not
     /// hedged.
@@ -184,6 +198,7 @@ impl ClientBuilder {
         let defaults = Defaults {
             timeout: self.timeout,
             idempotent: self.idempotent,
+            binds: self.binds,
             hedge_after: self.hedge_after,
             interceptors: self.interceptors,
         };

@@ -13,6 +13,7 @@ use wharf_wire::TraceParent;
 
 use crate::attempts::{Answer, Asked, Caller};
 use crate::balance::Wanted;
+use crate::binds::Binds;
 use crate::connection::{Deadline, Question};
 use crate::error::{Failure, RpcError};
 use crate::named::{Named, Target};
@@ -38,6 +39,7 @@ struct Inner {
 pub(crate) struct Defaults {
     pub(crate) timeout: Duration,
     pub(crate) idempotent: Vec<MethodPath>,
+    pub(crate) binds: Binds,
     pub(crate) hedge_after: Option<Duration>,
     pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
 }
@@ -146,8 +148,9 @@ impl Client {
     /// # Errors
     /// As for [`Client::call`].
     pub async fn describe(&self, service: &str) -> Result<Arc<Service>, RpcError> {
-        let name = ServiceName::parse(service)
+        let mut name = ServiceName::parse(service)
             .map_err(|error| RpcError::local(service, Failure::Name(error)))?;
+        self.0.defaults.binds.complete(&mut name);
         let deadline = self.deadline(&CallOptions::default());
         let wanted = Wanted { service: name, fingerprint: None };
         Ok(self.description(&wanted, deadline, true).await?.0)
@@ -159,6 +162,17 @@ impl Client {
         match &self.0.caller.target {
             Target::Registry(discovery) => Some(discovery.registry()),
             Target::Direct(_) => None,
+        }
+    }
+
+    /// Completes when the lists of all services that were called are saved on disk. A program that ends
+    /// after a few calls may wait for it, so that the next run begins with these lists.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn lists_saved(&self) {
+        if let Target::Registry(discovery) = &self.0.caller.target {
+            discovery.saved().await;
         }
     }
 
@@ -297,7 +311,8 @@ impl Client {
                 key
             }
         };
-        let named = Named::parse(method, options.version.clone(), &self.0.defaults.idempotent)
+        let Defaults { idempotent, binds, .. } = &self.0.defaults;
+        let named = Named::parse(method, options.version.clone(), idempotent, binds)
             .map_err(|error| RpcError::local(method, Failure::Name(error)))?;
         let named = Arc::new(named);
         self.0.names.insert(key, named.clone());

@@ -9,10 +9,21 @@ use crate::channel::{Channel, LinkState};
 use crate::connection::{Connection, Settings};
 use crate::error::Failure;
 
+/// Fewer addresses than this are not cleaned.
+const MIN_CLEAN: usize = 16;
+
 /// All endpoints that are in use.
 pub(crate) struct Endpoints {
     settings: Arc<Settings>,
-    by_address: Mutex<HashMap<Arc<str>, Weak<Endpoint>>>,
+    by_address: Mutex<ByAddress>,
+}
+
+#[derive(Default)]
+struct ByAddress {
+    endpoints: HashMap<Arc<str>, Weak<Endpoint>>,
+    /// Those that are gone are removed when there are this many. Looking for them at each new address
+    /// would take a time that grows with the square of the list.
+    clean_at: usize,
 }
 
 /// An address, and the connections to it.
@@ -30,10 +41,14 @@ impl Endpoints {
     /// The endpoint at an address. It lives for as long as it is referenced.
     pub(crate) fn at(&self, address: &str) -> Arc<Endpoint> {
         let mut all = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = all.get(address).and_then(Weak::upgrade) {
+        let ByAddress { endpoints, clean_at } = &mut *all;
+        if let Some(known) = endpoints.get(address).and_then(Weak::upgrade) {
             return known;
         }
-        all.retain(|_, endpoint| endpoint.strong_count() > 0);
+        if endpoints.len() >= *clean_at {
+            endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
+            *clean_at = (2 * endpoints.len()).max(MIN_CLEAN);
+        }
         let address: Arc<str> = address.into();
         let channel = |_| Channel::new(address.clone(), self.settings.clone());
         let endpoint = Arc::new(Endpoint {
@@ -41,7 +56,7 @@ impl Endpoints {
             channels: (0..self.settings.connections.get()).map(channel).collect(),
             turn: AtomicUsize::new(0),
         });
-        all.insert(address, Arc::downgrade(&endpoint));
+        endpoints.insert(address, Arc::downgrade(&endpoint));
         endpoint
     }
 }
@@ -96,5 +111,26 @@ impl Endpoint {
         // The channel that was just started.
         let turn = self.turn.load(Ordering::Relaxed).wrapping_sub(1);
         self.channels[turn % self.channels.len()].connection(deadline).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::connection::KeepAlive;
+
+    #[test]
+    fn addresses_that_nobody_uses_are_forgotten() {
+        let (token, keep_alive) = (Vec::new(), KeepAlive::default());
+        let endpoints =
+            Endpoints::new(Settings { token, connections: NonZeroUsize::MIN, keep_alive });
+        let kept = endpoints.at("kept:1");
+        for number in 0..10_000 {
+            drop(endpoints.at(&format!("h{number}:1")));
+        }
+        assert!(endpoints.by_address.lock().unwrap().endpoints.len() <= 2 * MIN_CLEAN);
+        assert!(Arc::ptr_eq(&kept, &endpoints.at("kept:1")));
     }
 }

@@ -162,6 +162,14 @@ pub enum Failure {
     /// The service has no such method, or none that can be called.
     #[error("{0}")]
     Method(String),
+    /// Several packages have an interface with this name.
+    #[error("'{service}' stands for the services of several packages: {}; call it by its full name, or bind the name to one of them", .services.join(", "))]
+    Ambiguous {
+        /// The name.
+        service: String,
+        /// The services that it stands for, in full.
+        services: Vec<String>,
+    },
     /// The registry knows no endpoint that can take the call.
     #[error("no endpoint found for the service '{service}'{}", .reason)]
     NoEndpoint {
@@ -262,9 +270,11 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
-            Failure::Name(_) | Failure::Encode(_) | Failure::Json(_) | Failure::Metadata(_) => {
-                Status::InvalidArgument
-            }
+            Failure::Name(_)
+            | Failure::Encode(_)
+            | Failure::Json(_)
+            | Failure::Metadata(_)
+            | Failure::Ambiguous { .. } => Status::InvalidArgument,
             Failure::Decode(_) | Failure::Result(_) | Failure::Description(_) => {
                 Status::FailedPrecondition
             }

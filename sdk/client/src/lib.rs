@@ -46,6 +46,7 @@
 
 mod attempts;
 mod balance;
+mod binds;
 pub mod blocking;
 mod builder;
 mod channel;
@@ -68,6 +69,7 @@ mod retry;
 #[doc(hidden)]
 pub mod stub;
 
+pub use binds::BindError;
 pub use builder::ClientBuilder;
 pub use bytes::Bytes;
 pub use client::{Client, EndpointStatus};

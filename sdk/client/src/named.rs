@@ -8,6 +8,7 @@ use semver::VersionReq;
 use wharf_schema::{Fingerprint, MethodPath, NameError};
 
 use crate::balance::{KnownNodes, Selection, Wanted, select};
+use crate::binds::Binds;
 use crate::discovery::{Discovery, Followed};
 use crate::error::Failure;
 use crate::methods::MethodKey;
@@ -52,8 +53,10 @@ impl Named {
         name: &str,
         requirement: Option<VersionReq>,
         idempotent: &[MethodPath],
+        binds: &Binds,
     ) -> Result<Self, NameError> {
         let MethodPath { mut service, method } = MethodPath::parse(name)?;
+        binds.complete(&mut service);
         // A version in the name itself takes precedence.
         if service.version.is_none() && service.requirement.is_none() {
             service.requirement = requirement;

@@ -56,9 +56,10 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::binds::Binds;
 
     fn named(name: &str) -> Arc<Named> {
-        Arc::new(Named::parse(name, None, &[]).unwrap())
+        Arc::new(Named::parse(name, None, &[], &Binds::default()).unwrap())
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! HTTP/1 on a stream, with limits on the size of a request's head and on the time for it.
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -57,6 +58,22 @@ where
     serving.await
 }
 
+/// Whether a `Host` header names this machine. Browsers never leave it out.
+///
+/// With DNS rebinding, a web page's own name resolves to this machine, and the page looks like one of
+/// ours except for this header. A listener on loopback that trusts whoever reaches it has to ask.
+#[must_use]
+pub fn names_this_machine(host: Option<&str>) -> bool {
+    let Some(host) = host else { return true };
+    if let Some(rest) = host.strip_prefix('[') {
+        let ip = rest.split_once(']').and_then(|(ip, _)| ip.parse::<IpAddr>().ok());
+        return ip.is_some_and(|ip| ip.is_loopback());
+    }
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    let ip = name.parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
+}
+
 /// Keeps the place of a connection while a request is answered.
 #[derive(Clone)]
 struct Busy<S> {
@@ -99,5 +116,22 @@ impl<F: Future> Future for Answering<F> {
 impl<F> Drop for Answering<F> {
     fn drop(&mut self) {
         self.seat.set_busy(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_loopback() {
+        for name in ["localhost", "LocalHost:8500", "127.0.0.1:1", "127.9.9.9", "[::1]:8500"] {
+            assert!(names_this_machine(Some(name)), "{name}");
+        }
+        for name in
+            ["evil.example", "localhost.evil.example:8500", "10.0.0.1", "[::2]:1", "[::1", ""]
+        {
+            assert!(!names_this_machine(Some(name)), "{name}");
+        }
     }
 }

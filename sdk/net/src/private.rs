@@ -44,8 +44,24 @@ pub fn make(path: &Path) -> io::Result<()> {
 /// Which directory is at fault, and what to do.
 #[cfg(unix)]
 pub fn check(path: &Path) -> Result<(), PrivateError> {
+    check_with(path, false)
+}
+
+/// Like [`check`], for files and directories that people edit. The group may write if it is the user's
+/// own, with the same number: many systems give each user such a group, and let it write by default.
+///
+/// # Errors
+/// As for [`check`].
+#[cfg(unix)]
+pub fn check_edited(path: &Path) -> Result<(), PrivateError> {
+    check_with(path, true)
+}
+
+#[cfg(unix)]
+fn check_with(path: &Path, own_group: bool) -> Result<(), PrivateError> {
     use std::os::unix::fs::MetadataExt;
 
+    const WRITABLE_BY_GROUP: u32 = 0o020;
     const WRITABLE_BY_OTHERS: u32 = 0o022;
     const STICKY: u32 = 0o1000;
     let unreadable =
@@ -62,7 +78,8 @@ pub fn check(path: &Path) -> Result<(), PrivateError> {
         }
         // In a sticky directory above it, like /tmp, only owners can rename.
         let sticky = metadata.mode() & STICKY != 0 && !is_itself;
-        if metadata.mode() & WRITABLE_BY_OTHERS != 0 && !sticky {
+        let trusted = if own_group && metadata.gid() == ours { WRITABLE_BY_GROUP } else { 0 };
+        if metadata.mode() & WRITABLE_BY_OTHERS & !trusted != 0 && !sticky {
             return Err(PrivateError::Writable(directory.to_owned()));
         }
     }
@@ -76,6 +93,32 @@ pub fn check(path: &Path) -> Result<(), PrivateError> {
 #[cfg(not(unix))]
 pub fn check(_: &Path) -> Result<(), PrivateError> {
     Ok(())
+}
+
+/// As on Unix, where there is nothing to check.
+///
+/// # Errors
+/// None.
+#[cfg(not(unix))]
+pub fn check_edited(_: &Path) -> Result<(), PrivateError> {
+    Ok(())
+}
+
+/// Whether users other than its owner may read a file: for files with secrets.
+#[must_use]
+pub fn others_may_read(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+
+        const READABLE_BY_OTHERS: u32 = 0o044;
+        std::fs::metadata(path).is_ok_and(|file| file.mode() & READABLE_BY_OTHERS != 0)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        false
+    }
 }
 
 #[cfg(all(test, unix))]
@@ -114,6 +157,24 @@ mod tests {
     }
 
     #[test]
+    fn what_people_edit_may_be_written_by_the_group_that_is_theirs_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let set = |mode| {
+            std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).unwrap();
+        };
+        let metadata = std::fs::metadata(folder.path()).unwrap();
+        let own = std::os::unix::fs::MetadataExt::gid(&metadata)
+            == std::os::unix::fs::MetadataExt::uid(&metadata);
+        set(0o775);
+        assert_eq!(check_edited(folder.path()).is_ok(), own);
+        assert!(check(folder.path()).is_err());
+        set(0o777);
+        assert!(check_edited(folder.path()).is_err());
+        set(0o755);
+        check_edited(folder.path()).unwrap();
+    }
+
+    #[test]
     fn a_link_is_as_private_as_what_it_leads_to() {
         let folder = tempfile::tempdir().unwrap();
         let (open, link) = (folder.path().join("open"), folder.path().join("link"));
@@ -122,6 +183,15 @@ mod tests {
         check(&link).unwrap();
         std::fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).unwrap();
         assert!(matches!(check(&link), Err(PrivateError::Writable(culprit)) if culprit == open));
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_told() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (mode, readable) in [(0o600, false), (0o640, true), (0o604, true), (0o700, false)] {
+            std::fs::set_permissions(file.path(), PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(others_may_read(file.path()), readable, "{mode:o}");
+        }
     }
 
     #[test]

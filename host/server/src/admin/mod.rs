@@ -5,14 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::{Json, Router};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use wharf_net::http::names_this_machine;
 use wharf_net::listener::{self, Bounds};
 
 use crate::plugins::slot::Served;
@@ -40,13 +42,15 @@ pub(crate) struct Source {
 
 /// Serves for as long as the host does.
 pub(crate) async fn serve(listener: TcpListener, source: Source) {
+    let on_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let routes = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/services", get(services))
         .fallback(any(unknown_path))
-        .with_state(source);
+        .with_state(source)
+        .layer(middleware::from_fn_with_state(on_loopback, refuse_rebound));
     // It serves until it is dropped, even while the host drains.
     let (_stop, stopped) = watch::channel(false);
     let told = stopped.clone();
@@ -60,6 +64,16 @@ pub(crate) async fn serve(listener: TcpListener, source: Source) {
     };
     listener::serve(listener, &Bounds::new(MAX_CONNECTIONS, Duration::ZERO), stopped, connection)
         .await;
+}
+
+/// On loopback, refuses a web page whose own name was made to lead to this machine.
+async fn refuse_rebound(State(on_loopback): State<bool>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    if on_loopback && !names_this_machine(host) {
+        let why = "this side of the host listens on loopback, so it answers only if the Host header is 127.0.0.1, [::1] or localhost\n";
+        return (StatusCode::FORBIDDEN, why).into_response();
+    }
+    next.run(request).await
 }
 
 /// The process is alive and responds.
@@ -79,9 +93,8 @@ async fn readyz(State(source): State<Source>) -> (StatusCode, &'static str) {
 }
 
 async fn metrics(State(source): State<Source>) -> Response {
-    let served = source.shared.table.all_served();
-    let pools = served.iter().filter(|served| served.service_index == 0);
-    let pools = pools.map(|served| (served.file.clone(), served.plugin.pool()));
+    let loaded = source.shared.table.loaded();
+    let pools = loaded.into_iter().map(|(file, plugin)| (file, plugin.pool()));
     match source.shared.metrics.render(pools, source.shared.held.taken()) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),

@@ -37,26 +37,29 @@ pub(super) async fn len(path: &Path) -> u64 {
 /// Reads a file of at most `max` bytes, on a thread that may block.
 pub(super) async fn read(path: &Path, max: u64) -> std::result::Result<Vec<u8>, ReadError> {
     let path = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || {
-        let file = open(&path)?;
-        let metadata = file.metadata()?;
-        // Asked of what was opened. What the path names may have been replaced since.
-        if !metadata.is_file() {
-            return Err(ReadError::NotRegular);
-        }
-        let len = metadata.len();
-        if len > max {
-            return Err(ReadError::TooLarge { len, max });
-        }
-        let mut bytes = Vec::new();
-        // One byte more than allowed, to notice a file that has grown in the meantime.
-        file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > max {
-            return Err(ReadError::TooLarge { len: bytes.len() as u64, max });
-        }
-        Ok(bytes)
-    });
+    let read = tokio::task::spawn_blocking(move || read_now(&path, max));
     read.await.map_err(Error::other)?
+}
+
+/// The same on this thread.
+pub(super) fn read_now(path: &Path, max: u64) -> std::result::Result<Vec<u8>, ReadError> {
+    let file = open(path)?;
+    let metadata = file.metadata()?;
+    // Asked of what was opened. What the path names may have been replaced since.
+    if !metadata.is_file() {
+        return Err(ReadError::NotRegular);
+    }
+    let len = metadata.len();
+    if len > max {
+        return Err(ReadError::TooLarge { len, max });
+    }
+    let mut bytes = Vec::new();
+    // One byte more than allowed, to notice a file that has grown in the meantime.
+    file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
+        return Err(ReadError::TooLarge { len: bytes.len() as u64, max });
+    }
+    Ok(bytes)
 }
 
 /// Opens a file without waiting: a pipe would wait for somebody who writes to it.

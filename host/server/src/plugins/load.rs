@@ -10,6 +10,7 @@ use wharf_runtime::{Candidate, Engine, Grants, LoadError, Settings};
 use wharf_schema::ServiceName;
 
 use super::file::{self, ReadError};
+use super::granting::{self, Granting, GrantingError};
 use super::sidecar::{self, Sidecar, SidecarError};
 use super::table::{Occupied, Ready, Table};
 
@@ -24,6 +25,7 @@ pub(super) struct Workshop {
     settings: Settings,
     max_size: u64,
     table: Arc<Table>,
+    granting: Arc<Granting>,
     /// Bytes that may be loaded at the same time.
     room: Arc<Semaphore>,
 }
@@ -57,6 +59,8 @@ pub(super) enum FileError {
     Name { name: String },
     #[error("none of its services is among those that its sidecar chooses: it exports {0}")]
     NoneChosen(String),
+    #[error(transparent)]
+    Granting(#[from] GrantingError),
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error("{}: remove one of the two files, or give this one another version", list(.0))]
@@ -100,10 +104,10 @@ impl Workshop {
         engine: Engine,
         settings: Settings,
         max_size: u64,
-        table: Arc<Table>,
+        (table, granting): (Arc<Table>, Arc<Granting>),
     ) -> Self {
         let room = Arc::new(Semaphore::new(AT_ONCE as usize));
-        Workshop { engine, settings, max_size, table, room }
+        Workshop { engine, settings, max_size, table, granting, room }
     }
 }
 
@@ -111,7 +115,13 @@ impl Load {
     /// Loads it. Dropping the future ends a compilation that has begun.
     pub(super) async fn run(self) -> Loaded {
         let start = Instant::now();
-        let sidecar = self.sidecar().await;
+        let mut sidecar = self.sidecar().await;
+        if let Ok(read) = &mut sidecar {
+            match self.grants(read).await {
+                Ok(grants) => read.settings.grants = grants,
+                Err(error) => sidecar = Err(error),
+            }
+        }
         let grants = sidecar.as_ref().ok().map(|sidecar| sidecar.settings.grants.clone());
         let result = self.load(sidecar).await;
         Loaded { took: start.elapsed(), grants, result, file: self.file }
@@ -144,6 +154,19 @@ impl Load {
         let describe = move || services.iter().map(|s| s.to_document().into()).collect();
         let documents = tokio::task::spawn_blocking(describe).await.map_err(FileError::Host)?;
         Ok(Ready { plugin, documents })
+    }
+
+    /// The grants that it really gets.
+    async fn grants(&self, sidecar: &Sidecar) -> Result<Grants, FileError> {
+        let question = granting::Question {
+            granting: self.workshop.granting.clone(),
+            plugin: self.file.clone(),
+            sidecar: self.sidecar.clone(),
+            asked: sidecar.settings.grants.clone(),
+            inherited: sidecar.inherited.clone(),
+            defaults: self.workshop.settings.grants.clone(),
+        };
+        Ok(question.answer().await?)
     }
 
     /// What the sidecar says. Without a sidecar, the settings of all plugins.

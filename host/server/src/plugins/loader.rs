@@ -11,6 +11,7 @@ use wharf_runtime::{Engine, Origin, Settings};
 use wharf_schema::Service;
 
 use super::folder::{Change, Folder, sidecar_of};
+use super::granting::Granting;
 use super::load::{FileError, Load, Loaded, Workshop};
 use super::table::{FileState, Table};
 use crate::metrics::Metrics;
@@ -32,6 +33,7 @@ pub(crate) struct Loader {
     /// The settings of all plugins. A sidecar overrides them.
     pub(crate) settings: Settings,
     pub(crate) max_size: u64,
+    pub(crate) granting: Arc<Granting>,
     pub(crate) folder: Folder,
     pub(crate) table: Arc<Table>,
     pub(crate) metrics: Arc<Metrics>,
@@ -106,7 +108,7 @@ impl Loader {
             self.engine.clone(),
             self.settings.clone(),
             self.max_size,
-            self.table.clone(),
+            (self.table.clone(), self.granting.clone()),
         );
         let mut files = HashMap::<tokio::task::Id, String>::new();
         let first = self.folder.first_scan().await;

@@ -1,11 +1,13 @@
 //! The plugins folder, and the services that are served from it.
 //!
 //! `folder` watches which files exist. `settling` decides when a file is complete. `sidecar` reads
-//! the settings of a plugin, and `file` its bytes. `load` loads one plugin, `loader` puts loaded plugins into `table`, and calls read `table`, which
+//! the settings of a plugin, `file` its bytes, and `granting` decides what it
+//! may reach. `load` loads one plugin, `loader` puts loaded plugins into `table`, and calls read `table`, which
 //! finds services by `names`.
 
 mod file;
 mod folder;
+pub(crate) mod granting;
 mod load;
 mod loader;
 mod names;

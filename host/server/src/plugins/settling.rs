@@ -22,6 +22,10 @@ pub(crate) const DOUBT: Duration = Duration::from_secs(60);
 /// If the system does not report closing, a pause of this length counts as closing.
 pub(crate) const QUIET_WITHOUT_CLOSE: Duration = Duration::from_millis(600);
 
+/// A complete file that is replaced again and again is taken after this time, although something still
+/// happens to it.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(1500);
+
 /// Something that happened to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Happened {
@@ -47,6 +51,8 @@ pub(crate) struct Settling {
 
 #[derive(Debug)]
 struct Pending {
+    /// Since when nobody writes to it, as far as is known. It may have been replaced since.
+    whole_since: Option<Instant>,
     last: Instant,
     open: Open,
     /// Its size when it last seemed complete without having been closed.
@@ -70,9 +76,15 @@ impl Settling {
 
     /// Something happened to `file` at `now`.
     pub(crate) fn happened(&mut self, file: &str, what: Happened, now: Instant) {
-        let new = Pending { last: now, open: Open::No, size: None };
+        let new = Pending { whole_since: None, last: now, open: Open::No, size: None };
         let pending = self.files.entry(file.to_owned()).or_insert(new);
         pending.last = now;
+        match what {
+            Happened::Created | Happened::Written => pending.whole_since = None,
+            Happened::Closed | Happened::Moved | Happened::Placed => {
+                pending.whole_since.get_or_insert(now);
+            }
+        }
         match what {
             Happened::Created => pending.open = Open::Perhaps,
             Happened::Written => pending.open = Open::Yes,
@@ -126,7 +138,10 @@ impl Settling {
 impl Pending {
     fn due(&self, closing_is_told: bool) -> Instant {
         match (self.open, closing_is_told) {
-            (Open::No, _) => self.last + QUIET,
+            (Open::No, _) => {
+                let quiet = self.last + QUIET;
+                self.whole_since.map_or(quiet, |since| quiet.min(since + PATIENCE))
+            }
             (Open::Perhaps, _) => self.last + QUIET_AFTER_CREATION,
             (Open::Yes, false) => self.last + QUIET_WITHOUT_CLOSE,
             (Open::Yes, true) => self.last + DOUBT,
@@ -172,6 +187,20 @@ mod tests {
         let mut settling = Settling::new(true);
         settling.happened("a", Happened::Placed, start);
         assert_eq!(settling.settled(start + QUIET, |_| 0), ["a"]);
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_without_end_is_taken_all_the_same() {
+        let start = Instant::now();
+        let mut settling = Settling::new(true);
+        let mut taken = Vec::new();
+        for step in 0..400 {
+            let now = start + Duration::from_millis(10 * step);
+            settling.happened("a", Happened::Moved, now);
+            taken.extend(settling.settled(now, |_| 0).into_iter().map(|_| now - start));
+        }
+        assert_eq!(taken.len(), 2, "{taken:?}");
+        assert_eq!(taken[0], PATIENCE);
     }
 
     #[test]

@@ -112,12 +112,14 @@ pub(crate) struct Sidecar {
     pub(crate) settings: Settings,
     /// Which services are served. `None`: all.
     services: Option<Vec<ServicePattern>>,
+    /// The variables that it wants from this process.
+    pub(crate) inherited: Vec<String>,
 }
 
 impl Sidecar {
     /// Without a sidecar: the settings of all plugins, and all services.
     pub(crate) fn of(defaults: &Settings) -> Self {
-        Sidecar { settings: defaults.clone(), services: None }
+        Sidecar { settings: defaults.clone(), services: None, inherited: Vec::new() }
     }
 
     /// Whether the service with this full name is to be served.
@@ -187,27 +189,51 @@ pub(crate) fn parse(
         reuse: reuse.or(isolation.reuse),
         high_water: own.high_water.map(|size| size.0).or(isolation.high_water),
     };
-    let own = document.grants;
-    let mut env = grants.env;
-    for VariableName(name) in own.inherit_env.0 {
-        if let Ok(value) = std::env::var(&name) {
-            env.insert(name, value);
+    let inherited = document.grants.inherit_env.0.iter().map(|name| name.0.clone()).collect();
+    let grants = document.grants.over(grants, folder);
+    let services = document.services.map(|services| services.0);
+    Ok(Sidecar { settings: Settings { limits, isolation, grants }, services, inherited })
+}
+
+/// Reads a file with the grants of several plugins, each under the name of its file. They are added to
+/// `defaults`.
+///
+/// # Errors
+/// What is wrong with it: file, line and key.
+pub(crate) fn parse_grants(
+    text: &str,
+    file: &str,
+    folder: &Path,
+    defaults: &Grants,
+) -> Result<BTreeMap<String, Grants>, SidecarError> {
+    let all: BTreeMap<String, GrantsTable> =
+        toml::from_str(text).map_err(|error| at(&error, text, file))?;
+    let of = |(plugin, own): (String, GrantsTable)| (plugin, own.over(defaults.clone(), folder));
+    Ok(all.into_iter().map(of).collect())
+}
+
+impl GrantsTable {
+    /// These grants, in addition to others. Relative directories start at `folder`.
+    fn over(self, grants: Grants, folder: &Path) -> Grants {
+        let mut env = grants.env;
+        for VariableName(name) in self.inherit_env.0 {
+            if let Ok(value) = std::env::var(&name) {
+                env.insert(name, value);
+            }
+        }
+        env.extend(self.env.into_iter().map(|(name, value)| (name.0, value.0)));
+        let dir = |DirTable { host, guest, access }| DirGrant {
+            host: folder.join(host),
+            guest: guest.0,
+            writable: matches!(access, Access::ReadWrite),
+        };
+        Grants {
+            env,
+            dirs: self.dirs.map(|dirs| dirs.0.into_iter().map(dir).collect()).or(grants.dirs),
+            http: self.http.map(|hosts| hosts.0.into_iter().map(|h| h.0).collect()).or(grants.http),
+            tcp: self.tcp.map(|all| all.0.into_iter().map(|a| a.0).collect()).or(grants.tcp),
         }
     }
-    env.extend(own.env.into_iter().map(|(name, value)| (name.0, value.0)));
-    let dir = |DirTable { host, guest, access }| DirGrant {
-        host: folder.join(host),
-        guest: guest.0,
-        writable: matches!(access, Access::ReadWrite),
-    };
-    let grants = Grants {
-        env,
-        dirs: own.dirs.map(|dirs| dirs.0.into_iter().map(dir).collect()).or(grants.dirs),
-        http: own.http.map(|hosts| hosts.0.into_iter().map(|h| h.0).collect()).or(grants.http),
-        tcp: own.tcp.map(|all| all.0.into_iter().map(|a| a.0).collect()).or(grants.tcp),
-    };
-    let services = document.services.map(|services| services.0);
-    Ok(Sidecar { settings: Settings { limits, isolation, grants }, services })
 }
 
 fn at(error: &toml::de::Error, text: &str, file: &str) -> SidecarError {

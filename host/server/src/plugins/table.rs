@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::watch;
 use wharf_registry_api::{Condition, EndpointSpec, Metadata};
-use wharf_runtime::Plugin;
+use wharf_runtime::{Plugin, WeakPlugin};
 use wharf_schema::{Service, ServiceName};
 
 use super::names::{Found, Names};
@@ -25,6 +25,9 @@ pub(crate) struct Table {
     /// Its lock serialises changes. Only changes and reports need the files.
     files: Mutex<BTreeMap<String, PluginFile>>,
     generations: AtomicU64,
+    /// All plugins that are loaded, by file. A version that was replaced stays loaded while its calls
+    /// finish.
+    loaded: Mutex<Vec<(String, WeakPlugin)>>,
     /// Counts the changes of what must be announced.
     revision: watch::Sender<u64>,
 }
@@ -101,6 +104,7 @@ impl Table {
             services: ArcSwap::default(),
             files: Mutex::default(),
             generations: AtomicU64::new(1),
+            loaded: Mutex::default(),
             revision: watch::channel(0).0,
         }
     }
@@ -173,6 +177,10 @@ impl Table {
         let offers = plugin.services().to_vec();
         files.insert(file.to_owned(), PluginFile { report, offers, wants });
         drop(files);
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.retain(|(_, plugin)| plugin.upgrade().is_some());
+        loaded.push((file.to_owned(), plugin.downgrade()));
+        drop(loaded);
         self.announce_change();
         Ok(Takeover { freed, occupied })
     }
@@ -292,6 +300,15 @@ impl Table {
             .map(|(_, slot)| slot)
             .filter_map(|slot| slot.served.load_full())
             .collect()
+    }
+
+    /// All plugins that are loaded, with their files. Replaced versions whose calls finish are among
+    /// them.
+    pub(crate) fn loaded(&self) -> Vec<(String, Plugin)> {
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let living =
+            loaded.iter().filter_map(|(file, plugin)| Some((file.clone(), plugin.upgrade()?)));
+        living.collect()
     }
 
     /// The endpoints to announce, and the revision that they belong to. They include the services

@@ -1,11 +1,10 @@
 //! A web page must not be able to change a registry that its visitor can reach.
 
-use std::net::IpAddr;
-
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use wharf_net::http::names_this_machine;
 use wharf_registry_api::{Code, Problem};
 
 use super::authorize::reads;
@@ -24,7 +23,7 @@ use super::{Refused, Source};
 /// that.
 pub(super) async fn refuse(State(source): State<Source>, request: Request, next: Next) -> Response {
     let refused = |detail: &str| Refused(Problem::new(Code::CrossSite, detail)).into_response();
-    if source.trusts_this_machine && !is_loopback(host(request.headers())) {
+    if source.trusts_this_machine && !names_this_machine(host(request.headers())) {
         return refused(
             "this registry listens on loopback without tokens, so it answers only if the Host header is 127.0.0.1, [::1] or localhost",
         );
@@ -39,18 +38,6 @@ fn host(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::HOST).and_then(|host| host.to_str().ok())
 }
 
-/// Whether a `Host` header names this machine. Browsers never leave it out.
-fn is_loopback(host: Option<&str>) -> bool {
-    let Some(host) = host else { return true };
-    if let Some(rest) = host.strip_prefix('[') {
-        let ip = rest.split_once(']').and_then(|(ip, _)| ip.parse::<IpAddr>().ok());
-        return ip.is_some_and(|ip| ip.is_loopback());
-    }
-    let name = host.split_once(':').map_or(host, |(name, _)| name);
-    let ip = name.parse::<IpAddr>();
-    name.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
-}
-
 fn from_elsewhere(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").map(|value| value.as_bytes());
     if site.is_some_and(|site| site != b"same-origin" && site != b"none") {
@@ -62,21 +49,4 @@ fn from_elsewhere(headers: &HeaderMap) -> bool {
         let from = from.map(|(_, rest)| rest.split('/').next().unwrap_or_default());
         from.is_none() || from != host
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_of_this_machine_are_loopback() {
-        for name in ["localhost", "LocalHost:8500", "127.0.0.1:1", "127.9.9.9", "[::1]:8500"] {
-            assert!(is_loopback(Some(name)), "{name}");
-        }
-        for name in
-            ["evil.example", "localhost.evil.example:8500", "10.0.0.1", "[::2]:1", "[::1", ""]
-        {
-            assert!(!is_loopback(Some(name)), "{name}");
-        }
-    }
 }

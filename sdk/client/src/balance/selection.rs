@@ -1,6 +1,6 @@
 //! Which endpoints of a list can take a call.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use wharf_registry_api::{Endpoint, EndpointState};
@@ -10,6 +10,9 @@ use super::Selection;
 use super::node::Node;
 use crate::endpoints::Endpoints;
 use crate::error::Failure;
+
+/// The most services that an error names.
+const MOST_NAMED: usize = 10;
 
 /// All endpoints with a service's short name, in all packages, versions and states.
 #[derive(Default)]
@@ -69,6 +72,15 @@ pub(crate) fn direct(endpoints: &Endpoints, address: &str) -> Selection {
 pub(crate) fn select(wanted: &Wanted, listed: &KnownNodes) -> Result<Selection, Failure> {
     let Wanted { service, fingerprint } = wanted;
     let named = || listed.nodes.iter().filter(|node| service.matches(&node.name));
+    if service.package.is_none() {
+        // Whoever may announce a service could take over the calls of a short name.
+        let packages: BTreeSet<_> = named().map(|node| &node.name.package).collect();
+        if packages.len() > 1 {
+            let services: BTreeSet<String> = named().map(|node| node.name.to_string()).collect();
+            let services = services.into_iter().take(MOST_NAMED).collect();
+            return Err(Failure::Ambiguous { service: service.to_string(), services });
+        }
+    }
     let serving = || named().filter(|node| node.state == EndpointState::Serving);
     // If there are endpoints with exactly the interface that the caller was built against, only
     // those.
@@ -163,6 +175,28 @@ mod tests {
             chosen("arith@^0.10", None).unwrap_err(),
             "no endpoint found for the service 'arith@^0.10': none takes calls now (1 draining)"
         );
+    }
+
+    #[test]
+    fn a_short_name_of_several_packages_is_refused_and_a_full_one_is_not() {
+        let mut foreign = endpoint("9.9.9", "evil", 1, EndpointState::Serving);
+        foreign.spec.package = Some("evil:arith".into());
+        let list = [endpoint("0.1.0", "a", 1, EndpointState::Serving), foreign];
+        let listed = KnownNodes::of(&list, &endpoints(), &KnownNodes::default());
+        let chosen = |name: &str, fingerprint| {
+            let wanted = Wanted { service: ServiceName::parse(name).unwrap(), fingerprint };
+            select(&wanted, &listed)
+                .map(|selection| selection.nodes()[0].endpoint.address().clone())
+        };
+        for fingerprint in [None, Some(Fingerprint([1; 16]))] {
+            let error = chosen("arith", fingerprint).err().unwrap();
+            assert_eq!(
+                error.to_string(),
+                "'arith' stands for the services of several packages: demo:arith/arith@0.1.0, \
+                 evil:arith/arith@9.9.9; call it by its full name, or bind the name to one of them"
+            );
+            assert_eq!(&*chosen("demo:arith/arith", fingerprint).unwrap(), "a");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
+use wharf_net::Meter;
 use wharf_schema::Fingerprint;
 use wharf_wire::{
     Body, DetailKind, FrameError, GoAwayCode, Header, Inbound, Metadata, Outbound, Status, Timeout,
@@ -43,6 +44,10 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// While no call is in flight, a peer may be silent this many times longer before it is pinged.
 const IDLE_FACTOR: u32 = 10;
+
+/// How many pings a host may send in a row, and how many more at each look. An answer to each would
+/// otherwise take memory without bound.
+const PINGS: (u32, u32) = (1000, 50);
 
 /// How many Cancel frames may be sent in a row, and how many more at each check of the timers.
 /// Hosts allow more than this before they close the connection. If a Cancel is not sent, the call
@@ -86,6 +91,7 @@ pub(super) struct Task {
     last_id: u64,
     max_calls: usize,
     cancels_left: u32,
+    pings: Meter,
     /// The time when the current poll began.
     now: Instant,
     last_heard: Instant,
@@ -118,6 +124,7 @@ impl Task {
             methods: Methods::new(),
             batch: Vec::new(),
             cancels_left: CANCELS,
+            pings: Meter::new(PINGS.0, PINGS.1),
             ping_sent: None,
             last_id: 0,
             max_calls,
@@ -398,7 +405,12 @@ impl Task {
                 answer_all(self.methods.give_up_all(), || not_sent(&reason));
                 self.going = Some(reason);
             }
-            Header::Ping { nonce } => self.outbound.push(&Header::Pong { nonce }),
+            Header::Ping { nonce } => {
+                if !self.pings.count() {
+                    return Err(End::Pings);
+                }
+                self.outbound.push(&Header::Pong { nonce });
+            }
             Header::Pong { .. } => {}
             Header::Hello(_)
             | Header::Resolve { .. }
@@ -411,6 +423,7 @@ impl Task {
 
     fn look_at_the_time(&mut self) -> Result<(), End> {
         self.cancels_left = (self.cancels_left + CANCELS_PER_LOOK).min(CANCELS);
+        self.pings.refill();
         self.methods.retain(|request| !request.waiter.is_abandoned());
         for id in self.pending.abandoned() {
             self.cancel(id);
@@ -480,4 +493,6 @@ enum End {
     Frame(#[from] FrameError),
     #[error("the host broke the protocol: a frame that only callers send")]
     OutOfPlace,
+    #[error("the host sends pings faster than they can be answered")]
+    Pings,
 }

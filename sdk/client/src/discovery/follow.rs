@@ -46,6 +46,8 @@ struct Shared {
     used: AtomicU64,
     wanted: Notify,
     at_rest: AtomicBool,
+    /// Whether the current list still has to be saved.
+    unsaved: watch::Sender<bool>,
 }
 
 /// What is known of a service.
@@ -73,6 +75,7 @@ impl Followed {
             used: AtomicU64::new(0),
             wanted: Notify::new(),
             at_rest: AtomicBool::new(false),
+            unsaved: watch::Sender::new(false),
         });
         let follower = Follower {
             registry,
@@ -82,7 +85,6 @@ impl Followed {
             shared: shared.clone(),
             listing: Listing::default(),
             kept: None,
-            unwritten: false,
             written: None,
             heard: false,
         };
@@ -106,6 +108,12 @@ impl Followed {
         if self.shared.used.load(Ordering::Relaxed) != seconds {
             self.shared.used.store(seconds, Ordering::Relaxed);
         }
+    }
+
+    /// Completes when the current list is saved, if lists are saved at all.
+    pub(super) async fn saved(&self) {
+        // The task holds the sender. Without the task, nothing is saved any more.
+        let _ = self.shared.unsaved.subscribe().wait_for(|unsaved| !unsaved).await;
     }
 
     pub(super) fn is_at_rest(&self) -> bool {
@@ -139,7 +147,6 @@ struct Follower {
     listing: Listing,
     /// The list in the file.
     kept: Option<Vec<Endpoint>>,
-    unwritten: bool,
     written: Option<Instant>,
     /// Whether the current watch has reached a bookmark.
     heard: bool,
@@ -196,7 +203,8 @@ impl Follower {
         let begun = Instant::now();
         loop {
             let now = Instant::now();
-            let write_at = self.unwritten.then(|| match self.written {
+            let unsaved = *self.shared.unsaved.borrow();
+            let write_at = unsaved.then(|| match self.written {
                 Some(written) => written + WRITE_EVERY,
                 None => now,
             });
@@ -212,8 +220,8 @@ impl Follower {
                         self.heard |= bookmark;
                         let first = bookmark && self.is_silent();
                         if self.listing.apply(event, Instant::now()) || first {
+                            self.shared.unsaved.send_replace(true);
                             self.tell();
-                            self.unwritten = true;
                         }
                     }
                 },
@@ -222,8 +230,8 @@ impl Follower {
                     if self.listing.doubted_until().is_some_and(|until| until <= now)
                         && self.listing.settle(now)
                     {
+                        self.shared.unsaved.send_replace(true);
                         self.tell();
-                        self.unwritten = true;
                     }
                     if recall_at.is_some_and(|at| at <= now) {
                         self.recall();
@@ -283,16 +291,15 @@ impl Follower {
     }
 
     async fn write_file(&mut self, now: Instant) {
-        self.unwritten = false;
         self.written = Some(now);
         let believed = self.listing.believed().to_vec();
-        if self.kept.as_deref().unwrap_or_default() == believed {
-            return;
+        if self.kept.as_deref().unwrap_or_default() != believed {
+            self.kept = Some(believed.clone()).filter(|kept| !kept.is_empty());
+            if let Some(file) = self.file.clone() {
+                let _ = tokio::task::spawn_blocking(move || file.write(&believed)).await;
+            }
         }
-        self.kept = Some(believed.clone()).filter(|kept| !kept.is_empty());
-        if let Some(file) = self.file.clone() {
-            let _ = tokio::task::spawn_blocking(move || file.write(&believed)).await;
-        }
+        self.shared.unsaved.send_replace(false);
     }
 
     fn unused_at(&self) -> Instant {

@@ -3,7 +3,8 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use etcetera::BaseStrategy;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,15 @@ use wharf_registry_api::Endpoint;
 
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+/// The lists of a registry that was not asked for this long are removed.
+const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The most registries whose lists are kept.
+const MAX_REGISTRIES: usize = 64;
+
+/// A file that is being written is younger than this.
+const UNFINISHED: Duration = Duration::from_secs(600);
 
 /// Where lists are kept unless told otherwise: where users' caches are (on Unix by the XDG Base
 /// Directory Specification); `None` where there is no such place.
@@ -93,7 +103,46 @@ impl ListFile {
         // Several processes may follow the same service.
         let new = self.folder.join(format!(".{}.{}.new", self.service, std::process::id()));
         std::fs::write(&new, serde_json::to_vec(&content)?)?;
-        std::fs::rename(&new, &self.path)
+        std::fs::rename(&new, &self.path)?;
+        // Once is enough for a process.
+        static PRUNED: AtomicBool = AtomicBool::new(false);
+        if !PRUNED.swap(true, Ordering::Relaxed)
+            && let Some(all) = self.folder.parent()
+        {
+            prune(all, &self.folder, SystemTime::now());
+        }
+        Ok(())
+    }
+}
+
+/// Removes what processes left that were killed while they wrote to `current`, and the folders of
+/// registries that nobody asked for long, or that are too many.
+fn prune(all: &Path, current: &Path, now: SystemTime) {
+    let age = |path: &Path| {
+        let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+        modified.ok().and_then(|modified| now.duration_since(modified).ok()).unwrap_or_default()
+    };
+    let listed = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    for file in listed(current) {
+        let is_new = file.extension().is_some_and(|extension| extension == "new");
+        if is_new && age(&file) > UNFINISHED {
+            let _ = std::fs::remove_file(&file);
+        }
+    }
+    // A folder changes whenever a list in it is replaced.
+    let mut folders: Vec<(Duration, PathBuf)> = listed(all)
+        .into_iter()
+        .filter(|path| path.is_dir() && path != current)
+        .map(|path| (age(&path), path))
+        .collect();
+    folders.sort_unstable();
+    for (place, (age, folder)) in folders.into_iter().enumerate() {
+        if place >= MAX_REGISTRIES || age > FORGOTTEN {
+            let _ = std::fs::remove_dir_all(&folder);
+        }
     }
 }
 
@@ -138,5 +187,30 @@ mod tests {
         file.write(&endpoints());
         std::fs::set_permissions(&file.folder, PermissionsExt::from_mode(0o777)).unwrap();
         assert_eq!(file.read(), None);
+    }
+
+    #[test]
+    fn leftovers_and_lists_of_registries_that_nobody_asks_are_removed() {
+        let all = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        let later = now + FORGOTTEN + Duration::from_secs(60);
+        let folder = |name: &str| {
+            let path = all.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let current = folder("current");
+        let (left, being_written) = (current.join(".a.1.new"), current.join(".a.2.new"));
+        std::fs::write(&left, "").unwrap();
+        let many: Vec<PathBuf> =
+            (0..MAX_REGISTRIES + 5).map(|n| folder(&format!("registry-{n}"))).collect();
+        prune(all.path(), &current, now);
+        assert_eq!(many.iter().filter(|path| path.exists()).count(), MAX_REGISTRIES);
+        assert!(left.exists(), "somebody may be writing to it");
+        prune(all.path(), &current, later);
+        assert!(!left.exists() && many.iter().all(|path| !path.exists()));
+        std::fs::write(&being_written, "").unwrap();
+        prune(all.path(), &current, SystemTime::now());
+        assert!(current.exists() && being_written.exists());
     }
 }

@@ -75,6 +75,17 @@ impl Discovery {
         followed.values().filter_map(|followed| followed.current()).collect()
     }
 
+    /// Completes when all current lists are saved.
+    pub(crate) async fn saved(&self) {
+        let followed: Vec<Arc<Followed>> = {
+            let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+            followed.values().cloned().collect()
+        };
+        for followed in followed {
+            followed.saved().await;
+        }
+    }
+
     /// Follows a service.
     ///
     /// # Errors

@@ -188,10 +188,17 @@ impl Invoker {
         now: Instant,
     ) -> Result<Begun, CallFailure> {
         let Call { method, deadline, span } = call;
+        if deadline <= now {
+            let message = "the deadline had passed when the call arrived";
+            let failure = CallFailure::refused(Status::DeadlineExceeded, message);
+            return Err(self.refused(method, failure));
+        }
         let ServedMethod { method, resolved } = match self.methods.served(method) {
             Ok(served) => served,
             Err(failure) => return Err(self.refused(method, failure)),
         };
+        // The same for all connections of a peer, and for no other peer.
+        let method = method.for_caller(Arc::as_ptr(&self.account).addr() as u64);
         let held = arguments.len() as u64;
         let (quick, plugin) = (method.is_quick(), method.plugin().clone());
         let call = method.call(arguments, now, deadline);
