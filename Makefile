@@ -12,7 +12,7 @@ help:
 	@echo 'make run      build everything, start wharf over plugins/, make a first call'
 	@echo 'make test     build and run every test'
 	@echo 'make faults   the fault tests, with a minute for each disturbance'
-	@echo 'make fuzz     hold the codecs against the path over dynamic values, for minutes'
+	@echo 'make fuzz     run all fuzz targets, and the codecs against the path over dynamic values'
 	@echo 'make check    formatting, lints, documentation, crate policy'
 	@echo 'make dist     the binary to ship: optimised and stripped'
 	@echo 'make plugins  build the example services into plugins/*.wasm'
@@ -67,9 +67,19 @@ test: plugins guests
 faults: plugins guests
 	WHARF_FAULT_SECONDS=60 cargo test --workspace --test faults -- --nocapture
 
+# How long each fuzz target runs, in seconds.
+FUZZ_SECONDS ?= 120
+
 # The codec against the path over dynamic values, with types and values that are made up: some three
-# million values that were damaged, in some five minutes; other ones each time.
+# million values that were damaged, in some five minutes; other ones each time. Then the targets of
+# cargo-fuzz, where it and a nightly toolchain are installed.
 fuzz: plugins guests
+	@if cargo +nightly fuzz --version >/dev/null 2>&1; then \
+		for target in sdk/wire/fuzz:frames host/runtime/fuzz:component; do \
+			(cd $${target%%:*} && cargo run --bin seeds && \
+				cargo +nightly fuzz run $${target##*:} -- -max_total_time=$(FUZZ_SECONDS)) || exit 1; \
+		done; \
+	else echo 'skipped: the fuzz targets need a nightly toolchain and cargo-fuzz (cargo install cargo-fuzz)'; fi
 	WHARF_CODEC_CASES=600 WHARF_CODEC_ROUNDS=10 cargo test --workspace --test conformance made_up -- --nocapture
 
 check: toolchain

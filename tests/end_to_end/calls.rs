@@ -38,7 +38,10 @@ async fn a_caller_without_types_calls_with_json() {
     let division = call("arith.divide", &[json!({"a": 7, "b": 0})]).await.unwrap();
     assert_eq!(division, Outcome::Err("\"divide-by-zero\"".into()));
     let error = call("arith.multiply", &[json!({"a": 7})]).await.unwrap_err();
-    assert_eq!(error.to_string(), "arith.multiply: args.b: the field is missing (s64)");
+    assert_eq!(
+        error.to_string(),
+        "arith.multiply: args.b: the field is missing (s64); write it like {\"a\":-7,\"b\":-7}"
+    );
 }
 
 #[tokio::test]

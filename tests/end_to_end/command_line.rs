@@ -1,6 +1,6 @@
 //! The command line, as a person at a terminal uses it.
 
-use wharf_tests::{Finished, Wharf, plugin, wharf};
+use wharf_tests::{Finished, Wharf, get, plugin, wharf};
 
 async fn up() -> Wharf {
     let (arith, textkit) = (plugin("arith").unwrap(), plugin("textkit").unwrap());
@@ -29,9 +29,16 @@ async fn call_prints_results_and_the_methods_own_errors() {
     let done = call(&on, &["textkit.analyze", "one two"]).await;
     let order: Vec<&str> = done.stdout.lines().filter_map(|l| l.trim().split('"').nth(1)).collect();
     assert_eq!(order, ["bytes", "chars", "words", "lines", "longestWord", "wordsPerLine"]);
-    let done =
-        wharf(&["call", "--direct", &on.host, "textkit.join", r#"["a","b"]"#, "-"]).await.unwrap();
+    let done = wharf(&["call", "--direct", &on.host, "textkit.join", r#"["a","b"]"#, r#""-""#])
+        .await
+        .unwrap();
     assert_eq!(done.stdout, "a-b\n", "{}", done.stderr);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "{\"a\":7,\n \"b\":8}\n").unwrap();
+    let at = format!("@{}", file.path().display());
+    assert_eq!(call(&on, &["arith.multiply", &at]).await.stdout, "56\n");
+    let done = call(&on, &["--json", "arith.divide", r#"{"a":7,"b":0}"#]).await;
+    assert_eq!((done.code, &done.stdout[..]), (Some(3), "\"divide-by-zero\"\n"));
 }
 
 #[tokio::test]
@@ -47,28 +54,28 @@ async fn call_says_what_is_wrong_and_what_was_meant() {
         (&["zzz.f"], 4, "error: no service 'zzz': run 'wharf services' to list all services\n"),
         (
             &["arith"],
-            1,
+            2,
             "error: 'arith' is not a method: write SERVICE.METHOD, for example arith.multiply\n",
         ),
         (
             &["arith.multiply"],
             1,
-            "error: arith.multiply: expected 1 argument (args: record { a: s64, b: s64 }), found 0\n",
+            "error: arith.multiply: expected 1 argument (args: record { a: s64, b: s64 }), found 0; write it like {\"a\":-7,\"b\":-7}\n",
         ),
         (
             &["arith.multiply", r#"{"a":7}"#],
             1,
-            "error: arith.multiply: args.b: the field is missing (s64)\n",
+            "error: arith.multiply: args.b: the field is missing (s64); write it like {\"a\":-7,\"b\":-7}\n",
         ),
         (
             &["arith.multiply", r#"{"a":7,"b":"x"}"#],
             1,
-            "error: arith.multiply: args.b: expected s64, found the string \"x\"\n",
+            "error: arith.multiply: args.b: expected s64, found the string \"x\"; write it like {\"a\":-7,\"b\":-7}\n",
         ),
         (
             &["arith.multiply", "{"],
             1,
-            "error: args: expected record { a: s64, b: s64 } as JSON: EOF while parsing an object at line 1 column 1\n",
+            "error: args: expected record { a: s64, b: s64 } as JSON: EOF while parsing an object at line 1 column 1; write it like {\"a\":-7,\"b\":-7}\n",
         ),
     ] {
         let done = call(&on, arguments).await;
@@ -79,8 +86,16 @@ async fn call_says_what_is_wrong_and_what_was_meant() {
     assert_eq!(done.code, Some(5));
     let advice = "the registry at http://127.0.0.1:1 cannot be reached: is it running ('wharf up' or 'wharf registry')?";
     assert!(done.stderr.contains(advice), "{}", done.stderr);
+    let registered = get(&format!("{}/register?name=Calc&addr=127.0.0.1:9", on.registry)).await;
+    assert_eq!(registered.unwrap().0, 200);
+    let done = call(&on, &["Calc.Multiply", "1"]).await;
+    assert_eq!(done.code, Some(4));
+    let classic =
+        "'Calc' is registered by /register, at 127.0.0.1:9: it speaks a protocol of its own";
+    assert!(done.stderr.contains(classic), "{}", done.stderr);
     let done = wharf(&["call", "--direct", "127.0.0.1:1", "arith.multiply", "1"]).await.unwrap();
     assert_eq!(done.code, Some(5));
+    assert!(done.stderr.contains("is it a Wharf host?"), "{}", done.stderr);
     assert!(
         done.stderr.contains("at 127.0.0.1:1: cannot connect: Connection refused"),
         "{}",

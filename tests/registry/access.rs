@@ -5,7 +5,7 @@ use std::path::Path;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use wharf_registry_api::{Code, RegistryClient, RegistryOptions, WatchEvent};
+use wharf_registry_api::{Code, RegistryClient, RegistryOptions, ServiceSummary, WatchEvent};
 use wharf_tests::{Process, RegistryProcess, declaration, eventually, wharf, within};
 
 const READER: &str = "reader-0123456789";
@@ -310,7 +310,8 @@ async fn over_tls_only_clients_with_a_certificate_get_in_and_hosts_announce_them
     host.announced("host").await.unwrap();
     eventually("the host is announced", async || {
         let services = known.services().await.unwrap().services;
-        services.iter().any(|service| service.service == "arith").then_some(())
+        let serves = |s: &ServiceSummary| s.service == "arith" && s.serving > 0;
+        services.iter().any(serves).then_some(())
     })
     .await
     .unwrap();

@@ -100,11 +100,12 @@ impl RegistryProcess {
         self.send(Method::POST, &format!("/v1/hosts/{host}/heartbeat"), Some(body)).await
     }
 
-    /// The names of the hosts that are listed for a service.
+    /// The names of the hosts that are listed for a service, other than those that still compile it.
     pub async fn hosts(&self, service: &str) -> Vec<String> {
         let (_, list) = self.get(&format!("/v1/services/{service}/endpoints")).await;
         let endpoints = list["endpoints"].as_array().cloned().unwrap_or_default();
-        endpoints.iter().filter_map(|e| Some(e["host"].as_str()?.to_owned())).collect()
+        let ready = endpoints.iter().filter(|endpoint| endpoint["state"] != "compiling");
+        ready.filter_map(|e| Some(e["host"].as_str()?.to_owned())).collect()
     }
 
     /// The value of one of its metrics. `series` is the name with its labels, as printed.

@@ -9,6 +9,9 @@ use clap::{Args, Parser, Subcommand};
 /// The default address of a registry: `up` and `registry` listen there by default.
 const REGISTRY: &str = "http://127.0.0.1:8500";
 
+/// The default plugins folder. `up` creates it.
+pub(crate) const PLUGINS: &str = "plugins";
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  success
@@ -57,6 +60,7 @@ Examples:
 
 const CALL_EXAMPLES: &str = "\
 Each argument is one parameter, as JSON. Strings and enum cases may be written without quotes.
+@FILE stands for what is in a file, - for what comes on standard input.
 
 Examples:
   wharf call arith.multiply '{\"a\":7,\"b\":8}'
@@ -112,7 +116,7 @@ pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) serving: Serving,
     /// Address where the registry listens
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8500")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8500", value_parser = address)]
     pub(crate) registry_listen: SocketAddr,
     #[command(flatten)]
     pub(crate) identity: Identity,
@@ -203,7 +207,7 @@ pub(crate) struct Identity {
 #[derive(Debug, Args)]
 pub(crate) struct Serving {
     /// Folder whose *.wasm files are served
-    #[arg(long, value_name = "DIR", default_value = "plugins")]
+    #[arg(long, value_name = "DIR", default_value = PLUGINS)]
     pub(crate) plugins: PathBuf,
     /// Others may write to the plugins folder: their sidecars grant nothing
     #[arg(long)]
@@ -212,7 +216,7 @@ pub(crate) struct Serving {
     #[arg(long, value_name = "FILE")]
     pub(crate) grants: Option<PathBuf>,
     /// Address where calls are accepted
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400", value_parser = address)]
     pub(crate) listen: SocketAddr,
     /// Address that serves /healthz, /readyz, /metrics and /services, or `none`
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7401", value_parser = http_listen)]
@@ -270,7 +274,7 @@ pub(crate) struct HttpListen(pub(crate) Option<SocketAddr>);
 #[command(after_help = REGISTRY_EXAMPLES)]
 pub(crate) struct RegistryArguments {
     /// Address to listen on
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8500")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8500", value_parser = address)]
     pub(crate) listen: SocketAddr,
     #[command(flatten)]
     pub(crate) keeping: Keeping,
@@ -281,7 +285,7 @@ pub(crate) struct RegistryArguments {
 pub(crate) struct Call {
     /// SERVICE.METHOD: arith.multiply, Arith.Multiply or demo:arith/arith@0.1.0.multiply
     pub(crate) method: String,
-    /// One argument for each parameter, as JSON
+    /// One argument for each parameter, as JSON; @FILE reads a file, - reads standard input
     #[arg(allow_negative_numbers = true)]
     pub(crate) arguments: Vec<String>,
     /// Print the result as one line of JSON
@@ -342,9 +346,16 @@ fn http_listen(text: &str) -> Result<HttpListen, String> {
     if text == "none" {
         return Ok(HttpListen(None));
     }
-    text.parse()
-        .map(|address| HttpListen(Some(address)))
-        .map_err(|_| "write an address like 127.0.0.1:7401, or none".to_owned())
+    let listen = address(text).map(|address| HttpListen(Some(address)));
+    listen.map_err(|error| format!("{error}, or none"))
+}
+
+/// An address to listen on, by number or by name.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    use std::net::ToSocketAddrs;
+
+    let found = text.to_socket_addrs().ok().and_then(|mut found| found.next());
+    found.ok_or_else(|| "write an address like 127.0.0.1:7400 or localhost:7400".to_owned())
 }
 
 fn token(text: &str) -> Result<String, String> {
@@ -421,6 +432,15 @@ mod tests {
         assert_eq!(memory("64"), Ok(64 << 20));
         assert_eq!(memory("64 MiB"), Ok(64 << 20));
         assert!(memory("5000").is_err() && memory("0").is_err());
+    }
+
+    #[test]
+    fn an_address_has_a_port_and_may_be_a_name() {
+        assert_eq!(address("127.0.0.1:7400").unwrap().port(), 7400);
+        assert!(address("localhost:7400").unwrap().ip().is_loopback());
+        assert!(address("localhost").unwrap_err().contains("localhost:7400"));
+        assert!(http_listen("none").unwrap().0.is_none());
+        assert!(http_listen("x").err().unwrap().ends_with("or none"));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! `wharf call`
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use wharf_client::{CallOptions, Client, Failure, Outcome, RpcError};
-use wharf_schema::{MethodPath, argument_from_text, most_similar, printable_lines};
+use wharf_schema::{MethodPath, argument_from_text, kebab, most_similar, printable_lines};
 
 use crate::args::Call;
 use crate::exit::Exit;
@@ -14,8 +14,11 @@ use crate::exit::Exit;
 const SAVING: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(arguments: Call) -> anyhow::Result<()> {
-    let path = MethodPath::parse(&arguments.method)?;
-    let mut builder = Client::builder().timeout(arguments.timeout);
+    let path =
+        MethodPath::parse(&arguments.method).map_err(|error| Exit::Usage(error.to_string()))?;
+    let texts = arguments.arguments.iter().map(|text| given(text, &mut std::io::stdin().lock()));
+    let texts = texts.collect::<anyhow::Result<Vec<String>>>()?;
+    let mut builder = Client::builder().timeout(arguments.timeout).without_doubt();
     if let Some(token) = &arguments.token {
         builder = builder.token(token.as_str());
     }
@@ -23,7 +26,7 @@ pub(crate) async fn run(arguments: Call) -> anyhow::Result<()> {
         Some(address) => builder.direct(address),
         None => builder.registry_client(arguments.asked.client()?),
     };
-    let outcome = call(&client, &path, &arguments).await;
+    let outcome = call(&client, &path, (&arguments, &texts)).await;
     // The next call begins with the lists of this one.
     let _ = tokio::time::timeout(SAVING, client.lists_saved()).await;
     let outcome = match outcome {
@@ -36,7 +39,11 @@ pub(crate) async fn run(arguments: Call) -> anyhow::Result<()> {
             writeln!(out, "{}", if arguments.json { json } else { for_people(&json)? })?;
             Ok(())
         }
-        Outcome::Err(json) if arguments.json => Err(Exit::Application(json).into()),
+        Outcome::Err(json) if arguments.json => {
+            // For scripts: the error where they look for the result, and the exit code tells which.
+            writeln!(std::io::stdout().lock(), "{json}")?;
+            Err(Exit::Application(format!("{path} returned an error")).into())
+        }
         Outcome::Err(json) => {
             let message = format!("{path} returned an error: {}", for_people(&json)?);
             Err(Exit::Application(message).into())
@@ -44,12 +51,41 @@ pub(crate) async fn run(arguments: Call) -> anyhow::Result<()> {
     }
 }
 
-async fn call(client: &Client, path: &MethodPath, arguments: &Call) -> anyhow::Result<Outcome> {
+/// The largest argument that is read from a file or from standard input, in bytes.
+const MAX_ARGUMENT: u64 = 64 * 1024 * 1024;
+
+/// The text of an argument: as it stands, from a file (`@FILE`), or from standard input (`-`).
+fn given(argument: &str, stdin: &mut impl Read) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let (name, read) = match argument.strip_prefix('@') {
+        Some(path) => {
+            let file = std::fs::File::open(path)
+                .map_err(|error| Exit::NotFound(format!("{path} cannot be read: {error}")))?;
+            (path, file.take(MAX_ARGUMENT + 1).read_to_string(&mut text))
+        }
+        None if argument == "-" => {
+            ("standard input", stdin.take(MAX_ARGUMENT + 1).read_to_string(&mut text))
+        }
+        None => return Ok(argument.to_owned()),
+    };
+    let read = read.map_err(|error| Exit::Usage(format!("{name} cannot be read: {error}")))?;
+    if read as u64 > MAX_ARGUMENT {
+        return Err(Exit::Usage(format!("{name} has more than {MAX_ARGUMENT} bytes")).into());
+    }
+    // A file ends with a line end, which is no part of a text.
+    Ok(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
+}
+
+async fn call(
+    client: &Client,
+    path: &MethodPath,
+    (arguments, texts): (&Call, &[String]),
+) -> anyhow::Result<Outcome> {
     let start = Instant::now();
     let service = client.describe(&path.service.to_string()).await?;
     let signature = service.method(&path.method).and_then(|method| method.signature.as_ref().ok());
     let mut values = Vec::new();
-    for (index, text) in arguments.arguments.iter().enumerate() {
+    for (index, text) in texts.iter().enumerate() {
         // An argument without a parameter or a method becomes null here. The call below refuses it
         // with a better message.
         let param = signature.and_then(|signature| signature.params.get(index));
@@ -69,6 +105,16 @@ async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> an
     match failure {
         Some(Failure::NoEndpoint { reason, .. }) if reason.is_empty() => {
             let Some(registry) = client.registry() else { return error };
+            // A service that registered itself by the classic call speaks Go's net/rpc.
+            let classic = registry.classic_services().await.unwrap_or_default();
+            let named = |name: &&String| kebab(name) == path.service.interface;
+            if let Some(name) = classic.keys().find(named) {
+                let message = format!(
+                    "'{name}' is registered by /register, at {}: it speaks a protocol of its own, such as net/rpc, which this command does not",
+                    classic.get(name).map_or("no address", String::as_str)
+                );
+                return Exit::NotFound(message).into();
+            }
             let known = registry.services().await.map(|list| list.services).unwrap_or_default();
             let names = known.iter().map(|service| &service.service[..]);
             let meant = most_similar(&path.service.interface, names);
@@ -102,6 +148,13 @@ async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> an
                 None => error,
             }
         }
+        Some(Failure::ConnectionLost { .. } | Failure::Connect(_))
+            if client.registry().is_none() =>
+        {
+            error.context(
+                "is it a Wharf host? Other servers, such as Go's net/rpc, cannot be called",
+            )
+        }
         _ => error,
     }
 }
@@ -123,6 +176,18 @@ fn for_people(json: &str) -> serde_json::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_argument_may_come_from_a_file_or_from_standard_input() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "{\"a\":7}\n").unwrap();
+        let from_file = given(&format!("@{}", file.path().display()), &mut std::io::empty());
+        assert_eq!(from_file.unwrap(), "{\"a\":7}");
+        assert_eq!(given("-", &mut "text\n\n".as_bytes()).unwrap(), "text\n");
+        assert_eq!(given("plain", &mut std::io::empty()).unwrap(), "plain");
+        let missing = given("@/missing/file", &mut std::io::empty()).unwrap_err().to_string();
+        assert!(missing.starts_with("/missing/file cannot be read"), "{missing}");
+    }
 
     #[test]
     fn results_are_printed_for_people() {

@@ -8,6 +8,9 @@ use wharf_schema::printable_lines;
 /// An error with its own exit code. `wharf --help` documents the codes.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Exit {
+    /// The command line is wrong.
+    #[error("{0}")]
+    Usage(String),
     /// The method returned its own error.
     #[error("{0}")]
     Application(String),
@@ -28,6 +31,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 
 fn code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref() {
+        Some(Exit::Usage(_)) => return 2,
         Some(Exit::Application(_)) => return 3,
         Some(Exit::NotFound(_)) => return 4,
         None => {}

@@ -9,6 +9,7 @@ use wharf_net::chain;
 use wharf_registry::{Config, EtcdConfig, Store, Tls, TlsFiles, TokenFile, etcd};
 
 use crate::args::Keeping;
+use crate::shutdown::Shutdown;
 
 /// A registry's config, for an address to listen on; everything is read before anything is bound.
 ///
@@ -105,15 +106,15 @@ pub(crate) fn default_file(listen: SocketAddr) -> anyhow::Result<Store> {
     Ok(Store::File(base.join("wharf").join(format!("registry-{}.redb", listen.port()))))
 }
 
-/// Reads tokens and certificates again at each SIGHUP, for as long as the process lives.
+/// Reads tokens and certificates again at each SIGHUP, for as long as the process lives. If there are
+/// none, SIGHUP ends the process in order, as other signals do.
 ///
 /// # Errors
 /// When the system does not let us hear of signals.
-pub(crate) fn reload_at_hangup(config: &Config) -> std::io::Result<()> {
+pub(crate) fn reload_at_hangup(config: &Config, shutdown: Shutdown) -> std::io::Result<Shutdown> {
     let (tokens, tls) = (config.tokens.clone(), config.tls.clone());
     if tokens.is_none() && tls.is_none() {
-        // There is nothing to read, and a terminal that hangs up ends the process as it ends others.
-        return Ok(());
+        return Ok(shutdown);
     }
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
@@ -134,5 +135,5 @@ pub(crate) fn reload_at_hangup(config: &Config) -> std::io::Result<()> {
             }
         }
     });
-    Ok(())
+    Ok(shutdown.but_for_hangup())
 }

@@ -12,6 +12,9 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
+use wharf_schema::did_you_mean;
+
+use crate::exit::Exit;
 
 /// The environment variables that name a collector, according to the OpenTelemetry specification.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
@@ -25,9 +28,13 @@ pub(crate) struct Logging(Option<SdkTracerProvider>);
 /// Starts logging. By default, servers log at level info, and other commands only errors.
 ///
 /// Call it outside of an async runtime, because the exporter has its own thread.
-pub(crate) fn start(is_server: bool) -> Logging {
+///
+/// # Errors
+/// When `WHARF_LOG` is not a filter.
+pub(crate) fn start(is_server: bool) -> anyhow::Result<Logging> {
     let default = if is_server { "info" } else { "error" };
-    let filter = EnvFilter::try_from_env("WHARF_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let wanted = std::env::var("WHARF_LOG").ok().filter(|wanted| !wanted.is_empty());
+    let filter = filter(wanted.as_deref().unwrap_or(default))?;
     let logs = fmt::layer().with_writer(std::io::stderr);
     let logs = if std::io::stderr().is_terminal() {
         logs.compact().with_target(false).boxed()
@@ -46,7 +53,28 @@ pub(crate) fn start(is_server: bool) -> Logging {
     if let Err(error) = provider {
         tracing::error!("the spans of calls are not exported: {error}");
     }
-    Logging(provider.ok().flatten().cloned())
+    Ok(Logging(provider.ok().flatten().cloned()))
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// A filter, as in `info` or `warn,wharf_host=debug`. A mistyped level would otherwise count as the name
+/// of a target, and silence everything.
+fn filter(text: &str) -> anyhow::Result<EnvFilter> {
+    for directive in text.split(',').map(str::trim) {
+        let is_level = LEVELS.iter().any(|level| directive.eq_ignore_ascii_case(level));
+        let names_a_target = directive.contains(['=', '[', ':']) || directive.contains('_');
+        if !is_level && !names_a_target {
+            let hint = did_you_mean(directive, LEVELS);
+            let message = format!(
+                "WHARF_LOG={text}: '{directive}' is not a level{hint} Write a level ({}), or TARGET=LEVEL, as in warn,wharf_host=debug",
+                LEVELS.join(", ")
+            );
+            return Err(Exit::Usage(message).into());
+        }
+    }
+    let parsed = EnvFilter::try_new(text);
+    parsed.map_err(|error| Exit::Usage(format!("WHARF_LOG={text}: {error}")).into())
 }
 
 fn exporter() -> Result<SdkTracerProvider, opentelemetry_otlp::ExporterBuildError> {
@@ -64,5 +92,21 @@ impl Drop for Logging {
         if let Some(Err(error)) = self.0.as_ref().map(SdkTracerProvider::shutdown) {
             tracing::warn!("the last spans are not exported: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_level_is_refused() {
+        for good in ["info", "WARN", "warn,wharf_host=debug", "wharf_host", "info,wharf_host::rpc"]
+        {
+            filter(good).unwrap_or_else(|error| panic!("{good}: {error}"));
+        }
+        let error = filter("inof").unwrap_err().to_string();
+        assert!(error.contains("'inof' is not a level; did you mean 'info'?"), "{error}");
+        assert!(filter("warn,wharf_host=louder").is_err());
     }
 }

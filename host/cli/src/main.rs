@@ -22,8 +22,8 @@ use clap::Parser;
 
 use crate::args::{Arguments, Command};
 
-/// This allocator returns the memory of a large compilation to the system. glibc's allocator keeps
-/// it in the arenas of the threads that compiled.
+/// This allocator returns the memory of a burst of calls or of a large file to the system. glibc's
+/// allocator keeps it in the arenas of the threads that used it.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -39,7 +39,10 @@ fn main() -> ExitCode {
     // This must come before anything that uses HTTP, such as the exporter of spans.
     wharf_registry_api::choose_cryptography();
     quiet_opening();
-    let _logging = logging::start(is_server);
+    let _logging = match logging::start(is_server) {
+        Ok(logging) => logging,
+        Err(error) => return exit::report(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&anyhow::Error::new(error).context("no async runtime")),

@@ -15,8 +15,7 @@ pub(crate) async fn run(arguments: RegistryArguments) -> anyhow::Result<()> {
         None => keeping::default_file(arguments.listen)?,
     };
     let config = keeping::config(&arguments.keeping, arguments.listen, default)?;
-    let mut shutdown = Shutdown::listen()?;
-    keeping::reload_at_hangup(&config)?;
+    let mut shutdown = keeping::reload_at_hangup(&config, Shutdown::listen()?)?;
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let listener = bind(arguments.listen, "--listen").await?;
     let registry = tokio::select! {

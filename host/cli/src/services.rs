@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 
+use serde_json::json;
 use wharf_registry_api::{Endpoint, EndpointState, ListOptions, RegistryClient, ServiceSummary};
 
 use wharf_schema::printable;
@@ -17,7 +18,16 @@ pub(crate) async fn run(arguments: Services) -> anyhow::Result<()> {
     let list = registry.services().await?;
     let mut out = std::io::stdout().lock();
     if arguments.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&list)?)?;
+        let mut services = Vec::new();
+        for service in &list.services {
+            let mut value = serde_json::to_value(service)?;
+            if let Some(fields) = value.as_object_mut() {
+                let endpoints = endpoints(&registry, service).await?;
+                fields.insert("addresses".to_owned(), serde_json::to_value(endpoints)?);
+            }
+            services.push(value);
+        }
+        writeln!(out, "{}", serde_json::to_string_pretty(&json!({ "services": services }))?)?;
         return Ok(());
     }
     if list.services.is_empty() {
@@ -37,12 +47,20 @@ pub(crate) async fn run(arguments: Services) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn row(registry: &RegistryClient, service: &ServiceSummary) -> anyhow::Result<[String; 4]> {
+/// The endpoints of one version of a service.
+async fn endpoints(
+    registry: &RegistryClient,
+    service: &ServiceSummary,
+) -> anyhow::Result<Vec<Endpoint>> {
     let listed = registry.endpoints(&service.service, &ListOptions::default()).await?;
     let listed = listed.into_iter().flat_map(|list| list.endpoints);
-    let endpoints: Vec<Endpoint> = listed
-        .filter(|e| e.spec.package == service.package && e.spec.version == service.version)
-        .collect();
+    let endpoints =
+        listed.filter(|e| e.spec.package == service.package && e.spec.version == service.version);
+    Ok(endpoints.collect())
+}
+
+async fn row(registry: &RegistryClient, service: &ServiceSummary) -> anyhow::Result<[String; 4]> {
+    let endpoints = endpoints(registry, service).await?;
     let mut addresses: Vec<String> = endpoints
         .iter()
         .map(|endpoint| match endpoint.state {

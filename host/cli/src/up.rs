@@ -20,14 +20,16 @@ const ANNOUNCING: Duration = Duration::from_secs(5);
 pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()> {
     Advertise::new(arguments.serving.advertise.as_deref(), arguments.serving.listen)?;
     let plugins = &arguments.serving.plugins;
-    std::fs::create_dir_all(plugins)
-        .with_context(|| format!("the plugins folder {} cannot be created", plugins.display()))?;
+    // Another folder that is not there was most likely mistyped.
+    if plugins.as_os_str() == crate::args::PLUGINS {
+        std::fs::create_dir_all(plugins)
+            .with_context(|| format!("the folder {} cannot be created", plugins.display()))?;
+    }
     // By default the records are kept in memory: the only host declares itself again after a
     // restart.
     let registry_config =
         keeping::config(&arguments.keeping, arguments.registry_listen, Store::Memory)?;
-    let mut shutdown = Shutdown::listen()?;
-    keeping::reload_at_hangup(&registry_config)?;
+    let mut shutdown = keeping::reload_at_hangup(&registry_config, Shutdown::listen()?)?;
     let scheme = if registry_config.tls.is_some() { "https" } else { "http" };
     let registry = tokio::select! {
         registry = wharf_registry::Registry::open(registry_config) => registry?,

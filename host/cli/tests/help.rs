@@ -30,7 +30,7 @@ fn a_wrong_command_line_says_what_is_wrong() {
     for (arguments, message) in [
         (&["call"][..], "<METHOD>"),
         (&["call", "arith.multiply", "--timeout", "10"], "write a time like 500ms, 10s or 2m"),
-        (&["host", "--memory", "0"], "1..=4096"),
+        (&["host", "--memory", "0"], "it must be between 1MiB and 4GiB"),
         (&["host", "--token", ""], "it is empty, which would let everybody in"),
         (&["up", "--name", "my host"], "it has white space"),
         (&["services", "--registry", "ftp://x"], "write it like http://127.0.0.1:8500"),

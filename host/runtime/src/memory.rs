@@ -70,6 +70,10 @@ impl MemoryBudget {
     /// The guest has this many handles now. What the host may hold for them counts.
     pub(crate) fn note_handles(&mut self, handles: usize) {
         let held = handles.saturating_mul(HANDLE);
+        if held == self.held {
+            // Nearly always. All plugins share the budget's counter.
+            return;
+        }
         self.guests.take_anyway(held);
         self.guests.give_back(std::mem::replace(&mut self.held, held));
     }

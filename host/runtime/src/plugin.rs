@@ -168,10 +168,12 @@ impl Candidate {
     /// Compiles it, unless its code is in the cache, and starts its first instance. `name` is for
     /// the log.
     ///
-    /// Compiling can take minutes of processor time, on a few threads of low priority.
+    /// Compiling can take minutes of processor time, at a low priority: in a process of its own, if the
+    /// engine has a [`crate::CompilerProcess`].
     ///
     /// # Errors
-    /// Why it cannot serve. Cancel-safe, but a compilation that has begun continues.
+    /// Why it cannot serve. Cancel-safe: dropping the future ends a process that compiles. A thread that compiles
+    /// continues.
     pub async fn load(
         self,
         engine: &Engine,

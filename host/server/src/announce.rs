@@ -36,6 +36,8 @@ pub(crate) struct Announcer {
     established: bool,
     /// Whether a request has succeeded since the last failure.
     went_well: bool,
+    /// Whether a failure was logged that may be over now.
+    failing: bool,
     /// The endpoints that the registry accepted last.
     declared: Vec<EndpointSpec>,
     /// The revision of the table that the registry accepted last.
@@ -79,6 +81,7 @@ impl Announcer {
             session,
             established: false,
             went_well: false,
+            failing: false,
             declared: Vec::new(),
             announced,
         }
@@ -103,6 +106,7 @@ impl Announcer {
         let mut pauses = retry_pauses();
         let mut known_failure = None;
         loop {
+            self.failing = known_failure.is_some();
             match self.converse().await {
                 Interrupted::Failed(error) => {
                     if std::mem::take(&mut self.went_well) {
@@ -188,6 +192,9 @@ impl Announcer {
                     let count = declaration.endpoints.len();
                     tracing::debug!(host = self.host, endpoints = count, "announced");
                     (self.established, self.went_well) = (true, true);
+                    if std::mem::take(&mut self.failing) {
+                        tracing::info!(host = self.host, "announcing works again");
+                    }
                     self.declared = declaration.endpoints;
                     self.announced.send_replace(revision);
                     return Ok((declared.digest, heartbeat_pause(declared.heartbeat_ms)));

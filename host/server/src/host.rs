@@ -97,7 +97,7 @@ impl Host {
             watch::channel(if announce.registry.is_some() { 0 } else { u64::MAX });
         let (ready_sender, ready) = watch::channel(false);
         let loader = Loader {
-            engine,
+            engine: engine.clone(),
             settings: plugins.settings,
             max_size: plugins.max_size,
             granting: Arc::new(plugins.granting),
@@ -128,6 +128,7 @@ impl Host {
         let shared = rpc::Shared::new(table.clone(), metrics, rpc);
         let source = admin::Source {
             shared: shared.clone(),
+            engine,
             ready: ready.clone(),
             draining: draining.subscribe(),
         };

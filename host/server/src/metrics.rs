@@ -43,6 +43,8 @@ pub(crate) struct Metrics {
     swaps: IntCounter,
     connections: IntGauge,
     held: IntGauge,
+    unread: IntGauge,
+    guests: IntGauge,
     instances: IntGaugeVec,
     idle: IntGaugeVec,
     waiting: IntGaugeVec,
@@ -133,6 +135,8 @@ impl Metrics {
             )?,
             connections: gauge("wharf_connections", "Connections of callers that are open.")?,
             held: gauge("wharf_arguments_bytes", "Arguments of calls in flight, in bytes.")?,
+            unread: gauge("wharf_unread_bytes", "Replies that callers have not read, in bytes.")?,
+            guests: gauge("wharf_guest_memory_bytes", "Memory that guests take, in bytes.")?,
             instances: gauges("wharf_instances", "Instances of a plugin that exist.")?,
             idle: gauges("wharf_instances_idle", "Instances that wait for a call.")?,
             waiting: gauges("wharf_calls_waiting", "Calls that wait for an instance.")?,
@@ -209,16 +213,19 @@ impl Metrics {
     }
 
     /// Everything in Prometheus' text format: with each plugin's pool, by the name of its file, and
-    /// the bytes that the arguments of calls in flight hold.
+    /// the memory that is taken.
     ///
     /// # Errors
     /// When it cannot be encoded. Its types rule that out.
     pub(crate) fn render(
         &self,
         pools: impl IntoIterator<Item = (String, PoolReport)>,
-        held: u64,
+        taken: Memory,
     ) -> Result<String, prometheus::Error> {
-        self.held.set(i64::try_from(held).unwrap_or(i64::MAX));
+        let Memory { held, unread, guests } = taken;
+        for (gauge, bytes) in [(&self.held, held), (&self.unread, unread), (&self.guests, guests)] {
+            gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
         for gauges in [&self.instances, &self.idle, &self.waiting] {
             gauges.reset();
         }
@@ -241,6 +248,17 @@ impl Metrics {
     fn methods(&self) -> MutexGuard<'_, HashMap<(String, String), Arc<MethodMetrics>>> {
         self.methods.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is taken of the host's budgets of memory, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    /// By the arguments of calls in flight.
+    pub(crate) held: u64,
+    /// By replies that callers have not read.
+    pub(crate) unread: u64,
+    /// By guests.
+    pub(crate) guests: u64,
 }
 
 impl MethodMetrics {
@@ -284,7 +302,7 @@ mod tests {
             method.answered(Status::Ok, Duration::from_micros(20));
             method.trapped();
         }
-        let text = || metrics.render([], 7).unwrap();
+        let text = || metrics.render([], Memory { held: 7, ..Memory::default() }).unwrap();
         let calls =
             |text: &str| text.lines().filter(|line| line.starts_with("wharf_calls_total{")).count();
         let full = text();

@@ -1,5 +1,6 @@
 //! A client of the API over reqwest.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -7,8 +8,8 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::RegistryError;
 use crate::watch::Watch;
@@ -119,6 +120,13 @@ pub struct ListOptions {
     pub passing: bool,
     /// Answer when the list is newer than this index, or the time is over.
     pub newer_than: Option<(Index, Duration)>,
+}
+
+/// What `/services` says of one service.
+#[derive(Deserialize)]
+struct ClassicService {
+    #[serde(rename = "Addr")]
+    address: String,
 }
 
 impl RegistryClient {
@@ -264,6 +272,16 @@ impl RegistryClient {
     /// When the registry does not answer.
     pub async fn services(&self) -> Result<ServiceList, RegistryError> {
         self.json(Request::new(Method::GET, &["v1", "services"])).await
+    }
+
+    /// The services that registered themselves by the classic calls: the address of each, by name.
+    ///
+    /// # Errors
+    /// When the registry does not answer.
+    pub async fn classic_services(&self) -> Result<BTreeMap<String, String>, RegistryError> {
+        let all: BTreeMap<String, ClassicService> =
+            self.json(Request::new(Method::GET, &["services"])).await?;
+        Ok(all.into_iter().map(|(name, service)| (name, service.address)).collect())
     }
 
     /// The endpoints of a service, by its short name; `None` when the wait ended without a change.

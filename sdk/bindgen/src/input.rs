@@ -12,32 +12,32 @@ pub(crate) struct Input {
     pub(crate) world: Option<LitStr>,
     /// Methods that may be executed more than once.
     pub(crate) idempotent: Vec<LitStr>,
+    /// Features of the WIT whose `@unstable` items are wanted.
+    pub(crate) features: Vec<LitStr>,
 }
 
 impl Parse for Input {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         if input.peek(LitStr) {
             let path = input.parse()?;
-            return Ok(Input { path, world: None, idempotent: Vec::new() });
+            return Ok(Input { path, world: None, idempotent: Vec::new(), features: Vec::new() });
         }
         let content;
         let brace = braced!(content in input);
-        let (mut path, mut world, mut idempotent) = (None, None, Vec::new());
+        let (mut path, mut world) = (None, None);
+        let (mut idempotent, mut features) = (Vec::new(), Vec::new());
         while !content.is_empty() {
             let key: Ident = content.parse()?;
             content.parse::<Token![:]>()?;
             match key.to_string().as_str() {
                 "path" => path = Some(content.parse()?),
                 "world" => world = Some(content.parse()?),
-                "idempotent" => {
-                    let list;
-                    bracketed!(list in content);
-                    let methods = Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?;
-                    idempotent = methods.into_iter().collect();
-                }
+                "idempotent" => idempotent = texts(&content)?,
+                "features" => features = texts(&content)?,
                 other => {
-                    let message =
-                        format!("no option '{other}': there are path, world and idempotent");
+                    let message = format!(
+                        "no option '{other}': there are path, world, idempotent and features"
+                    );
                     return Err(syn::Error::new(key.span(), message));
                 }
             }
@@ -48,8 +48,16 @@ impl Parse for Input {
         let path = path.ok_or_else(|| {
             syn::Error::new(brace.span.join(), "it lacks the path of the WIT: path: \"wit\"")
         })?;
-        Ok(Input { path, world, idempotent })
+        Ok(Input { path, world, idempotent, features })
     }
+}
+
+/// `["a", "b"]`
+fn texts(content: ParseStream<'_>) -> syn::Result<Vec<LitStr>> {
+    let list;
+    bracketed!(list in content);
+    let texts = Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?;
+    Ok(texts.into_iter().collect())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 use wharf_schema::{Service, Signature, kebab};
-use wit_parser::{Function, InterfaceId, Resolve, Span, Type, TypeDefKind, TypeId, TypeOwner};
+use wit_parser::{Function, InterfaceId, Resolve, Type, TypeDefKind, TypeId, TypeOwner};
 
 use crate::input::Input;
 use crate::names::{camel, method as method_name, snake};
@@ -58,10 +58,9 @@ fn module(
     let interface = &writer.resolve.interfaces[writer.interface];
     let name = names.get(&writer.interface);
     let docs = doc(&interface.docs);
-    for id in interface.types.values() {
-        check_tuples(writer.resolve, &Type::Id(*id), writer.resolve.types[*id].span)?;
-    }
-    let types = interface.types.values().filter_map(|id| writer.definition(*id));
+    // A type that Rust cannot have is left out, together with the methods that use it.
+    let possible = |id: &&TypeId| too_long(writer.resolve, &Type::Id(**id)).is_none();
+    let types = interface.types.values().filter(possible).filter_map(|id| writer.definition(*id));
     let client = service.map(|service| client(writer, service, idempotent)).transpose()?;
     Ok(quote! {
         #docs
@@ -99,9 +98,14 @@ fn client(
             Ok(signature) => {
                 let fingerprint = signature.fingerprint.0;
                 let wit_name = &known.name;
-                let types = function.params.iter().map(|param| param.ty).chain(function.result);
-                for ty in types {
-                    check_tuples(resolve, &ty, function.span)?;
+                let mut types = function.params.iter().map(|param| param.ty).chain(function.result);
+                if let Some(len) = types.find_map(|ty| too_long(resolve, &ty)) {
+                    left_out.push(format!(
+                        " - `{wit_name}` is left out: it has a tuple of {len} elements, and Rust \
+                         supports at most {MAX_TUPLE} here; a record of the same types has the same \
+                         bytes."
+                    ));
+                    continue;
                 }
                 let idempotent =
                     idempotent.contains(&(service.name().to_string(), wit_name.clone()));
@@ -352,21 +356,18 @@ fn idempotent(
     Ok(found)
 }
 
-/// Rust implements its own traits (`Debug`, `PartialEq`) only for tuples of up to twelve.
-fn check_tuples(resolve: &Resolve, ty: &Type, span: Span) -> Result<(), Error> {
-    let Type::Id(id) = ty else { return Ok(()) };
+/// Rust implements its own traits (`Debug`, `PartialEq`) only for tuples of up to this many elements.
+const MAX_TUPLE: usize = 12;
+
+/// The length of a tuple in a type that is too long for Rust.
+fn too_long(resolve: &Resolve, ty: &Type) -> Option<usize> {
+    let Type::Id(id) = ty else { return None };
     if let TypeDefKind::Tuple(tuple) = &resolve.types[*id].kind
-        && tuple.types.len() > 12
+        && tuple.types.len() > MAX_TUPLE
     {
-        let location = resolve.render_location(span);
-        let what = format!(
-            "a tuple of {} elements, and Rust supports at most 12 here: use a record of the same \
-             types, which has the same bytes",
-            tuple.types.len()
-        );
-        return Err(Error::Type { location, what });
+        return Some(tuple.types.len());
     }
-    parts(resolve, *id).iter().try_for_each(|part| check_tuples(resolve, part, span))
+    parts(resolve, *id).iter().find_map(|part| too_long(resolve, part))
 }
 
 fn option(text: Option<&str>) -> TokenStream {
@@ -420,11 +421,28 @@ mod tests {
         let error = generate(wit, "idempotent: [\"g\"]").unwrap_err().to_string();
         assert_eq!(error, "idempotent: no service of the WIT has a method 'g'; there are api.f");
         assert!(generate(wit, "idempotent: [\"F\"]").unwrap().contains("idempotent:true"));
+    }
+
+    #[test]
+    fn a_method_with_a_tuple_that_rust_does_not_support_is_left_out_and_the_others_are_there() {
         let tuple = ["u8"; 13].join(", ");
-        let wit =
-            format!("package a:b;\ninterface api {{\n  f: func(x: list<tuple<{tuple}>>);\n}}");
-        let error = generate(&wit, "").unwrap_err().to_string();
-        assert!(error.contains("api.wit:3:") && error.contains("a tuple of 13"), "{error}");
+        let wit = format!(
+            "package a:b; interface api {{ type long = tuple<{tuple}>; record holds {{ l: long }}
+             f: func(x: list<tuple<{tuple}>>); h: func() -> holds; g: func(); }}"
+        );
+        let code = generate(&wit, "").unwrap();
+        assert!(code.contains("`f`isleftout:ithasatupleof13elements"), "{code}");
+        assert!(code.contains("`h`isleftout"), "{code}");
+        assert!(code.contains("fng(") && !code.contains("fnf("), "{code}");
+        assert!(!code.contains("structHolds"), "{code}");
+    }
+
+    #[test]
+    fn unstable_items_are_there_when_their_feature_is_asked_for() {
+        let wit = "package a:b@1.0.0; interface api {
+            f: func(); @unstable(feature = fancy) g: func(); }";
+        assert!(!generate(wit, "").unwrap().contains("fng("));
+        assert!(generate(wit, "features: [\"fancy\"]").unwrap().contains("fng("));
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub(crate) fn load(base: &Path, input: &Input) -> Result<Loaded, Error> {
         return Err(Error::NotThere(path));
     }
     let mut resolve = Resolve::default();
+    resolve.features.extend(input.features.iter().map(syn::LitStr::value));
     let (package, sources) = match resolve.push_path(&path) {
         Ok(read) => read,
         Err(error) => return Err(Error::Wit(resolve.render_error(&error))),
@@ -155,6 +156,24 @@ pub(crate) mod tests {
         );
         assert!(error(two, "world: \"x\"").contains("it has \"v\", \"w\""));
         assert!(error("package a:b;", "").contains("the WIT has no service"));
+    }
+
+    #[test]
+    fn packages_that_are_encoded_as_components_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let deps = folder.path().join("wit/deps");
+        std::fs::create_dir_all(&deps).unwrap();
+        let wit = "package a:b; interface api { use c:d/types.{p}; f: func(x: p); }";
+        std::fs::write(folder.path().join("wit/api.wit"), wit).unwrap();
+        let mut resolve = Resolve::default();
+        let types = "package c:d; interface types { record p { x: u8 } }";
+        let package = resolve.push_source("types.wit", types).unwrap();
+        let encoded = wit_component::encode(&resolve, package).unwrap();
+        std::fs::write(deps.join("types.wasm"), encoded).unwrap();
+        let input: Input = syn::parse_str("\"wit\"").unwrap();
+        let loaded = load(folder.path(), &input).unwrap();
+        assert_eq!(loaded.services[0].1.name().to_string(), "a:b/api");
+        assert!(loaded.services[0].1.methods()[0].signature.is_ok());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::balance;
 use crate::binds::{BindError, Binds};
 use crate::client::{Client, Defaults};
 use crate::connection::{KeepAlive, Settings};
-use crate::discovery::{Discovery, default_folder};
+use crate::discovery::{Discovery, Lists, default_folder};
 use crate::endpoints::Endpoints;
 use crate::named::Target;
 use crate::observe::{Interceptor, Observer};
@@ -30,6 +30,7 @@ pub struct ClientBuilder {
     connections: NonZeroUsize,
     keep_alive: KeepAlive,
     lists: Option<PathBuf>,
+    doubts: bool,
     idempotent: Vec<MethodPath>,
     binds: Binds,
     hedge_after: Option<Duration>,
@@ -45,6 +46,7 @@ impl Default for ClientBuilder {
             connections: NonZeroUsize::MIN,
             keep_alive: KeepAlive::default(),
             lists: default_folder(),
+            doubts: true,
             idempotent: Vec::new(),
             binds: Binds::default(),
             hedge_after: None,
@@ -117,6 +119,14 @@ impl ClientBuilder {
         ClientBuilder { lists: None, ..self }
     }
 
+    /// Believes a registry at once that says that a service has no endpoints any more, although there
+    /// was a list of them. By default that is doubted for a while, because the registry may have lost
+    /// sight of all hosts. For programs that run for a moment.
+    #[must_use]
+    pub fn without_doubt(self) -> Self {
+        ClientBuilder { doubts: false, ..self }
+    }
+
     /// Marks a method as idempotent, for example `arith.multiply`, for all calls of it; see
     /// [`CallOptions::idempotent`](crate::CallOptions::idempotent).
     ///
@@ -173,7 +183,7 @@ impl ClientBuilder {
     /// A client that uses this registry client: with a token, or over TLS with certificates.
     #[must_use]
     pub fn registry_client(self, registry: RegistryClient) -> Client {
-        let lists = self.lists.clone();
+        let lists = Lists { folder: self.lists.clone(), doubts: self.doubts };
         self.build(|endpoints| {
             Target::Registry(Box::new(Discovery::new(registry, endpoints.clone(), lists)))
         })

@@ -81,9 +81,10 @@ struct Busy<S> {
     seat: Arc<Seat>,
 }
 
-impl<S, R> Service<Request<R>> for Busy<S>
+impl<S, R, B> Service<Request<R>> for Busy<S>
 where
-    S: Service<Request<R>>,
+    S: Service<Request<R>, Response = Response<B>>,
+    B: Body,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -95,7 +96,8 @@ where
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
         self.seat.set_busy(true);
-        Answering { future: Box::pin(self.service.call(request)), seat: self.seat.clone() }
+        let future = Box::pin(self.service.call(request));
+        Answering { future, seat: self.seat.clone(), goes_on: false }
     }
 }
 
@@ -103,19 +105,29 @@ where
 struct Answering<F> {
     future: Pin<Box<F>>,
     seat: Arc<Seat>,
+    /// The answer has no known end, as that of a watch: the connection stays busy.
+    goes_on: bool,
 }
 
-impl<F: Future> Future for Answering<F> {
+impl<F, B, E> Future for Answering<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
+{
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.future.as_mut().poll(cx)
+        let answered = self.future.as_mut().poll(cx);
+        if let Poll::Ready(Ok(response)) = &answered {
+            self.goes_on = response.body().size_hint().exact().is_none();
+        }
+        answered
     }
 }
 
 impl<F> Drop for Answering<F> {
     fn drop(&mut self) {
-        self.seat.set_busy(false);
+        self.seat.set_busy(self.goes_on);
     }
 }
 
@@ -133,5 +145,73 @@ mod tests {
         {
             assert!(!names_this_machine(Some(name)), "{name}");
         }
+    }
+
+    /// Answers each request with nothing.
+    #[derive(Clone)]
+    struct Silent;
+
+    impl Service<Request<Incoming>> for Silent {
+        type Response = Response<String>;
+        type Error = std::convert::Infallible;
+        type Future = std::future::Ready<Result<Response<String>, Self::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Incoming>) -> Self::Future {
+            std::future::ready(Ok(Response::new(String::new())))
+        }
+    }
+
+    #[tokio::test]
+    async fn no_head_of_a_request_hangs_or_ends_the_server() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let valid =
+            b"GET /services?x=1 HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\nabc";
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_stop, stopped) = watch::channel(false);
+        let bounds = crate::listener::Bounds::new(8, Duration::ZERO);
+        let told = stopped.clone();
+        let serving = tokio::spawn(async move {
+            crate::listener::serve(listener, &bounds, stopped, move |stream, _| {
+                let served = serve(stream, Silent, Duration::from_secs(1), told.clone());
+                async move {
+                    let _ = served.await;
+                }
+            })
+            .await
+        });
+        let mut state = 1u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        for round in 0..300 {
+            let mut bytes = valid.to_vec();
+            for _ in 0..random(4) {
+                let at = random(bytes.len());
+                match random(3) {
+                    0 => bytes[at] = random(256).to_le_bytes()[0],
+                    1 => bytes.insert(at, b"\r\n: \0\xff"[random(6)]),
+                    _ => bytes.truncate(at.max(1)),
+                }
+            }
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(&bytes).await.unwrap();
+            let _ = stream.shutdown().await;
+            let mut answer = Vec::new();
+            let read = stream.read_to_end(&mut answer);
+            // A reset is an answer too.
+            let _ =
+                tokio::time::timeout(Duration::from_secs(10), read).await.unwrap_or_else(|_| {
+                    panic!("round {round} hangs: {:?}", String::from_utf8_lossy(&bytes))
+                });
+        }
+        assert!(!serving.is_finished());
+        serving.abort();
     }
 }

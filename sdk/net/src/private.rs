@@ -47,7 +47,7 @@ pub fn check(path: &Path) -> Result<(), PrivateError> {
     check_with(path, false)
 }
 
-/// Like [`check`], for files and directories that people edit. The group may write if it is the user's
+/// Like [`check`], for files and directories that people edit. Root may own them, and the group may write if it is the user's
 /// own, with the same number: many systems give each user such a group, and let it write by default.
 ///
 /// # Errors
@@ -58,7 +58,7 @@ pub fn check_edited(path: &Path) -> Result<(), PrivateError> {
 }
 
 #[cfg(unix)]
-fn check_with(path: &Path, own_group: bool) -> Result<(), PrivateError> {
+fn check_with(path: &Path, edited: bool) -> Result<(), PrivateError> {
     use std::os::unix::fs::MetadataExt;
 
     const WRITABLE_BY_GROUP: u32 = 0o020;
@@ -73,12 +73,14 @@ fn check_with(path: &Path, own_group: bool) -> Result<(), PrivateError> {
         let metadata =
             std::fs::metadata(directory).map_err(|source| unreadable(directory, source))?;
         let is_itself = directory == path;
-        if metadata.uid() != ours && (is_itself || metadata.uid() != 0) {
+        // Root can change everything anyway. What is executed or believed has to be ours all the same.
+        let by_root = metadata.uid() == 0 && (edited || !is_itself);
+        if metadata.uid() != ours && !by_root {
             return Err(PrivateError::Owner(directory.to_owned()));
         }
         // In a sticky directory above it, like /tmp, only owners can rename.
         let sticky = metadata.mode() & STICKY != 0 && !is_itself;
-        let trusted = if own_group && metadata.gid() == ours { WRITABLE_BY_GROUP } else { 0 };
+        let trusted = if edited && metadata.gid() == ours { WRITABLE_BY_GROUP } else { 0 };
         if metadata.mode() & WRITABLE_BY_OTHERS & !trusted != 0 && !sticky {
             return Err(PrivateError::Writable(directory.to_owned()));
         }

@@ -7,6 +7,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
 use crate::encoding::{put_bytes, put_char, put_flags, put_signed, put_unsigned};
+use crate::example::example;
 use crate::name::find_name;
 use crate::{Param, Type, TypeId, Types, ValueError};
 
@@ -27,11 +28,14 @@ pub fn arguments_from_json(
             [one] => format!("1 argument ({one})"),
             many => format!("{} arguments ({})", many.len(), many.join(", ")),
         };
-        return Err(ValueError::new(format!("expected {wanted}, found {}", arguments.len())));
+        let error = ValueError::new(format!("expected {wanted}, found {}", arguments.len()));
+        let examples: Vec<String> = params.iter().map(|p| example(types, p.ty)).collect();
+        return Err(if params.is_empty() { error } else { error.like(&examples.join(" ")) });
     }
     let mut out = Vec::new();
     for (param, argument) in params.iter().zip(arguments) {
-        value_from_json(types, param.ty, argument, &mut out).map_err(|e| e.within(&param.name))?;
+        let read = value_from_json(types, param.ty, argument, &mut out);
+        read.map_err(|error| error.within(&param.name).like(&example(types, param.ty)))?;
     }
     Ok(out)
 }
@@ -60,7 +64,7 @@ pub fn argument_from_text(types: &Types, param: &Param, text: &str) -> Result<Va
     }
     parsed.map_err(|error| {
         let problem = format!("expected {} as JSON: {error}", types.notation(param.ty));
-        ValueError::new(problem).within(&param.name)
+        ValueError::new(problem).within(&param.name).like(&example(types, param.ty))
     })
 }
 

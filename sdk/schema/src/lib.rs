@@ -8,6 +8,7 @@
 
 mod document;
 pub mod encoding;
+mod example;
 mod fingerprint;
 mod from_json;
 mod name;

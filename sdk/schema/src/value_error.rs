@@ -24,6 +24,12 @@ impl ValueError {
         self
     }
 
+    /// The same error, with an example of the whole value that was wanted, as JSON.
+    #[must_use]
+    pub(crate) fn like(self, example: &str) -> Self {
+        ValueError { problem: format!("{}; write it like {example}", self.problem).into(), ..self }
+    }
+
     /// The path to the problem, from the outside in. Empty for the value itself.
     #[must_use]
     pub fn path(&self) -> &str {

@@ -16,7 +16,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use wharf_net::http::names_this_machine;
 use wharf_net::listener::{self, Bounds};
+use wharf_runtime::Engine;
 
+use crate::metrics::Memory;
 use crate::plugins::slot::Served;
 use crate::plugins::table::{FileReport, FileState};
 use crate::rpc::Shared;
@@ -34,6 +36,7 @@ const HEAD: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct Source {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) engine: Engine,
     /// Whether the files that existed at the start are loaded or refused.
     pub(crate) ready: watch::Receiver<bool>,
     /// Whether the host takes no new calls.
@@ -95,7 +98,12 @@ async fn readyz(State(source): State<Source>) -> (StatusCode, &'static str) {
 async fn metrics(State(source): State<Source>) -> Response {
     let loaded = source.shared.table.loaded();
     let pools = loaded.into_iter().map(|(file, plugin)| (file, plugin.pool()));
-    match source.shared.metrics.render(pools, source.shared.held.taken()) {
+    let memory = Memory {
+        held: source.shared.held.taken(),
+        unread: source.shared.unread.taken(),
+        guests: source.engine.guest_memory().0 as u64,
+    };
+    match source.shared.metrics.render(pools, memory) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
@@ -197,7 +205,10 @@ fn service_view(served: &Served) -> ServiceView {
 
 fn file_view((file, FileReport { services, state, left_out }): (String, FileReport)) -> FileView {
     let (state, reason, since) = match state {
-        FileState::Compiling(since) => ("compiling", None, Some(since.elapsed().as_secs())),
+        FileState::Compiling(since) => {
+            let seconds = since.elapsed().unwrap_or_default().as_secs();
+            ("compiling", None, Some(seconds))
+        }
         FileState::Serving => ("serving", None, None),
         FileState::Withdrawing => ("withdrawing", None, None),
         FileState::Refused(reason) => ("refused", Some(reason), None),

@@ -15,9 +15,6 @@ use super::sidecar::{self, SidecarError};
 /// the memory, the environment and the files of this process.
 const SYSTEM: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-/// Variables of this process that may hold secrets begin with this.
-const OWN_VARIABLES: &str = "WHARF_";
-
 /// Where grants come from, and what they must not reach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -33,8 +30,8 @@ pub struct Granting {
 /// Why a plugin does not get its grants.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GrantingError {
-    #[error("its sidecar is not safe: {0}")]
-    Sidecar(#[source] PrivateError),
+    #[error("it has grants, and somebody else could change it: {0}")]
+    Unsafe(#[source] PrivateError),
     #[error("its sidecar has grants, but they come only from {}: move them there, under [\"{plugin}\"]", .file.display())]
     OnlyFromFile { file: PathBuf, plugin: String },
     #[error(
@@ -47,8 +44,6 @@ pub(crate) enum GrantingError {
     Mistake(#[from] SidecarError),
     #[error("the granted directory {} {how} {}, which no plugin may reach: grant another directory", .granted.display(), .protected.display())]
     Protected { granted: PathBuf, how: &'static str, protected: PathBuf },
-    #[error("the variable {0} is this host's own and may hold a secret: it cannot be inherited")]
-    Variable(String),
 }
 
 /// The grants of one plugin. `asked` is what its sidecar grants. This reads files, so it may block.
@@ -57,24 +52,28 @@ pub(super) fn decide(
     folder: &Path,
     (plugin, sidecar): (&str, &Path),
     asked: &Grants,
-    inherited: &[String],
     defaults: &Grants,
 ) -> Result<Grants, GrantingError> {
-    let asks = *asked != *defaults;
-    if sidecar.exists() && !granting.shared_folder {
-        private::check_edited(sidecar).map_err(GrantingError::Sidecar)?;
+    let asks = grants_something(asked, defaults);
+    // Whoever can change one of these files has what is granted.
+    let unchanged = |file: &Path| match granting.shared_folder {
+        true => Ok(()),
+        false => private::check_edited(file).map_err(GrantingError::Unsafe),
+    };
+    if asks {
+        unchanged(sidecar)?;
     }
     let grants = match &granting.file {
         Some(file) if asks => {
             let (file, plugin) = (file.clone(), plugin.to_owned());
             return Err(GrantingError::OnlyFromFile { file, plugin });
         }
-        Some(file) => from_file(file, plugin, defaults)?,
+        Some(file) => from_file(file, plugin, defaults)?.unwrap_or_else(|| asked.clone()),
         None if asks && granting.shared_folder => return Err(GrantingError::Shared),
         None => asked.clone(),
     };
-    if let Some(name) = inherited.iter().find(|name| name.starts_with(OWN_VARIABLES)) {
-        return Err(GrantingError::Variable(name.clone()));
+    if grants_something(&grants, defaults) {
+        unchanged(&folder.join(plugin))?;
     }
     let own = granting.protected.iter().map(PathBuf::as_path).chain(granting.file.as_deref());
     let protected = own.chain([folder]).chain(SYSTEM.iter().map(Path::new));
@@ -98,7 +97,20 @@ pub(super) fn decide(
     Ok(grants)
 }
 
-fn from_file(path: &Path, plugin: &str, defaults: &Grants) -> Result<Grants, GrantingError> {
+/// Whether these grants give more than the defaults. An empty list gives nothing: it says that nothing is
+/// granted.
+fn grants_something(asked: &Grants, defaults: &Grants) -> bool {
+    let dirs = asked.dirs != defaults.dirs && asked.dirs.as_ref().is_some_and(|d| !d.is_empty());
+    let http = asked.http != defaults.http && asked.http.as_ref().is_some_and(|h| !h.is_empty());
+    let tcp = asked.tcp != defaults.tcp && asked.tcp.as_ref().is_some_and(|t| !t.is_empty());
+    dirs || http || tcp || asked.env != defaults.env
+}
+
+fn from_file(
+    path: &Path,
+    plugin: &str,
+    defaults: &Grants,
+) -> Result<Option<Grants>, GrantingError> {
     let failed = |why: String| GrantingError::File { file: path.to_owned(), why };
     private::check_edited(path).map_err(|error| failed(error.to_string()))?;
     let bytes = file::read_now(path, sidecar::MAX_SIZE)
@@ -107,7 +119,7 @@ fn from_file(path: &Path, plugin: &str, defaults: &Grants) -> Result<Grants, Gra
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut all: BTreeMap<String, Grants> = sidecar::parse_grants(&text, &name, folder, defaults)?;
-    Ok(all.remove(plugin).unwrap_or_else(|| defaults.clone()))
+    Ok(all.remove(plugin))
 }
 
 /// Refuses a plugins folder that others may write to: whoever can put a plugin and its sidecar there
@@ -125,7 +137,6 @@ pub(super) struct Question {
     pub(super) plugin: String,
     pub(super) sidecar: PathBuf,
     pub(super) asked: Grants,
-    pub(super) inherited: Vec<String>,
     pub(super) defaults: Grants,
 }
 
@@ -133,10 +144,10 @@ impl Question {
     pub(super) async fn answer(self) -> Result<Grants, GrantingError> {
         let unanswered = self.granting.file.clone().unwrap_or_default();
         let decided = tokio::task::spawn_blocking(move || {
-            let Question { granting, plugin, sidecar, asked, inherited, defaults } = self;
+            let Question { granting, plugin, sidecar, asked, defaults } = self;
             let folder = sidecar.parent().unwrap_or(Path::new("."));
             let files = (plugin.as_str(), sidecar.as_path());
-            decide(&granting, folder, files, &asked, &inherited, &defaults)
+            decide(&granting, folder, files, &asked, &defaults)
         });
         decided.await.unwrap_or_else(|error| {
             Err(GrantingError::File { file: unanswered, why: error.to_string() })
@@ -170,16 +181,16 @@ mod tests {
             }
             std::fs::write(root.path().join("keys/tls.key"), "").unwrap();
             std::fs::write(root.path().join("plugins/x.toml"), "").unwrap();
+            std::fs::write(root.path().join("plugins/x.wasm"), "").unwrap();
             let protected = vec![root.path().join("keys/tls.key")];
             Scene { root, granting: Granting { protected, ..Granting::default() } }
         }
 
-        fn decide(&self, asked: &Grants, inherited: &[&str]) -> Result<Grants, String> {
+        fn decide(&self, asked: &Grants) -> Result<Grants, String> {
             let plugins = self.root.path().join("plugins");
             let sidecar = plugins.join("x.toml");
-            let inherited: Vec<String> = inherited.iter().map(|&name| name.to_owned()).collect();
             let files = ("x.wasm", &*sidecar);
-            decide(&self.granting, &plugins, files, asked, &inherited, &Grants::default())
+            decide(&self.granting, &plugins, files, asked, &Grants::default())
                 .map_err(|error| error.to_string())
         }
     }
@@ -189,7 +200,7 @@ mod tests {
         let scene = Scene::new();
         let root = scene.root.path();
         let data = grants(&root.join("data"));
-        assert_eq!(scene.decide(&data, &["TZ"]), Ok(data.clone()));
+        assert_eq!(scene.decide(&data), Ok(data.clone()));
         for (host, how) in [
             (root.to_owned(), "contains"),
             (root.join("plugins"), "contains"),
@@ -199,27 +210,31 @@ mod tests {
             (PathBuf::from("/proc/self"), "is in"),
             (PathBuf::from("/dev/shm"), "is in"),
         ] {
-            let error = scene.decide(&grants(&host), &[]).unwrap_err();
+            let error = scene.decide(&grants(&host)).unwrap_err();
             assert!(error.contains(&format!("{} {how}", host.display())), "{error}");
         }
         std::os::unix::fs::symlink(root.join("plugins"), root.join("link")).unwrap();
-        assert!(scene.decide(&grants(&root.join("link")), &[]).is_err());
-        let error = scene.decide(&Grants::default(), &["WHARF_TOKEN"]).unwrap_err();
-        assert!(error.contains("WHARF_TOKEN is this host's own"), "{error}");
+        assert!(scene.decide(&grants(&root.join("link"))).is_err());
     }
 
     #[test]
     fn a_sidecar_that_others_may_write_to_is_refused_and_a_shared_folder_grants_nothing() {
         let mut scene = Scene::new();
-        let sidecar = scene.root.path().join("plugins/x.toml");
-        std::fs::set_permissions(&sidecar, PermissionsExt::from_mode(0o666)).unwrap();
         let data = grants(&scene.root.path().join("data"));
-        let error = scene.decide(&data, &[]).unwrap_err();
-        assert!(error.contains("run 'chmod go-w "), "{error}");
+        for name in ["x.toml", "x.wasm"] {
+            let file = scene.root.path().join("plugins").join(name);
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(0o666)).unwrap();
+            let error = scene.decide(&data).unwrap_err();
+            assert!(error.contains("run 'chmod go-w ") && error.contains(name), "{error}");
+            assert!(scene.decide(&Grants::default()).is_ok(), "it is granted nothing");
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+        }
         scene.granting.shared_folder = true;
-        let error = scene.decide(&data, &[]).unwrap_err();
+        let error = scene.decide(&data).unwrap_err();
         assert!(error.contains("(--plugins-shared): name a file with all grants"), "{error}");
-        assert_eq!(scene.decide(&Grants::default(), &[]), Ok(Grants::default()));
+        // It may say that nothing is granted.
+        let nothing = Grants { http: Some([].into()), ..Grants::default() };
+        assert_eq!(scene.decide(&nothing), Ok(nothing.clone()));
     }
 
     #[test]
@@ -232,15 +247,15 @@ mod tests {
         );
         std::fs::write(&file, text).unwrap();
         scene.granting.file = Some(file.clone());
-        assert_eq!(scene.decide(&Grants::default(), &[]), Ok(grants(&data)));
-        let error = scene.decide(&grants(&data), &[]).unwrap_err();
+        assert_eq!(scene.decide(&Grants::default()), Ok(grants(&data)));
+        let error = scene.decide(&grants(&data)).unwrap_err();
         assert!(error.contains("they come only from"), "{error}");
         std::fs::write(&file, "[\"x.wasm\"]\ndisr = []\n").unwrap();
-        let error = scene.decide(&Grants::default(), &[]).unwrap_err();
+        let error = scene.decide(&Grants::default()).unwrap_err();
         assert!(error.contains("grants.toml, line 2"), "{error}");
         std::fs::write(&file, "").unwrap();
-        assert_eq!(scene.decide(&Grants::default(), &[]), Ok(Grants::default()));
+        assert_eq!(scene.decide(&Grants::default()), Ok(Grants::default()));
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o666)).unwrap();
-        assert!(scene.decide(&Grants::default(), &[]).is_err());
+        assert!(scene.decide(&Grants::default()).is_err());
     }
 }

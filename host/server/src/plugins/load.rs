@@ -163,7 +163,6 @@ impl Load {
             plugin: self.file.clone(),
             sidecar: self.sidecar.clone(),
             asked: sidecar.settings.grants.clone(),
-            inherited: sidecar.inherited.clone(),
             defaults: self.workshop.settings.grants.clone(),
         };
         Ok(question.answer().await?)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -73,12 +73,15 @@ impl Queue {
 
     /// When the next file is to be tried again.
     fn next_retry(&self) -> Option<Instant> {
-        self.retries.values().map(|retry| retry.at).min()
+        let waiting = self.retries.iter().filter(|(file, _)| !self.loading.contains_key(*file));
+        waiting.map(|(_, retry)| retry.at).min()
     }
 
     /// Queues the files whose time has come.
     fn retry(&mut self, now: Instant) {
-        let due = self.retries.iter().filter(|(_, retry)| retry.at <= now);
+        let due = self.retries.iter();
+        let due = due
+            .filter(|(file, retry)| retry.at <= now && !self.loading.contains_key(file.as_str()));
         let due: Vec<String> = due.map(|(file, _)| file.clone()).collect();
         for file in due {
             // Its pause is kept until it is loaded, to grow if it is refused again.
@@ -117,7 +120,7 @@ impl Loader {
             while queue.loading.len() < AT_ONCE
                 && let Some(file) = queue.waiting.pop_first()
             {
-                self.table.note(&file, FileState::Compiling(Instant::now()));
+                self.table.note(&file, FileState::Compiling(SystemTime::now()));
                 let load = Load {
                     path: self.folder.path_of(&file),
                     sidecar: self.folder.path_of(&sidecar_of(&file)),

@@ -23,23 +23,23 @@
 //! tcp = ["10.0.0.7:5432", "db.example.com:5432"]
 //! ```
 
+mod values;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
 
-use serde::de::{Deserializer, Error, Visitor};
-use serde::{Deserialize, de};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
 use wharf_runtime::{DirGrant, Grants, HttpHost, Isolation, Limits, Settings, TcpAddress};
 use wharf_schema::ServiceName;
 
+use self::values::{
+    Bounded, Count, GuestPath, InheritedName, Parsed, Size, Time, VariableName, VariableValue,
+};
+
 /// The largest sidecar that is read, in bytes.
 pub(crate) const MAX_SIZE: u64 = 64 * 1024;
-
-/// The most entries in a list of grants.
-const MAX_GRANTS: usize = 256;
 
 /// A mistake in a sidecar. `arith.toml, line 3, limits.memory: ...`
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,7 @@ struct IsolationTable {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct GrantsTable {
     env: BTreeMap<VariableName, VariableValue>,
-    inherit_env: Bounded<VariableName>,
+    inherit_env: Bounded<InheritedName>,
     dirs: Option<Bounded<DirTable>>,
     http: Option<Bounded<Parsed<HttpHost>>>,
     tcp: Option<Bounded<Parsed<TcpAddress>>>,
@@ -112,14 +112,12 @@ pub(crate) struct Sidecar {
     pub(crate) settings: Settings,
     /// Which services are served. `None`: all.
     services: Option<Vec<ServicePattern>>,
-    /// The variables that it wants from this process.
-    pub(crate) inherited: Vec<String>,
 }
 
 impl Sidecar {
     /// Without a sidecar: the settings of all plugins, and all services.
     pub(crate) fn of(defaults: &Settings) -> Self {
-        Sidecar { settings: defaults.clone(), services: None, inherited: Vec::new() }
+        Sidecar { settings: defaults.clone(), services: None }
     }
 
     /// Whether the service with this full name is to be served.
@@ -189,10 +187,9 @@ pub(crate) fn parse(
         reuse: reuse.or(isolation.reuse),
         high_water: own.high_water.map(|size| size.0).or(isolation.high_water),
     };
-    let inherited = document.grants.inherit_env.0.iter().map(|name| name.0.clone()).collect();
     let grants = document.grants.over(grants, folder);
     let services = document.services.map(|services| services.0);
-    Ok(Sidecar { settings: Settings { limits, isolation, grants }, services, inherited })
+    Ok(Sidecar { settings: Settings { limits, isolation, grants }, services })
 }
 
 /// Reads a file with the grants of several plugins, each under the name of its file. They are added to
@@ -216,7 +213,7 @@ impl GrantsTable {
     /// These grants, in addition to others. Relative directories start at `folder`.
     fn over(self, grants: Grants, folder: &Path) -> Grants {
         let mut env = grants.env;
-        for VariableName(name) in self.inherit_env.0 {
+        for InheritedName(name) in self.inherit_env.0 {
             if let Ok(value) = std::env::var(&name) {
                 env.insert(name, value);
             }
@@ -252,154 +249,49 @@ fn at(error: &toml::de::Error, text: &str, file: &str) -> SidecarError {
     }
 }
 
-/// `"64 MiB"`, or a number of bytes.
-struct Size<const MIN: usize, const MAX: usize>(usize);
-
-impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Size<MIN, MAX> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bytes;
-
-        impl Visitor<'_> for Bytes {
-            type Value = u64;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a size, as in \"64 MiB\"")
-            }
-
-            fn visit_i64<E: Error>(self, bytes: i64) -> Result<u64, E> {
-                let unexpected = de::Unexpected::Signed(bytes);
-                u64::try_from(bytes).map_err(|_| E::invalid_value(unexpected, &self))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
-                let size = bytesize::ByteSize::from_str(text);
-                size.map(|size| size.as_u64()).map_err(|_| {
-                    E::custom(format!(
-                        "'{text}' is not a size: write it like \"64 MiB\" or \"512 KiB\""
-                    ))
-                })
-            }
-        }
-
-        let bytes = deserializer.deserialize_any(Bytes)?;
-        let size = usize::try_from(bytes).ok().filter(|size| (MIN..=MAX).contains(size));
-        size.map(Size).ok_or_else(|| {
-            let text = |bytes: usize| bytesize::ByteSize::b(bytes as u64).display().iec();
-            let (given, min, max) = (bytesize::ByteSize::b(bytes), text(MIN), text(MAX));
-            Error::custom(format!("{} is not between {min} and {max}", given.display().iec()))
-        })
-    }
-}
-
-/// `"500ms"`
-struct Time(Duration);
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// A longer time is a mistake.
-        const MAX: Duration = Duration::from_secs(24 * 3600);
-        let text = String::deserialize(deserializer)?;
-        let time = humantime::parse_duration(&text).map_err(|_| {
-            Error::custom(format!(
-                "'{text}' is not a time: write it like \"500ms\", \"10s\" or \"2m\""
-            ))
-        })?;
-        if time.is_zero() || time > MAX {
-            return Err(Error::custom(format!("'{text}' must be above zero and at most a day")));
-        }
-        Ok(Time(time))
-    }
-}
-
-/// A number within bounds.
-struct Count<const MIN: u32, const MAX: u32>(u32);
-
-impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Count<MIN, MAX> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let count = i64::deserialize(deserializer)?;
-        let within = u32::try_from(count).ok().filter(|count| (MIN..=MAX).contains(count));
-        within
-            .map(Count)
-            .ok_or_else(|| Error::custom(format!("{count} is not between {MIN} and {MAX}")))
-    }
-}
-
-/// A list with a bounded number of entries.
-struct Bounded<T>(Vec<T>);
-
-impl<T> Default for Bounded<T> {
-    fn default() -> Self {
-        Bounded(Vec::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let entries = Vec::deserialize(deserializer)?;
-        if entries.len() > MAX_GRANTS {
-            let message = format!("{} entries, at most {MAX_GRANTS} are allowed", entries.len());
-            return Err(Error::custom(message));
-        }
-        Ok(Bounded(entries))
-    }
-}
-
-/// A value that is written as a string.
-struct Parsed<T>(T);
-
-impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map(Parsed).map_err(Error::custom)
-    }
-}
-
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct VariableName(String);
-
-impl<'de> Deserialize<'de> for VariableName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(Error::custom(format!("{name:?} is not a valid variable name")));
-        }
-        Ok(VariableName(name))
-    }
-}
-
-struct VariableValue(String);
-
-impl<'de> Deserialize<'de> for VariableValue {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = String::deserialize(deserializer)?;
-        if value.contains('\0') {
-            return Err(Error::custom("the value of a variable must not contain a zero byte"));
-        }
-        Ok(VariableValue(value))
-    }
-}
-
-struct GuestPath(String);
-
-impl<'de> Deserialize<'de> for GuestPath {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let path = String::deserialize(deserializer)?;
-        if !path.starts_with('/') {
-            let message =
-                format!("'{path}' is not an absolute path in the plugin: write it like \"/data\"");
-            return Err(Error::custom(message));
-        }
-        Ok(GuestPath(path))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn read(text: &str) -> Result<Settings, String> {
         parse(text, "arith.toml", Path::new("/plugins"), &Settings::default())
             .map(|sidecar| sidecar.settings)
             .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic() {
+        let valid = r#"services = ["demo:a/*"]
+            limits = { memory = "64 MiB", call-timeout = "2s", instances = 8, queue = 0, result-size = 4096 }
+            [isolation]
+            reuse = 1
+            [grants]
+            env = { GREETING = "hello" }
+            dirs = [{ host = "a", guest = "/b", access = "read-only" }]
+            http = ["api.example.com"]
+            tcp = ["10.0.0.7:5432"]"#;
+        read(valid).unwrap();
+        // Bytes that matter to TOML come up often.
+        let pieces: Vec<char> = "[]{}=\"'\n,.#-0123456789eE_xo :/\\Ω\u{0}".chars().collect();
+        let mut state = 1u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        for _ in 0..20_000 {
+            let mut text: Vec<char> = valid.chars().collect();
+            for _ in 0..=random(4) {
+                let at = random(text.len());
+                match random(3) {
+                    0 => text[at] = pieces[random(pieces.len())],
+                    1 => text.insert(at, pieces[random(pieces.len())]),
+                    _ => text.truncate(at.max(1)),
+                }
+            }
+            let _ = read(&text.into_iter().collect::<String>());
+        }
     }
 
     #[test]
@@ -513,6 +405,10 @@ mod tests {
             (
                 "[grants]\ndirs = [{ host = \"a\", guest = \"/b\", access = \"all\" }]",
                 "arith.toml, line 2, grants.dirs.access: unknown variant `all`, expected `read-only` or `read-write`",
+            ),
+            (
+                "[grants]\ninherit-env = [\"WHARF_TOKEN\"]",
+                "arith.toml, line 2, grants.inherit-env: WHARF_TOKEN is this host's own",
             ),
             (
                 "[grants]\nenv = { \"A=B\" = \"\" }",

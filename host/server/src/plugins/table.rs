@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -89,7 +89,7 @@ pub(crate) struct Takeover {
 pub enum FileState {
     /// It is being read and compiled since this time. Its previous version, if any, continues to
     /// serve.
-    Compiling(Instant),
+    Compiling(SystemTime),
     /// It serves.
     Serving,
     /// It does not load, for this reason. Its previous version, if any, continues to serve.
@@ -326,8 +326,9 @@ impl Table {
                 Some(FileState::Refused(reason)) => {
                     Some(format!("its replacement does not load: {reason}"))
                 }
-                Some(FileState::Compiling(_)) => {
-                    Some("its replacement is being compiled".to_owned())
+                Some(FileState::Compiling(since)) => {
+                    let since = humantime::format_rfc3339_seconds(*since);
+                    Some(format!("its replacement has been compiling since {since}"))
                 }
                 Some(FileState::Serving) | None => None,
             };
@@ -344,6 +345,14 @@ impl Table {
                 announced
                     .entry(service.name().to_string())
                     .or_insert_with(|| endpoint(service, condition, reason));
+            }
+        }
+        for (name, file) in files.iter() {
+            for wanted in &file.wants {
+                if let Some(spec) = announced.get_mut(wanted) {
+                    let reason = format!("{name} has this service too, and does not serve it");
+                    spec.reason.get_or_insert_with(|| one_line(&reason));
+                }
             }
         }
         (revision, announced.into_values().collect())

@@ -66,7 +66,7 @@ impl Followed {
         registry: RegistryClient,
         endpoints: Arc<Endpoints>,
         service: &str,
-        file: Option<ListFile>,
+        (file, doubts): (Option<ListFile>, bool),
     ) -> Self {
         let shared = Arc::new(Shared {
             current: ArcSwapOption::empty(),
@@ -84,6 +84,7 @@ impl Followed {
             file,
             shared: shared.clone(),
             listing: Listing::default(),
+            doubts,
             kept: None,
             written: None,
             heard: false,
@@ -145,6 +146,8 @@ struct Follower {
     file: Option<ListFile>,
     shared: Arc<Shared>,
     listing: Listing,
+    /// Whether a list that is suddenly empty is doubted.
+    doubts: bool,
     /// The list in the file.
     kept: Option<Vec<Endpoint>>,
     written: Option<Instant>,
@@ -284,7 +287,7 @@ impl Follower {
         let Some((kept, age)) = read.ok().flatten().filter(|(kept, _)| !kept.is_empty()) else {
             return;
         };
-        if age <= FRESH {
+        if age <= FRESH && self.doubts {
             self.listing.recall(kept.clone());
         }
         self.kept = Some(kept);

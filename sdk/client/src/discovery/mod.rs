@@ -26,22 +26,26 @@ use crate::error::Failure;
 /// The most services that one client follows.
 const MAX_SERVICES: usize = 4096;
 
+/// How lists are kept, and believed.
+#[derive(Clone, Debug)]
+pub(crate) struct Lists {
+    /// Where they are saved.
+    pub(crate) folder: Option<PathBuf>,
+    /// Whether a list that is suddenly empty is doubted.
+    pub(crate) doubts: bool,
+}
+
 /// Follows the lists of all services that are called.
 pub(crate) struct Discovery {
     registry: RegistryClient,
     endpoints: Arc<Endpoints>,
-    /// Where lists are saved.
-    folder: Option<PathBuf>,
+    lists: Lists,
     followed: Mutex<HashMap<String, Arc<Followed>>>,
 }
 
 impl Discovery {
-    pub(crate) fn new(
-        registry: RegistryClient,
-        endpoints: Arc<Endpoints>,
-        folder: Option<PathBuf>,
-    ) -> Self {
-        Discovery { registry, endpoints, folder, followed: Mutex::default() }
+    pub(crate) fn new(registry: RegistryClient, endpoints: Arc<Endpoints>, lists: Lists) -> Self {
+        Discovery { registry, endpoints, lists, followed: Mutex::default() }
     }
 
     pub(crate) fn registry(&self) -> &RegistryClient {
@@ -107,10 +111,11 @@ impl Discovery {
                 ),
             });
         }
-        let file = self.folder.as_ref();
+        let file = self.lists.folder.as_ref();
         let file = file.and_then(|f| ListFile::new(f, &self.registry.addresses(), service));
         let (registry, endpoints) = (self.registry.clone(), self.endpoints.clone());
-        let new = Arc::new(Followed::start(registry, endpoints, service, file));
+        let doubts = self.lists.doubts;
+        let new = Arc::new(Followed::start(registry, endpoints, service, (file, doubts)));
         followed.insert(service.to_owned(), new.clone());
         Ok(new)
     }

@@ -48,7 +48,7 @@ impl Drop for Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Metrics;
+    use crate::metrics::{Memory, Metrics};
 
     #[tokio::test]
     async fn a_task_that_panics_is_answered_and_one_that_is_cancelled_is_counted() {
@@ -84,7 +84,7 @@ mod tests {
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
         assert!(finished.try_recv().is_err(), "nobody waits for it");
-        let text = metrics.render(std::iter::empty(), 0).unwrap();
+        let text = metrics.render(std::iter::empty(), Memory::default()).unwrap();
         assert!(
             text.lines().any(|line| line.contains("CANCELLED") && line.ends_with(" 1")),
             "{text}"

@@ -40,10 +40,13 @@ impl CallFailure {
             | InvokeError::ResultTooLarge { .. }
             | InvokeError::QueueFull { .. }
             | InvokeError::HostFull
-            | InvokeError::MemoryLimit { .. } => Status::ResourceExhausted,
+            | InvokeError::MemoryLimit { .. }
+            | InvokeError::GuestMemory { .. } => Status::ResourceExhausted,
             InvokeError::NotCallable(_) => Status::Unimplemented,
             InvokeError::DeadlineExceeded { .. } => Status::DeadlineExceeded,
-            InvokeError::Trapped { .. } | InvokeError::Exited(_) => Status::Internal,
+            InvokeError::Trapped { .. } | InvokeError::Exited(_) | InvokeError::Panicked(_) => {
+                Status::Internal
+            }
             InvokeError::CannotStart(_) => Status::Unavailable,
             // A new error of the runtime that has no status here yet.
             _ => Status::Unknown,
@@ -55,6 +58,22 @@ impl CallFailure {
         match error {
             InvokeError::QueueFull { .. } | InvokeError::HostFull => failure.retry_after(50),
             _ => failure,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_inside_the_host_is_internal_and_what_lacks_room_is_not() {
+        let panicked = InvokeError::Panicked("a panic".to_owned());
+        let full = InvokeError::GuestMemory { limit: 1 << 20, cause: "unreachable".to_owned() };
+        for (error, status) in [(panicked, Status::Internal), (full, Status::ResourceExhausted)] {
+            let failure = CallFailure::of_call("arith.multiply", &error);
+            assert_eq!((failure.status, failure.not_executed), (status, false), "{error}");
+            assert!(failure.message.starts_with("arith.multiply: "), "{}", failure.message);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The methods that a connection has resolved. Its calls refer to them by index.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,6 +22,8 @@ const MAX_METHODS: usize = 10_000;
 #[derive(Default)]
 pub(super) struct Methods {
     entries: Vec<Entry>,
+    /// The places of entries, by what tells them apart: the slot, the fingerprint and the method.
+    places: HashMap<(usize, Fingerprint, String), usize>,
 }
 
 struct Entry {
@@ -71,13 +74,10 @@ impl Methods {
             return Err(mismatch(&name, &served.service, method));
         }
         let index = MethodIndex { service: served.service_index, method: index };
-        let known = self.entries.iter().position(|entry| {
-            Arc::ptr_eq(&entry.slot, &slot)
-                && entry.fingerprint == fingerprint
-                && entry.method == method.name
-        });
-        let place = match known {
-            Some(place) => place,
+        // A slot lives as long as the entry that has it, so its address stays its own.
+        let key = (Arc::as_ptr(&slot).addr(), fingerprint, method.name.clone());
+        let place = match self.places.get(&key) {
+            Some(place) => *place,
             None if self.entries.len() >= MAX_METHODS => {
                 let message =
                     format!("this connection has resolved {MAX_METHODS} methods, its limit");
@@ -93,7 +93,9 @@ impl Methods {
                     generation: served.generation,
                     index,
                 });
-                self.entries.len() - 1
+                let place = self.entries.len() - 1;
+                self.places.insert(key, place);
+                place
             }
         };
         // Bounded by MAX_METHODS.

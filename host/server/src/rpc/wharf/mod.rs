@@ -105,7 +105,8 @@ pub(super) async fn serve(
             if !leaves && has_to_leave.as_mut().poll(cx).is_ready() {
                 leaves = true;
                 let why = "the host needs the place of this idle connection: connect again";
-                connection.close(GoAwayCode::Overload, why);
+                // The client connects again when it needs to, and not before.
+                connection.close(GoAwayCode::Idle, why);
             }
             while looks.poll_tick(cx).is_ready() {
                 connection.look_at_the_time();
