@@ -119,7 +119,7 @@ async fn a_file_that_takes_too_much_memory_to_compile_is_refused_and_another_is_
 
 #[tokio::test]
 async fn a_file_that_takes_too_long_to_compile_is_refused_and_ends_with_its_file() {
-    let wharf = up(&["--compile-timeout", "4s", "--compile-memory", "20GiB"]).await;
+    let wharf = up(&["--compile-timeout", "6s", "--compile-memory", "20GiB"]).await;
     let hard = hard_to_compile(1000, 1000).unwrap();
     std::fs::write(wharf.file("hard.wasm"), &hard).unwrap();
     eventually("it is being compiled", async || (children(&wharf) > 0).then_some(()))
@@ -137,7 +137,7 @@ async fn a_file_that_takes_too_long_to_compile_is_refused_and_ends_with_its_file
     std::fs::write(wharf.file("hard.wasm"), &hard).unwrap();
     let refused = settled(&wharf, "hard.wasm").await;
     let reason = refused["reason"].as_str().unwrap();
-    assert!(reason.contains("longer than 4s, the limit (--compile-timeout)"), "{reason}");
+    assert!(reason.contains("longer than 6s, the limit (--compile-timeout)"), "{reason}");
 }
 
 #[tokio::test]

@@ -51,9 +51,13 @@ pub(crate) async fn endpoints(registry: &str, service: &str) -> Vec<Endpoint> {
 
 pub(crate) async fn number_of_endpoints(registry: &str, service: &str, count: usize) {
     let what = format!("{count} endpoints of {service}");
-    eventually(&what, async || (endpoints(registry, service).await.len() == count).then_some(()))
-        .await
-        .unwrap();
+    let compiled = |endpoint: &&Endpoint| endpoint.state != EndpointState::Compiling;
+    eventually(&what, async || {
+        let listed = endpoints(registry, service).await;
+        (listed.iter().filter(compiled).count() == count).then_some(())
+    })
+    .await
+    .unwrap();
 }
 
 async fn multiply(client: &Client) -> Result<i64, wharf_client::RpcError> {
@@ -155,6 +159,41 @@ async fn sigterm_drains_calls_in_flight_finish_and_the_registry_forgets_the_host
     assert!(endpoints(&registry.url, "hostile").await.is_empty());
     let refused = client.call::<_, u32>("hostile.count", &()).await.unwrap_err();
     assert!(!refused.failure.may_have_executed(), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_hangup_drains_too_and_calls_that_do_not_finish_are_counted() {
+    let registry = registry(&[]).await;
+    let flags = ["--drain-timeout", "200ms", "--call-timeout", "1h"];
+    let host = host(&registry.url, "one", &hostile().unwrap(), &flags).await;
+    number_of_endpoints(&registry.url, "hostile", 1).await;
+    let client = Client::builder().timeout(Duration::from_secs(3600)).direct(&host.address);
+    client.call::<_, u32>("hostile.count", &()).await.unwrap();
+    let spinning: Vec<_> = (0..3)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.call::<_, ()>("hostile.spin", &()).await })
+        })
+        .collect();
+    let metrics = format!("{}/metrics", host.http);
+    eventually("three calls run", async || {
+        let (_, text) = wharf_tests::get(&metrics).await.unwrap();
+        let value = |series: &str| {
+            let line = text.lines().find(|line| line.starts_with(&format!("{series}{{")))?;
+            line.rsplit(' ').next()?.parse::<u32>().ok()
+        };
+        (value("wharf_instances")? - value("wharf_instances_idle")? >= 3).then_some(())
+    })
+    .await
+    .unwrap();
+    host.process.signal("HUP").unwrap();
+    let (status, log) = host.process.ended().await.unwrap();
+    assert!(status.success(), "{status}");
+    assert!(log.contains("calls did not finish within the drain timeout"), "{log}");
+    assert!(log.contains("\"connections\":1"), "{log}");
+    for call in spinning {
+        call.await.unwrap().unwrap_err();
+    }
 }
 
 #[tokio::test]

@@ -9,10 +9,11 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::turns::{self, Turns};
 
-/// How much is added to the nice value of the guests' threads and of those that compile. When the
+/// How much is added to the nice value of the guests' threads, and of threads and processes that
+/// compile. When the
 /// processor is busy, five steps leave a thread about a third of the usual share: long calls
 /// continue, slowly.
-const NICENESS: i32 = 5;
+pub(crate) const NICENESS: i32 = 5;
 
 /// Extra threads, for work that needs no turn.
 const SPARE: usize = 2;

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use super::ends::{INVALID, NO_MEMORY, is_out_of_memory};
 use crate::config;
+#[cfg(target_os = "linux")]
+use crate::threads::NICENESS;
 
 /// The largest component that is read, in bytes.
 const MAX_COMPONENT: u64 = 4 * 1024 * 1024 * 1024;
@@ -52,13 +54,9 @@ fn confine(memory: u64) -> io::Result<()> {
     let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
     setrlimit(Resource::Data, limit(memory))?;
     setrlimit(Resource::Core, limit(0))?;
-    nice(LOWEST).map(|_| ())?;
+    nice(NICENESS).map(|_| ())?;
     Ok(())
 }
-
-/// Added to the nice value: a compiler takes only what nobody else wants.
-#[cfg(target_os = "linux")]
-const LOWEST: i32 = 19;
 
 #[cfg(not(target_os = "linux"))]
 fn confine(_: u64) -> io::Result<()> {

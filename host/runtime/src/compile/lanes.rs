@@ -35,7 +35,7 @@ impl Lanes {
     }
 
     fn with(cores: usize, bounds: (Duration, Duration)) -> Self {
-        // A compilation uses several cores if they are free, and has the lowest priority.
+        // A compilation uses several cores if they are free, at a lower priority than calls.
         let slow = cores.saturating_sub(1).clamp(1, 4);
         Lanes {
             quick: Arc::new(Semaphore::new(cores.clamp(1, 4))),

@@ -35,14 +35,18 @@ pub(crate) async fn serve(
     let bounds = Bounds::new(shared.config.max_connections, cap);
     let connection = {
         let drain = drain.clone();
+        let shared = shared.clone();
         move |stream, peer| connection(stream, peer, shared.clone(), drain.clone())
     };
     let cut_off = listener::serve(listener, &bounds, drain, connection).await;
     if cut_off > 0 {
+        // Their tasks end a moment later.
+        let calls = shared.running.load(std::sync::atomic::Ordering::Relaxed);
         tracing::warn!(
             ?cap,
+            calls,
             connections = cut_off,
-            "connections were closed at the drain timeout, with calls still in flight"
+            "calls did not finish within the drain timeout, and were ended"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! The state that all connections share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use wharf_net::budget::Budget;
 
@@ -18,6 +19,8 @@ pub(crate) struct Shared {
     pub(crate) config: RpcConfig,
     /// Bytes of arguments of all calls that did not end where they arrived, counted as they arrive.
     pub(crate) held: Arc<Budget>,
+    /// Calls that did not end where they arrived, and run.
+    pub(super) running: Arc<AtomicU64>,
     /// Bytes of replies that wait for callers to read them.
     pub(crate) unread: Arc<Budget>,
 }
@@ -26,6 +29,6 @@ impl Shared {
     pub(crate) fn new(table: Arc<Table>, metrics: Arc<Metrics>, config: RpcConfig) -> Arc<Self> {
         let held = Budget::new(config.calls.max_held, SMALL);
         let unread = Budget::new(config.max_unread, SMALL);
-        Arc::new(Shared { table, metrics, config, held, unread })
+        Arc::new(Shared { table, metrics, config, held, unread, running: Arc::default() })
     }
 }

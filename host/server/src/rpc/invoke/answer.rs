@@ -2,6 +2,7 @@
 //! counted as cancelled.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -12,14 +13,30 @@ use super::{CallFailure, Outcome};
 
 /// Answers one call. If it is dropped before, the call's task was cancelled, or has panicked.
 pub(super) struct Answer {
-    pub(super) id: u64,
-    pub(super) method: Arc<ResolvedMethod>,
-    pub(super) arrived: Instant,
+    id: u64,
+    method: Arc<ResolvedMethod>,
+    arrived: Instant,
     /// `None` once the call is answered.
-    pub(super) finish: Option<mpsc::UnboundedSender<(u64, Outcome)>>,
+    finish: Option<mpsc::UnboundedSender<(u64, Outcome)>>,
+    /// The calls of the host that run.
+    running: Arc<AtomicU64>,
 }
 
 impl Answer {
+    pub(super) fn new(
+        (id, method): (u64, Arc<ResolvedMethod>),
+        arrived: Instant,
+        finish: mpsc::UnboundedSender<(u64, Outcome)>,
+        running: Arc<AtomicU64>,
+    ) -> Self {
+        running.fetch_add(1, Ordering::Relaxed);
+        Answer { id, method, arrived, finish: Some(finish), running }
+    }
+
+    pub(super) fn method(&self) -> &ResolvedMethod {
+        &self.method
+    }
+
     pub(super) fn give(mut self, outcome: Outcome) {
         if let Some(finish) = self.finish.take() {
             // The connection may be gone.
@@ -30,6 +47,7 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
         let Some(finish) = self.finish.take() else { return };
         let took = self.arrived.elapsed();
         if !std::thread::panicking() {
@@ -58,12 +76,9 @@ mod tests {
             metrics: metrics.method("demo:arith/arith@0.1.0", "multiply"),
         });
         let (finish, mut finished) = mpsc::unbounded_channel();
-        let answer = |id| Answer {
-            id,
-            method: method.clone(),
-            arrived: Instant::now(),
-            finish: Some(finish.clone()),
-        };
+        let running = Arc::new(AtomicU64::new(0));
+        let answer =
+            |id| Answer::new((id, method.clone()), Instant::now(), finish.clone(), running.clone());
         let panics = answer(1);
         let task = tokio::spawn(async move {
             let _answer = panics;
@@ -84,6 +99,7 @@ mod tests {
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
         assert!(finished.try_recv().is_err(), "nobody waits for it");
+        assert_eq!(running.load(Ordering::Relaxed), 0);
         let text = metrics.render(std::iter::empty(), Memory::default()).unwrap();
         assert!(
             text.lines().any(|line| line.contains("CANCELLED") && line.ends_with(" 1")),

@@ -217,15 +217,15 @@ impl Invoker {
             return Ok(Begun::Ended(EndedCall { method: resolved, arrived: now, result }));
         }
         let call = std::mem::replace(&mut self.beginning, none_begins());
-        let answer =
-            Answer { id, method: resolved, arrived: now, finish: Some(self.finish.clone()) };
+        let running = self.shared.running.clone();
+        let answer = Answer::new((id, resolved), now, self.finish.clone(), running);
         self.held += held;
         // Arguments that came in one piece were checked by `admit`. They count from now on.
         let taken = taken.unwrap_or_else(|| self.account.take_anyway(held));
         let running = plugin.spawn(async move {
             let _taken = taken;
             let result = call.await;
-            let outcome = counted(&answer.method, now.elapsed(), result);
+            let outcome = counted(answer.method(), now.elapsed(), result);
             answer.give(outcome);
         });
         self.running.insert(id, RunningCall { running, held });
