@@ -7,7 +7,7 @@ use bytes::Bytes;
 use wharf_runtime::{
     Engine, EngineOptions, InvokeError, Isolation, Limits, MethodIndex, Plugin, Settings,
 };
-use wharf_tests::{eventually, guest, within};
+use wharf_tests::{component, eventually, guest, within};
 
 async fn rogue(engine: &Engine, settings: Settings) -> Plugin {
     Plugin::load(engine, "rogue", guest("rogue").unwrap(), settings).await.unwrap()
@@ -107,6 +107,48 @@ async fn guests_take_no_more_than_their_budget_and_idle_ones_make_room_for_other
     let given_back =
         eventually("it is given back", async || (engine.guest_memory().0 == 0).then_some(()));
     given_back.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_host_holds_for_a_guests_handles_counts_as_the_guests_memory() {
+    // It makes fields of HTTP messages and drops none, without any grant.
+    let bytes = component(
+        "package test:leak@1.0.0;
+         interface leak { leak: func(count: u32) -> u32; }
+         world plugin { import wasi:http/types@0.2.0; export leak; }
+         package wasi:http@0.2.0 { interface types { resource fields { constructor(); } } }",
+        r#"(module
+            (import "wasi:http/types@0.2.0" "[constructor]fields" (func $fields (result i32)))
+            (global $calls (mut i32) (i32.const 0))
+            (func (export "test:leak/leak@1.0.0#leak") (param i32) (result i32)
+                (block $done
+                    (loop $again
+                        (br_if $done (i32.eqz (local.get 0)))
+                        (drop (call $fields))
+                        (local.set 0 (i32.sub (local.get 0) (i32.const 1)))
+                        (br $again)))
+                (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+                (global.get $calls)))"#,
+    )
+    .unwrap();
+    let engine = Engine::new(None).unwrap();
+    let limits = Limits { instances: 1, memory: 64 << 20, ..Limits::default() };
+    let settings = Settings { limits, ..Settings::default() };
+    let plugin = Plugin::load(&engine, "leak", bytes, settings).await.unwrap();
+    let leak = async |count: u32| {
+        let result = call(&plugin, "leak", &postcard::to_stdvec(&count).unwrap()).await;
+        result.map(|result| postcard::from_bytes::<u32>(&result).unwrap())
+    };
+    let before = engine.guest_memory().0;
+    assert_eq!(leak(100).await.unwrap(), 1);
+    assert!(engine.guest_memory().0 >= before + 100 * (64 << 10), "each handle counts");
+    assert_eq!(leak(100).await.unwrap(), 2);
+    assert_eq!(leak(100).await.unwrap(), 3, "16 MiB, a quarter of its limit, are passed now");
+    assert_eq!(leak(1).await.unwrap(), 1, "another instance has taken its place");
+    // In one call, it cannot hold more than its limit.
+    let error = leak(5000).await.unwrap_err();
+    assert!(error.is_trap(), "{error}");
+    assert_eq!(leak(1).await.unwrap(), 1);
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use wharf_client::{CallOptions, Client, Failure, Outcome, RpcError};
-use wharf_schema::{MethodPath, argument_from_text, kebab, most_similar, printable_lines};
+use wharf_schema::{
+    MethodPath, argument_from_text, kebab, most_similar, printable_json, printable_lines,
+};
 
 use crate::args::Call;
 use crate::exit::Exit;
@@ -36,12 +38,16 @@ pub(crate) async fn run(arguments: Call) -> anyhow::Result<()> {
     match outcome {
         Outcome::Ok(json) => {
             let mut out = std::io::stdout().lock();
-            writeln!(out, "{}", if arguments.json { json } else { for_people(&json)? })?;
+            let text = match arguments.json {
+                true => printable_json(&json).into_owned(),
+                false => for_people(&json)?,
+            };
+            writeln!(out, "{text}")?;
             Ok(())
         }
         Outcome::Err(json) if arguments.json => {
             // For scripts: the error where they look for the result, and the exit code tells which.
-            writeln!(std::io::stdout().lock(), "{json}")?;
+            writeln!(std::io::stdout().lock(), "{}", printable_json(&json))?;
             Err(Exit::Application(format!("{path} returned an error")).into())
         }
         Outcome::Err(json) => {

@@ -1,7 +1,7 @@
 //! Logs to stderr: as text on a terminal, otherwise as JSON. Exports the spans of calls to a
 //! collector.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
@@ -12,7 +12,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
-use wharf_schema::did_you_mean;
+use wharf_schema::{did_you_mean, printable_json};
 
 use crate::exit::Exit;
 
@@ -35,7 +35,7 @@ pub(crate) fn start(is_server: bool) -> anyhow::Result<Logging> {
     let default = if is_server { "info" } else { "error" };
     let wanted = std::env::var("WHARF_LOG").ok().filter(|wanted| !wanted.is_empty());
     let filter = filter(wanted.as_deref().unwrap_or(default))?;
-    let logs = fmt::layer().with_writer(std::io::stderr);
+    let logs = fmt::layer().with_writer(|| Printable(std::io::stderr()));
     let logs = if std::io::stderr().is_terminal() {
         logs.compact().with_target(false).boxed()
     } else {
@@ -54,6 +54,20 @@ pub(crate) fn start(is_server: bool) -> anyhow::Result<Logging> {
         tracing::error!("the spans of calls are not exported: {error}");
     }
     Ok(Logging(provider.ok().flatten().cloned()))
+}
+
+/// Writes whole lines in a form that deceives nobody: plugins, hosts and callers choose texts in them.
+struct Printable<W>(W);
+
+impl<W: Write> Write for Printable<W> {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.write_all(printable_json(&String::from_utf8_lossy(line)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
 }
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -98,6 +112,13 @@ impl Drop for Logging {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_the_log_hides_nothing() {
+        let mut written = Vec::new();
+        Printable(&mut written).write_all("{\"file\":\"a\u{202e}b\"}\n".as_bytes()).unwrap();
+        assert_eq!(written, b"{\"file\":\"a\\u202eb\"}\n");
+    }
 
     #[test]
     fn a_mistyped_level_is_refused() {

@@ -6,7 +6,7 @@ use std::io::Write;
 use serde_json::json;
 use wharf_registry_api::{Endpoint, EndpointState, ListOptions, RegistryClient, ServiceSummary};
 
-use wharf_schema::printable;
+use wharf_schema::{printable, printable_json};
 
 use crate::args::Services;
 
@@ -27,7 +27,8 @@ pub(crate) async fn run(arguments: Services) -> anyhow::Result<()> {
             }
             services.push(value);
         }
-        writeln!(out, "{}", serde_json::to_string_pretty(&json!({ "services": services }))?)?;
+        let text = serde_json::to_string_pretty(&json!({ "services": services }))?;
+        writeln!(out, "{}", printable_json(&text))?;
         return Ok(());
     }
     if list.services.is_empty() {

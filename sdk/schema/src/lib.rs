@@ -28,7 +28,7 @@ pub use document::{DocumentError, MAX_DOCUMENT};
 pub use fingerprint::Fingerprint;
 pub use from_json::{argument_from_text, arguments_from_json, value_from_json};
 pub use name::{MethodPath, NameError, ServiceName, kebab, lower_camel, net_rpc};
-pub use printable::{printable, printable_lines};
+pub use printable::{printable, printable_json, printable_lines};
 pub use service::{Method, Param, Service, Signature};
 pub use similar::{did_you_mean, most_similar};
 pub use to_json::{Outcome, result_to_json, value_to_json};
