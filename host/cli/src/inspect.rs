@@ -29,8 +29,8 @@ pub(crate) fn run(arguments: &Inspect) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `slow` lists, for each service, the methods that no codec calls.
-fn describe(inspection: &Inspection, slow: &[Vec<String>]) -> String {
+/// `slow` lists, for each service, the methods that no codec calls, with the reasons.
+fn describe(inspection: &Inspection, slow: &[Vec<(String, &str)>]) -> String {
     let mut text = String::new();
     let mut line = |line: &str| {
         text.push_str(line);
@@ -56,9 +56,10 @@ fn describe(inspection: &Inspection, slow: &[Vec<String>]) -> String {
         }
         if let Some(slow) = slow.get(place).filter(|slow| !slow.is_empty()) {
             line("");
-            line("called with dynamic values, which is slow for large lists: the outermost");
-            line("component does not lift these methods itself, or not in UTF-8");
-            line(&format!("  {}", slow.join(", ")));
+            line("called with dynamic values, which is slow for large lists");
+            for (method, reason) in slow {
+                line(&format!("  {method}: {reason}"));
+            }
         }
         line("");
     }

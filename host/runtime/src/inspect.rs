@@ -6,7 +6,7 @@ use wit_parser::{Interface, InterfaceId, Resolve, WorldId, WorldItem};
 
 use crate::error::{LoadError, Uncallable};
 use crate::imports::{Import, Need};
-use crate::splice::{MethodNumbers, splice};
+use crate::splice::reasons;
 use crate::wit_text::WitText;
 use crate::{features, type_sizes, wording};
 
@@ -45,20 +45,17 @@ impl Inspection {
         Some(uncallable)
     }
 
-    /// For each service, the callable methods that no codec calls. Their values pass through
-    /// wasmtime's dynamic values, which is slow for large lists. `bytes` must be the inspected
-    /// file.
+    /// For each service, the callable methods that no codec calls, each with the reason. Their values
+    /// pass through wasmtime's dynamic values, which is slow for large lists. `bytes` must be the
+    /// inspected file.
     #[must_use]
-    pub fn without_codec(&self, bytes: &[u8]) -> Vec<Vec<String>> {
-        let spliced = splice(bytes, &self.services, &self.exports);
-        let numbers = spliced.map_or_else(MethodNumbers::default, |spliced| spliced.numbers);
-        let of_service = |(place, service): (usize, &'_ Service)| {
-            let slow = service.methods().iter().enumerate();
-            let slow = slow
-                .filter(|(index, m)| m.signature.is_ok() && numbers.of(place, *index).is_none());
-            slow.map(|(_, method)| method.name.clone()).collect()
+    pub fn without_codec(&self, bytes: &[u8]) -> Vec<Vec<(String, &'static str)>> {
+        let reasons = reasons(bytes, &self.services, &self.exports);
+        let of_service = |(service, reasons): (&Service, Vec<Option<&'static str>>)| {
+            let slow = service.methods().iter().zip(reasons).filter(|(m, _)| m.signature.is_ok());
+            slow.filter_map(|(method, reason)| Some((method.name.clone(), reason?))).collect()
         };
-        self.services.iter().enumerate().map(of_service).collect()
+        self.services.iter().zip(reasons).map(of_service).collect()
     }
 }
 

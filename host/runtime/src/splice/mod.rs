@@ -24,7 +24,7 @@ use wasm_encoder::{
     ComponentValType, ExportKind, InstanceSection, ModuleArg, PrimitiveValType, RawSection,
 };
 use wasmparser::Validator;
-use wharf_schema::Service;
+use wharf_schema::{Method, Service};
 
 pub(crate) use self::codec::{MAX_BYTES, MAX_RESULT};
 pub(crate) use self::helpers::{
@@ -36,7 +36,7 @@ use self::codec::{CodecMethod, MAX_METHODS, MAX_PAGES, Wanted};
 use crate::features::supported;
 
 use self::layout::Layouts;
-use self::outermost::Outermost;
+use self::outermost::{Lift, Outermost};
 
 /// The name under which the codec's only function is exported. Its type is
 /// `func(method: u32, limit: u32, arguments: list<u8>) -> tuple<u32, list<u8>>`.
@@ -88,44 +88,7 @@ impl MethodNumbers {
 /// the names of the services' interfaces. `None` if it supports no method.
 pub(crate) fn splice(bytes: &[u8], services: &[Service], exports: &[String]) -> Option<Spliced> {
     let outermost = Outermost::read(bytes).ok()?;
-    if outermost.has_memory_of(MAX_PAGES) || !outermost.has_room() {
-        return None;
-    }
-    let mut layouts: Vec<Layouts<'_>> =
-        services.iter().map(|service| Layouts::new(service.types())).collect();
-    let mut wanted = Wanted {
-        memory: None,
-        reallocs: Vec::new(),
-        functions: Vec::new(),
-        post_returns: Vec::new(),
-    };
-    let (mut methods, mut numbers) = (Vec::new(), Vec::new());
-    for ((index, service), export) in services.iter().enumerate().zip(exports) {
-        let mut of_service = Vec::new();
-        for method in service.methods() {
-            let lift = outermost.lift(export, &method.name);
-            let suitable = method.signature.as_ref().ok().zip(lift).filter(|(signature, lift)| {
-                // All methods must use the same memory.
-                let known = wanted.memory;
-                (known.is_none() || lift.memory.is_none() || known == lift.memory)
-                    && layouts.get_mut(index).is_some_and(|l| codec::supports(l, signature, lift))
-            });
-            let suitable = suitable.filter(|_| methods.len() < MAX_METHODS);
-            let Some((signature, lift)) = suitable else {
-                of_service.push(None);
-                continue;
-            };
-            wanted.memory = wanted.memory.or(lift.memory);
-            if let Some(realloc) = lift.realloc.filter(|own| !wanted.reallocs.contains(own)) {
-                wanted.reallocs.push(realloc);
-            }
-            wanted.functions.push(lift.function);
-            wanted.post_returns.push(lift.post_return);
-            of_service.push(u32::try_from(methods.len()).ok());
-            methods.push(CodecMethod { signature, lift: lift.clone(), service: index });
-        }
-        numbers.push(of_service);
-    }
+    let Plan { layouts, wanted, methods, numbers } = plan(&outermost, services, exports);
     if methods.is_empty() {
         return None;
     }
@@ -135,7 +98,101 @@ pub(crate) fn splice(bytes: &[u8], services: &[Service], exports: &[String]) -> 
         tracing::warn!(%error, "cannot splice a codec into a component; its calls use dynamic values, which is slower");
         return None;
     }
-    Some(Spliced { bytes, numbers: MethodNumbers { services: numbers } })
+    let number = |method: Result<u32, WhyNot>| method.ok();
+    let services = numbers.into_iter().map(|numbers| numbers.into_iter().map(number).collect());
+    Some(Spliced { bytes, numbers: MethodNumbers { services: services.collect() } })
+}
+
+/// Why a codec does not call a method, for people.
+pub(crate) type WhyNot = &'static str;
+
+/// For each service, why the codec does not call some of its methods. `None` where it does.
+pub(crate) fn reasons(
+    bytes: &[u8],
+    services: &[Service],
+    exports: &[String],
+) -> Vec<Vec<Option<WhyNot>>> {
+    let all = |reason: WhyNot| {
+        let of = |service: &Service| vec![Some(reason); service.methods().len()];
+        services.iter().map(of).collect()
+    };
+    let Ok(outermost) = Outermost::read(bytes) else { return all("the component cannot be read") };
+    let plan = plan(&outermost, services, exports);
+    if !plan.methods.is_empty() && splice(bytes, services, exports).is_none() {
+        return all("no codec can be made for this component");
+    }
+    let of_service = |numbers: Vec<Result<u32, WhyNot>>| numbers.into_iter().map(Result::err);
+    plan.numbers.into_iter().map(|numbers| of_service(numbers).collect()).collect()
+}
+
+/// What a codec will consist of.
+struct Plan<'s> {
+    layouts: Vec<Layouts<'s>>,
+    wanted: Wanted,
+    methods: Vec<CodecMethod<'s>>,
+    /// For each service, the number of each method in `methods`.
+    numbers: Vec<Vec<Result<u32, WhyNot>>>,
+}
+
+fn plan<'s>(outermost: &Outermost, services: &'s [Service], exports: &[String]) -> Plan<'s> {
+    let mut plan = Plan {
+        layouts: services.iter().map(|service| Layouts::new(service.types())).collect(),
+        wanted: Wanted {
+            memory: None,
+            reallocs: Vec::new(),
+            functions: Vec::new(),
+            post_returns: Vec::new(),
+        },
+        methods: Vec::new(),
+        numbers: Vec::new(),
+    };
+    let has_room = outermost.has_room() && !outermost.has_memory_of(MAX_PAGES);
+    for ((index, service), export) in services.iter().enumerate().zip(exports) {
+        let methods = service.methods().iter();
+        let numbers = methods.map(|method| {
+            if !has_room {
+                return Err("the component has too many memories and instances beside it");
+            }
+            plan.add(index, method, outermost.lift(export, &method.name))
+        });
+        let numbers = numbers.collect();
+        plan.numbers.push(numbers);
+    }
+    plan
+}
+
+impl<'s> Plan<'s> {
+    /// Adds a method. Returns its number.
+    fn add(
+        &mut self,
+        service: usize,
+        method: &'s Method,
+        lift: Option<&Lift>,
+    ) -> Result<u32, WhyNot> {
+        let signature = method.signature.as_ref().map_err(|_| "it cannot be called")?;
+        let lift =
+            lift.ok_or("the outermost component does not lift it itself, or not in UTF-8")?;
+        let (known, wanted) = (self.wanted.memory, &mut self.wanted);
+        if known.is_some() && lift.memory.is_some() && known != lift.memory {
+            return Err("it uses another memory than the methods before it");
+        }
+        let layouts = self.layouts.get_mut(service).ok_or("its service is not known")?;
+        if !codec::supports(layouts, signature, lift) {
+            return Err("its types are too large, or its guest gives no memory for them");
+        }
+        if self.methods.len() >= MAX_METHODS {
+            return Err("there are too many methods");
+        }
+        wanted.memory = wanted.memory.or(lift.memory);
+        if let Some(realloc) = lift.realloc.filter(|own| !wanted.reallocs.contains(own)) {
+            wanted.reallocs.push(realloc);
+        }
+        wanted.functions.push(lift.function);
+        wanted.post_returns.push(lift.post_return);
+        let number = u32::try_from(self.methods.len()).map_err(|_| "there are too many methods")?;
+        self.methods.push(CodecMethod { signature, lift: lift.clone(), service });
+        Ok(number)
+    }
 }
 
 /// Appends sections to the component that instantiate the codec and export its function.

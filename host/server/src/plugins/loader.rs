@@ -233,6 +233,9 @@ impl Loader {
                 }
                 let goes_on = !before.is_empty() && !revoked;
                 let passing = error.is_passing();
+                if !passing {
+                    queue.retries.remove(&file);
+                }
                 let is_new = !passing || queue.retry_later(&file, &reason);
                 if is_new {
                     tracing::error!(
