@@ -189,7 +189,7 @@ impl Blueprint {
         store.set_hostcall_fuel(self.fuel);
         let made = {
             let made = pin!(self.pre.instantiate_async(&mut store));
-            tokio::time::timeout_at(deadline.into(), self.run(now, made)).await
+            tokio::time::timeout_at(deadline.into(), self.run(now, made, true)).await
         };
         match made {
             Ok(Ran { output: Ok(instance), .. }) => {
@@ -217,11 +217,17 @@ impl Blueprint {
     }
 
     /// Runs a guest that is entered `now`. The clock interrupts it, and it takes turns with other
-    /// plugins.
+    /// plugins. Making an instance begins with work of the host, which takes long if the component is
+    /// large.
     ///
     /// The guest is passed by reference. By value, it would take its full size in each future that
     /// contains it.
-    async fn run<F: Future>(&self, now: Instant, mut guest: Pin<&mut F>) -> Ran<F::Output> {
+    async fn run<F: Future>(
+        &self,
+        now: Instant,
+        mut guest: Pin<&mut F>,
+        begins: bool,
+    ) -> Ran<F::Output> {
         let mut for_a_tick = false;
         // On a thread with turns, the guest is entered only when it gets its turn.
         let mut entered = Some(now).filter(|_| !turns::are_needed_on_this_thread());
@@ -233,7 +239,7 @@ impl Blueprint {
             for_a_tick |= begun.elapsed() >= TICK;
             polled.map(|output| Ran { output, for_a_tick })
         }));
-        let in_turn = pin!(self.engine.threads.turns.run(self.flow, timed));
+        let in_turn = pin!(self.engine.threads.turns.run(self.flow, timed, begins));
         self.engine.clock.during(in_turn).await
     }
 
@@ -330,7 +336,7 @@ impl Instance {
                 })?;
                 Box::pin(val_path::call(store, function, method, arguments, limit)).await
             });
-            let mut run = pin!(blueprint.run(now, call));
+            let mut run = pin!(blueprint.run(now, call, false));
             // The epoch stops a guest that computes. The timer stops a guest that waits in a host
             // call. A guest that finishes in its first poll needs no timer.
             let mut timer = None;

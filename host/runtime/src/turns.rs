@@ -62,11 +62,18 @@ impl Turns {
         Flow(state.next_flow)
     }
 
-    /// Runs a guest. On the guests' threads, each poll of it needs a turn of its plugin.
-    pub(crate) async fn run<F: Future>(&self, flow: Flow, mut guest: Pin<&mut F>) -> F::Output {
+    /// Runs a guest. On the guests' threads, each poll of it needs a turn of its plugin. If it `begins`
+    /// with work of the host that nothing can interrupt, its first poll needs none: a turn would keep
+    /// all other guests waiting for the whole of that work.
+    pub(crate) async fn run<F: Future>(
+        &self,
+        flow: Flow,
+        mut guest: Pin<&mut F>,
+        mut begins: bool,
+    ) -> F::Output {
         let mut place: Option<oneshot::Receiver<Turn>> = None;
         std::future::poll_fn(|cx| {
-            let turn = if NEEDS_TURNS.get() {
+            let turn = if NEEDS_TURNS.get() && !std::mem::take(&mut begins) {
                 match place.as_mut().map(|place| pin!(place).poll(cx)) {
                     None => match self.take(flow) {
                         Ok(turn) => Some(turn),
@@ -170,7 +177,7 @@ mod tests {
             cx.waker().wake_by_ref();
             if left == 0 { Poll::Ready(()) } else { Poll::Pending }
         });
-        turns.run(flow, pin!(guest)).await;
+        turns.run(flow, pin!(guest), false).await;
     }
 
     #[tokio::test]
@@ -196,6 +203,27 @@ mod tests {
         // gets every third.
         let singles = log.iter().take(8).filter(|flow| **flow == single).count();
         assert_eq!(singles, 3, "{log:?}");
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_begins_with_work_of_the_host_needs_a_turn_only_after_it() {
+        needed_on_this_thread();
+        let turns = Turns::new(1);
+        let flow = turns.flow();
+        let held = turns.take(flow).ok();
+        let mut polls = 0;
+        let mut guest = pin!(std::future::poll_fn(|cx| {
+            polls += 1;
+            cx.waker().wake_by_ref();
+            if polls == 2 { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        let mut run = pin!(turns.run(flow, guest.as_mut(), true));
+        let once = std::future::poll_fn(|cx| Poll::Ready(run.as_mut().poll(cx).is_pending()));
+        assert!(once.await, "it was polled, and goes on");
+        let again = std::future::poll_fn(|cx| Poll::Ready(run.as_mut().poll(cx).is_pending()));
+        assert!(again.await, "it waits for its turn");
+        drop(held);
+        run.await;
     }
 
     #[tokio::test]
