@@ -2,16 +2,19 @@
 //! the attack goes on, as a ratio to the same without it, and the host's memory.
 //!
 //! Each attack has a host of its own, in a process. Quiet and disturbed rounds alternate, and medians
-//! count, because machines are noisy. Attackers and host share the machine's processors.
+//! count, because machines are noisy. Real attackers have processors of their own; these have what the
+//! host and the other caller leave, by the lowest priority.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench fails by panicking")]
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use hdrhistogram::Histogram;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinSet;
 use wharf_client::Client;
 use wharf_tests::{Args, Wharf, component, hard_to_compile, hostile, plugin};
@@ -147,6 +150,18 @@ impl Raw {
     }
 }
 
+/// Threads that run only when nothing else does.
+fn leftovers() -> &'static Handle {
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let nice = || {
+            let _ = rustix::process::setpriority_process(None, 19);
+        };
+        builder.worker_threads(2).enable_all().on_thread_start(nice).build().unwrap()
+    });
+    RUNTIME.handle()
+}
+
 /// Runs an attack on so many connections, each again as soon as it has ended.
 fn each<F>(count: usize, address: &str, attack: impl Fn(String) -> F) -> Attackers
 where
@@ -154,7 +169,7 @@ where
 {
     let mut attackers = JoinSet::new();
     for _ in 0..count {
-        attackers.spawn(again(attack(address.to_owned())));
+        attackers.spawn_on(again(attack(address.to_owned())), leftovers());
     }
     attackers
 }
@@ -266,13 +281,14 @@ fn drop_hard_files(wharf: &Wharf) -> Attackers {
     for number in 0..4u32 {
         let file = wharf.file(&format!("hard-{number}.wasm"));
         let bytes = hard_to_compile(1000 + number, 1000).unwrap();
-        attackers.spawn(async move {
+        let dropping = async move {
             loop {
                 let _ = std::fs::write(&file, &bytes);
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let _ = std::fs::remove_file(&file);
             }
-        });
+        };
+        attackers.spawn_on(dropping, leftovers());
     }
     attackers
 }

@@ -7,6 +7,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 /// Our crates, and which of our crates each may depend on.
 const ARROWS: &[(&str, &[&str])] = &[
     ("wharf-wire", &[]),
+    ("wharf-gob", &[]),
     ("wharf-schema", &[]),
     ("wharf-net", &[]),
     ("wharf-guest", &[]),
@@ -20,7 +21,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wharf-runtime", &["wharf-schema"]),
     (
         "wharf-host",
-        &["wharf-runtime", "wharf-wire", "wharf-schema", "wharf-net", "wharf-registry-api"],
+        &[
+            "wharf-runtime",
+            "wharf-wire",
+            "wharf-gob",
+            "wharf-schema",
+            "wharf-net",
+            "wharf-registry-api",
+        ],
     ),
     (
         "wharf",

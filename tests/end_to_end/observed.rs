@@ -71,9 +71,9 @@ async fn calls_are_counted_by_service_method_and_status_whatever_callers_send() 
     }
     let text = metrics(&wharf).await;
     for series in [
-        "wharf_calls_total{method=\"multiply\",service=\"demo:arith/arith@0.1.0\",status=\"OK\"} 3\n",
-        "wharf_calls_total{method=\"multiply\",service=\"demo:arith/arith@0.1.0\",status=\"INVALID_ARGUMENT\"} 1\n",
-        "wharf_calls_total{method=\"panic\",service=\"test:rogue/rogue@1.0.0\",status=\"INTERNAL\"} 1\n",
+        "wharf_calls_total{door=\"wharf\",method=\"multiply\",service=\"demo:arith/arith@0.1.0\",status=\"OK\"} 3\n",
+        "wharf_calls_total{door=\"wharf\",method=\"multiply\",service=\"demo:arith/arith@0.1.0\",status=\"INVALID_ARGUMENT\"} 1\n",
+        "wharf_calls_total{door=\"wharf\",method=\"panic\",service=\"test:rogue/rogue@1.0.0\",status=\"INTERNAL\"} 1\n",
         "wharf_traps_total{method=\"panic\",service=\"test:rogue/rogue@1.0.0\"} 1\n",
         "wharf_call_duration_seconds_count{method=\"multiply\",service=\"demo:arith/arith@0.1.0\"} 4\n",
         "wharf_calls_waiting{plugin=\"arith.wasm\"} 0\n",

@@ -1,5 +1,6 @@
 //! Code that the tests and benches share: processes, guests, waiting.
 
+mod golang;
 mod guests;
 mod http;
 mod load;
@@ -10,6 +11,7 @@ mod registry;
 mod tongues;
 mod waiting;
 
+pub use golang::{go_program, run_program};
 pub use guests::{
     arith_reordered, arith_that, big, component, component_in_utf16, hard_to_compile, heavy,
     hostile, imports_the_unknown, many_methods, never_starts, renamed, with_section,

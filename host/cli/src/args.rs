@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use wharf_host::Door;
 
 /// The default address of a registry: `up` and `registry` listen there by default.
 const REGISTRY: &str = "http://127.0.0.1:8500";
@@ -264,6 +265,13 @@ pub(crate) struct Serving {
     /// Token that callers must send
     #[arg(long, env = "WHARF_TOKEN", hide_env_values = true, value_parser = token)]
     pub(crate) token: Option<String>,
+    /// Protocols that callers may speak, separated by commas: wharf, gob (Go's net/rpc), jsonrpc, http
+    /// and mcp
+    #[arg(long, value_name = "NAMES", default_value = "wharf,gob,jsonrpc,http,mcp", value_delimiter = ',', value_parser = door)]
+    pub(crate) doors: Vec<Door>,
+    /// Origin of web pages whose scripts may call over HTTP, as https://app.example; may be repeated
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
+    pub(crate) allow_origin: Vec<String>,
 }
 
 /// An address to listen on. `None`: do not listen.
@@ -339,6 +347,24 @@ fn metadatum(text: &str) -> Result<(String, String), String> {
         _ => {
             Err("write it like zone=eu-1; a name has letters, digits, '-', '_' and '.'".to_owned())
         }
+    }
+}
+
+fn door(text: &str) -> Result<Door, String> {
+    let found = Door::ALL.into_iter().find(|door| door.name() == text.trim());
+    found.ok_or_else(|| {
+        let names = Door::ALL.map(Door::name).join(", ");
+        format!("there are {names}")
+    })
+}
+
+/// What browsers send as `Origin`: a scheme and a host, without a path.
+fn origin(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '[' | ']');
+    match host {
+        Some(host) if !host.is_empty() && host.chars().all(plain) => Ok(text.to_ascii_lowercase()),
+        _ => Err("write it as browsers do, without a path: https://app.example".to_owned()),
     }
 }
 

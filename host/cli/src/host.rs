@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 use tokio::net::TcpListener;
 
-use wharf_host::{Advertise, Config, Host};
+use wharf_host::{Advertise, Config, Doors, Host};
 use wharf_net::Secret;
 use wharf_runtime::{CompilerProcess, Limits, Settings};
 
@@ -75,6 +75,8 @@ pub(crate) fn config(
     config.rpc.max_unread = serving.max_unread;
     config.rpc.idle_timeout = serving.idle_timeout;
     config.rpc.drain_timeout = serving.drain_timeout;
+    config.rpc.doors = Doors::only(&serving.doors);
+    config.rpc.allowed_origins.clone_from(&serving.allow_origin);
     let token = serving.token.as_deref().filter(|token| !token.is_empty());
     config.rpc.token = token.map(|token| Secret::new(token.as_bytes()));
     config.announce.metadata = serving.metadata.iter().cloned().collect();

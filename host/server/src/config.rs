@@ -8,6 +8,7 @@ use wharf_net::Secret;
 use wharf_registry_api::{Metadata, RegistryClient};
 use wharf_runtime::{CompilerProcess, Settings};
 
+use crate::doors::Doors;
 use crate::plugins::granting::Granting;
 
 /// The config of a host. Each part belongs to the module that uses it.
@@ -50,6 +51,11 @@ pub struct PluginsConfig {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RpcConfig {
+    /// The protocols that callers may speak; all by default.
+    pub doors: Doors,
+    /// Origins of web pages whose scripts may call over HTTP, as `https://app.example`; none by
+    /// default.
+    pub allowed_origins: Vec<String>,
     /// The token that a caller must send in its Hello. `None`: no token is required.
     pub token: Option<Secret>,
     /// Connections that may be open at once; 1024 by default.
@@ -110,6 +116,8 @@ impl Config {
                 guest_memory: None,
             },
             rpc: RpcConfig {
+                doors: Doors::default(),
+                allowed_origins: Vec::new(),
                 token: None,
                 max_connections: 1024,
                 max_unread: 512 * 1024 * 1024,

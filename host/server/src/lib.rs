@@ -7,6 +7,7 @@
 mod admin;
 mod announce;
 mod config;
+mod doors;
 mod host;
 mod metrics;
 mod plugins;
@@ -15,6 +16,7 @@ mod rpc;
 pub use config::{
     Advertise, AdvertiseError, AnnounceConfig, CallBounds, Config, PluginsConfig, RpcConfig,
 };
+pub use doors::{Door, Doors};
 pub use host::{Host, StartError};
 pub use plugins::granting::Granting;
 pub use plugins::table::{FileReport, FileState};

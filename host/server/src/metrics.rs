@@ -17,6 +17,8 @@ use prometheus::{
 use wharf_runtime::{Origin, PoolReport};
 use wharf_wire::Status;
 
+use crate::doors::Door;
+
 /// The most methods with series of their own. The calls of all others are counted together.
 const MAX_METHODS: usize = 2_000;
 
@@ -48,7 +50,7 @@ pub(crate) struct Metrics {
     instances: IntGaugeVec,
     idle: IntGaugeVec,
     waiting: IntGaugeVec,
-    methods: Mutex<HashMap<(String, String), Arc<MethodMetrics>>>,
+    methods: Mutex<HashMap<(Door, String, String), Arc<MethodMetrics>>>,
 }
 
 /// A connection among those that are counted as open.
@@ -62,6 +64,7 @@ impl Drop for OpenConnection {
 
 /// The series of one method.
 pub(crate) struct MethodMetrics {
+    door: Door,
     service: String,
     method: String,
     calls: IntCounterVec,
@@ -92,8 +95,8 @@ impl Metrics {
         let (calls, latency, traps) = (
             counters(
                 "wharf_calls_total",
-                "Calls that were answered, by the status of the answer.",
-                &["service", "method", "status"],
+                "Calls that were answered, by the protocol of the caller and the status of the answer.",
+                &["door", "service", "method", "status"],
             )?,
             register(
                 &registry,
@@ -149,16 +152,17 @@ impl Metrics {
     }
 
     /// The series of a method. Beyond [`MAX_METHODS`], methods share one set of series.
-    pub(crate) fn method(&self, service: &str, method: &str) -> Arc<MethodMetrics> {
+    pub(crate) fn method(&self, door: Door, service: &str, method: &str) -> Arc<MethodMetrics> {
         let mut methods = self.methods();
-        let key = (service.to_owned(), method.to_owned());
+        let key = (door, service.to_owned(), method.to_owned());
         if let Some(known) = methods.get(&key) {
             return known.clone();
         }
         let full = methods.len() >= MAX_METHODS;
-        let key = if full { (OTHER.to_owned(), OTHER.to_owned()) } else { key };
-        let make = |(service, method): &(String, String)| {
+        let key = if full { (door, OTHER.to_owned(), OTHER.to_owned()) } else { key };
+        let make = |(door, service, method): &(Door, String, String)| {
             Arc::new(MethodMetrics {
+                door: *door,
                 latency: self.latency.with_label_values(&[service, method]),
                 calls: self.calls.clone(),
                 traps: self.traps.clone(),
@@ -174,14 +178,14 @@ impl Metrics {
     /// Drops the series of services that are no longer served.
     pub(crate) fn forget(&self, services: &[String]) {
         let mut methods = self.methods();
-        let gone = methods.extract_if(|(service, _), _| services.contains(service));
-        for ((service, method), series) in gone {
+        let gone = methods.extract_if(|(_, service, _), _| services.contains(service));
+        for ((door, service, method), series) in gone {
             series.forgotten.store(true, Ordering::SeqCst);
             // Removing fails for a series that was never used, because it does not exist.
             let _ = self.latency.remove_label_values(&[&service, &method]);
             let _ = self.traps.remove_label_values(&[&service, &method]);
             for status in Status::ALL {
-                let labels = [&service, &method, status.name()];
+                let labels = [door.name(), &service, &method, status.name()];
                 let _ = self.calls.remove_label_values(&labels);
             }
         }
@@ -245,7 +249,7 @@ impl Metrics {
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
     }
 
-    fn methods(&self) -> MutexGuard<'_, HashMap<(String, String), Arc<MethodMetrics>>> {
+    fn methods(&self) -> MutexGuard<'_, HashMap<(Door, String, String), Arc<MethodMetrics>>> {
         self.methods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -269,7 +273,7 @@ impl MethodMetrics {
         }
         self.latency.observe(took.as_secs_f64());
         let counter = &self.by_status[status as usize];
-        let labels = || [&*self.service, &*self.method, status.name()];
+        let labels = || [self.door.name(), &*self.service, &*self.method, status.name()];
         counter.get_or_init(|| self.calls.with_label_values(&labels())).inc();
     }
 
@@ -298,7 +302,7 @@ mod tests {
     fn series_are_bounded_and_go_with_their_service() {
         let metrics = Metrics::new().unwrap();
         for number in 0..MAX_METHODS + 10 {
-            let method = metrics.method("demo:a/a", &format!("method-{number}"));
+            let method = metrics.method(Door::Wharf, "demo:a/a", &format!("method-{number}"));
             method.answered(Status::Ok, Duration::from_micros(20));
             method.trapped();
         }
@@ -309,11 +313,11 @@ mod tests {
         assert_eq!(calls(&full), MAX_METHODS + 1);
         assert!(
             full.contains(
-                "wharf_calls_total{method=\"other\",service=\"other\",status=\"OK\"} 10\n"
+                "wharf_calls_total{door=\"wharf\",method=\"other\",service=\"other\",status=\"OK\"} 10\n"
             )
         );
         assert!(full.contains("wharf_arguments_bytes 7\n"));
-        let known = metrics.method("demo:a/a", "method-0");
+        let known = metrics.method(Door::Wharf, "demo:a/a", "method-0");
         metrics.forget(&["demo:a/a".to_owned()]);
         // A connection that had resolved it calls once more.
         known.answered(Status::Unavailable, Duration::ZERO);

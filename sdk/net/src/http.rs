@@ -1,16 +1,17 @@
-//! HTTP/1 on a stream, with limits on the size of a request's head and on the time for it.
+//! HTTP/1 and HTTP/2 on a stream, with limits on the size of a request's head and on the time for it.
 
 use std::error::Error;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 use tower::Service;
@@ -24,10 +25,17 @@ pub const HEAD: Duration = Duration::from_secs(30);
 /// The largest head of a request, in bytes.
 pub const MAX_HEAD: usize = 16 * 1024;
 
+/// The most requests at once on one connection of HTTP/2.
+const MAX_STREAMS: u32 = 256;
+
+/// The most bytes of one answer that HTTP/2 keeps until the peer reads them.
+const MAX_SENT: usize = 256 * 1024;
+
 /// Serves requests until the peer is done, or until `stopped` is true. Then the current answer is
 /// the last one.
 ///
-/// `head` shortens [`HEAD`] for a listener that has few places.
+/// The head of a request has the time `head` to arrive; so long may a connection also wait for the next
+/// one.
 ///
 /// # Errors
 /// Why the connection broke.
@@ -44,11 +52,48 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let seat = stream.seat().clone();
-    let service = Busy { service, seat };
+    let service = Busy { service, open: Arc::default(), seat };
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head.min(HEAD))
+        .header_read_timeout(head)
         .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        served = serving.as_mut() => return served,
+        _ = stopped.wait_for(|stopped| *stopped) => serving.as_mut().graceful_shutdown(),
+    }
+    serving.await
+}
+
+/// Serves requests of HTTP/2 without an upgrade, as [`serve`] does. `quiet` is how long the peer may be
+/// silent before it is asked whether it is there, and then has the same time to answer.
+///
+/// # Errors
+/// Why the connection broke.
+pub async fn serve_two<S, B>(
+    stream: Stream,
+    service: S,
+    quiet: Duration,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), hyper::Error>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let seat = stream.seat().clone();
+    let service = Busy { service, open: Arc::default(), seat };
+    let serving = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(quiet)
+        .keep_alive_timeout(quiet)
+        .max_header_list_size(16 * 1024)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_send_buf_size(MAX_SENT)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
@@ -78,6 +123,8 @@ pub fn names_this_machine(host: Option<&str>) -> bool {
 #[derive(Clone)]
 struct Busy<S> {
     service: S,
+    /// The requests that are being answered.
+    open: Arc<AtomicUsize>,
     seat: Arc<Seat>,
 }
 
@@ -95,15 +142,17 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
+        self.open.fetch_add(1, Ordering::Relaxed);
         self.seat.set_busy(true);
         let future = Box::pin(self.service.call(request));
-        Answering { future, seat: self.seat.clone(), goes_on: false }
+        Answering { future, open: self.open.clone(), seat: self.seat.clone(), goes_on: false }
     }
 }
 
 /// An answer that is being made.
 struct Answering<F> {
     future: Pin<Box<F>>,
+    open: Arc<AtomicUsize>,
     seat: Arc<Seat>,
     /// The answer has no known end, as that of a watch: the connection stays busy.
     goes_on: bool,
@@ -127,7 +176,10 @@ where
 
 impl<F> Drop for Answering<F> {
     fn drop(&mut self) {
-        self.seat.set_busy(self.goes_on);
+        if self.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // An answer that goes on keeps its place.
+            self.seat.set_busy(self.goes_on);
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Input is hostile: every reader here is bounded by the bytes it was given.
 
+mod arguments;
 mod document;
 pub mod encoding;
 mod example;
@@ -24,10 +25,11 @@ mod wit;
 #[cfg(all(test, feature = "wit"))]
 mod agreement_tests;
 
+pub use arguments::{arguments_from_body, example_of};
 pub use document::{DocumentError, MAX_DOCUMENT};
 pub use fingerprint::Fingerprint;
 pub use from_json::{argument_from_text, arguments_from_json, value_from_json};
-pub use name::{MethodPath, NameError, ServiceName, kebab, lower_camel, net_rpc};
+pub use name::{MethodPath, NameError, ServiceName, find_name, kebab, lower_camel, net_rpc};
 pub use printable::{printable, printable_json, printable_lines};
 pub use service::{Method, Param, Service, Signature};
 pub use similar::{did_you_mean, most_similar};

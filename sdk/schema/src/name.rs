@@ -17,10 +17,8 @@ pub fn kebab(name: &str) -> String {
 /// Finds which of `names` a spelling means. An equal name comes first, then a name that is equal in
 /// kebab-case (WIT allows words in capitals, `get-HTTP`). The last resort is the only name with the
 /// same letters and digits, because `posXY` does not show how `pos-x-y` is divided.
-pub(crate) fn find_name<'n>(
-    names: impl Iterator<Item = &'n str> + Clone,
-    wanted: &str,
-) -> Option<usize> {
+#[must_use]
+pub fn find_name<'n>(names: impl Iterator<Item = &'n str> + Clone, wanted: &str) -> Option<usize> {
     if let Some(exact) = names.clone().position(|name| name == wanted) {
         return Some(exact);
     }

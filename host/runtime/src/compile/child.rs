@@ -54,7 +54,8 @@ fn confine(memory: u64) -> io::Result<()> {
     let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
     setrlimit(Resource::Data, limit(memory))?;
     setrlimit(Resource::Core, limit(0))?;
-    nice(NICENESS).map(|_| ())?;
+    // Below guests: calls that run matter more than a plugin that does not serve yet.
+    nice(2 * NICENESS).map(|_| ())?;
     Ok(())
 }
 

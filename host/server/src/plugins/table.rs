@@ -109,6 +109,12 @@ impl Table {
         }
     }
 
+    /// How many plugins were loaded so far. While it stays the same, a name means the same service, if
+    /// it is served at all.
+    pub(crate) fn loads(&self) -> u64 {
+        self.generations.load(Ordering::Acquire)
+    }
+
     /// Finds the service with a name.
     pub(crate) fn find(&self, name: &ServiceName) -> Found {
         self.services.load().find(name)

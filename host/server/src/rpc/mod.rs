@@ -1,13 +1,17 @@
 //! The RPC port, and the protocols on it.
 //!
-//! `detect` recognizes the protocol of a connection by its first byte. A protocol only translates:
+//! `detect` recognizes the protocol of a connection by its first bytes. A protocol only translates:
 //! from bytes to a method and its arguments, and from an outcome to bytes. `invoke` decides for all
 //! protocols which calls are admitted, what their deadlines are, which trace they belong to, and
 //! how they are counted.
 
+mod calls;
 mod detect;
+mod http;
 mod invoke;
+mod jsonrpc;
 mod last_words;
+mod netrpc;
 mod shared;
 mod wharf;
 
@@ -22,7 +26,9 @@ use wharf_net::listener::{self, Bounds};
 use wharf_wire::limits;
 
 use self::detect::Protocol;
+use self::invoke::Caller;
 pub(crate) use self::shared::Shared;
+use crate::doors::{Door, Doors};
 
 /// Accepts connections until it is told to drain. Then waits until they end, at most for the drain
 /// timeout.
@@ -63,17 +69,58 @@ async fn connection(
         detected = tokio::time::timeout_at(open_by, detect::detect(&mut stream)) => detected,
         _ = drain.wait_for(|drain| *drain) => return,
     };
-    match detected {
-        Ok(Ok(Some(Protocol::Wharf))) => wharf::serve(stream, peer, shared, drain, open_by).await,
-        Ok(Ok(Some(Protocol::Http))) => {
-            tracing::debug!(%peer, "a connection speaks HTTP, which is not served here");
-            last_words::say(stream, detect::http_answer().as_bytes()).await;
+    let protocol = match detected {
+        Ok(Ok(Some(protocol))) => protocol,
+        Ok(Ok(None)) => {
+            return tracing::debug!(%peer, "a connection ended without sending anything");
         }
-        Ok(Ok(Some(Protocol::Unknown))) => {
-            tracing::debug!(%peer, "a connection speaks an unknown protocol");
+        Ok(Err(error)) => return tracing::debug!(%peer, %error, "a connection did not open"),
+        Err(_) => return tracing::debug!(%peer, "a connection sent nothing in time"),
+    };
+    let door = match protocol {
+        Protocol::Wharf => Door::Wharf,
+        Protocol::Gob | Protocol::GobAfterConnect => Door::Gob,
+        Protocol::Json => Door::JsonRpc,
+        Protocol::Http1 | Protocol::Http2 => Door::Http,
+        Protocol::Unknown => {
+            return tracing::debug!(%peer, "a connection speaks an unknown protocol");
         }
-        Ok(Ok(None)) => tracing::debug!(%peer, "a connection ended without sending anything"),
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "a connection did not open"),
-        Err(_) => tracing::debug!(%peer, "a connection sent nothing in time"),
+    };
+    let is_open = match door {
+        Door::Http => http::is_open(&shared.config.doors),
+        door => shared.config.doors.has(door),
+    };
+    if !is_open {
+        tracing::debug!(%peer, door = door.name(), "a connection speaks what this host does not");
+        let words = closed(door, &shared.config.doors);
+        return last_words::say(stream, words.as_bytes()).await;
+    }
+    // Where a caller has to show the token depends on the protocol; some have no place for it.
+    let is_known = shared.config.token.is_none();
+    let caller = Caller { peer, door, is_known };
+    match protocol {
+        Protocol::Wharf => wharf::serve(stream, caller, shared, drain, open_by).await,
+        Protocol::Gob => netrpc::serve_gob(stream, caller, shared, drain).await,
+        Protocol::GobAfterConnect => {
+            netrpc::serve_connect(stream, caller, shared, drain, open_by).await;
+        }
+        Protocol::Json => netrpc::serve_json(stream, caller, shared, drain).await,
+        Protocol::Http1 => http::serve(stream, caller, shared, drain, http::Version::One).await,
+        Protocol::Http2 => http::serve(stream, caller, shared, drain, http::Version::Two).await,
+        Protocol::Unknown => {}
+    }
+}
+
+/// What a caller is told whose door is closed. Gob has no place for it.
+fn closed(door: Door, doors: &Doors) -> String {
+    let why = format!("this host does not serve {}: it serves {}", door.name(), doors.names());
+    match door {
+        Door::Http | Door::Mcp => {
+            let head =
+                "HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\nconnection: close\r\n";
+            format!("{head}content-length: {}\r\n\r\n{why}\n", why.len() + 1)
+        }
+        Door::JsonRpc => jsonrpc::refuse(&why) + "\n",
+        Door::Gob | Door::Wharf => String::new(),
     }
 }

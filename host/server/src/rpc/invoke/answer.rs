@@ -5,32 +5,49 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use wharf_wire::Status;
 
 use super::methods::ResolvedMethod;
 use super::{CallFailure, Outcome};
 
+/// Where an outcome goes.
+pub(super) enum Finish {
+    /// To the connection that has the call under this id.
+    Connection(u64, mpsc::UnboundedSender<(u64, Outcome)>),
+    /// To whoever waits for this one call.
+    Alone(oneshot::Sender<Outcome>),
+}
+
+impl Finish {
+    fn send(self, outcome: Outcome) {
+        // The caller may be gone.
+        let _ = match self {
+            Finish::Connection(id, sender) => sender.send((id, outcome)).map_err(drop),
+            Finish::Alone(sender) => sender.send(outcome).map_err(drop),
+        };
+    }
+}
+
 /// Answers one call. If it is dropped before, the call's task was cancelled, or has panicked.
 pub(super) struct Answer {
-    id: u64,
     method: Arc<ResolvedMethod>,
     arrived: Instant,
     /// `None` once the call is answered.
-    finish: Option<mpsc::UnboundedSender<(u64, Outcome)>>,
+    finish: Option<Finish>,
     /// The calls of the host that run.
     running: Arc<AtomicU64>,
 }
 
 impl Answer {
     pub(super) fn new(
-        (id, method): (u64, Arc<ResolvedMethod>),
+        method: Arc<ResolvedMethod>,
         arrived: Instant,
-        finish: mpsc::UnboundedSender<(u64, Outcome)>,
+        finish: Finish,
         running: Arc<AtomicU64>,
     ) -> Self {
         running.fetch_add(1, Ordering::Relaxed);
-        Answer { id, method, arrived, finish: Some(finish), running }
+        Answer { method, arrived, finish: Some(finish), running }
     }
 
     pub(super) fn method(&self) -> &ResolvedMethod {
@@ -39,8 +56,7 @@ impl Answer {
 
     pub(super) fn give(mut self, outcome: Outcome) {
         if let Some(finish) = self.finish.take() {
-            // The connection may be gone.
-            let _ = finish.send((self.id, outcome));
+            finish.send(outcome);
         }
     }
 }
@@ -59,13 +75,14 @@ impl Drop for Answer {
             format!("{}: the call ended inside the host without a result", self.method.name);
         let failure =
             CallFailure { not_executed: false, ..CallFailure::refused(Status::Internal, message) };
-        let _ = finish.send((self.id, Err(failure)));
+        finish.send(Err(failure));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doors::Door;
     use crate::metrics::{Memory, Metrics};
 
     #[tokio::test]
@@ -73,12 +90,14 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         let method = Arc::new(ResolvedMethod {
             name: "arith.multiply".to_owned(),
-            metrics: metrics.method("demo:arith/arith@0.1.0", "multiply"),
+            metrics: metrics.method(Door::Wharf, "demo:arith/arith@0.1.0", "multiply"),
         });
         let (finish, mut finished) = mpsc::unbounded_channel();
         let running = Arc::new(AtomicU64::new(0));
-        let answer =
-            |id| Answer::new((id, method.clone()), Instant::now(), finish.clone(), running.clone());
+        let answer = |id| {
+            let finish = Finish::Connection(id, finish.clone());
+            Answer::new(method.clone(), Instant::now(), finish, running.clone())
+        };
         let panics = answer(1);
         let task = tokio::spawn(async move {
             let _answer = panics;

@@ -12,6 +12,26 @@ pub(crate) struct CallFailure {
     pub(crate) retry_after_ms: Option<u32>,
     pub(crate) message: String,
     pub(crate) detail: (DetailKind, String),
+    pub(crate) missing: Option<Missing>,
+}
+
+/// What a call asked for that is not here. Some protocols have words of their own for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// The service.
+    Service,
+    /// The method.
+    Method,
+}
+
+impl Missing {
+    /// What Go's net/rpc says of it.
+    pub(crate) fn in_go(self, name: &str) -> String {
+        match self {
+            Missing::Service => format!("rpc: can't find service {name}"),
+            Missing::Method => format!("rpc: can't find method {name}"),
+        }
+    }
 }
 
 impl CallFailure {
@@ -23,7 +43,17 @@ impl CallFailure {
             retry_after_ms: None,
             message: message.into(),
             detail: (DetailKind::None, String::new()),
+            missing: None,
         }
+    }
+
+    /// The failure of a call that asks for something that is not here.
+    pub(crate) fn missing(missing: Missing, message: impl Into<String>) -> Self {
+        let status = match missing {
+            Missing::Service => Status::NotFound,
+            Missing::Method => Status::Unimplemented,
+        };
+        CallFailure { missing: Some(missing), ..CallFailure::refused(status, message) }
     }
 
     /// The same failure, with the time after which the caller may retry.

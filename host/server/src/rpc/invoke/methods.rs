@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wharf_runtime::{BoundMethod, MethodIndex};
-use wharf_schema::{Fingerprint, Method, MethodPath, Service, ServiceName, did_you_mean};
+use wharf_schema::{
+    Fingerprint, Method, MethodPath, Service, ServiceName, Signature, did_you_mean,
+};
 use wharf_wire::{DetailKind, Status};
 
-use super::CallFailure;
+use super::{CallFailure, Missing};
+use crate::doors::Door;
 use crate::metrics::MethodMetrics;
 use crate::plugins::Found;
 use crate::plugins::slot::{Served, Slot};
@@ -19,11 +22,43 @@ use crate::rpc::Shared;
 const MAX_METHODS: usize = 10_000;
 
 /// Resolved methods. Entries are never removed, so an index stays valid.
-#[derive(Default)]
 pub(super) struct Methods {
+    /// Calls are counted by the door that they come through.
+    door: Door,
     entries: Vec<Entry>,
     /// The places of entries, by what tells them apart: the slot, the fingerprint and the method.
     places: HashMap<(usize, Fingerprint, String), usize>,
+    /// Methods by the names that the peer gives them, for protocols that send a name with each call.
+    named: HashMap<String, Named>,
+    /// The loads of plugins that `named` reflects. After another load, names may mean other methods.
+    named_at: u64,
+}
+
+/// A method that was found by its name, with the description that its values are translated by.
+#[derive(Clone)]
+pub(crate) struct Named {
+    /// Its index for calls.
+    pub(crate) index: u32,
+    pub(crate) service: Arc<Service>,
+    /// Its position in the service.
+    method: usize,
+    slot: Arc<Slot>,
+    /// The generation of the plugin that was found.
+    generation: u64,
+}
+
+impl Named {
+    pub(crate) fn method(&self) -> &Method {
+        &self.service.methods()[self.method]
+    }
+
+    /// Its parameters and its result.
+    ///
+    /// # Errors
+    /// Never for a method that was found, because only callable ones are.
+    pub(crate) fn signature(&self) -> Result<&Signature, CallFailure> {
+        self.method().signature.as_ref().map_err(|reason| not_callable(&self.method().name, reason))
+    }
 }
 
 struct Entry {
@@ -50,6 +85,16 @@ pub(super) struct ServedMethod {
 }
 
 impl Methods {
+    pub(super) fn new(door: Door) -> Self {
+        Methods {
+            door,
+            entries: Vec::new(),
+            places: HashMap::new(),
+            named: HashMap::new(),
+            named_at: 0,
+        }
+    }
+
     /// Finds a method by its name. Returns its index and its fingerprint.
     pub(super) fn resolve(
         &mut self,
@@ -65,10 +110,7 @@ impl Methods {
         let (slot, served) = find(table, &path.service, &mut may_hint)?;
         let (index, method) = find_method(&served.service, &path.method, &mut may_hint)?;
         let name = format!("{}.{}", served.service.name().interface, method.name);
-        let signature = method.signature.as_ref().map_err(|reason| {
-            let message = format!("{name} cannot be called from outside: {reason}");
-            CallFailure::refused(Status::Unimplemented, message)
-        })?;
+        let signature = method.signature.as_ref().map_err(|reason| not_callable(&name, reason))?;
         let fingerprint = signature.fingerprint;
         if wanted.is_some_and(|wanted| wanted != fingerprint.0) {
             return Err(mismatch(&name, &served.service, method));
@@ -77,14 +119,20 @@ impl Methods {
         // A slot lives as long as the entry that has it, so its address stays its own.
         let key = (Arc::as_ptr(&slot).addr(), fingerprint, method.name.clone());
         let place = match self.places.get(&key) {
-            Some(place) => *place,
+            Some(place) => {
+                // The plugin may have been replaced since by one with the same signature.
+                if let Some(entry) = self.entries.get_mut(*place) {
+                    (entry.generation, entry.index) = (served.generation, index);
+                }
+                *place
+            }
             None if self.entries.len() >= MAX_METHODS => {
                 let message =
                     format!("this connection has resolved {MAX_METHODS} methods, its limit");
                 return Err(CallFailure::refused(Status::ResourceExhausted, message));
             }
             None => {
-                let metrics = metrics.method(&slot.name.to_string(), &method.name);
+                let metrics = metrics.method(self.door, &slot.name.to_string(), &method.name);
                 self.entries.push(Entry {
                     slot,
                     resolved: Arc::new(ResolvedMethod { name, metrics }),
@@ -102,6 +150,43 @@ impl Methods {
         Ok((u32::try_from(place).unwrap_or(u32::MAX), fingerprint.0))
     }
 
+    /// Finds a method by its name, for protocols that send a name with each call. A name that was
+    /// found once costs one lookup, as long as no plugin is loaded.
+    pub(super) fn named(
+        &mut self,
+        shared: &Shared,
+        name: &str,
+        may_hint: impl FnOnce() -> bool,
+    ) -> Result<Named, CallFailure> {
+        let loads = shared.table.loads();
+        if self.named_at != loads || self.named.len() >= MAX_METHODS {
+            self.named.clear();
+            self.named_at = loads;
+        }
+        if let Some(known) = self.named.get(name)
+            && known.slot.served().as_ref().is_some_and(|now| now.generation == known.generation)
+        {
+            return Ok(known.clone());
+        }
+        let (index, _) = self.resolve(shared, name, None, may_hint)?;
+        let entry = self.entries.get(index as usize).ok_or_else(|| not_resolved(index))?;
+        let served = entry.slot.served();
+        let served = served.as_ref().filter(|served| served.generation == entry.generation);
+        let Some(served) = served else {
+            let message = format!("{}: the plugin is being replaced: retry", entry.resolved.name);
+            return Err(CallFailure::refused(Status::Unavailable, message).retry_after(10));
+        };
+        let named = Named {
+            index,
+            service: served.service.clone(),
+            method: entry.index.method,
+            slot: entry.slot.clone(),
+            generation: entry.generation,
+        };
+        self.named.insert(name.to_owned(), named.clone());
+        Ok(named)
+    }
+
     /// A resolved method, whether or not it is served now.
     pub(super) fn resolved(&self, method: u32) -> Option<&Arc<ResolvedMethod>> {
         self.entries.get(method as usize).map(|entry| &entry.resolved)
@@ -112,11 +197,7 @@ impl Methods {
     /// # Errors
     /// When its service is gone, or the method has another signature in the new version.
     pub(super) fn served(&mut self, method: u32) -> Result<ServedMethod, CallFailure> {
-        let entry = self.entries.get_mut(method as usize).ok_or_else(|| {
-            let message =
-                format!("this connection has resolved no method {method}: send a Resolve first");
-            CallFailure::refused(Status::InvalidArgument, message)
-        })?;
+        let entry = self.entries.get_mut(method as usize).ok_or_else(|| not_resolved(method))?;
         let served = entry.slot.served();
         let Some(served) = &*served else {
             let message = format!(
@@ -160,8 +241,8 @@ fn find(
     match table.find(name) {
         Found::One(slot) => match slot.served().clone() {
             Some(served) => Ok((slot, served)),
-            None => Err(CallFailure::refused(
-                Status::NotFound,
+            None => Err(CallFailure::missing(
+                Missing::Service,
                 format!("the service '{name}' was just removed from this host"),
             )),
         },
@@ -176,7 +257,7 @@ fn find(
                 false => String::new(),
             };
             let message = format!("this host has no service '{name}'{hint}");
-            Err(CallFailure::refused(Status::NotFound, message))
+            Err(CallFailure::missing(Missing::Service, message))
         }
     }
 }
@@ -192,8 +273,18 @@ fn find_method<'s>(
         let known = service.methods().iter().map(|method| &method.name[..]);
         let hint = if may_hint() { did_you_mean(name, known) } else { String::new() };
         let message = format!("the service '{}' has no method '{name}'{hint}", service.name());
-        CallFailure::refused(Status::Unimplemented, message)
+        CallFailure::missing(Missing::Method, message)
     })
+}
+
+fn not_resolved(method: u32) -> CallFailure {
+    let message = format!("this connection has resolved no method {method}: send a Resolve first");
+    CallFailure::refused(Status::InvalidArgument, message)
+}
+
+fn not_callable(name: &str, reason: &str) -> CallFailure {
+    let message = format!("{name} cannot be called from outside: {reason}");
+    CallFailure::refused(Status::Unimplemented, message)
 }
 
 fn mismatch(name: &str, service: &Service, method: &Method) -> CallFailure {

@@ -11,31 +11,43 @@ mod methods;
 mod trace;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::ReusableBoxFuture;
 use tracing::{Instrument, Span};
 use wharf_net::budget::{Account, Taken};
-use wharf_runtime::{InvokeError, Running};
+use wharf_runtime::{InvokeError, Plugin, Running};
 use wharf_wire::{Status, TraceParent};
 
 pub(crate) use self::admission::{HELD_MAX, Load, host_is_full};
-use self::answer::Answer;
-pub(crate) use self::failure::CallFailure;
+use self::answer::{Answer, Finish};
+pub(crate) use self::failure::{CallFailure, Missing};
+pub(crate) use self::methods::Named;
 use self::methods::{Methods, ResolvedMethod, ServedMethod};
 use super::Shared;
+use crate::doors::Door;
 
 /// The outcome of a call.
 pub(crate) type Outcome = Result<Bytes, CallFailure>;
 
+/// Who calls on a connection, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) peer: SocketAddr,
+    pub(crate) door: Door,
+    /// Whether it has shown the token, if the host wants one.
+    pub(crate) is_known: bool,
+}
+
 /// Calls the methods that one connection has resolved. Dropping it cancels all calls in flight.
 pub(crate) struct Invoker {
     shared: Arc<Shared>,
+    caller: Caller,
     methods: Methods,
     /// The calls that did not end where they arrived.
     running: HashMap<u64, RunningCall>,
@@ -72,6 +84,46 @@ pub(crate) enum Begun {
     Running,
 }
 
+/// What became of a call that its caller awaits by itself.
+pub(crate) enum Alone {
+    /// It ended where it began.
+    Ended(EndedCall),
+    /// It still runs.
+    Running(Awaited),
+}
+
+/// A call that runs. Dropping it cancels the call.
+pub(crate) struct Awaited {
+    outcome: oneshot::Receiver<Outcome>,
+    _running: Running,
+}
+
+impl Awaited {
+    /// Its outcome.
+    pub(crate) async fn outcome(self) -> Outcome {
+        self.outcome.await.unwrap_or_else(|_| {
+            let message = "the host ends, and the call with it";
+            let failure = CallFailure::refused(Status::Unavailable, message);
+            Err(CallFailure { not_executed: false, ..failure })
+        })
+    }
+}
+
+/// A call after its first poll.
+enum Started {
+    Ended(EndedCall),
+    Unfinished(Unfinished),
+}
+
+/// A call that did not end in its first poll.
+struct Unfinished {
+    call: ReusableBoxFuture<'static, Result<Bytes, InvokeError>>,
+    plugin: Plugin,
+    taken: Taken,
+    method: Arc<ResolvedMethod>,
+    arrived: Instant,
+}
+
 /// A call that ended where it began. It is counted by [`EndedCall::outcome`], once the caller has
 /// read the clock.
 pub(crate) struct EndedCall {
@@ -88,17 +140,18 @@ impl EndedCall {
 }
 
 impl Invoker {
-    pub(crate) fn new(shared: Arc<Shared>, peer: IpAddr) -> Self {
-        let account = shared.held.account(peer);
-        Invoker::of(shared, account)
+    pub(crate) fn new(shared: Arc<Shared>, caller: Caller) -> Self {
+        let account = shared.held.account(caller.peer.ip());
+        Invoker::of(shared, caller, account)
     }
 
-    fn of(shared: Arc<Shared>, account: Arc<Account>) -> Self {
+    fn of(shared: Arc<Shared>, caller: Caller, account: Arc<Account>) -> Self {
         let (finish, finished) = mpsc::unbounded_channel();
         Invoker {
+            methods: Methods::new(caller.door),
+            caller,
             account,
             shared,
-            methods: Methods::default(),
             running: HashMap::new(),
             held: 0,
             finished,
@@ -118,7 +171,22 @@ impl Invoker {
         wanted: Option<[u8; 16]>,
         may_hint: impl FnOnce() -> bool,
     ) -> Result<(u32, [u8; 16]), CallFailure> {
+        self.check_caller()?;
         self.methods.resolve(&self.shared, name, wanted, may_hint)
+    }
+
+    /// Finds a method by its name, for protocols that send a name with each call. `may_hint` is as for
+    /// [`Invoker::resolve`].
+    ///
+    /// # Errors
+    /// When it does not exist, or is not callable.
+    pub(crate) fn named(
+        &mut self,
+        name: &str,
+        may_hint: impl FnOnce() -> bool,
+    ) -> Result<Named, CallFailure> {
+        self.check_caller()?;
+        self.methods.named(&self.shared, name, may_hint)
     }
 
     /// The description of a service. `may_hint` is as for [`Invoker::resolve`].
@@ -126,7 +194,22 @@ impl Invoker {
     /// # Errors
     /// When the service does not exist.
     pub(crate) fn describe(&self, service: &str, may_hint: impl FnOnce() -> bool) -> Outcome {
+        self.check_caller()?;
         methods::describe(&self.shared.table, service, may_hint)
+    }
+
+    /// Whoever is not known finds no method, and so cannot call any.
+    fn check_caller(&self) -> Result<(), CallFailure> {
+        if self.caller.is_known {
+            return Ok(());
+        }
+        let message = self.caller.door.how_to_show_a_token();
+        Err(CallFailure::refused(Status::Unauthenticated, message))
+    }
+
+    /// Room in the host for arguments that arrive. It grows with them.
+    pub(crate) fn room(&self) -> Taken {
+        self.account.take_anyway(0)
     }
 
     /// The number of running calls, and the bytes of their arguments.
@@ -184,9 +267,52 @@ impl Invoker {
         cx: &mut Context<'_>,
         id: u64,
         call: Call,
-        (arguments, taken): (Bytes, Option<Taken>),
+        arguments: (Bytes, Option<Taken>),
         now: Instant,
     ) -> Result<Begun, CallFailure> {
+        let held = arguments.0.len() as u64;
+        Ok(match self.start(cx, call, arguments, now)? {
+            Started::Ended(ended) => Begun::Ended(ended),
+            Started::Unfinished(unfinished) => {
+                self.held += held;
+                let finish = Finish::Connection(id, self.finish.clone());
+                let running = self.run(unfinished, finish);
+                self.running.insert(id, RunningCall { running, held });
+                Begun::Running
+            }
+        })
+    }
+
+    /// The same for a call that its caller awaits by itself. It does not count for the limits of the
+    /// connection.
+    ///
+    /// # Errors
+    /// When its method is not served now.
+    pub(crate) fn begin_alone(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: Call,
+        arguments: (Bytes, Option<Taken>),
+        now: Instant,
+    ) -> Result<Alone, CallFailure> {
+        Ok(match self.start(cx, call, arguments, now)? {
+            Started::Ended(ended) => Alone::Ended(ended),
+            Started::Unfinished(unfinished) => {
+                let (sender, outcome) = oneshot::channel();
+                let _running = self.run(unfinished, Finish::Alone(sender));
+                Alone::Running(Awaited { outcome, _running })
+            }
+        })
+    }
+
+    /// Polls a call once.
+    fn start(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: Call,
+        (arguments, taken): (Bytes, Option<Taken>),
+        now: Instant,
+    ) -> Result<Started, CallFailure> {
         let Call { method, deadline, span } = call;
         if deadline <= now {
             let message = "the deadline had passed when the call arrived";
@@ -214,22 +340,24 @@ impl Invoker {
                 // Ends the call's span now, and not when the next call takes its place.
                 self.beginning = none_begins();
             }
-            return Ok(Begun::Ended(EndedCall { method: resolved, arrived: now, result }));
+            return Ok(Started::Ended(EndedCall { method: resolved, arrived: now, result }));
         }
         let call = std::mem::replace(&mut self.beginning, none_begins());
-        let running = self.shared.running.clone();
-        let answer = Answer::new((id, resolved), now, self.finish.clone(), running);
-        self.held += held;
         // Arguments that came in one piece were checked by `admit`. They count from now on.
         let taken = taken.unwrap_or_else(|| self.account.take_anyway(held));
-        let running = plugin.spawn(async move {
+        Ok(Started::Unfinished(Unfinished { call, plugin, taken, method: resolved, arrived: now }))
+    }
+
+    /// Moves a call to the guests' threads.
+    fn run(&self, unfinished: Unfinished, finish: Finish) -> Running {
+        let Unfinished { call, plugin, taken, method, arrived } = unfinished;
+        let answer = Answer::new(method, arrived, finish, self.shared.running.clone());
+        plugin.spawn(async move {
             let _taken = taken;
             let result = call.await;
-            let outcome = counted(answer.method(), now.elapsed(), result);
+            let outcome = counted(answer.method(), arrived.elapsed(), result);
             answer.give(outcome);
-        });
-        self.running.insert(id, RunningCall { running, held });
-        Ok(Begun::Running)
+        })
     }
 
     /// Returns the next call that has finished.
@@ -262,7 +390,7 @@ impl Invoker {
 
     /// Cancels all calls.
     pub(crate) fn cancel_all(&mut self) {
-        *self = Invoker::of(self.shared.clone(), self.account.clone());
+        *self = Invoker::of(self.shared.clone(), self.caller.clone(), self.account.clone());
     }
 
     fn forget(&mut self, id: u64) -> Option<Running> {

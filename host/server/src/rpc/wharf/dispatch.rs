@@ -62,7 +62,7 @@ impl Connection {
                 self.now = Instant::now();
             }
             // Quick calls run to their end in here. Many of them must not delay other tasks.
-            if self.now >= turn_ends {
+            if self.now >= turn_ends || self.odd == 0 {
                 return Ok(Dispatched::TurnOver);
             }
             let held_back = self.now.duration_since(begun);
@@ -141,6 +141,7 @@ impl Connection {
                 if !self.cancels.count() {
                     return Err(Violation::Cancels);
                 }
+                self.odd = self.odd.saturating_sub(1);
                 if let Some(Arriving { call, .. }) = self.assembler.discard(id) {
                     self.invoker.cancelled(&call);
                 }
@@ -162,6 +163,7 @@ impl Connection {
         if !self.misses.count() {
             return Err(Violation::Misses);
         }
+        self.odd = self.odd.saturating_sub(1);
         self.fail(id, failure);
         Ok(())
     }

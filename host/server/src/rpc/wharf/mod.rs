@@ -6,7 +6,6 @@ mod dispatch;
 mod opening;
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,7 +20,7 @@ use wharf_wire::{Assembler, GoAwayCode, Header, Inbound, Outbound, Status};
 
 use self::dispatch::Dispatched;
 use super::Shared;
-use super::invoke::{Call, CallFailure, HELD_MAX, Invoker};
+use super::invoke::{Call, CallFailure, Caller, HELD_MAX, Invoker};
 use super::last_words::{self, LAST_WORDS};
 
 /// Bytes read from the socket at once.
@@ -30,8 +29,13 @@ const READ: usize = 64 * 1024;
 /// The most reads in a row before the replies are written.
 const READS: usize = 4;
 
-/// How long calls may run on the connection's task before other tasks must run.
-const TURN: Duration = Duration::from_millis(2);
+/// How long calls may run on the connection's task before other tasks must run. Many busy connections
+/// delay a call by so much each.
+const TURN: Duration = Duration::from_micros(250);
+
+/// How many Cancels and names that do not exist a connection may send in one turn. They are rare, and
+/// cost more than the frames that others wait for.
+const ODD: u32 = 8;
 
 /// While more bytes than this wait to be written, nothing is read. So a peer that does not read its
 /// replies cannot send more requests.
@@ -67,11 +71,12 @@ const SLOWEST: u64 = 20;
 /// Serves a connection to its end.
 pub(super) async fn serve(
     mut stream: Stream,
-    peer: SocketAddr,
+    caller: Caller,
     shared: Arc<Shared>,
     mut drain: watch::Receiver<bool>,
     open_by: tokio::time::Instant,
 ) {
+    let peer = caller.peer;
     let mut inbound = Inbound::new();
     let opened = tokio::select! {
         opened = opening::open(&mut stream, &mut inbound, &shared.config, open_by) => opened,
@@ -85,7 +90,9 @@ pub(super) async fn serve(
         }
     };
     tracing::debug!(%peer, agent = opened.agent, version = opened.negotiated.version, "a connection opened");
-    let mut connection = Connection::new((stream, peer), inbound, &opened, shared);
+    // The Hello showed the token.
+    let caller = Caller { is_known: true, ..caller };
+    let mut connection = Connection::new((stream, caller), inbound, &opened, shared);
     let end = {
         let mut told_to_drain = pin!(async {
             let _ = drain.wait_for(|drain| *drain).await;
@@ -157,6 +164,8 @@ struct Connection {
     cancels: Meter,
     misses: Meter,
     hints: Meter,
+    /// How many more of those this turn has room for.
+    odd: u32,
     /// What the replies that wait take of the host.
     unread: Taken,
     /// Bytes that the peer has taken since timeouts were checked last.
@@ -183,7 +192,7 @@ struct Arriving {
 
 impl Connection {
     fn new(
-        (stream, peer): (Stream, SocketAddr),
+        (stream, caller): (Stream, Caller),
         inbound: Inbound,
         opened: &opening::Opened,
         shared: Arc<Shared>,
@@ -195,13 +204,14 @@ impl Connection {
             inbound,
             outbound,
             assembler: Assembler::new(shared.config.calls.max_message, UNFINISHED_MAX),
-            invoker: Invoker::new(shared.clone(), peer.ip()),
+            unread: shared.unread.account(caller.peer.ip()).take_anyway(0),
+            invoker: Invoker::new(shared.clone(), caller),
             last_id: 0,
             max_reply: opened.negotiated.max_message,
             cancels: meter(CANCELS),
             misses: meter(MISSES),
             hints: meter(HINTS),
-            unread: shared.unread.account(peer.ip()).take_anyway(0),
+            odd: ODD,
             written: 0,
             going: None,
             closing: None,
@@ -214,6 +224,7 @@ impl Connection {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let turn_ends = Instant::now() + TURN;
+        self.odd = ODD;
         loop {
             while let Poll::Ready((id, outcome)) = self.invoker.poll_finished(cx) {
                 self.answer(id, outcome);

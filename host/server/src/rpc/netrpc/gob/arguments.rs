@@ -1,0 +1,677 @@
+//! Translates the argument of a call from gob to postcard, by the types on both sides.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use wharf_gob::{Item, Kind, Reader, TypeId as GobType, Types as GobTypes, Wire, skip};
+use wharf_schema::encoding::{put_bytes, put_char, put_flags, put_signed, put_unsigned};
+use wharf_schema::{Param, Service, Type, TypeId, Types, ValueError, find_name};
+
+use super::mirror::{Mirror, Used};
+use crate::rpc::invoke::Named;
+
+/// The most bytes that fields may take that were declared and left out. Go leaves out zeros, and a
+/// list of fixed length can have many.
+const MAX_ZEROS: usize = 1024 * 1024;
+
+/// The most pairs of types whose fields are remembered.
+const MAX_MATCHED: usize = 1000;
+
+/// What is known about the arguments of a method.
+pub(super) struct Binding {
+    service: Arc<Service>,
+    params: Vec<Param>,
+    /// Which field of a Go struct is which member of a WIT type. Go's types come from one connection.
+    matched: HashMap<(GobType, Members), Arc<[Option<usize>]>>,
+}
+
+/// The WIT side of a struct.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Members {
+    /// The parameters of the method.
+    Params,
+    /// The fields of a record, the parts of a tuple, or the cases of a variant.
+    Of(TypeId),
+}
+
+impl Binding {
+    pub(super) fn new(named: &Named) -> Self {
+        let params = named.signature().map(|signature| signature.params.clone());
+        Binding {
+            service: named.service.clone(),
+            params: params.unwrap_or_default(),
+            matched: HashMap::new(),
+        }
+    }
+
+    /// Whether it still describes the method, which may have been replaced.
+    pub(super) fn is_for(&self, named: &Named) -> bool {
+        Arc::ptr_eq(&self.service, &named.service)
+    }
+
+    /// The arguments of a call. `mirror` notes which gob types were used.
+    ///
+    /// # Errors
+    /// What does not fit, and where.
+    pub(super) fn arguments(
+        &mut self,
+        gob: &GobTypes,
+        item: Item<'_>,
+        mirror: &mut Mirror,
+    ) -> Result<Vec<u8>, ValueError> {
+        let service = self.service.clone();
+        let params = std::mem::take(&mut self.params);
+        let mut out = Vec::with_capacity(item.bytes.len());
+        let mut translation = Translation {
+            gob,
+            types: service.types(),
+            binding: self,
+            mirror,
+            out: &mut out,
+            zeros: 0,
+        };
+        let done = translation.arguments(&params, item);
+        self.params = params;
+        done.map(|()| out)
+    }
+}
+
+struct Translation<'t> {
+    gob: &'t GobTypes,
+    types: &'t Types,
+    binding: &'t mut Binding,
+    mirror: &'t mut Mirror,
+    out: &'t mut Vec<u8>,
+    /// Bytes of fields that were left out.
+    zeros: usize,
+}
+
+impl<'t> Translation<'t> {
+    fn arguments(&mut self, params: &[Param], item: Item<'_>) -> Result<(), ValueError> {
+        let mut reader = Reader::new(item.bytes);
+        let is_struct = matches!(self.kind(item.ty)?, Kind::Defined(Wire::Struct { .. }));
+        match params {
+            [] => Ok(()),
+            [only] if !is_struct || self.is_struct_like(only.ty) => {
+                self.value(&mut reader, item.ty, only.ty).map_err(|error| error.within(&only.name))
+            }
+            _ if is_struct => {
+                let names = params.iter().map(|param| &param.name[..]).collect::<Vec<_>>();
+                let types = params.iter().map(|param| param.ty).collect::<Vec<_>>();
+                self.fields(&mut reader, item.ty, (Members::Params, &names, &types))
+            }
+            _ => {
+                let names: Vec<&str> = params.iter().map(|param| &param.name[..]).collect();
+                let found = self.gob.notation(item.ty);
+                let wanted = names.join(", ");
+                Err(ValueError::new(format!(
+                    "expected a struct with the fields {wanted}, found {found}"
+                )))
+            }
+        }
+    }
+
+    /// Whether Go writes a value of this type as a struct.
+    fn is_struct_like(&self, ty: TypeId) -> bool {
+        match &self.types[ty] {
+            Type::Record(_) | Type::Tuple(_) | Type::Variant(_) | Type::Result { .. } => true,
+            Type::Option(some) => self.is_struct_like(*some),
+            _ => false,
+        }
+    }
+
+    fn kind(&self, ty: GobType) -> Result<Kind<'t>, ValueError> {
+        self.gob.kind(ty).map_err(invalid)
+    }
+
+    fn value(
+        &mut self,
+        reader: &mut Reader<'_>,
+        from: GobType,
+        to: TypeId,
+    ) -> Result<(), ValueError> {
+        let gob = self.gob;
+        let kind = gob.kind(from).map_err(invalid)?;
+        if kind == Kind::Interface {
+            return self.interface(reader, to);
+        }
+        let types = self.types;
+        match (&types[to], kind) {
+            (Type::Bool, Kind::Bool) => self.out.push(reader.bool().map_err(invalid)?.into()),
+            (Type::U8, Kind::Int | Kind::Uint) => {
+                let number = self.integer(reader, kind, to, (0, u8::MAX.into()))?;
+                self.out.push(number.to_le_bytes()[0]);
+            }
+            (Type::S8, Kind::Int | Kind::Uint) => {
+                let number = self.integer(reader, kind, to, (i8::MIN.into(), i8::MAX.into()))?;
+                self.out.push(number.to_le_bytes()[0]);
+            }
+            (Type::U16, Kind::Int | Kind::Uint) => {
+                self.unsigned(reader, kind, to, u16::MAX.into())?;
+            }
+            (Type::U32, Kind::Int | Kind::Uint) => {
+                self.unsigned(reader, kind, to, u32::MAX.into())?;
+            }
+            (Type::U64, Kind::Int | Kind::Uint) => {
+                self.unsigned(reader, kind, to, u64::MAX.into())?;
+            }
+            (Type::S16, Kind::Int | Kind::Uint) => {
+                self.signed(reader, kind, to, (i16::MIN.into(), i16::MAX.into()))?;
+            }
+            (Type::S32, Kind::Int | Kind::Uint) => {
+                self.signed(reader, kind, to, (i32::MIN.into(), i32::MAX.into()))?;
+            }
+            (Type::S64, Kind::Int | Kind::Uint) => {
+                self.signed(reader, kind, to, (i64::MIN.into(), i64::MAX.into()))?;
+            }
+            (Type::F32, Kind::Float | Kind::Int | Kind::Uint) => {
+                let number = self.float(reader, kind, to)?;
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "rounding is what f32 asks for"
+                )]
+                let short = number as f32;
+                if short.is_infinite() && number.is_finite() {
+                    return Err(self.mismatch(to, &number.to_string()));
+                }
+                self.out.extend_from_slice(&short.to_le_bytes());
+            }
+            (Type::F64, Kind::Float | Kind::Int | Kind::Uint) => {
+                let number = self.float(reader, kind, to)?;
+                self.out.extend_from_slice(&number.to_le_bytes());
+            }
+            (Type::Char, Kind::Int | Kind::Uint) => {
+                let number = integer(reader, kind)?;
+                let char = u32::try_from(number).ok().and_then(char::from_u32);
+                put_char(self.out, char.ok_or_else(|| self.mismatch(to, &number.to_string()))?);
+            }
+            (Type::Char, Kind::String) => {
+                let text = self.text(reader, to)?;
+                let mut chars = text.chars();
+                match (chars.next(), chars.next()) {
+                    (Some(one), None) => put_char(self.out, one),
+                    _ => return Err(self.mismatch(to, "a string of another length")),
+                }
+            }
+            (
+                Type::String,
+                Kind::String | Kind::Defined(Wire::Opaque { by: wharf_gob::Opaque::Text, .. }),
+            ) => {
+                let text = self.text(reader, to)?;
+                put_bytes(self.out, text.as_bytes());
+            }
+            (Type::Bytes, Kind::Bytes | Kind::String | Kind::Defined(Wire::Opaque { .. })) => {
+                put_bytes(self.out, reader.bytes().map_err(invalid)?);
+            }
+            (Type::Bytes, Kind::Defined(Wire::Array { element, .. } | Wire::Slice { element }))
+                if matches!(*element, GobType::UINT | GobType::INT) =>
+            {
+                let kind = self.kind(*element)?;
+                let count = reader.count().map_err(invalid)?;
+                put_unsigned(self.out, count as u64);
+                for _ in 0..count {
+                    let byte = u8::try_from(integer(reader, kind)?);
+                    self.out.push(byte.map_err(|_| self.mismatch(to, "a number beyond 255"))?);
+                }
+            }
+            (
+                Type::List(inner),
+                Kind::Defined(Wire::Array { element, .. } | Wire::Slice { element }),
+            ) => {
+                let count = reader.count().map_err(invalid)?;
+                put_unsigned(self.out, count as u64);
+                self.elements(reader, *element, *inner, count)?;
+            }
+            (Type::List(inner), Kind::Defined(Wire::Map { key, element })) => {
+                let pair = match &types[*inner] {
+                    Type::Tuple(parts) => parts.clone(),
+                    Type::Record(fields) => fields.iter().map(|field| field.ty).collect(),
+                    _ => Vec::new(),
+                };
+                let [to_key, to_element] = pair[..] else { return Err(self.found(from, to)) };
+                let count = reader.count().map_err(invalid)?;
+                put_unsigned(self.out, count as u64);
+                for index in 0..count {
+                    let within = |error: ValueError| error.within(format_args!("[{index}]"));
+                    self.value(reader, *key, to_key).map_err(within)?;
+                    self.value(reader, *element, to_element).map_err(within)?;
+                }
+            }
+            (Type::FixedList(inner, len), Kind::Bytes) if matches!(types[*inner], Type::U8) => {
+                let bytes = reader.bytes().map_err(invalid)?;
+                if bytes.len() != *len as usize {
+                    return Err(self.mismatch(to, &format!("{} bytes", bytes.len())));
+                }
+                self.out.extend_from_slice(bytes);
+            }
+            (
+                Type::FixedList(inner, len),
+                Kind::Defined(Wire::Array { element, .. } | Wire::Slice { element }),
+            ) => {
+                let count = reader.count().map_err(invalid)?;
+                if count != *len as usize {
+                    return Err(self.mismatch(to, &format!("{count} elements")));
+                }
+                self.elements(reader, *element, *inner, count)?;
+            }
+            (Type::Tuple(parts), Kind::Defined(Wire::Struct { .. })) => {
+                let names: Vec<String> = (0..parts.len()).map(|part| format!("f{part}")).collect();
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                self.fields(reader, from, (Members::Of(to), &names, parts))?;
+            }
+            (
+                Type::Tuple(parts),
+                Kind::Defined(Wire::Array { element, .. } | Wire::Slice { element }),
+            ) => {
+                let count = reader.count().map_err(invalid)?;
+                if count != parts.len() {
+                    return Err(self.mismatch(to, &format!("{count} elements")));
+                }
+                for (index, part) in parts.iter().enumerate() {
+                    self.value(reader, *element, *part)
+                        .map_err(|error| error.within(format_args!("[{index}]")))?;
+                }
+            }
+            (Type::Record(fields), Kind::Defined(Wire::Struct { .. })) => {
+                let names: Vec<&str> = fields.iter().map(|field| &field.name[..]).collect();
+                let parts: Vec<TypeId> = fields.iter().map(|field| field.ty).collect();
+                self.fields(reader, from, (Members::Of(to), &names, &parts))?;
+            }
+            (Type::Variant(cases), _) => {
+                let cases: Vec<_> = cases.iter().map(|case| (&case.name[..], case.ty)).collect();
+                self.variant(reader, from, (to, &cases))?;
+            }
+            (Type::Result { ok, err }, _) => {
+                self.variant(reader, from, (to, &[("ok", *ok), ("err", *err)]))?;
+            }
+            (Type::Enum(names), Kind::Int | Kind::Uint) => {
+                self.mirror.saw_enum(used(kind));
+                let number = integer(reader, kind)?;
+                let index = usize::try_from(number).ok().filter(|index| *index < names.len());
+                let index = index.ok_or_else(|| self.mismatch(to, &number.to_string()))?;
+                put_unsigned(self.out, index as u64);
+            }
+            (Type::Enum(names), Kind::String) => {
+                self.mirror.saw_enum(Used::Text);
+                let text = self.text(reader, to)?;
+                let index = find_name(names.iter().map(String::as_str), text);
+                put_unsigned(self.out, index.ok_or_else(|| self.mismatch(to, text))? as u64);
+            }
+            (Type::Flags(names), Kind::Int | Kind::Uint) => {
+                self.mirror.saw_flags(used(kind));
+                let mask = match kind {
+                    Kind::Uint => reader.uint().map_err(invalid)?,
+                    _ => reader.int().map_err(invalid)?.cast_unsigned(),
+                };
+                if names.len() < 64 && mask >> names.len() != 0 {
+                    return Err(self.mismatch(to, &format!("{mask:#x}")));
+                }
+                let set: Vec<bool> =
+                    (0..names.len()).map(|bit| bit < 64 && mask >> bit & 1 == 1).collect();
+                put_flags(self.out, &set);
+            }
+            (Type::Flags(names), Kind::Defined(Wire::Slice { element: GobType::STRING })) => {
+                let mut set = vec![false; names.len()];
+                for _ in 0..reader.count().map_err(invalid)? {
+                    let text = self.text(reader, to)?;
+                    let index = find_name(names.iter().map(String::as_str), text);
+                    set[index.ok_or_else(|| self.mismatch(to, text))?] = true;
+                }
+                put_flags(self.out, &set);
+            }
+            (Type::Option(some), _) => {
+                self.out.push(1);
+                self.value(reader, from, *some)?;
+            }
+            _ => return Err(self.found(from, to)),
+        }
+        Ok(())
+    }
+
+    /// A value in an interface. A nil one is none.
+    fn interface(&mut self, reader: &mut Reader<'_>, to: TypeId) -> Result<(), ValueError> {
+        match wharf_gob::interface(self.gob, reader).map_err(invalid)? {
+            Some(ty) => self.value(reader, ty, to),
+            None if matches!(self.types[to], Type::Option(_)) => {
+                self.out.push(0);
+                Ok(())
+            }
+            None => Err(self.mismatch(to, "nil")),
+        }
+    }
+
+    fn elements(
+        &mut self,
+        reader: &mut Reader<'_>,
+        from: GobType,
+        to: TypeId,
+        count: usize,
+    ) -> Result<(), ValueError> {
+        for index in 0..count {
+            self.value(reader, from, to)
+                .map_err(|error| error.within(format_args!("[{index}]")))?;
+        }
+        Ok(())
+    }
+
+    /// The members of a record, a tuple or of the parameters, out of a struct. Go's order is not WIT's,
+    /// so the fields are found first.
+    fn fields(
+        &mut self,
+        reader: &mut Reader<'_>,
+        from: GobType,
+        (members, names, types): (Members, &[&str], &[TypeId]),
+    ) -> Result<(), ValueError> {
+        let matched = self.matched(from, members, names)?;
+        let found = Found::read(self.gob, reader, from)?;
+        for (place, (name, to)) in names.iter().zip(types).enumerate() {
+            let index = matched.get(place).copied().flatten();
+            let done = match index.map(|index| (index, found.get(index))) {
+                Some((_, Some(mut at))) => {
+                    let ty = found.ty(self.gob, from, index)?;
+                    self.value(&mut at, ty, *to)
+                }
+                Some((index, None)) => self.zero(*to, found.ty(self.gob, from, Some(index))?),
+                // A field that the struct does not have is none.
+                None if matches!(self.types[*to], Type::Option(_)) => {
+                    self.out.push(0);
+                    Ok(())
+                }
+                None => {
+                    let notation = self.types.notation(*to);
+                    Err(ValueError::new(format!("the struct has no such field ({notation})")))
+                }
+            };
+            done.map_err(|error| error.within(name))?;
+        }
+        Ok(())
+    }
+
+    /// `Tag` says which case it is, by name or number, and the field with the name of the case has its
+    /// payload. A case without payload may also be its name or number alone.
+    fn variant(
+        &mut self,
+        reader: &mut Reader<'_>,
+        from: GobType,
+        (to, cases): (TypeId, &[(&str, Option<TypeId>)]),
+    ) -> Result<(), ValueError> {
+        let kind = self.kind(from)?;
+        if !matches!(kind, Kind::Defined(Wire::Struct { .. })) {
+            let case = self.case(reader, from, to, cases)?;
+            if cases[case].1.is_some() {
+                return Err(ValueError::new(format!("the case {} has a payload", cases[case].0)));
+            }
+            put_unsigned(self.out, case as u64);
+            return Ok(());
+        }
+        let names: Vec<&str> =
+            std::iter::once("tag").chain(cases.iter().map(|(name, _)| *name)).collect();
+        let matched = self.matched(from, Members::Of(to), &names)?;
+        let found = Found::read(self.gob, reader, from)?;
+        let tag = matched.first().copied().flatten();
+        let sent =
+            |case: usize| matched.get(case + 1).copied().flatten().and_then(|at| found.get(at));
+        let case = match tag.map(|tag| (found.get(tag), found.ty(self.gob, from, Some(tag)))) {
+            Some((Some(mut at), ty)) => self.case(&mut at, ty?, to, cases)?,
+            // The number 0 is left out.
+            Some((None, Ok(GobType::INT | GobType::UINT))) => {
+                self.mirror.saw_tag(Used::Int);
+                0
+            }
+            _ => {
+                let mut given = (0..cases.len()).filter(|case| sent(*case).is_some());
+                match (given.next(), given.next()) {
+                    (Some(only), None) => only,
+                    _ => return Err(ValueError::new("'Tag' does not say which case it is")),
+                }
+            }
+        };
+        put_unsigned(self.out, case as u64);
+        let (name, payload) = cases[case];
+        let Some(payload) = payload else { return Ok(()) };
+        let place = matched.get(case + 1).copied().flatten();
+        let done = match (sent(case), place) {
+            (Some(mut at), _) => {
+                let ty = found.ty(self.gob, from, place)?;
+                self.value(&mut at, ty, payload)
+            }
+            (None, Some(_)) => {
+                let ty = found.ty(self.gob, from, place)?;
+                self.zero(payload, ty)
+            }
+            (None, None) => Err(ValueError::new("the struct has no such field")),
+        };
+        done.map_err(|error| error.within(name))
+    }
+
+    fn case(
+        &mut self,
+        reader: &mut Reader<'_>,
+        from: GobType,
+        to: TypeId,
+        cases: &[(&str, Option<TypeId>)],
+    ) -> Result<usize, ValueError> {
+        let kind = self.kind(from)?;
+        match kind {
+            Kind::String => {
+                self.mirror.saw_tag(Used::Text);
+                let text = self.text(reader, to)?;
+                find_name(cases.iter().map(|(name, _)| *name), text)
+                    .ok_or_else(|| self.mismatch(to, text))
+            }
+            Kind::Int | Kind::Uint => {
+                self.mirror.saw_tag(used(kind));
+                let number = integer(reader, kind)?;
+                let index = usize::try_from(number).ok().filter(|index| *index < cases.len());
+                index.ok_or_else(|| self.mismatch(to, &number.to_string()))
+            }
+            _ => Err(self.found(from, to)),
+        }
+    }
+
+    /// A field that was declared and left out: Go leaves out what is zero.
+    fn zero(&mut self, to: TypeId, from: GobType) -> Result<(), ValueError> {
+        let before = self.out.len();
+        self.put_zero(to, from)?;
+        self.zeros += self.out.len() - before;
+        Ok(())
+    }
+
+    fn put_zero(&mut self, to: TypeId, from: GobType) -> Result<(), ValueError> {
+        if self.zeros > MAX_ZEROS {
+            return Err(ValueError::new("too many zeros are left out"));
+        }
+        let types = self.types;
+        match &types[to] {
+            Type::Bool | Type::U8 | Type::S8 | Type::U16 | Type::U32 | Type::U64 => {
+                self.out.push(0);
+            }
+            Type::S16 | Type::S32 | Type::S64 | Type::Enum(_) => self.out.push(0),
+            Type::F32 => self.out.extend_from_slice(&[0; 4]),
+            Type::F64 => self.out.extend_from_slice(&[0; 8]),
+            Type::Char => put_char(self.out, '\0'),
+            Type::String | Type::Bytes | Type::List(_) | Type::Option(_) => self.out.push(0),
+            Type::Flags(names) => put_flags(self.out, &vec![false; names.len()]),
+            Type::FixedList(inner, len) => {
+                for _ in 0..*len {
+                    self.zero(*inner, from)?;
+                }
+            }
+            Type::Tuple(parts) => {
+                for part in parts {
+                    self.zero(*part, from)?;
+                }
+            }
+            Type::Record(fields) => {
+                for field in fields {
+                    self.zero(field.ty, from).map_err(|error| error.within(&field.name))?;
+                }
+            }
+            Type::Variant(_) | Type::Result { .. } => {
+                return Err(ValueError::new(format!(
+                    "expected {}, found nothing",
+                    self.types.notation(to)
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Which field of a struct is which member, by name. It is found once for each pair of types.
+    fn matched(
+        &mut self,
+        from: GobType,
+        members: Members,
+        names: &[&str],
+    ) -> Result<Arc<[Option<usize>]>, ValueError> {
+        if let Some(known) = self.binding.matched.get(&(from, members)) {
+            return Ok(known.clone());
+        }
+        let Kind::Defined(Wire::Struct { fields, .. }) = self.kind(from)? else {
+            return Err(ValueError::new("expected a struct"));
+        };
+        let mut matched = vec![None; names.len()];
+        for (index, field) in fields.iter().enumerate() {
+            if let Some(place) = find_name(names.iter().copied(), &field.name) {
+                // Of two spellings, the first counts.
+                matched[place].get_or_insert(index);
+            }
+        }
+        let matched: Arc<[Option<usize>]> = matched.into();
+        if self.binding.matched.len() >= MAX_MATCHED {
+            self.binding.matched.clear();
+        }
+        self.binding.matched.insert((from, members), matched.clone());
+        Ok(matched)
+    }
+
+    fn integer(
+        &mut self,
+        reader: &mut Reader<'_>,
+        kind: Kind<'_>,
+        to: TypeId,
+        (min, max): (i128, i128),
+    ) -> Result<i128, ValueError> {
+        match self.types[to] {
+            Type::S8 | Type::S16 | Type::S32 | Type::S64 => self.mirror.saw_signed(used(kind)),
+            _ => self.mirror.saw_unsigned(used(kind)),
+        }
+        let number = integer(reader, kind)?;
+        match (min..=max).contains(&number) {
+            true => Ok(number),
+            false => Err(self.mismatch(to, &number.to_string())),
+        }
+    }
+
+    fn unsigned(
+        &mut self,
+        reader: &mut Reader<'_>,
+        kind: Kind<'_>,
+        to: TypeId,
+        max: i128,
+    ) -> Result<(), ValueError> {
+        let number = self.integer(reader, kind, to, (0, max))?;
+        put_unsigned(self.out, u64::try_from(number).unwrap_or(u64::MAX));
+        Ok(())
+    }
+
+    fn signed(
+        &mut self,
+        reader: &mut Reader<'_>,
+        kind: Kind<'_>,
+        to: TypeId,
+        range: (i128, i128),
+    ) -> Result<(), ValueError> {
+        let number = self.integer(reader, kind, to, range)?;
+        put_signed(self.out, i64::try_from(number).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    /// A number with a fraction, or a whole one that is exact as such.
+    fn float(
+        &mut self,
+        reader: &mut Reader<'_>,
+        kind: Kind<'_>,
+        to: TypeId,
+    ) -> Result<f64, ValueError> {
+        if kind == Kind::Float {
+            return reader.float().map_err(invalid);
+        }
+        let number = integer(reader, kind)?;
+        let exact = i32::try_from(number).map(f64::from);
+        exact.map_err(|_| self.mismatch(to, &number.to_string()))
+    }
+
+    fn text<'a>(&self, reader: &mut Reader<'a>, to: TypeId) -> Result<&'a str, ValueError> {
+        let bytes = reader.bytes().map_err(invalid)?;
+        std::str::from_utf8(bytes).map_err(|_| self.mismatch(to, "bytes that are not UTF-8"))
+    }
+
+    fn mismatch(&self, to: TypeId, found: &str) -> ValueError {
+        let shown = &found[..found.floor_char_boundary(100)];
+        ValueError::new(format!("expected {}, found {shown}", self.types.notation(to)))
+    }
+
+    fn found(&self, from: GobType, to: TypeId) -> ValueError {
+        self.mismatch(to, &self.gob.notation(from))
+    }
+}
+
+/// The fields of a struct that were sent.
+struct Found<'a>(Vec<(usize, Reader<'a>)>);
+
+impl<'a> Found<'a> {
+    /// Reads to the end of a struct.
+    fn read(gob: &GobTypes, reader: &mut Reader<'a>, from: GobType) -> Result<Self, ValueError> {
+        let Kind::Defined(Wire::Struct { fields, .. }) = gob.kind(from).map_err(invalid)? else {
+            return Err(ValueError::new("expected a struct"));
+        };
+        let (mut found, mut before) = (Vec::with_capacity(fields.len().min(64)), None);
+        while let Some(index) = reader.field(before, fields.len()).map_err(invalid)? {
+            found.push((index, *reader));
+            let ty = fields.get(index).map(|field| field.ty);
+            skip(gob, reader, ty.ok_or_else(|| ValueError::new("expected a struct"))?)
+                .map_err(invalid)?;
+            before = Some(index);
+        }
+        Ok(Found(found))
+    }
+
+    /// Where the value of a field begins.
+    fn get(&self, index: usize) -> Option<Reader<'a>> {
+        let at = self.0.binary_search_by_key(&index, |(index, _)| *index).ok()?;
+        self.0.get(at).map(|(_, reader)| *reader)
+    }
+
+    fn ty(
+        &self,
+        gob: &GobTypes,
+        from: GobType,
+        index: Option<usize>,
+    ) -> Result<GobType, ValueError> {
+        match gob.kind(from).map_err(invalid)? {
+            Kind::Defined(Wire::Struct { fields, .. }) => {
+                let field = index.and_then(|index| fields.get(index));
+                field.map(|field| field.ty).ok_or_else(|| ValueError::new("expected a struct"))
+            }
+            _ => Err(ValueError::new("expected a struct")),
+        }
+    }
+}
+
+fn integer(reader: &mut Reader<'_>, kind: Kind<'_>) -> Result<i128, ValueError> {
+    match kind {
+        Kind::Uint => reader.uint().map(i128::from).map_err(invalid),
+        _ => reader.int().map(i128::from).map_err(invalid),
+    }
+}
+
+fn used(kind: Kind<'_>) -> Used {
+    if kind == Kind::Uint { Used::Uint } else { Used::Int }
+}
+
+/// What the decoder has checked already.
+#[expect(clippy::needless_pass_by_value, reason = "it is the argument of map_err")]
+fn invalid(error: wharf_gob::GobError) -> ValueError {
+    ValueError::new(error.to_string())
+}
