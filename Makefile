@@ -50,10 +50,14 @@ plugins: toolchain
 # stays there when it is run again, is chance.
 tools:
 	python3 -m venv $(TARGET_DIR)/tools/python
-	$(TARGET_DIR)/tools/python/bin/pip install --quiet schemathesis==4.32.5 py-consul==1.8.0 componentize-py==0.25.1
+	$(TARGET_DIR)/tools/python/bin/pip install --quiet schemathesis==4.32.5 py-consul==1.8.0 componentize-py==0.25.1 \
+		openapi-spec-validator==0.9.0 openapi-python-client==0.29.1 mcp==2.3.0
 	mkdir -p $(TARGET_DIR)/tools/javascript
 	npm install --silent --no-audit --no-fund --prefix $(TARGET_DIR)/tools/javascript \
 		@bytecodealliance/componentize-js@0.23.0 @bytecodealliance/preview2-shim@0.25.0
+	mkdir -p $(TARGET_DIR)/tools/typescript
+	npm install --silent --no-audit --no-fund --prefix $(TARGET_DIR)/tools/typescript \
+		openapi-typescript@7.13.0 openapi-fetch@0.17.0 typescript@5.9.3
 
 # Services that only the tests run; they stay in the target directory.
 guests: toolchain

@@ -1,7 +1,7 @@
 //! Go's own net/rpc calls Wharf, with no code of Wharf's. The program is `tests/go/doors`.
 
 use tokio::process::Command;
-use wharf_tests::{Process, Wharf, go_program, guest, plugin, run_program};
+use wharf_tests::{Process, Wharf, go_program, guest, plugin, run_command};
 
 async fn up() -> Wharf {
     let (arith, textkit) = (plugin("arith").unwrap(), plugin("textkit").unwrap());
@@ -20,7 +20,7 @@ async fn up() -> Wharf {
 async fn succeeds(case: &str) {
     let Some(program) = go_program("doors").await.unwrap() else { return };
     let wharf = up().await;
-    let finished = run_program(&program, &[case, &wharf.host]).await.unwrap();
+    let finished = run_command(Command::new(&program).args([case, &wharf.host])).await.unwrap();
     assert_eq!((finished.code, &finished.stdout[..]), (Some(0), "ok\n"), "{}", finished.stderr);
 }
 
@@ -29,7 +29,7 @@ async fn the_classic_sketchs_client_finds_and_calls_a_plugin() {
     let Some(program) = go_program("doors").await.unwrap() else { return };
     let wharf = up().await;
     let arguments = ["sketch", &wharf.registry, &wharf.host];
-    let finished = run_program(&program, &arguments).await.unwrap();
+    let finished = run_command(Command::new(&program).args(arguments)).await.unwrap();
     assert_eq!((finished.code, &finished.stdout[..]), (Some(0), "ok\n"), "{}", finished.stderr);
 }
 

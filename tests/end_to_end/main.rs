@@ -9,6 +9,7 @@ mod calls;
 mod command_line;
 mod doors;
 mod folder;
+mod generators;
 mod go;
 mod hosts;
 mod json_rpc;

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::{Finished, installed, within};
+use crate::installed;
 
 /// Builds the program in `tests/go/NAME`, once for each test binary. `None` if Go is not installed.
 ///
@@ -36,19 +36,4 @@ pub async fn go_program(name: &'static str) -> anyhow::Result<Option<PathBuf>> {
         })
         .await?;
     Ok(Some(folder.path().join(name)))
-}
-
-/// Runs a program to its end.
-///
-/// # Errors
-/// When it does not end.
-pub async fn run_program(program: &Path, arguments: &[&str]) -> anyhow::Result<Finished> {
-    let mut command = Command::new(program);
-    command.args(arguments).kill_on_drop(true).stdin(std::process::Stdio::null());
-    let output = within("a program ends", command.output()).await??;
-    Ok(Finished {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout)?,
-        stderr: String::from_utf8(output.stderr)?,
-    })
 }

@@ -11,15 +11,15 @@ mod registry;
 mod tongues;
 mod waiting;
 
-pub use golang::{go_program, run_program};
+pub use golang::go_program;
 pub use guests::{
     arith_reordered, arith_that, big, component, component_in_utf16, hard_to_compile, heavy,
     hostile, imports_the_unknown, many_methods, never_starts, renamed, with_section,
 };
 pub use http::{client as http_client, get, get_json};
 pub use load::Load;
-pub use process::{Finished, Process, Wharf, client, example, guest, plugin, wharf};
-pub use programs::{EtcdCluster, Member, free_port, installed};
+pub use process::{Finished, Process, Wharf, client, example, guest, plugin, run_command, wharf};
+pub use programs::{EtcdCluster, Member, free_port, installed, tool};
 pub use proxy::Proxy;
 pub use registry::{RegistryProcess, declaration};
 pub use tongues::Tongue;

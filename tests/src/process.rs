@@ -79,11 +79,20 @@ pub async fn example(name: &str, arguments: &[&str]) -> anyhow::Result<Finished>
 
 async fn run(program: &Path, arguments: &[&str]) -> anyhow::Result<Finished> {
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(root()).kill_on_drop(true).stdin(Stdio::null());
+    command.args(arguments).current_dir(root());
     command.env_remove("WHARF_REGISTRY").env_remove("WHARF_LOG").env_remove("WHARF_TOKEN");
     // Keep its lists of endpoints apart: another test may have the same port.
     let cache = tempfile::tempdir()?;
     command.env("XDG_CACHE_HOME", cache.path());
+    run_command(&mut command).await
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// When it does not end.
+pub async fn run_command(command: &mut Command) -> anyhow::Result<Finished> {
+    command.kill_on_drop(true).stdin(Stdio::null());
     let output = within("a command ends", command.output()).await??;
     Ok(Finished {
         code: output.status.code(),

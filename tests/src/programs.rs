@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -26,8 +26,29 @@ pub fn installed(program: &str, package: &str) -> Option<PathBuf> {
     found
 }
 
+/// The path of a tool that `make tools` installs. If it is not there, prints that the test is skipped
+/// and returns `None`.
+///
+/// # Errors
+/// In CI, when it is not there.
+pub fn tool(name: &str) -> anyhow::Result<Option<PathBuf>> {
+    let own = std::env::current_exe()?;
+    let target = own.ancestors().nth(3).context("no target directory")?;
+    let path = target.join("tools").join(name);
+    if path.exists() {
+        return Ok(Some(path));
+    }
+    missing(name, "make tools")
+}
+
+pub(crate) fn missing<T>(name: &str, how: &str) -> anyhow::Result<Option<T>> {
+    ensure!(std::env::var_os("CI").is_none(), "{name} is not installed, and CI skips nothing");
+    say_skipped(&format!("{name} is not installed ({how})"));
+    Ok(None)
+}
+
 /// Prints that something is not tested. It is printed even if the test harness captures output.
-pub(crate) fn say_skipped(why: &str) {
+fn say_skipped(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 

@@ -1,6 +1,6 @@
 //! The service of `tests/guests/tongues`, built in languages other than Rust.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
@@ -9,7 +9,7 @@ use wit_component::ComponentEncoder;
 use wit_parser::Resolve;
 
 use crate::installed;
-use crate::programs::say_skipped;
+use crate::programs::{missing, tool};
 
 /// Arguments for clang. Compiler libraries are left out: Debian does not have them for this target.
 const FOR_WEBASSEMBLY: [&str; 4] =
@@ -49,7 +49,7 @@ impl Tongue {
                 return Ok(Some(ComponentEncoder::default().module(&module)?.encode()?));
             }
             Tongue::Python => {
-                let Some(tool) = tool("python/bin/componentize-py", "make tools")? else {
+                let Some(tool) = tool("python/bin/componentize-py")? else {
                     return Ok(None);
                 };
                 let mut command = Command::new(tool);
@@ -63,7 +63,7 @@ impl Tongue {
             }
             Tongue::JavaScript => {
                 let Some(node) = installed("node", "Debian: nodejs npm") else { return Ok(None) };
-                let Some(modules) = tool("javascript/node_modules", "make tools")? else {
+                let Some(modules) = tool("javascript/node_modules")? else {
                     return Ok(None);
                 };
                 let mut command = Command::new(node);
@@ -103,23 +103,6 @@ fn c(clang: &Path, sources: &Path, folder: &Path, output: &Path) -> anyhow::Resu
     command.arg("-I").arg(folder).arg(sources.join("tongue.c")).arg(folder.join("speaker.c"));
     command.arg(folder.join("speaker_component_type.o")).arg("-lc");
     run(command.arg("-o").arg(output))
-}
-
-/// The path of a tool that `make tools` installs.
-fn tool(name: &str, how: &str) -> anyhow::Result<Option<PathBuf>> {
-    let own = std::env::current_exe()?;
-    let target = own.ancestors().nth(3).context("no target directory")?;
-    let path = target.join("tools").join(name);
-    if path.exists() {
-        return Ok(Some(path));
-    }
-    missing(name, how)
-}
-
-fn missing<T>(name: &str, how: &str) -> anyhow::Result<Option<T>> {
-    ensure!(std::env::var_os("CI").is_none(), "{name} is not installed, and CI skips nothing");
-    say_skipped(&format!("{name} is not installed ({how})"));
-    Ok(None)
 }
 
 fn run(command: &mut Command) -> anyhow::Result<()> {

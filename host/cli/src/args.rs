@@ -269,7 +269,7 @@ pub(crate) struct Serving {
     /// and mcp
     #[arg(long, value_name = "NAMES", default_value = "wharf,gob,jsonrpc,http,mcp", value_delimiter = ',', value_parser = door)]
     pub(crate) doors: Vec<Door>,
-    /// Origin of web pages whose scripts may call over HTTP, as https://app.example; may be repeated
+    /// Origin of web pages whose scripts may call over HTTP, as `https://app.example`; may be repeated
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub(crate) allow_origin: Vec<String>,
 }

@@ -1,5 +1,7 @@
 //! A service: what can be called, and with what.
 
+use std::collections::HashMap;
+
 use crate::fingerprint::Digests;
 use crate::name::NameIndex;
 use crate::types::short;
@@ -12,9 +14,22 @@ pub struct Service {
     docs: String,
     wit: String,
     types: Types,
+    labels: HashMap<TypeId, Label>,
     methods: Vec<Method>,
     index: NameIndex,
     fingerprint: Fingerprint,
+}
+
+/// What people call a record, variant, enum or flags, and say of it. It is not on the wire, so it is
+/// known only where the WIT was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Label {
+    /// As the WIT spells it.
+    pub name: String,
+    /// Its doc comment.
+    pub docs: String,
+    /// The doc comments of its fields, cases or labels, in order.
+    pub members: Vec<String>,
 }
 
 /// One function of a service.
@@ -78,7 +93,20 @@ impl Service {
         let callable = methods.iter().filter_map(|m| m.signature.as_ref().ok());
         let fingerprint = Digests::service(callable.map(|s| s.fingerprint));
         let index = NameIndex::new(methods.iter().map(|method| &method.name[..]));
-        Service { name, docs, wit, types, methods, index, fingerprint }
+        let labels = HashMap::new();
+        Service { name, docs, wit, types, labels, methods, index, fingerprint }
+    }
+
+    /// The same service, with the names of its types.
+    #[cfg(feature = "wit")]
+    pub(crate) fn with_labels(self, labels: HashMap<TypeId, Label>) -> Self {
+        Service { labels, ..self }
+    }
+
+    /// The name and the documentation of a type, if they are known.
+    #[must_use]
+    pub fn label(&self, ty: TypeId) -> Option<&Label> {
+        self.labels.get(&ty)
     }
 
     /// The whole name, `demo:arith/arith@0.1.0`.

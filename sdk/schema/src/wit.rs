@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use wit_parser::{FunctionKind, Interface, Resolve, TypeDefKind};
 
 use crate::service::MethodParts;
-use crate::{Case, Field, NameError, Param, Service, ServiceName, Type, TypeError, TypeId, Types};
+use crate::{
+    Case, Field, Label, NameError, Param, Service, ServiceName, Type, TypeError, TypeId, Types,
+};
 
 /// Describes one interface.
 ///
@@ -22,7 +24,8 @@ pub fn service_from_wit(
     wit: String,
 ) -> Result<Service, NameError> {
     let name = ServiceName::parse(name)?;
-    let mut reading = Reading { resolve, types: Types::default(), known: HashMap::new() };
+    let mut reading =
+        Reading { resolve, types: Types::default(), known: HashMap::new(), labels: HashMap::new() };
     let methods = interface
         .functions
         .values()
@@ -33,7 +36,7 @@ pub fn service_from_wit(
         })
         .collect();
     let docs = interface.docs.contents.clone().unwrap_or_default();
-    Ok(Service::new(name, docs, wit, reading.types, methods))
+    Ok(Service::new(name, docs, wit, reading.types, methods).with_labels(reading.labels))
 }
 
 /// Why a type cannot be transported.
@@ -50,6 +53,7 @@ struct Reading<'a> {
     resolve: &'a Resolve,
     types: Types,
     known: HashMap<wit_parser::TypeId, Result<TypeId, Untransportable>>,
+    labels: HashMap<TypeId, Label>,
 }
 
 impl Reading<'_> {
@@ -159,7 +163,25 @@ impl Reading<'_> {
                 )));
             }
         };
-        Ok(self.types.add(ty)?)
+        let added = self.types.add(ty)?;
+        if let Some(label) = self.label(id) {
+            // Types without names are equal if their members are. The first name counts.
+            self.labels.entry(added).or_insert(label);
+        }
+        Ok(added)
+    }
+
+    fn label(&self, id: wit_parser::TypeId) -> Option<Label> {
+        let ty = &self.resolve.types[id];
+        let text = |docs: &wit_parser::Docs| docs.contents.clone().unwrap_or_default();
+        let members: Vec<String> = match &ty.kind {
+            TypeDefKind::Record(it) => it.fields.iter().map(|field| text(&field.docs)).collect(),
+            TypeDefKind::Variant(it) => it.cases.iter().map(|case| text(&case.docs)).collect(),
+            TypeDefKind::Enum(it) => it.cases.iter().map(|case| text(&case.docs)).collect(),
+            TypeDefKind::Flags(it) => it.flags.iter().map(|flag| text(&flag.docs)).collect(),
+            _ => return None,
+        };
+        Some(Label { name: ty.name.clone()?, docs: text(&ty.docs), members })
     }
 
     fn optional(
@@ -206,6 +228,23 @@ mod tests {
         let other = service("record p { y: u8 } f: func(a: p) -> list<u8>;");
         assert_eq!(one.fingerprint(), two.fingerprint());
         assert_ne!(one.fingerprint(), other.fingerprint());
+    }
+
+    #[test]
+    fn names_and_docs_of_types_are_known_where_the_wit_was_read() {
+        let service = service(
+            "/// A point.
+             record point {
+                 /// Across.
+                 x: u8,
+                 y: u8,
+             }
+             f: func(a: point) -> list<u8>;",
+        );
+        let point = service.method("f").unwrap().signature.as_ref().unwrap().params[0].ty;
+        let label = service.label(point).unwrap();
+        assert_eq!((&label.name[..], &label.docs[..]), ("point", "A point."));
+        assert_eq!(label.members, ["Across.", ""]);
     }
 
     #[test]

@@ -115,6 +115,11 @@ impl Table {
         self.generations.load(Ordering::Acquire)
     }
 
+    /// How often what is served has changed.
+    pub(crate) fn revision(&self) -> u64 {
+        *self.revision.borrow()
+    }
+
     /// Finds the service with a name.
     pub(crate) fn find(&self, name: &ServiceName) -> Found {
         self.services.load().find(name)

@@ -7,6 +7,7 @@
 
 mod calls;
 mod detect;
+mod documents;
 mod http;
 mod invoke;
 mod jsonrpc;

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use wharf_net::budget::Budget;
 
+use super::documents::Documents;
 use crate::config::RpcConfig;
 use crate::metrics::Metrics;
 use crate::plugins::table::Table;
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) held: Arc<Budget>,
     /// Calls that did not end where they arrived, and run.
     pub(super) running: Arc<AtomicU64>,
+    /// Descriptions of what is served.
+    pub(super) documents: Documents,
     /// Bytes of replies that wait for callers to read them.
     pub(crate) unread: Arc<Budget>,
 }
@@ -29,6 +32,7 @@ impl Shared {
     pub(crate) fn new(table: Arc<Table>, metrics: Arc<Metrics>, config: RpcConfig) -> Arc<Self> {
         let held = Budget::new(config.calls.max_held, SMALL);
         let unread = Budget::new(config.max_unread, SMALL);
-        Arc::new(Shared { table, metrics, config, held, unread, running: Arc::default() })
+        let (running, documents) = Default::default();
+        Arc::new(Shared { table, metrics, config, held, unread, running, documents })
     }
 }

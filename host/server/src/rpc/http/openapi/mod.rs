@@ -1,0 +1,62 @@
+//! `GET /openapi.json` and `GET /SERVICE/openapi.json`: what can be called, for generators of clients.
+
+mod document;
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use wharf_schema::ServiceName;
+use wharf_wire::Status;
+
+use super::answer;
+use crate::plugins::Found;
+use crate::plugins::slot::Served;
+use crate::rpc::Shared;
+use crate::rpc::invoke::{CallFailure, Missing};
+
+/// The end of the path.
+pub(super) const FILE: &str = "/openapi.json";
+
+/// Answers with the description of one service, or of all if the path before [`FILE`] is empty.
+pub(super) async fn answer(shared: &Arc<Shared>, of: String) -> Response {
+    match describe(shared, of).await {
+        Ok(text) => answer::json(StatusCode::OK, text),
+        Err(failure) => answer::failure(&failure),
+    }
+}
+
+async fn describe(shared: &Arc<Shared>, of: String) -> Result<bytes::Bytes, CallFailure> {
+    let revision = shared.table.revision();
+    let (name, table) = (of.trim_start_matches('/').to_owned(), shared.clone());
+    // Describing thousands of methods takes long. It is done once for each change of what is served.
+    let make = async {
+        let has_token = shared.config.token.is_some();
+        let described = tokio::task::spawn_blocking(move || {
+            let all = table.table.all_served();
+            let chosen = match &name[..] {
+                "" => all.clone(),
+                name => vec![find(&table, name)?],
+            };
+            Ok(document::of(&all, &chosen, has_token).to_string())
+        });
+        let failed = |error: tokio::task::JoinError| {
+            CallFailure::refused(Status::Internal, format!("the description failed: {error}"))
+        };
+        described.await.map_err(failed)?
+    };
+    shared.documents.get(of.clone(), revision, make).await
+}
+
+fn find(shared: &Shared, name: &str) -> Result<Arc<Served>, CallFailure> {
+    let name = name.replace("%3A", ":").replace("%3a", ":").replace("%40", "@");
+    let missing = || {
+        let message = format!("this host has no service '{name}'");
+        CallFailure::missing(Missing::Service, message)
+    };
+    let parsed = ServiceName::parse(&name).map_err(|_| missing())?;
+    match shared.table.find(&parsed) {
+        Found::One(slot) => slot.served().clone().ok_or_else(missing),
+        Found::Ambiguous(_) | Found::None => Err(missing()),
+    }
+}
