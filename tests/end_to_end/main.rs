@@ -13,6 +13,7 @@ mod generators;
 mod go;
 mod hosts;
 mod json_rpc;
+mod mcp;
 mod observed;
 mod others;
 mod peers;

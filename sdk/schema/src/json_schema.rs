@@ -4,11 +4,11 @@ use serde_json::{Map, Value, json};
 
 use crate::{Label, Param, Service, Type, TypeId, Types, lower_camel, net_rpc};
 
-/// For whom a schema is written.
+/// For whom JSON is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JsonDialect {
-    /// Generators of clients, by OpenAPI 3.1.
-    OpenApi,
+    /// Programs. All numbers are numbers.
+    Plain,
     /// Language models and their clients. Many keep numbers as floats, so integers of 64 bits are
     /// strings of digits.
     Model,
@@ -62,7 +62,17 @@ impl<'s> JsonSchemas<'s> {
         self.object(&members)
     }
 
-    /// The schema of a type.
+    /// The schema of a type itself, even if it has a name.
+    pub fn in_place(&mut self, ty: TypeId) -> Value {
+        let label = self.service.label(ty);
+        let mut schema = self.written_out(ty, label);
+        if let Some(label) = label.filter(|label| !label.docs.is_empty()) {
+            schema["description"] = label.docs.clone().into();
+        }
+        schema
+    }
+
+    /// The schema of a type, which is a reference if it has a name.
     pub fn schema(&mut self, ty: TypeId) -> Value {
         if self.left == 0 {
             // Anything.
@@ -84,10 +94,7 @@ impl<'s> JsonSchemas<'s> {
         }
         // Its place in the order is before those that it refers to.
         self.definitions.insert(name.clone(), Value::Null);
-        let mut schema = self.written_out(ty, Some(label));
-        if !label.docs.is_empty() {
-            schema["description"] = label.docs.clone().into();
-        }
+        let schema = self.in_place(ty);
         self.definitions.insert(name, schema);
         reference
     }
@@ -105,7 +112,7 @@ impl<'s> JsonSchemas<'s> {
             Type::S16 => json!({ "type": "integer", "minimum": -32768, "maximum": 32767 }),
             Type::S32 => json!({ "type": "integer", "format": "int32" }),
             Type::U64 => match self.dialect {
-                JsonDialect::OpenApi => {
+                JsonDialect::Plain => {
                     json!({ "type": "integer", "minimum": 0, "format": "uint64" })
                 }
                 JsonDialect::Model => json!({
@@ -115,13 +122,17 @@ impl<'s> JsonSchemas<'s> {
                 }),
             },
             Type::S64 => match self.dialect {
-                JsonDialect::OpenApi => json!({ "type": "integer", "format": "int64" }),
+                JsonDialect::Plain => json!({ "type": "integer", "format": "int64" }),
                 JsonDialect::Model => json!({
                     "type": "string",
                     "pattern": "^-?[0-9]+$",
                     "description": "a whole number of 64 bits, as a string of digits",
                 }),
             },
+            // Some floats have no number in JSON. Generators of clients would make a union of it.
+            Type::F32 | Type::F64 if self.dialect == JsonDialect::Model => json!({
+                "anyOf": [{ "type": "number" }, { "enum": ["NaN", "Infinity", "-Infinity"] }],
+            }),
             Type::F32 => json!({ "type": "number", "format": "float" }),
             Type::F64 => json!({ "type": "number", "format": "double" }),
             Type::Char => json!({ "type": "string", "minLength": 1, "maxLength": 1 }),
@@ -307,7 +318,7 @@ mod tests {
     fn types_with_names_are_defined_once_with_their_docs() {
         let service = service();
         let signature = service.methods()[0].signature.as_ref().unwrap();
-        let mut schemas = JsonSchemas::new(&service, JsonDialect::OpenApi, "#/c/", "Api");
+        let mut schemas = JsonSchemas::new(&service, JsonDialect::Plain, "#/c/", "Api");
         let parameters = schemas.parameters(&signature.params);
         assert_eq!(
             parameters,
@@ -375,7 +386,7 @@ mod tests {
         let service =
             crate::service_from_wit(&resolve, interface, "t:t/api@1.0.0", String::new()).unwrap();
         let result = service.methods()[0].signature.as_ref().unwrap().result.unwrap();
-        let schema = JsonSchemas::new(&service, JsonDialect::OpenApi, "#/c/", "").schema(result);
+        let schema = JsonSchemas::new(&service, JsonDialect::Plain, "#/c/", "").schema(result);
         assert!(schema.to_string().len() < 10_000_000);
     }
 

@@ -35,7 +35,7 @@ pub use name::{MethodPath, NameError, ServiceName, find_name, kebab, lower_camel
 pub use printable::{printable, printable_json, printable_lines};
 pub use service::{Label, Method, Param, Service, Signature};
 pub use similar::{did_you_mean, most_similar};
-pub use to_json::{Outcome, result_to_json, value_to_json};
+pub use to_json::{Outcome, result_to_json, result_to_json_in, value_to_json};
 pub use types::{Case, Field, MAX_DEPTH, Type, TypeError, TypeId, Types};
 pub use value_error::{Expected, ValueError};
 #[cfg(feature = "wit")]

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::encoding::Reader;
-use crate::{Type, TypeId, Types, ValueError, lower_camel};
+use crate::{JsonDialect, Type, TypeId, Types, ValueError, lower_camel};
 
 /// The longest JSON that is written, in bytes. JSON spells out the names of cases and fields, so a
 /// few bytes of postcard can become very long JSON.
@@ -24,7 +24,7 @@ pub enum Outcome {
 /// # Errors
 /// When the bytes are not exactly one value of this type.
 pub fn value_to_json(types: &Types, ty: TypeId, bytes: &[u8]) -> Result<String, ValueError> {
-    let mut writer = Writer { types, reader: Reader::new(bytes), out: String::new() };
+    let mut writer = Writer::new(types, bytes, JsonDialect::Plain);
     writer.value(ty)?;
     writer.reader.finish()?;
     Ok(writer.out)
@@ -39,7 +39,20 @@ pub fn result_to_json(
     result: Option<TypeId>,
     bytes: &[u8],
 ) -> Result<Outcome, ValueError> {
-    let mut writer = Writer { types, reader: Reader::new(bytes), out: String::new() };
+    result_to_json_in(JsonDialect::Plain, types, result, bytes)
+}
+
+/// Like [`result_to_json`], in one of the dialects.
+///
+/// # Errors
+/// When the bytes are not exactly one value of this type.
+pub fn result_to_json_in(
+    dialect: JsonDialect,
+    types: &Types,
+    result: Option<TypeId>,
+    bytes: &[u8],
+) -> Result<Outcome, ValueError> {
+    let mut writer = Writer::new(types, bytes, dialect);
     let mut failed = false;
     match result.map(|ty| (ty, &types[ty])) {
         None => writer.out.push_str("null"),
@@ -60,9 +73,14 @@ struct Writer<'a> {
     types: &'a Types,
     reader: Reader<'a>,
     out: String,
+    dialect: JsonDialect,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    fn new(types: &'a Types, bytes: &'a [u8], dialect: JsonDialect) -> Self {
+        Writer { types, reader: Reader::new(bytes), out: String::new(), dialect }
+    }
+
     fn value(&mut self, ty: TypeId) -> Result<(), ValueError> {
         if self.out.len() > MAX_JSON {
             return Err(ValueError::new(format!("as JSON it takes more than {MAX_JSON} bytes")));
@@ -192,14 +210,21 @@ impl Writer<'_> {
 
     fn unsigned(&mut self, bits: u32) -> Result<(), ValueError> {
         let number = self.reader.unsigned(bits)?;
-        self.display(number);
+        self.integer(bits, number);
         Ok(())
     }
 
     fn signed(&mut self, bits: u32) -> Result<(), ValueError> {
         let number = self.reader.signed(bits)?;
-        self.display(number);
+        self.integer(bits, number);
         Ok(())
+    }
+
+    fn integer(&mut self, bits: u32, number: impl std::fmt::Display) {
+        match self.dialect {
+            JsonDialect::Model if bits > 32 => self.display(format_args!("\"{number}\"")),
+            _ => self.display(number),
+        }
     }
 
     fn display(&mut self, value: impl std::fmt::Display) {

@@ -59,6 +59,8 @@ pub(super) enum FileError {
     Name { name: String },
     #[error("none of its services is among those that its sidecar chooses: it exports {0}")]
     NoneChosen(String),
+    #[error("{0}")]
+    NoTool(String),
     #[error(transparent)]
     Granting(#[from] GrantingError),
     #[error(transparent)]
@@ -146,6 +148,8 @@ impl Load {
         }
         // Record the services before loading, so that a failure can be reported against them.
         table.note_offers(&self.file, candidate.services().to_vec());
+        let tools = sidecar.as_ref().map(|sidecar| sidecar.tools.among(candidate.services()));
+        let tools = tools.unwrap_or_else(|_| Ok(Vec::new())).map_err(FileError::NoTool)?;
         tracing::debug!(file = self.file, bytes = candidate.size(), "loading a plugin");
         let plugin = candidate.load(engine, &self.file, sidecar?.settings).await?;
         // Others may have been loaded in the meantime.
@@ -153,7 +157,7 @@ impl Load {
         let services = plugin.services().to_vec();
         let describe = move || services.iter().map(|s| s.to_document().into()).collect();
         let documents = tokio::task::spawn_blocking(describe).await.map_err(FileError::Host)?;
-        Ok(Ready { plugin, documents })
+        Ok(Ready { plugin, documents, tools })
     }
 
     /// The grants that it really gets.

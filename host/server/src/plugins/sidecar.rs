@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! services = ["demo:arith/*"]   # which of its services are served; all by default
+//! mcp = ["multiply"]            # methods that models may call as tools, or true for all; none by default
 //!
 //! [limits]
 //! memory = "64 MiB"        # of one instance
@@ -23,6 +24,7 @@
 //! tcp = ["10.0.0.7:5432", "db.example.com:5432"]
 //! ```
 
+mod tools;
 mod values;
 
 use std::collections::BTreeMap;
@@ -33,6 +35,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use wharf_runtime::{DirGrant, Grants, HttpHost, Isolation, Limits, Settings, TcpAddress};
 use wharf_schema::ServiceName;
+
+pub(crate) use self::tools::ToolChoice;
 
 use self::values::{
     Bounded, Count, GuestPath, InheritedName, Parsed, Size, Time, VariableName, VariableValue,
@@ -56,6 +60,7 @@ pub(crate) struct SidecarError {
 #[derive(Default)]
 struct Document {
     services: Option<Bounded<ServicePattern>>,
+    mcp: ToolChoice,
     limits: LimitsTable,
     isolation: IsolationTable,
     grants: GrantsTable,
@@ -112,12 +117,14 @@ pub(crate) struct Sidecar {
     pub(crate) settings: Settings,
     /// Which services are served. `None`: all.
     services: Option<Vec<ServicePattern>>,
+    /// Which methods are tools for models.
+    pub(crate) tools: ToolChoice,
 }
 
 impl Sidecar {
     /// Without a sidecar: the settings of all plugins, and all services.
     pub(crate) fn of(defaults: &Settings) -> Self {
-        Sidecar { settings: defaults.clone(), services: None }
+        Sidecar { settings: defaults.clone(), services: None, tools: ToolChoice::None }
     }
 
     /// Whether the service with this full name is to be served.
@@ -189,7 +196,8 @@ pub(crate) fn parse(
     };
     let grants = document.grants.over(grants, folder);
     let services = document.services.map(|services| services.0);
-    Ok(Sidecar { settings: Settings { limits, isolation, grants }, services })
+    let settings = Settings { limits, isolation, grants };
+    Ok(Sidecar { settings, services, tools: document.mcp })
 }
 
 /// Reads a file with the grants of several plugins, each under the name of its file. They are added to

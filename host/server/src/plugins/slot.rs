@@ -21,6 +21,8 @@ pub(crate) struct Served {
     pub(crate) service: Arc<Service>,
     /// The encoded description of the service.
     pub(crate) document: Bytes,
+    /// The positions of the methods that are tools for models.
+    pub(crate) tools: Box<[usize]>,
     /// A different number for every load of every plugin.
     pub(crate) generation: u64,
     pub(crate) file: String,

@@ -72,6 +72,8 @@ pub(crate) struct Ready {
     pub(crate) plugin: Plugin,
     /// The encoded description of each of its services.
     pub(crate) documents: Vec<Bytes>,
+    /// The positions of the methods of each of its services that are tools for models.
+    pub(crate) tools: Vec<Box<[usize]>>,
 }
 
 /// What changed when a plugin began to serve.
@@ -137,7 +139,7 @@ impl Table {
     /// # Errors
     /// When other files serve all of its services. Then nothing changes.
     pub(crate) fn serve(&self, file: &str, ready: &Ready) -> Result<Takeover, Vec<Occupied>> {
-        let Ready { plugin, documents } = ready;
+        let Ready { plugin, documents, tools } = ready;
         let mut files = self.files();
         let mut services = Names::clone(&self.services.load());
         let mut occupied = Vec::new();
@@ -169,6 +171,7 @@ impl Table {
                 service_index,
                 service: service.clone(),
                 document: documents.get(service_index).cloned().unwrap_or_default(),
+                tools: tools.get(service_index).cloned().unwrap_or_default(),
                 generation,
                 file: file.to_owned(),
             })));

@@ -7,11 +7,12 @@
 
 mod calls;
 mod detect;
-mod documents;
 mod http;
 mod invoke;
 mod jsonrpc;
+mod kept;
 mod last_words;
+mod mcp;
 mod netrpc;
 mod shared;
 mod wharf;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use bytes::Bytes;
 use wharf_net::budget::Budget;
 
-use super::documents::Documents;
+use super::kept::Kept;
+use super::mcp::Tools;
 use crate::config::RpcConfig;
 use crate::metrics::Metrics;
 use crate::plugins::table::Table;
@@ -22,8 +24,10 @@ pub(crate) struct Shared {
     pub(crate) held: Arc<Budget>,
     /// Calls that did not end where they arrived, and run.
     pub(super) running: Arc<AtomicU64>,
-    /// Descriptions of what is served.
-    pub(super) documents: Documents,
+    /// Descriptions of what is served, for generators of clients.
+    pub(super) documents: Kept<Bytes>,
+    /// What models may call.
+    pub(super) tools: Kept<Arc<Tools>>,
     /// Bytes of replies that wait for callers to read them.
     pub(crate) unread: Arc<Budget>,
 }
@@ -32,7 +36,7 @@ impl Shared {
     pub(crate) fn new(table: Arc<Table>, metrics: Arc<Metrics>, config: RpcConfig) -> Arc<Self> {
         let held = Budget::new(config.calls.max_held, SMALL);
         let unread = Budget::new(config.max_unread, SMALL);
-        let (running, documents) = Default::default();
-        Arc::new(Shared { table, metrics, config, held, unread, running, documents })
+        let (running, documents, tools) = Default::default();
+        Arc::new(Shared { table, metrics, config, held, unread, running, documents, tools })
     }
 }

@@ -5,6 +5,7 @@ mod body;
 mod call;
 mod connect;
 mod cross_site;
+mod mcp;
 mod openapi;
 mod rpc;
 
@@ -219,6 +220,7 @@ async fn routed(connection: &Connection, request: Request<Body>) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     match door {
         Door::JsonRpc => rpc::answer(connection, request).await,
+        Door::Mcp => mcp::answer(connection, request).await,
         _ if reads && path == "/" => answer::welcome(&connection.shared.table),
         _ if reads && path.ends_with(openapi::FILE) => {
             let of = path.trim_end_matches(openapi::FILE).to_owned();

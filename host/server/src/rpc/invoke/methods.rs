@@ -52,6 +52,12 @@ impl Named {
         &self.service.methods()[self.method]
     }
 
+    /// Whether the plugin that serves it now offers it to models.
+    pub(crate) fn is_tool(&self) -> bool {
+        let served = self.slot.served();
+        served.as_ref().is_some_and(|served| served.tools.contains(&self.method))
+    }
+
     /// Its parameters and its result.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ pub(super) fn of(all: &[Arc<Served>], chosen: &[Arc<Served>], has_token: bool) -
         let is_only = count.get(&service.name().interface[..]).is_none_or(|count| *count == 1);
         let names = Names::of(service, is_only);
         tags.push(json!({ "name": names.path, "description": service.docs() }));
-        let mut types = JsonSchemas::new(service, JsonDialect::OpenApi, SCHEMAS, &names.prefix);
+        let mut types = JsonSchemas::new(service, JsonDialect::Plain, SCHEMAS, &names.prefix);
         for method in service.methods() {
             let Ok(signature) = &method.signature else { continue };
             let operation = operation(service, method, signature, &names, &mut types);
@@ -46,7 +46,8 @@ pub(super) fn of(all: &[Arc<Served>], chosen: &[Arc<Served>], has_token: bool) -
             "title": title(chosen),
             "version": version(chosen),
             "description": "Services of a Wharf host. Names of paths and members may have any \
-                            spelling; integers may be strings of digits.",
+                            spelling; integers may be strings of digits. Floats without a \
+                            number in JSON are \"NaN\", \"Infinity\" and \"-Infinity\".",
         },
         "servers": [{ "url": "/" }],
         "tags": tags,

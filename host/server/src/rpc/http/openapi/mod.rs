@@ -38,14 +38,14 @@ async fn describe(shared: &Arc<Shared>, of: String) -> Result<bytes::Bytes, Call
                 "" => all.clone(),
                 name => vec![find(&table, name)?],
             };
-            Ok(document::of(&all, &chosen, has_token).to_string())
+            Ok(document::of(&all, &chosen, has_token).to_string().into())
         });
         let failed = |error: tokio::task::JoinError| {
             CallFailure::refused(Status::Internal, format!("the description failed: {error}"))
         };
         described.await.map_err(failed)?
     };
-    shared.documents.get(of.clone(), revision, make).await
+    shared.documents.get(&of, revision, make).await
 }
 
 fn find(shared: &Shared, name: &str) -> Result<Arc<Served>, CallFailure> {
