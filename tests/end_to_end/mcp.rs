@@ -119,7 +119,8 @@ async fn the_stateless_revision_refuses_what_contradicts_itself() {
         .as_object_mut()
         .unwrap()
         .remove("io.modelcontextprotocol/clientCapabilities");
-    let cases: Vec<(Vec<(&str, &str)>, &Value, u16, i64)> = vec![
+    type Case<'a> = (Vec<(&'a str, &'a str)>, &'a Value, u16, i64);
+    let cases: Vec<Case<'_>> = vec![
         (vec![version, list], &tools_list, 200, 0),
         (vec![list], &tools_list, 400, -32020),
         (vec![version], &tools_list, 400, -32020),

@@ -15,6 +15,7 @@ mod last_words;
 mod mcp;
 mod netrpc;
 mod shared;
+mod tools;
 mod wharf;
 
 use std::net::SocketAddr;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use wharf_net::budget::Budget;
 
 use super::kept::Kept;
-use super::mcp::Tools;
+use super::tools::Tools;
 use crate::config::RpcConfig;
 use crate::metrics::Metrics;
 use crate::plugins::table::Table;

@@ -12,7 +12,8 @@ use wharf_wire::TraceParent;
 use super::{Connection, answer, body, connect};
 use crate::doors::Door;
 use crate::rpc::invoke::CallFailure;
-use crate::rpc::mcp::{self, Message, Problem, Tools};
+use crate::rpc::mcp::{self, Message, Problem};
+use crate::rpc::tools::Tools;
 
 const REVISION: &str = "mcp-protocol-version";
 const METHOD: &str = "mcp-method";

@@ -6,13 +6,13 @@
 
 mod message;
 mod result;
-mod tools;
 
 use serde_json::{Value, json};
 
 pub(super) use self::message::{Message, Problem, Request, read};
 pub(super) use self::result::of_call;
-pub(super) use self::tools::Tools;
+
+use super::tools::Tools;
 
 /// The revision in which each request says all about itself.
 pub(super) const STATELESS: &str = "2026-07-28";

@@ -1,30 +1,13 @@
 //! The results of `tools/call`.
 
 use serde_json::Value;
-use wharf_schema::{
-    JsonDialect, Outcome as Shown, Service, Signature, Type, TypeId, Types, result_to_json_in,
-};
+use wharf_schema::{JsonDialect, Outcome as Shown, Service, Signature, result_to_json_in};
 
 use crate::rpc::invoke::Outcome;
-
-/// The member that has a result which is no object. Clients want objects.
-pub(super) const WRAPPED: &str = "result";
+use crate::rpc::tools::{WRAPPED, carried, is_object};
 
 /// The longest result, in bytes of JSON. No model reads more.
 const MAX_RESULT: usize = 8 * 1024 * 1024;
-
-/// The type of what a successful call gives. `None`: nothing.
-pub(super) fn carried(types: &Types, result: Option<TypeId>) -> Option<TypeId> {
-    match result.map(|ty| &types[ty]) {
-        Some(Type::Result { ok, .. }) => *ok,
-        _ => result,
-    }
-}
-
-/// Whether values of a type are objects in JSON already.
-pub(super) fn is_object(types: &Types, ty: TypeId) -> bool {
-    matches!(types[ty], Type::Record(_))
-}
 
 /// The result of a call, as JSON. A call that failed is a result too, so that the model reads why and
 /// can do better.

@@ -1,13 +1,15 @@
-//! The list of tools.
+//! The methods that models may call as tools, as the Model Context Protocol describes them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use wharf_schema::{JsonDialect, JsonSchemas, Method, Service, Signature, Type};
+use wharf_schema::{JsonDialect, JsonSchemas, Method, Service, Signature, Type, TypeId, Types};
 
-use super::result;
 use crate::plugins::slot::Served;
+
+/// The member that has a result which is no object. Clients want objects.
+pub(super) const WRAPPED: &str = "result";
 
 /// The tools of one page.
 const PAGE: usize = 100;
@@ -19,7 +21,7 @@ const MAX_NAME: usize = 128;
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 
 /// What models may call. The order is that of the names.
-pub(in crate::rpc) struct Tools(BTreeMap<String, Tool>);
+pub(super) struct Tools(BTreeMap<String, Tool>);
 
 struct Tool {
     /// The full name of the method.
@@ -30,7 +32,7 @@ struct Tool {
 
 impl Tools {
     /// Those that the sidecars of these services offer.
-    pub(in crate::rpc) fn of(all: &[Arc<Served>]) -> Self {
+    pub(super) fn of(all: &[Arc<Served>]) -> Self {
         let offering: Vec<_> = all.iter().filter(|served| !served.tools.is_empty()).collect();
         let mut count: HashMap<&str, usize> = HashMap::new();
         for served in &offering {
@@ -63,7 +65,7 @@ impl Tools {
     }
 
     /// The full name of the method of a tool.
-    pub(in crate::rpc) fn method(&self, name: &str) -> Option<&str> {
+    pub(super) fn method(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|tool| &tool.method[..])
     }
 
@@ -82,6 +84,19 @@ impl Tools {
         }
         (page, last.filter(|_| rest.peek().is_some()))
     }
+}
+
+/// The type of what a successful call gives. `None`: nothing.
+pub(super) fn carried(types: &Types, result: Option<TypeId>) -> Option<TypeId> {
+    match result.map(|ty| &types[ty]) {
+        Some(Type::Result { ok, .. }) => *ok,
+        _ => result,
+    }
+}
+
+/// Whether values of a type are objects in JSON already.
+pub(super) fn is_object(types: &Types, ty: TypeId) -> bool {
+    matches!(types[ty], Type::Record(_))
 }
 
 fn described(service: &Service, method: &Method, signature: &Signature, name: &str) -> Value {
@@ -111,14 +126,14 @@ fn input(service: &Service, signature: &Signature) -> Value {
 
 /// An object with the result, or the record itself if the result is one. None without a result.
 fn output(service: &Service, signature: &Signature) -> Option<Value> {
-    let carried = result::carried(service.types(), signature.result)?;
+    let carried = carried(service.types(), signature.result)?;
     let mut types = schemas(service);
-    let schema = match result::is_object(service.types(), carried) {
+    let schema = match is_object(service.types(), carried) {
         true => types.in_place(carried),
         false => json!({
             "type": "object",
-            "properties": { result::WRAPPED: types.schema(carried) },
-            "required": [result::WRAPPED],
+            "properties": { WRAPPED: types.schema(carried) },
+            "required": [WRAPPED],
             "additionalProperties": false,
         }),
     };
