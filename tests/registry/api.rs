@@ -39,6 +39,41 @@ async fn the_classic_calls_work_exactly_as_in_the_sketch() {
 }
 
 #[tokio::test]
+async fn a_classic_registration_is_an_endpoint_in_all_lists_with_what_it_speaks() {
+    let registry = RegistryProcess::start(&["--ttl", "1s"]).await.unwrap();
+    for call in [
+        "/register?name=WordCount&addr=10.0.0.1:1",
+        "/register?name=WordCount&addr=10.0.0.2:1&proto=jsonrpc",
+        "/register?name=WordCount&addr=10.0.0.1:1&proto=gob",
+    ] {
+        assert_eq!(registry.get(call).await.0, StatusCode::OK, "{call}");
+    }
+    let (_, list) = registry.get("/v1/services/word-count/endpoints").await;
+    let endpoints = list["endpoints"].as_array().unwrap();
+    let shown: Vec<_> = endpoints.iter().map(|e| (&e["address"], &e["metadata"])).collect();
+    let speaks = |proto: &str| json!({ "net-rpc": proto, "net-rpc-name": "WordCount" });
+    assert_eq!(
+        shown,
+        [(&json!("10.0.0.1:1"), &speaks("gob")), (&json!("10.0.0.2:1"), &speaks("jsonrpc"))]
+    );
+    let (_, all) = registry.get("/v1/services").await;
+    let counts = (&all["services"][0]["service"], &all["services"][0]["serving"]);
+    assert_eq!(counts, (&json!("word-count"), &json!(2)), "{all}");
+    let (_, services) = registry.get("/services").await;
+    assert_eq!(services.as_object().unwrap().len(), 1, "{services}");
+    let (status, problem) = registry.get("/register?name=A&addr=a:1&proto=grpc").await;
+    assert_eq!((status, &problem["code"]), (StatusCode::BAD_REQUEST, &json!("invalid")));
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("&proto=jsonrpc if it speaks that"), "{detail}");
+    eventually("both are dropped once they are silent", async || {
+        let (_, list) = registry.get("/v1/services/word-count/endpoints").await;
+        list["endpoints"].as_array().unwrap().is_empty().then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
 async fn wharf_services_stand_among_the_classic_ones_under_their_net_rpc_name() {
     let wharf = Wharf::up(&[("arith.wasm", &plugin("arith").unwrap())], &[]).await.unwrap();
     let services = wharf_tests::get_json(&format!("{}/services", wharf.registry)).await.unwrap();

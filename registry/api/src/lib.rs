@@ -5,12 +5,14 @@
 
 mod client;
 mod error;
+mod net_rpc;
 mod problem;
 mod types;
 mod watch;
 
 pub use client::{ListOptions, RegistryClient, RegistryOptions, choose_cryptography, retry_pauses};
 pub use error::RegistryError;
+pub use net_rpc::{NetRpc, RpcProtocol};
 pub use problem::{Code, PROBLEM_JSON, Problem};
 pub use types::{
     Condition, Declaration, Declared, Endpoint, EndpointId, EndpointList, EndpointSpec,

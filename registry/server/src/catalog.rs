@@ -14,19 +14,19 @@ use crate::record::{Key, Record};
 /// The records and what they declare.
 #[derive(Debug)]
 pub(crate) struct Catalog {
-    hosts: HashMap<Arc<str>, Arc<Record>>,
+    records: HashMap<Key, Arc<Record>>,
+    hosts: usize,
     /// Addresses that were registered through the classic calls, by name.
     classic: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
-    classic_entries: usize,
     services: BTreeMap<Arc<str>, Service>,
     /// The number of the last change.
     number: u64,
     /// The number of the last change that removed a service. It is the index of every service that
     /// does not exist, so that no index ever goes back.
     floor: u64,
-    /// Endpoints of all hosts together.
+    /// Endpoints of all records together.
     endpoints: usize,
-    /// Bytes of all hosts' texts together.
+    /// Bytes of all records' texts together.
     bytes: usize,
 }
 
@@ -34,7 +34,8 @@ pub(crate) struct Catalog {
 struct Service {
     /// The number of its last change.
     number: u64,
-    hosts: BTreeSet<Arc<str>>,
+    /// The records that have it: hosts, then classic registrations.
+    keys: BTreeSet<Key>,
 }
 
 /// One endpoint that changed.
@@ -56,9 +57,9 @@ impl Event {
 impl Catalog {
     pub(crate) fn new(number: u64) -> Self {
         Catalog {
-            hosts: HashMap::new(),
+            records: HashMap::new(),
+            hosts: 0,
             classic: BTreeMap::new(),
-            classic_entries: 0,
             services: BTreeMap::new(),
             number,
             floor: number,
@@ -79,48 +80,33 @@ impl Catalog {
 
     /// The record that a store accepted last under a key.
     pub(crate) fn record(&self, key: &Key) -> Option<&Arc<Record>> {
-        match key {
-            Key::Host(name) => self.hosts.get(name),
-            Key::Classic { .. } => None,
-        }
+        self.records.get(key)
     }
 
-    /// Whether there is a record under a key.
-    pub(crate) fn contains(&self, key: &Key) -> bool {
-        match key {
-            Key::Host(name) => self.hosts.contains_key(name),
-            Key::Classic { name, address } => {
-                self.classic.get(name).is_some_and(|addresses| addresses.contains(address))
-            }
-        }
-    }
-
-    pub(crate) fn hosts(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Record>)> {
-        self.hosts.iter()
+    pub(crate) fn records(&self) -> impl Iterator<Item = (&Key, &Arc<Record>)> {
+        self.records.iter()
     }
 
     /// Hosts, classic registrations, services and endpoints.
     pub(crate) fn counts(&self) -> [usize; 4] {
-        [self.hosts.len(), self.classic_entries, self.services.len(), self.endpoints]
+        let classic = self.records.len() - self.hosts;
+        [self.hosts, classic, self.services.len(), self.endpoints]
     }
 
     /// Whether there is room for a record, in place of the previous one under its key.
     pub(crate) fn has_room(&self, key: &Key, record: &Record) -> bool {
-        match key {
-            Key::Host(name) => {
-                let known = self.hosts.get(name);
-                let before =
-                    known.map_or((0, 0), |record| (record.endpoints.len(), record.bytes()));
-                let endpoints = self.endpoints - before.0 + record.endpoints.len();
-                let bytes = self.bytes - before.1 + record.bytes();
-                (known.is_some() || self.hosts.len() < limits::HOSTS)
-                    && endpoints <= limits::ALL_ENDPOINTS
-                    && bytes <= limits::ALL_BYTES
-            }
-            Key::Classic { .. } => {
-                self.contains(key) || self.classic_entries < limits::CLASSIC_REGISTRATIONS
-            }
-        }
+        let known = self.records.get(key);
+        let before = known.map_or((0, 0), |record| (record.endpoints.len(), record.bytes()));
+        let endpoints = self.endpoints - before.0 + record.endpoints.len();
+        let bytes = self.bytes - before.1 + record.bytes();
+        let [hosts, classic, ..] = self.counts();
+        let is_one_of_few = match key {
+            Key::Host(_) => hosts < limits::HOSTS,
+            Key::Classic { .. } => classic < limits::CLASSIC_REGISTRATIONS,
+        };
+        (known.is_some() || is_one_of_few)
+            && endpoints <= limits::ALL_ENDPOINTS
+            && bytes <= limits::ALL_BYTES
     }
 
     /// Takes a record that a store accepted under `number`, and returns which endpoints changed.
@@ -132,38 +118,20 @@ impl Catalog {
         record: Option<&Arc<Record>>,
         number: u64,
     ) -> Vec<Event> {
-        match key {
-            Key::Host(name) => self.apply_host(name, record, number),
-            Key::Classic { name, address } => {
-                self.apply_classic(name, address, record.is_some());
-                Vec::new()
-            }
-        }
-    }
-
-    fn apply_classic(&mut self, name: &Arc<str>, address: &Arc<str>, there: bool) {
-        if there {
-            let addresses = self.classic.entry(name.clone()).or_default();
-            self.classic_entries += usize::from(addresses.insert(address.clone()));
-        } else if let Some(addresses) = self.classic.get_mut(name) {
-            self.classic_entries -= usize::from(addresses.remove(address));
-            if addresses.is_empty() {
-                self.classic.remove(name);
-            }
-        }
-    }
-
-    fn apply_host(
-        &mut self,
-        name: &Arc<str>,
-        record: Option<&Arc<Record>>,
-        number: u64,
-    ) -> Vec<Event> {
         let known = match record {
-            Some(record) => self.hosts.insert(name.clone(), record.clone()),
-            None => self.hosts.remove(name),
+            Some(record) => self.records.insert(key.clone(), record.clone()),
+            None => self.records.remove(key),
         };
-        let events = difference(name, known.as_deref(), record.map(|record| &**record));
+        match key {
+            Key::Host(_) => {
+                self.hosts =
+                    self.hosts + usize::from(record.is_some()) - usize::from(known.is_some());
+            }
+            Key::Classic { name, address } => {
+                self.note_classic(name, address, record.is_some());
+            }
+        }
+        let events = difference(&key.host_name(), known.as_deref(), record.map(|record| &**record));
         let old = known.as_deref().map(|known| &known.endpoints[..]).unwrap_or_default();
         let new = record.map(|record| &record.endpoints[..]).unwrap_or_default();
         self.endpoints = self.endpoints - old.len() + new.len();
@@ -182,14 +150,14 @@ impl Catalog {
                     None => self
                         .services
                         .entry(service.into())
-                        .or_insert_with(|| Service { number, hosts: BTreeSet::new() }),
+                        .or_insert_with(|| Service { number, keys: BTreeSet::new() }),
                 };
                 entry.number = number;
-                entry.hosts.insert(name.clone());
+                entry.keys.insert(key.clone());
             } else if let Some(entry) = self.services.get_mut(service) {
                 entry.number = number;
-                entry.hosts.remove(name);
-                if entry.hosts.is_empty() {
+                entry.keys.remove(key);
+                if entry.keys.is_empty() {
                     self.services.remove(service);
                     self.floor = number;
                 }
@@ -198,13 +166,21 @@ impl Catalog {
         events
     }
 
-    /// The hosts that serve a service, in order.
-    pub(crate) fn hosts_of(
-        &self,
-        service: &str,
-    ) -> impl Iterator<Item = (&Arc<str>, &Arc<Record>)> {
-        let hosts = self.services.get(service).into_iter().flat_map(|service| &service.hosts);
-        hosts.filter_map(|name| Some((name, self.hosts.get(name)?)))
+    fn note_classic(&mut self, name: &Arc<str>, address: &Arc<str>, there: bool) {
+        if there {
+            self.classic.entry(name.clone()).or_default().insert(address.clone());
+        } else if let Some(addresses) = self.classic.get_mut(name) {
+            addresses.remove(address);
+            if addresses.is_empty() {
+                self.classic.remove(name);
+            }
+        }
+    }
+
+    /// The records that have a service, in order.
+    pub(crate) fn records_of(&self, service: &str) -> impl Iterator<Item = (&Key, &Arc<Record>)> {
+        let keys = self.services.get(service).into_iter().flat_map(|service| &service.keys);
+        keys.filter_map(|key| Some((key, self.records.get(key)?)))
     }
 
     /// All services, in the order of their names.
@@ -250,7 +226,7 @@ fn difference<'r>(host: &str, old: Option<&'r Record>, new: Option<&'r Record>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::tests::record;
+    use crate::record::tests::{classic, record};
     use wharf_registry_api::EndpointState;
 
     /// Applies a host's record under the next number. Returns the services that changed.
@@ -261,7 +237,7 @@ mod tests {
     }
 
     fn hosts(catalog: &Catalog, service: &str) -> Vec<String> {
-        catalog.hosts_of(service).map(|(name, _)| name.to_string()).collect()
+        catalog.records_of(service).map(|(key, _)| key.host_name().to_string()).collect()
     }
 
     #[test]
@@ -337,16 +313,20 @@ mod tests {
     }
 
     #[test]
-    fn classic_registrations_are_counted_and_stand_beside_the_services() {
+    fn classic_registrations_are_endpoints_of_their_own() {
         let mut catalog = Catalog::new(1);
-        for address in ["a:1", "b:1", "a:1"] {
-            let there = Arc::new(Record::classic(address));
-            assert!(catalog.apply(&Key::classic("Arith", address), Some(&there), 2).is_empty());
+        apply(&mut catalog, "h", Some(record(1, &["arith"])));
+        for (number, address) in [(3, "a:1"), (4, "b:1"), (5, "a:1")] {
+            let there = Arc::new(classic(address));
+            let events = catalog.apply(&Key::classic("Arith", address), Some(&there), number);
+            assert_eq!(events.len(), usize::from(number < 5), "the second time nothing changes");
         }
-        assert_eq!(catalog.counts(), [0, 2, 0, 0]);
-        catalog.apply(&Key::classic("Arith", "a:1"), None, 3);
-        catalog.apply(&Key::classic("Arith", "b:1"), None, 4);
-        assert_eq!(catalog.counts(), [0; 4]);
+        assert_eq!(catalog.counts(), [1, 2, 1, 3]);
+        assert_eq!(hosts(&catalog, "arith"), ["h", "Arith@a:1", "Arith@b:1"]);
+        assert_eq!(catalog.classic()["Arith"].len(), 2);
+        catalog.apply(&Key::classic("Arith", "a:1"), None, 6);
+        catalog.apply(&Key::classic("Arith", "b:1"), None, 7);
+        assert_eq!(catalog.counts(), [1, 0, 1, 1]);
         assert!(catalog.classic().is_empty());
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use wharf_registry_api::{
     Code, Declaration, Declared, EndpointList, EndpointSpec, EndpointState, HeartbeatReply, Index,
-    Problem, ServiceList,
+    Problem, RpcProtocol, ServiceList,
 };
 
 use crate::listing::{self, HostSnapshot};
@@ -298,10 +298,16 @@ impl Directory {
         let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
     }
 
-    pub(crate) async fn register_classic(&self, name: &str, addr: &str) -> Result<(), Problem> {
+    pub(crate) async fn register_classic(
+        &self,
+        name: &str,
+        addr: &str,
+        protocol: RpcProtocol,
+    ) -> Result<(), Problem> {
         crate::validate::name("name", name)?;
         crate::validate::address(addr)?;
-        self.write(name, Key::classic(name, addr), Write::Register).await.map(drop)
+        let write = Write::Register { protocol };
+        self.write(name, Key::classic(name, addr), write).await.map(drop)
     }
 
     pub(crate) async fn heartbeat_classic(

@@ -8,7 +8,7 @@ use wharf_registry_api::{Condition, Endpoint, EndpointSpec, EndpointState, Servi
 
 use crate::record::Record;
 
-/// A host as it was at one moment.
+/// A host, or a classic registration, as it was at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct HostSnapshot {
     pub(crate) name: Arc<str>,
@@ -16,6 +16,8 @@ pub(crate) struct HostSnapshot {
     pub(crate) unverified: bool,
     /// When it was heard last, as far as this process knows.
     pub(crate) heard: Option<SystemTime>,
+    /// It is a classic registration.
+    pub(crate) is_classic: bool,
 }
 
 /// Identifies an endpoint among those of one host.
@@ -79,10 +81,11 @@ pub(crate) fn services(hosts: &[HostSnapshot]) -> Vec<ServiceSummary> {
     versions.into_iter().map(summary).collect()
 }
 
-/// For each service, one of the hosts that take calls for it: the host that was heard last.
+/// For each service, one of the hosts that take calls for it: the host that was heard last. Classic
+/// registrations are not hosts.
 pub(crate) fn newest(hosts: &[HostSnapshot]) -> BTreeMap<&str, &HostSnapshot> {
     let mut newest = BTreeMap::<&str, &HostSnapshot>::new();
-    for host in hosts {
+    for host in hosts.iter().filter(|host| !host.is_classic) {
         let record = &host.record;
         for spec in record.endpoints.iter().filter(|s| record.state_of(s) == EndpointState::Serving)
         {
@@ -102,7 +105,13 @@ mod tests {
     use std::time::Duration;
 
     fn listed(name: &str, record: Record, unverified: bool) -> HostSnapshot {
-        HostSnapshot { name: name.into(), record: Arc::new(record), unverified, heard: None }
+        HostSnapshot {
+            name: name.into(),
+            record: Arc::new(record),
+            unverified,
+            heard: None,
+            is_classic: false,
+        }
     }
 
     #[test]

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use wharf_registry_api::{Declaration, EndpointSpec, EndpointState, Metadata};
+use wharf_registry_api::{
+    Condition, Declaration, EndpointSpec, EndpointState, Metadata, NetRpc, RpcProtocol,
+};
 
 /// What a record is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +30,14 @@ impl Key {
 
     pub(crate) fn classic(name: &str, address: &str) -> Self {
         Key::Classic { name: name.into(), address: address.into() }
+    }
+
+    /// What lists call the host of its endpoints.
+    pub(crate) fn host_name(&self) -> Arc<str> {
+        match self {
+            Key::Host(name) => name.clone(),
+            Key::Classic { name, address } => format!("{name}@{address}").into(),
+        }
     }
 
     /// The key as stores write it. Names and addresses have no white space, so it can be read back.
@@ -56,7 +66,7 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// What a host declared, or a classic registration, which has only its address.
+/// What a host declared, or a classic registration, which is one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) session: u64,
@@ -70,14 +80,28 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The record of a classic registration.
-    pub(crate) fn classic(address: &str) -> Self {
+    /// The record of a classic registration: one endpoint, whose service has the name in kebab-case.
+    pub(crate) fn classic(name: &str, address: &str, protocol: RpcProtocol) -> Self {
+        let mut metadata = Metadata::new();
+        NetRpc { name, protocol }.describe(&mut metadata);
+        let kebab = heck::ToKebabCase::to_kebab_case(name);
+        let spec = EndpointSpec {
+            // A name may be of signs only.
+            service: if kebab.is_empty() { name.to_owned() } else { kebab },
+            package: None,
+            version: None,
+            fingerprint: String::new(),
+            condition: Condition::Serving,
+            reason: None,
+            tags: Vec::new(),
+            metadata,
+        };
         Record {
             session: 0,
             address: address.to_owned(),
             state: EndpointState::Serving,
             digest: String::new(),
-            endpoints: Vec::new(),
+            endpoints: vec![spec],
             metadata: Metadata::new(),
         }
     }
@@ -118,7 +142,7 @@ pub(crate) enum Write {
     /// A host withdraws.
     Withdraw { session: u64 },
     /// A classic registration.
-    Register,
+    Register { protocol: RpcProtocol },
     /// It was silent for too long.
     Evict,
 }
@@ -172,9 +196,9 @@ pub(crate) fn decide(key: &Key, known: Option<&Record>, write: Write) -> Result<
             Some(known) => owned(known, session).map(|()| Verdict::Remove),
             None => Ok(Verdict::Unchanged),
         },
-        Write::Register => {
-            let Key::Classic { address, .. } = key else { return Err(Refusal::Unknown) };
-            Ok(replace(known, Record::classic(address)))
+        Write::Register { protocol } => {
+            let Key::Classic { name, address } = key else { return Err(Refusal::Unknown) };
+            Ok(replace(known, Record::classic(name, address, protocol)))
         }
         Write::Evict => Ok(if known.is_some() { Verdict::Remove } else { Verdict::Unchanged }),
     }
@@ -209,7 +233,11 @@ pub(crate) mod tests {
 
     pub(crate) fn record(session: u64, services: &[&str]) -> Record {
         let endpoints = services.iter().map(|service| spec(service)).collect();
-        Record { session, endpoints, ..Record::classic("127.0.0.1:1") }
+        Record { session, endpoints, ..classic("127.0.0.1:1") }
+    }
+
+    pub(crate) fn classic(address: &str) -> Record {
+        Record::classic("Arith", address, RpcProtocol::Gob)
     }
 
     fn declaration(session: u64) -> Declaration {

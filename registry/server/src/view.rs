@@ -184,13 +184,7 @@ impl View {
     }
 
     pub(crate) fn record(&self, key: &Key) -> Option<Arc<Record>> {
-        let (_, inner) = self.lock();
-        match key {
-            Key::Host(_) => inner.catalog.record(key).cloned(),
-            Key::Classic { address, .. } => {
-                inner.catalog.contains(key).then(|| Arc::new(Record::classic(address)))
-            }
-        }
+        self.lock().1.catalog.record(key).cloned()
     }
 
     /// Whether there is room for a record, in place of the previous one under its key.
@@ -237,29 +231,27 @@ impl View {
         }
     }
 
-    /// The hosts of a service in order, or all of them, and the index of what they serve.
+    /// The hosts and classic registrations of a service in order, or all of them, and the index of what they serve.
     pub(crate) fn hosts(&self, service: Option<&str>) -> (Index, Vec<HostSnapshot>) {
         let (now, inner) = self.lock();
         let wall = SystemTime::now();
-        let listed = |(name, record): (&Arc<str>, &Arc<Record>)| {
-            let key = Key::Host(name.clone());
-            HostSnapshot {
-                record: record.clone(),
-                unverified: inner.liveness.is_unverified(now, &key),
-                heard: inner
-                    .liveness
-                    .heard(&key)
-                    .and_then(|at| wall.checked_sub(now.saturating_sub(at))),
-                name: name.clone(),
-            }
+        let listed = |(key, record): (&Key, &Arc<Record>)| HostSnapshot {
+            record: record.clone(),
+            unverified: inner.liveness.is_unverified(now, key),
+            heard: inner
+                .liveness
+                .heard(key)
+                .and_then(|at| wall.checked_sub(now.saturating_sub(at))),
+            name: key.host_name(),
+            is_classic: matches!(key, Key::Classic { .. }),
         };
         match service {
             Some(service) => {
-                let hosts = inner.catalog.hosts_of(service).map(listed).collect();
+                let hosts = inner.catalog.records_of(service).map(listed).collect();
                 (self.index(inner.catalog.service_number(service)), hosts)
             }
             None => {
-                let hosts = inner.catalog.hosts().map(listed).collect();
+                let hosts = inner.catalog.records().map(listed).collect();
                 (self.index(inner.catalog.number()), hosts)
             }
         }
@@ -390,8 +382,8 @@ impl View {
 
 /// The time until which no host of a service can become unverified.
 fn sure_until(catalog: &Catalog, liveness: &Liveness, service: &str) -> Duration {
-    let sure = |(host, _): (&Arc<str>, _)| liveness.sure_until(&Key::Host(host.clone()));
-    catalog.hosts_of(service).map(sure).min().unwrap_or_default()
+    let sure = |(key, _): (&Key, _)| liveness.sure_until(key);
+    catalog.records_of(service).map(sure).min().unwrap_or_default()
 }
 
 impl Inner {

@@ -7,7 +7,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use wharf_registry_api::{Code, Problem};
+use wharf_registry_api::{Code, Problem, RpcProtocol};
 
 use super::Refused;
 use super::authorize::Caller;
@@ -18,6 +18,9 @@ use crate::directory::Directory;
 pub(super) struct Registration {
     name: String,
     addr: String,
+    /// What it speaks; gob, if nothing is said.
+    #[serde(default)]
+    proto: RpcProtocol,
 }
 
 pub(super) async fn register(
@@ -25,10 +28,14 @@ pub(super) async fn register(
     Extension(caller): Extension<Caller>,
     registration: Result<Query<Registration>, QueryRejection>,
 ) -> Result<String, Refused> {
-    let Query(Registration { name, addr }) = registration
-        .map_err(|rejection| usage(&rejection, "/register?name=NAME&addr=HOST:PORT"))?;
+    let Query(Registration { name, addr, proto }) = registration.map_err(|rejection| {
+        usage(
+            &rejection,
+            "/register?name=NAME&addr=HOST:PORT, with &proto=jsonrpc if it speaks that",
+        )
+    })?;
     caller.may_write(&name)?;
-    directory.register_classic(&name, &addr).await?;
+    directory.register_classic(&name, &addr, proto).await?;
     Ok(format!("registered {name} at {addr}\n"))
 }
 

@@ -279,7 +279,7 @@ fn read(key: &str, value: &[u8]) -> Result<(Key, Arc<Record>), String> {
         return Err(format!("the record '{key}' has a wrong checksum"));
     }
     let parsed = Key::parse(key).ok_or_else(|| format!("the key '{key}' is invalid"))?;
-    let record = stored::decode(content)
+    let record = stored::decode(&parsed, content)
         .map_err(|error| format!("the record '{key}' is from another version of Wharf: {error}"))?;
     Ok((parsed, Arc::new(record)))
 }
@@ -304,7 +304,7 @@ fn make_directory(path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::tests::record;
+    use crate::record::tests::{classic, record};
 
     fn commit(file: &mut File, changes: &[(&Key, Option<&Record>)]) {
         file.commit(changes.iter().map(|(key, record)| (*key, *record))).unwrap();
@@ -318,7 +318,7 @@ mod tests {
         assert!(records.is_empty());
         let (kept, gone) = (Key::host("kept"), Key::classic("Arith", "a:1"));
         let written = record(5, &["a", "b"]);
-        commit(&mut file, &[(&kept, Some(&written)), (&gone, Some(&Record::classic("a:1")))]);
+        commit(&mut file, &[(&kept, Some(&written)), (&gone, Some(&classic("a:1")))]);
         commit(&mut file, &[(&gone, None)]);
         assert!(matches!(File::open(&path), Err(OpenError::InUse { .. })));
         drop(file);

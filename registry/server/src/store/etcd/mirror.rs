@@ -113,7 +113,7 @@ impl List {
     fn take(&mut self, layout: &Layout, kv: &KeyValue) {
         match layout.parse(&kv.key) {
             Name::Spec(key) => {
-                if let Some(record) = record(kv) {
+                if let Some(record) = record(&key, kv) {
                     self.specs.insert(key, (Arc::new(record), kv.mod_revision));
                 }
             }
@@ -126,8 +126,8 @@ impl List {
 }
 
 /// The record in a key. Invalid content is logged and ignored.
-fn record(kv: &KeyValue) -> Option<Record> {
-    stored::decode(&kv.value)
+fn record(key: &Key, kv: &KeyValue) -> Option<Record> {
+    stored::decode(key, &kv.value)
         .inspect_err(|error| {
             let key = String::from_utf8_lossy(&kv.key);
             tracing::error!(%key, %error, "a key in etcd has no valid record, and is ignored");
@@ -281,7 +281,7 @@ impl Etcd {
         let revision = kv.mod_revision;
         match (self.inner.layout.parse(&kv.key), event.is_removal()) {
             (Name::Spec(key), false) => {
-                if let Some(record) = record(kv) {
+                if let Some(record) = record(&key, kv) {
                     self.apply([change(key.clone(), Some(Arc::new(record)), revision)]);
                     self.known().revisions.insert(key, revision);
                 }

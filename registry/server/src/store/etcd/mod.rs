@@ -245,7 +245,7 @@ impl Etcd {
         let (spec, live) = (self.inner.layout.spec(key), self.inner.layout.live(key));
         let success = vec![RequestOp::get(spec), RequestOp::get(live)];
         let answer = self.txn(&TxnRequest { success, ..TxnRequest::default() }).await?;
-        current(&answer.responses)
+        current(key, &answer.responses)
     }
 
     /// Carries out what was decided on `known`. Returns the revision if anything was written, or
@@ -290,7 +290,7 @@ impl Etcd {
             let revision = revision(answer.header.as_ref());
             return Ok(Ok(writes.then_some(revision)));
         }
-        current(&answer.responses).map(Err)
+        current(key, &answer.responses).map(Err)
     }
 
     /// A live lease: this one if it is alive, or else a new one.
@@ -381,12 +381,12 @@ pub(crate) fn lease(ttl: Duration) -> Duration {
 }
 
 /// A record and its lease, from the answers to two reads.
-fn current(answers: &[ResponseOp]) -> Result<Current, WriteError> {
+fn current(key: &Key, answers: &[ResponseOp]) -> Result<Current, WriteError> {
     let value = |place: usize| answers.get(place).and_then(ResponseOp::first);
     let (spec, live) = (value(0), value(1));
     let lease = live.map(|live| live.lease).filter(|lease| *lease != NO_LEASE);
     let Some(spec) = spec else { return Ok(Current { record: None, revision: 0, lease }) };
-    let record = stored::decode(&spec.value).map_err(|error| {
+    let record = stored::decode(key, &spec.value).map_err(|error| {
         let key = String::from_utf8_lossy(&spec.key).into_owned();
         WriteError::Unavailable(format!("the key '{key}' in etcd has no valid record: {error}"))
     })?;
