@@ -15,7 +15,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wharf-bindgen", &["wharf-schema"]),
     (
         "wharf-client",
-        &["wharf-wire", "wharf-schema", "wharf-net", "wharf-registry-api", "wharf-bindgen"],
+        &[
+            "wharf-wire",
+            "wharf-gob",
+            "wharf-schema",
+            "wharf-net",
+            "wharf-registry-api",
+            "wharf-bindgen",
+        ],
     ),
     ("wharf-registry", &["wharf-registry-api", "wharf-net"]),
     ("wharf-runtime", &["wharf-schema"]),

@@ -6,6 +6,7 @@
 mod arrows;
 mod circles;
 mod codec;
+mod gob;
 mod isolation;
 mod lifts;
 mod loading;

@@ -89,10 +89,9 @@ async fn call_says_what_is_wrong_and_what_was_meant() {
     let registered = get(&format!("{}/register?name=Calc&addr=127.0.0.1:9", on.registry)).await;
     assert_eq!(registered.unwrap().0, 200);
     let done = call(&on, &["Calc.Multiply", "1"]).await;
-    assert_eq!(done.code, Some(4));
-    let classic =
-        "'Calc' is registered by /register, at 127.0.0.1:9: it speaks a protocol of its own";
-    assert!(done.stderr.contains(classic), "{}", done.stderr);
+    assert_eq!(done.code, Some(5));
+    let unreachable = "at 127.0.0.1:9: cannot connect: Connection refused";
+    assert!(done.stderr.contains(unreachable), "{}", done.stderr);
     let done = wharf(&["call", "--direct", "127.0.0.1:1", "arith.multiply", "1"]).await.unwrap();
     assert_eq!(done.code, Some(5));
     assert!(done.stderr.contains("is it a Wharf host?"), "{}", done.stderr);

@@ -6,6 +6,7 @@ mod attacks;
 mod balance;
 mod cache;
 mod calls;
+mod classic;
 mod command_line;
 mod doors;
 mod folder;

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use wharf_client::{CallOptions, Client, Failure, Outcome, RpcError};
-use wharf_schema::{
-    MethodPath, argument_from_text, kebab, most_similar, printable_json, printable_lines,
-};
+use wharf_schema::{MethodPath, argument_from_text, most_similar, printable_json, printable_lines};
 
 use crate::args::Call;
 use crate::exit::Exit;
@@ -88,14 +86,23 @@ async fn call(
     (arguments, texts): (&Call, &[String]),
 ) -> anyhow::Result<Outcome> {
     let start = Instant::now();
-    let service = client.describe(&path.service.to_string()).await?;
-    let signature = service.method(&path.method).and_then(|method| method.signature.as_ref().ok());
-    let mut values = Vec::new();
+    let described = client.describe(&path.service.to_string()).await;
+    let (service, mut values) = match described {
+        // Nobody describes it. A text that is no JSON stands for itself.
+        Err(RpcError { failure: Failure::NetRpc { .. }, .. }) => (None, net_rpc_values(texts)),
+        described => (Some(described?), Vec::new()),
+    };
+    let signature = service.as_ref().and_then(|service| {
+        let method = service.method(&path.method)?;
+        Some((service.types(), method.signature.as_ref().ok()?))
+    });
+    let texts = if service.is_some() { texts } else { &[] };
     for (index, text) in texts.iter().enumerate() {
         // An argument without a parameter or a method becomes null here. The call below refuses it
         // with a better message.
-        let param = signature.and_then(|signature| signature.params.get(index));
-        let value = param.map(|param| argument_from_text(service.types(), param, text));
+        let param =
+            signature.and_then(|(types, signature)| Some((types, signature.params.get(index)?)));
+        let value = param.map(|(types, param)| argument_from_text(types, param, text));
         values.push(value.transpose()?.unwrap_or(Value::Null));
     }
     let left = arguments.timeout.saturating_sub(start.elapsed());
@@ -105,22 +112,18 @@ async fn call(
     Ok(client.call_json_with(&arguments.method, &values, options).await?)
 }
 
+/// Arguments for a service of Go's net/rpc.
+fn net_rpc_values(texts: &[String]) -> Vec<Value> {
+    let value = |text: &String| serde_json::from_str(text).unwrap_or_else(|_| text[..].into());
+    texts.iter().map(value).collect()
+}
+
 /// If the error is about an unknown name, suggests the most similar name.
 async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> anyhow::Error {
     let failure = error.downcast_ref::<RpcError>().map(|error| &error.failure);
     match failure {
         Some(Failure::NoEndpoint { reason, .. }) if reason.is_empty() => {
             let Some(registry) = client.registry() else { return error };
-            // A service that registered itself by the classic call speaks Go's net/rpc.
-            let classic = registry.classic_services().await.unwrap_or_default();
-            let named = |name: &&String| kebab(name) == path.service.interface;
-            if let Some(name) = classic.keys().find(named) {
-                let message = format!(
-                    "'{name}' is registered by /register, at {}: it speaks a protocol of its own, such as net/rpc, which this command does not",
-                    classic.get(name).map_or("no address", String::as_str)
-                );
-                return Exit::NotFound(message).into();
-            }
             let known = registry.services().await.map(|list| list.services).unwrap_or_default();
             let names = known.iter().map(|service| &service.service[..]);
             let meant = most_similar(&path.service.interface, names);
@@ -158,7 +161,7 @@ async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> an
             if client.registry().is_none() =>
         {
             error.context(
-                "is it a Wharf host? Other servers, such as Go's net/rpc, cannot be called",
+                "is it a Wharf host? A server of Go's net/rpc is called by its name, once it is registered",
             )
         }
         _ => error,

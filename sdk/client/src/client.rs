@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use wharf_registry_api::RegistryClient;
-use wharf_schema::{Fingerprint, MethodPath, Service, ServiceName};
+use wharf_schema::{Fingerprint, MethodPath, Outcome, Service, ServiceName};
 use wharf_wire::TraceParent;
 
 use crate::attempts::{Answer, Asked, Caller};
@@ -18,6 +19,7 @@ use crate::connection::{Deadline, Question};
 use crate::error::{Failure, RpcError};
 use crate::named::{Named, Target};
 use crate::names::Names;
+use crate::net_rpc::NetRpcCalls;
 use crate::observe::{Interceptor, Outgoing, append};
 use crate::options::{CallOptions, PLAIN};
 
@@ -33,6 +35,7 @@ struct Inner {
     defaults: Defaults,
     names: Names,
     descriptions: Mutex<HashMap<String, Arc<Service>>>,
+    net_rpc: NetRpcCalls,
 }
 
 /// The settings of calls that set none themselves.
@@ -64,8 +67,8 @@ pub struct EndpointStatus {
 
 impl Client {
     pub(crate) fn new(caller: Caller, defaults: Defaults) -> Self {
-        let (names, descriptions) = (Names::default(), Mutex::default());
-        Client(Arc::new(Inner { caller, defaults, names, descriptions }))
+        let (names, descriptions, net_rpc) = Default::default();
+        Client(Arc::new(Inner { caller, defaults, names, descriptions, net_rpc }))
     }
 
     /// Calls a method: `arith.multiply`, `Arith.Multiply` or `demo:arith/arith@0.1.0.multiply`.
@@ -231,6 +234,19 @@ impl Client {
     /// Makes attempts until one is answered, or until a retry would be unsafe or useless.
     pub(crate) async fn ask(&self, asked: &Asked<'_>) -> Result<Answer, RpcError> {
         self.0.caller.ask(asked).await
+    }
+
+    /// Calls a method of a service of Go's net/rpc. `spelled` is its name as the caller spelled it.
+    pub(crate) async fn ask_net_rpc(
+        &self,
+        (named, spelled): (&Named, &str),
+        argument: Value,
+        deadline: Deadline,
+    ) -> Result<Outcome, RpcError> {
+        let nodes = named.net_rpc_nodes(&self.0.caller.target, deadline.at).await;
+        let nodes = nodes.map_err(|failure| RpcError::local(spelled, failure))?;
+        let observers = &self.0.caller.observers;
+        self.0.net_rpc.call((named, spelled), &nodes, argument, deadline, observers).await
     }
 
     /// A call of a method with encoded arguments. Its settings come from its options, the client's

@@ -178,6 +178,13 @@ pub enum Failure {
         /// More about it, for people.
         reason: String,
     },
+    /// All endpoints of the service speak Go's net/rpc, which has neither descriptions nor Wharf's
+    /// values.
+    #[error("'{service}' is served by Go's net/rpc: call it with JSON, by call_json")]
+    NetRpc {
+        /// The service.
+        service: String,
+    },
     /// Connecting to the endpoint failed.
     #[error(transparent)]
     Connect(Arc<ConnectError>),
@@ -279,7 +286,7 @@ impl Failure {
                 Status::FailedPrecondition
             }
             Failure::Intercepted(_) => Status::Cancelled,
-            Failure::Method(_) => Status::Unimplemented,
+            Failure::Method(_) | Failure::NetRpc { .. } => Status::Unimplemented,
             Failure::Registry(_)
             | Failure::NoRegistry { .. }
             | Failure::Connect(_)

@@ -7,7 +7,9 @@ use serde_json::Value;
 use wharf_schema::{Outcome, Service, Signature, arguments_from_json, result_to_json};
 
 use crate::client::Client;
+use crate::connection::Deadline;
 use crate::error::{CallError, Failure, RpcError};
+use crate::named::Named;
 use crate::options::CallOptions;
 
 impl Client {
@@ -16,6 +18,11 @@ impl Client {
     /// lowerCamelCase in results, and in any spelling in arguments; `list<u8>` is base64.
     ///
     /// The method's types come from the service's description, which is fetched once.
+    ///
+    /// A service that registered itself by `/register` speaks Go's net/rpc, and is called so while no
+    /// host serves it: `arguments` is its one argument. Objects become structs (`a` is the field `A`),
+    /// whole numbers integers, and `7.0` a float; where the service wants another type, it says so, and
+    /// gets it. The text of its error is the [`CallError::Application`].
     ///
     /// # Errors
     /// The Err of a method's own `result` is [`CallError::Application`]. Otherwise as for
@@ -70,7 +77,13 @@ impl Client {
         let mut deadline = self.deadline(&options);
         let mut fresh = false;
         loop {
-            let (service, cached) = self.description(named.wanted(), deadline, fresh).await?;
+            let described = match self.description(named.wanted(), deadline, fresh).await {
+                Err(error) if matches!(error.failure, Failure::NetRpc { .. }) => {
+                    return self.net_rpc(&named, method, arguments, deadline).await;
+                }
+                described => described,
+            };
+            let (service, cached) = described?;
             fresh = true;
             // The time until here does not count as part of the call.
             deadline.begun = Instant::now();
@@ -79,9 +92,8 @@ impl Client {
                     let fingerprint = Some(signature.fingerprint);
                     let wanted = options.fingerprint;
                     if wanted.is_none() || wanted == fingerprint {
-                        let arguments = encoded.into();
-                        let asked =
-                            self.asked(&named, arguments, &options, fingerprint, deadline)?;
+                        let encoded = encoded.into();
+                        let asked = self.asked(&named, encoded, &options, fingerprint, deadline)?;
                         match self.ask(&asked).await {
                             Ok(answer) => {
                                 let result = signature.result;
@@ -90,6 +102,10 @@ impl Client {
                             }
                             // Nothing ran, so the arguments can be encoded again.
                             Err(error) if error.failure.is_schema_mismatch() && cached => continue,
+                            // The last host that serves it is gone, and a classic service goes on.
+                            Err(error) if matches!(error.failure, Failure::NetRpc { .. }) => {
+                                return self.net_rpc(&named, method, arguments, deadline).await;
+                            }
                             Err(error) => return Err(error),
                         }
                     }
@@ -103,6 +119,29 @@ impl Client {
                 return Err(RpcError::local(method, failure));
             }
         }
+    }
+}
+
+impl Client {
+    /// Calls a method of a service of Go's net/rpc, which takes one argument.
+    async fn net_rpc(
+        &self,
+        named: &Named,
+        spelled: &str,
+        arguments: &Arguments<'_>,
+        deadline: Deadline,
+    ) -> Result<Outcome, RpcError> {
+        let argument = match arguments {
+            Arguments::Whole(value) => value.clone(),
+            Arguments::Each([]) => Value::Null,
+            Arguments::Each([only]) => only.clone(),
+            Arguments::Each(several) => {
+                let why =
+                    format!("a method of Go's net/rpc takes one argument, not {}", several.len());
+                return Err(RpcError::local(spelled, Failure::Method(why)));
+            }
+        };
+        self.ask_net_rpc((named, spelled), argument, deadline).await
     }
 }
 

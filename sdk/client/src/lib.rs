@@ -61,6 +61,7 @@ mod json;
 mod methods;
 mod named;
 mod names;
+mod net_rpc;
 mod observe;
 mod opening;
 mod options;

@@ -7,7 +7,7 @@ use arc_swap::ArcSwapOption;
 use semver::VersionReq;
 use wharf_schema::{Fingerprint, MethodPath, NameError};
 
-use crate::balance::{KnownNodes, Selection, Wanted, select};
+use crate::balance::{KnownNodes, Node, Selection, Wanted, net_rpc_nodes, select};
 use crate::binds::Binds;
 use crate::discovery::{Discovery, Followed};
 use crate::error::Failure;
@@ -181,5 +181,18 @@ impl Named {
         let chosen = Chosen { list, selection: selection.clone() };
         self.chosen.store(Some(Arc::new(chosen)));
         Ok(selection)
+    }
+
+    /// The endpoints that speak Go's net/rpc.
+    pub(crate) async fn net_rpc_nodes(
+        &self,
+        target: &Target,
+        deadline: Instant,
+    ) -> Result<Vec<Arc<Node>>, Failure> {
+        let Target::Registry(discovery) = target else { return Ok(Vec::new()) };
+        let service = &self.wanted.service;
+        let followed = discovery.follow(&service.interface)?;
+        let list = discovery.list(&followed, deadline).await?;
+        Ok(net_rpc_nodes(service, &list))
     }
 }

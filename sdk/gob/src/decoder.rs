@@ -1,20 +1,28 @@
-//! Reads a stream, message by message.
+//! Reads a stream, value by value.
 
 use crate::{GobError, Limits, Reader, TypeId, Types, Wire, walk, wire_type};
 
-/// Reads the messages of one stream in their order, and keeps the types that they define.
-#[derive(Debug, Default)]
+/// The most messages that one value goes over.
+const MAX_SPAN: usize = 64;
+
+/// Reads one stream in its order, and keeps the types that it defines.
+#[derive(Debug)]
 pub struct Decoder {
     types: Types,
     limits: Limits,
+    /// How many messages the next value goes over, as far as is known. Where an interface in a value
+    /// has a type that is new, Go ends the message after the definition, and goes on with the value in
+    /// the next one.
+    span: usize,
 }
 
-/// A value that stands alone in a message.
+/// A value that stands alone.
 #[derive(Clone, Copy, Debug)]
 pub struct Item<'a> {
     /// Its type.
     pub ty: TypeId,
-    /// Its bytes, checked to their end. A value that is not a struct has no zero in front any more.
+    /// Its bytes, checked to their end, which is the end of what was read. A value that is not a struct
+    /// has no zero in front any more.
     pub bytes: &'a [u8],
 }
 
@@ -22,7 +30,7 @@ pub struct Item<'a> {
 ///
 /// # Errors
 /// When the message is longer than the limit, or the prefix is not a number.
-pub fn message_length(input: &[u8], limits: &Limits) -> Result<Option<(usize, usize)>, GobError> {
+fn message_length(input: &[u8], limits: &Limits) -> Result<Option<(usize, usize)>, GobError> {
     let mut reader = Reader::new(input);
     let len = match reader.uint() {
         Ok(len) => len,
@@ -35,11 +43,17 @@ pub fn message_length(input: &[u8], limits: &Limits) -> Result<Option<(usize, us
     }
 }
 
+impl Default for Decoder {
+    fn default() -> Self {
+        Decoder::new(Limits::default())
+    }
+}
+
 impl Decoder {
     /// A decoder for one stream.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Decoder { types: Types::default(), limits }
+        Decoder { types: Types::default(), limits, span: 1 }
     }
 
     /// The types that the stream has defined so far.
@@ -54,11 +68,51 @@ impl Decoder {
         &self.limits
     }
 
-    /// Reads the body of the next message. `None` if it defines a type.
+    /// Reads what is in front of the input: a definition, or a value. Returns its length in bytes, and
+    /// the value. `None` if it has not arrived entirely.
     ///
     /// # Errors
-    /// When the message is not valid. Nothing more can be read of the stream then.
-    pub fn message<'a>(&mut self, body: &'a [u8]) -> Result<Option<Item<'a>>, GobError> {
+    /// When it is not valid. Nothing more can be read of the stream then.
+    pub fn next<'a>(
+        &mut self,
+        input: &'a [u8],
+    ) -> Result<Option<(usize, Option<Item<'a>>)>, GobError> {
+        loop {
+            let Some((body, end)) = self.arrived(input)? else { return Ok(None) };
+            let bytes = input.get(body..end).ok_or(GobError::Truncated)?;
+            match self.message(bytes) {
+                Ok(item) => {
+                    self.span = 1;
+                    return Ok(Some((end, item)));
+                }
+                Err(GobError::Continued) if self.span < MAX_SPAN => self.span += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Where the body of the first message begins, and where the last one ends that is needed. `None`
+    /// if that has not arrived.
+    fn arrived(&self, input: &[u8]) -> Result<Option<(usize, usize)>, GobError> {
+        let (mut first, mut end) = (None, 0);
+        for _ in 0..self.span {
+            let rest = input.get(end..).unwrap_or_default();
+            let Some((prefix, len)) = message_length(rest, &self.limits)? else { return Ok(None) };
+            let whole = (end + prefix).checked_add(len).ok_or(GobError::Truncated)?;
+            if whole as u64 > self.limits.message.saturating_add(prefix as u64) {
+                return Err(GobError::TooLong { len: whole as u64, max: self.limits.message });
+            }
+            first.get_or_insert(end + prefix);
+            end = whole;
+            if input.len() < end {
+                return Ok(None);
+            }
+        }
+        Ok(first.map(|first| (first, end)))
+    }
+
+    /// Reads the body of a message. `None` if it defines a type.
+    fn message<'a>(&mut self, body: &'a [u8]) -> Result<Option<Item<'a>>, GobError> {
         let mut reader = Reader::new(body);
         let id = reader.int()?;
         if id < 0 {
@@ -154,5 +208,29 @@ mod tests {
         };
         assert!(decoder.message(&nested(50)).unwrap().is_some());
         assert_eq!(decoder.message(&nested(10_000)).err(), Some(GobError::TooDeep(100)));
+    }
+
+    #[test]
+    fn a_value_goes_on_in_the_next_message_after_a_type_that_is_new() {
+        // struct{ One any } as type 65, then a value whose interface has a []int, as Go 1.19 writes it.
+        let mut stream = Vec::new();
+        let field = Field { name: "One".to_owned(), ty: TypeId::INTERFACE };
+        let wire = Wire::Struct { name: "Any".to_owned(), fields: vec![field] };
+        crate::Encoder::default().define(wire, &mut stream);
+        let definitions = stream.len();
+        stream.extend(b"\x15\xff\x82\x01\x05[]int\xff\x83\x02\x01\x02\xff\x84\x00\x01\x04\x00\x00");
+        stream.extend(b"\x07\xff\x84\x03\x00\x01\x0e\x00");
+        let mut decoder = Decoder::default();
+        assert!(matches!(decoder.next(&stream), Ok(Some((used, None))) if used == definitions));
+        let value = &stream[definitions..];
+        for cut in 0..value.len() {
+            assert!(matches!(decoder.next(&value[..cut]), Ok(None)), "{cut}");
+        }
+        let Ok(Some((used, Some(item)))) = decoder.next(value) else { panic!("no value") };
+        assert_eq!(used, value.len());
+        let read = crate::Value::read(decoder.types(), item).unwrap();
+        let list = crate::Value::List(vec![crate::Value::Int(7)]);
+        let inner = Some(Box::new((&b"[]int"[..], TypeId(66), list)));
+        assert_eq!(read, crate::Value::Struct(vec![(0, crate::Value::Interface(inner))]));
     }
 }

@@ -10,13 +10,14 @@ use crate::{GobError, Kind, TypeId, Types, Wire, wire_type};
 #[derive(Debug)]
 pub struct Encoder {
     defined: HashMap<Wire, TypeId>,
+    groups: HashMap<Vec<Wire>, Vec<TypeId>>,
     next: i64,
 }
 
 impl Default for Encoder {
     fn default() -> Self {
         // All versions of Go read ids from 65.
-        Encoder { defined: HashMap::new(), next: 65 }
+        Encoder { defined: HashMap::new(), groups: HashMap::new(), next: 65 }
     }
 }
 
@@ -30,6 +31,22 @@ impl Encoder {
         put_definition(out, id, &wire);
         self.defined.insert(wire, id);
         id
+    }
+
+    /// The ids of several types, which may refer to each other and to themselves by
+    /// [`TypeId::in_group`]. If the group is new, its definitions are appended to `out`.
+    pub fn define_group(&mut self, group: Vec<Wire>, out: &mut Vec<u8>) -> Vec<TypeId> {
+        if let Some(known) = self.groups.get(&group) {
+            return known.clone();
+        }
+        let ids: Vec<TypeId> = group.iter().map(|_| self.reserve()).collect();
+        let new =
+            |ty: TypeId| ty.place_in_group().and_then(|place| ids.get(place)).map_or(ty, |id| *id);
+        for (id, wire) in ids.iter().zip(&group) {
+            put_definition(out, *id, &wire.clone().referring(new));
+        }
+        self.groups.insert(group, ids.clone());
+        ids
     }
 
     /// The id in this stream of a type of another one, with all types that it refers to. It may refer
@@ -62,16 +79,7 @@ impl Encoder {
         }
         let new = |ty: TypeId| adopted.get(&ty).copied().unwrap_or(ty);
         for (ty, wire) in wires {
-            let mut wire = wire.clone();
-            match &mut wire {
-                Wire::Array { element, .. } | Wire::Slice { element } => *element = new(*element),
-                Wire::Struct { fields, .. } => {
-                    fields.iter_mut().for_each(|field| field.ty = new(field.ty));
-                }
-                Wire::Map { key, element } => (*key, *element) = (new(*key), new(*element)),
-                Wire::Opaque { .. } => {}
-            }
-            put_definition(out, new(ty), &wire);
+            put_definition(out, new(ty), &wire.clone().referring(new));
         }
         Ok(new(ty))
     }

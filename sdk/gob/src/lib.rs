@@ -18,7 +18,7 @@ mod walk;
 mod wire_type;
 mod writing;
 
-pub use decoder::{Decoder, Item, message_length};
+pub use decoder::{Decoder, Item};
 pub use encoder::Encoder;
 pub use limits::Limits;
 pub use reader::Reader;
@@ -45,6 +45,9 @@ pub enum GobError {
         /// The limit.
         max: u64,
     },
+    /// A value goes on in the next message.
+    #[error("a value goes over too many messages")]
+    Continued,
     /// Bytes are left over in a message.
     #[error("bytes are left over at the end of a message")]
     LeftOver,

@@ -32,6 +32,16 @@ impl TypeId {
         self.0
     }
 
+    /// The type at this place of a group that is defined at once.
+    #[must_use]
+    pub fn in_group(place: usize) -> TypeId {
+        TypeId(i64::try_from(place).map_or(i64::MIN, |place| -1 - place))
+    }
+
+    pub(crate) fn place_in_group(self) -> Option<usize> {
+        usize::try_from(self.0.checked_add(1)?.checked_neg()?).ok()
+    }
+
     /// The first id of a type that a stream defines. Go before 1.20 begins with 65.
     pub(crate) const FIRST: i64 = 64;
 }
@@ -72,6 +82,21 @@ pub enum Wire {
         /// How it does so.
         by: Opaque,
     },
+}
+
+impl Wire {
+    /// The same type, referring to others by what `new` gives for their ids.
+    pub(crate) fn referring(mut self, new: impl Fn(TypeId) -> TypeId) -> Self {
+        match &mut self {
+            Wire::Array { element, .. } | Wire::Slice { element } => *element = new(*element),
+            Wire::Struct { fields, .. } => {
+                fields.iter_mut().for_each(|field| field.ty = new(field.ty));
+            }
+            Wire::Map { key, element } => (*key, *element) = (new(*key), new(*element)),
+            Wire::Opaque { .. } => {}
+        }
+        self
+    }
 }
 
 /// A field of a struct.
@@ -161,6 +186,13 @@ impl Types {
         }
         self.defined.insert(id, wire);
         Ok(())
+    }
+
+    /// Takes a type back, whose definition has `bytes` bytes.
+    pub(crate) fn forget(&mut self, id: i64, bytes: usize) {
+        if self.defined.remove(&id).is_some() {
+            self.bytes -= bytes;
+        }
     }
 
     /// A type in Go's notation, for people. It is cut where it nests deeply.

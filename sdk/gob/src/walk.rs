@@ -11,15 +11,22 @@ pub fn skip(types: &Types, reader: &mut Reader<'_>, ty: TypeId) -> Result<(), Go
     Walk { known: Known(types), depth }.value(reader, ty, depth)
 }
 
-/// Checks a value of a type to its end. Types that are defined inside of it are added to `types`.
+/// Checks a value of a type to its end. Types that are defined inside of it are added to `types`, unless
+/// there is an error.
 pub(crate) fn check(
     types: &mut Types,
     reader: &mut Reader<'_>,
     ty: TypeId,
     limits: &Limits,
 ) -> Result<(), GobError> {
-    let known = Growing { types, limits };
-    Walk { known, depth: limits.depth }.top(reader, ty)
+    let known = Growing { types, limits, new: Vec::new() };
+    let mut walk = Walk { known, depth: limits.depth };
+    let checked = walk.top(reader, ty);
+    if checked.is_err() {
+        let Growing { types, new, .. } = walk.known;
+        new.into_iter().for_each(|(id, bytes)| types.forget(id, bytes));
+    }
+    checked
 }
 
 /// Reads the type of an interface's value. In front of it, types can be defined.
@@ -35,7 +42,11 @@ pub(crate) fn concrete(
         let before = reader.rest().len();
         let wire = wire_type::read(reader)?;
         define(id.checked_neg().ok_or(GobError::Definition)?, wire, before - reader.rest().len())?;
-        // The length of what follows: another definition, or the id.
+        // The length of what follows, another definition or the id. It may be that of a message, whose
+        // bytes have not arrived yet.
+        if reader.rest().is_empty() {
+            return Err(GobError::Continued);
+        }
         reader.uint()?;
     }
 }
@@ -63,6 +74,8 @@ impl Knowing for Known<'_> {
 struct Growing<'t> {
     types: &'t mut Types,
     limits: &'t Limits,
+    /// The types that were added, with the bytes of their definitions.
+    new: Vec<(i64, usize)>,
 }
 
 impl Knowing for Growing<'_> {
@@ -71,7 +84,9 @@ impl Knowing for Growing<'_> {
     }
 
     fn define(&mut self, id: i64, wire: Wire, bytes: usize) -> Result<(), GobError> {
-        self.types.define(id, wire, bytes, self.limits)
+        self.types.define(id, wire, bytes, self.limits)?;
+        self.new.push((id, bytes));
+        Ok(())
     }
 }
 

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-pub(crate) use self::node::{InFlight, Node};
-pub(crate) use self::selection::{KnownNodes, Wanted, direct, select};
+pub(crate) use self::node::{InFlight, NetRpcName, Node};
+pub(crate) use self::selection::{KnownNodes, Wanted, direct, net_rpc_nodes, select};
 
 use self::node::Fitness;
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use wharf_registry_api::EndpointState;
+use wharf_registry_api::{EndpointState, RpcProtocol};
 use wharf_schema::{Fingerprint, ServiceName};
 use wharf_wire::Status;
 
@@ -24,7 +24,17 @@ pub(crate) struct Node {
     /// The fingerprint of all its methods, if the registry knows it.
     pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) state: EndpointState,
+    /// It speaks Go's net/rpc, and not Wharf's protocol.
+    pub(crate) net_rpc: Option<NetRpcName>,
     health: Arc<Health>,
+}
+
+/// A service of net/rpc at an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NetRpcName {
+    /// As it registered itself.
+    pub(crate) service: Arc<str>,
+    pub(crate) protocol: RpcProtocol,
 }
 
 struct Health {
@@ -79,7 +89,12 @@ impl Node {
             failing: AtomicBool::new(false),
             shown: Mutex::new(shown),
         };
-        Node { endpoint, name, fingerprint, state, health: Arc::new(health) }
+        Node { endpoint, name, fingerprint, state, net_rpc: None, health: Arc::new(health) }
+    }
+
+    /// The same node, which speaks net/rpc if it has a name there.
+    pub(crate) fn speaking(self, net_rpc: Option<NetRpcName>) -> Self {
+        Node { net_rpc, ..self }
     }
 
     /// Takes over the health of the same node in an earlier list.

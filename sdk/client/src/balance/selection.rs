@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use wharf_registry_api::{Endpoint, EndpointState};
+use wharf_registry_api::{Endpoint, EndpointState, NetRpc};
 use wharf_schema::{Fingerprint, ServiceName};
 
 use super::Selection;
-use super::node::Node;
+use super::node::{NetRpcName, Node};
 use crate::endpoints::Endpoints;
 use crate::error::Failure;
 
@@ -49,7 +49,12 @@ impl KnownNodes {
             let name = ServiceName { package, interface, version, requirement: None };
             let fingerprint = spec.fingerprint.parse().ok();
             let endpoint = endpoints.at(&listed.address);
+            let net_rpc = NetRpc::of(spec).map(|net_rpc| NetRpcName {
+                service: net_rpc.name.into(),
+                protocol: net_rpc.protocol,
+            });
             let node = Node::new(endpoint, Arc::new(name), fingerprint, listed.state);
+            let node = node.speaking(net_rpc);
             let earlier = known.get(&(&listed.address[..], &*node.name)).copied();
             Arc::new(match earlier {
                 Some(earlier) => node.succeeding(earlier),
@@ -71,7 +76,7 @@ pub(crate) fn direct(endpoints: &Endpoints, address: &str) -> Selection {
 /// The endpoints that take calls, in the newest version that matches.
 pub(crate) fn select(wanted: &Wanted, listed: &KnownNodes) -> Result<Selection, Failure> {
     let Wanted { service, fingerprint } = wanted;
-    let named = || listed.nodes.iter().filter(|node| service.matches(&node.name));
+    let named = || wharf_nodes(service, listed);
     if service.package.is_none() {
         // Whoever may announce a service could take over the calls of a short name.
         let packages: BTreeSet<_> = named().map(|node| &node.name.package).collect();
@@ -92,6 +97,9 @@ pub(crate) fn select(wanted: &Wanted, listed: &KnownNodes) -> Result<Selection, 
     if !nodes.is_empty() {
         return Ok(Selection::new(nodes));
     }
+    if !net_rpc_nodes(service, listed).is_empty() {
+        return Err(Failure::NetRpc { service: service.to_string() });
+    }
     let reason = match (named().count(), listed.nodes.len()) {
         (0, 0) => String::new(),
         (0, others) => format!(
@@ -100,6 +108,23 @@ pub(crate) fn select(wanted: &Wanted, listed: &KnownNodes) -> Result<Selection, 
         _ => format!(": none takes calls now ({})", states(named())),
     };
     Err(Failure::NoEndpoint { service: service.to_string(), reason })
+}
+
+fn wharf_nodes<'n>(
+    service: &'n ServiceName,
+    listed: &'n KnownNodes,
+) -> impl Iterator<Item = &'n Arc<Node>> {
+    listed.nodes.iter().filter(|node| node.net_rpc.is_none() && service.matches(&node.name))
+}
+
+/// The endpoints that speak Go's net/rpc. They are called only where no other takes calls.
+pub(crate) fn net_rpc_nodes(service: &ServiceName, listed: &KnownNodes) -> Vec<Arc<Node>> {
+    let serves = |node: &&Arc<Node>| {
+        node.net_rpc.is_some()
+            && node.state == EndpointState::Serving
+            && service.matches(&node.name)
+    };
+    listed.nodes.iter().filter(serves).cloned().collect()
 }
 
 /// How many endpoints are in which state: `1 draining, 2 compiling`.

@@ -11,8 +11,8 @@ use std::task::Context;
 
 use bytes::{Bytes, BytesMut};
 use wharf_gob::{
-    Decoder, Encoder, GobError, Item, Kind, Limits, Reader, StructBody, TypeId, Wire,
-    message_length, put_int, put_message, put_text, put_uint, skip,
+    Decoder, Encoder, GobError, Item, Kind, Limits, Reader, StructBody, TypeId, Wire, put_int,
+    put_message, put_text, put_uint, skip,
 };
 
 use self::arguments::Binding;
@@ -27,7 +27,6 @@ const MAX_NAME: usize = 1024;
 
 /// The gob side of a connection.
 pub(in crate::rpc::netrpc) struct Gob {
-    limits: Limits,
     decoder: Decoder,
     encoder: Encoder,
     /// The `Request` whose argument comes next.
@@ -67,7 +66,6 @@ impl Gob {
     pub(in crate::rpc::netrpc) fn new(max_message: u64) -> Self {
         let limits = Limits { message: max_message, ..Limits::default() };
         Gob {
-            limits,
             decoder: Decoder::new(limits),
             encoder: Encoder::default(),
             request: None,
@@ -81,20 +79,14 @@ impl Gob {
 
     /// Reads messages until one has the argument of a call.
     fn read(&mut self, input: &mut BytesMut) -> Result<Option<Request>, GobError> {
-        while let Some((prefix, len)) = message_length(input, &self.limits)? {
-            if input.len() - prefix < len {
-                input.reserve((prefix + len - input.len()).min(1 << 20));
-                return Ok(None);
-            }
-            let mut message = input.split_to(prefix + len).freeze();
-            let message = message.split_off(prefix);
-            let Some(Item { ty, bytes }) = self.decoder.message(&message)? else { continue };
+        while let Some((used, item)) = self.decoder.next(input)? {
+            let found = item.map(|Item { ty, bytes }| (ty, used - bytes.len()));
+            let message = input.split_to(used).freeze();
+            let Some((ty, at)) = found else { continue };
+            let argument = message.slice(at..);
             match self.request.take() {
-                None => self.request = Some(self.head(Item { ty, bytes })?),
-                Some(head) => {
-                    let argument = message.slice_ref(bytes);
-                    return Ok(Some(Request { head, ty, argument }));
-                }
+                None => self.request = Some(self.head(Item { ty, bytes: &argument })?),
+                Some(head) => return Ok(Some(Request { head, ty, argument })),
             }
         }
         Ok(None)

@@ -1,0 +1,258 @@
+//! One connection to one address: calls are told apart by their numbers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+use wharf_registry_api::RpcProtocol;
+
+use super::gob::{Learned, Replies, Requests, Shape};
+use super::{MAX_MESSAGE, Reply, json};
+use crate::error::{ConnectError, Failure};
+
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// A connection that is not used for so long is closed.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How often a call is sent again with other types.
+const MAX_LEARNED: usize = 64;
+
+/// The most methods whose types are remembered.
+const MAX_METHODS: usize = 1000;
+
+/// Calls that wait until they can be written. Further callers wait for a place.
+const QUEUE: usize = 64;
+
+/// How often a call is sent again whose connection was lost before it was written.
+const AGAIN: usize = 3;
+
+/// An address, and the task that has the connection to it while there is one.
+pub(super) struct Connection {
+    address: Arc<str>,
+    protocol: RpcProtocol,
+    task: Mutex<Option<mpsc::Sender<Ask>>>,
+    /// What services said of the types of their arguments, by method and by what the argument looks
+    /// like.
+    learned: Mutex<HashMap<(String, u64), Arc<Learned>>>,
+}
+
+/// A call for the task.
+struct Ask {
+    method: String,
+    argument: Arc<Value>,
+    /// For gob.
+    shape: Arc<Shape>,
+    answer: oneshot::Sender<Result<Reply, Failure>>,
+}
+
+impl Connection {
+    pub(super) fn new(address: Arc<str>, protocol: RpcProtocol) -> Self {
+        Connection { address, protocol, task: Mutex::default(), learned: Mutex::default() }
+    }
+
+    /// Makes a call.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the answer; the service goes on.
+    ///
+    /// # Errors
+    /// [`Failure::Connect`] only if nothing was sent.
+    pub(super) async fn call(&self, method: &str, argument: &Arc<Value>) -> Result<Reply, Failure> {
+        let looks = match self.protocol {
+            RpcProtocol::Gob => Shape::guess(argument).map_err(Failure::Method)?,
+            _ => Shape::default(),
+        };
+        let key = (method.to_owned(), looks.signature());
+        for _ in 0..MAX_LEARNED {
+            let mut learned = Learned::clone(&self.learned(&key));
+            let shape = looks.refined(&learned).map_err(Failure::Method)?;
+            let text = match self.ask(method, argument, &Arc::new(shape)).await? {
+                Reply::Error(text) if self.protocol == RpcProtocol::Gob => text,
+                reply => return Ok(reply),
+            };
+            // If the service says which type it wants, the call did not run, and is sent again.
+            if !learned.take(&text).map_err(Failure::Method)? {
+                return Ok(Reply::Error(text));
+            }
+            let mut all = lock(&self.learned);
+            if all.len() >= MAX_METHODS {
+                all.clear();
+            }
+            all.insert(key.clone(), Arc::new(learned));
+        }
+        Err(Failure::Method("the service asks for ever other types of the argument".to_owned()))
+    }
+
+    fn learned(&self, key: &(String, u64)) -> Arc<Learned> {
+        lock(&self.learned).get(key).cloned().unwrap_or_default()
+    }
+
+    /// Sends a call, and waits for its answer.
+    async fn ask(
+        &self,
+        method: &str,
+        argument: &Arc<Value>,
+        shape: &Arc<Shape>,
+    ) -> Result<Reply, Failure> {
+        let mut last = None;
+        for _ in 0..AGAIN {
+            let (sender, answer) = oneshot::channel();
+            let (method, argument, shape) = (method.to_owned(), argument.clone(), shape.clone());
+            let ask = Ask { method, argument, shape, answer: sender };
+            // Where the task has just ended, the next round starts another one.
+            if self.task().send(ask).await.is_err() {
+                continue;
+            }
+            match answer.await {
+                Ok(Err(failure @ Failure::ConnectionLost { not_executed: true, .. })) => {
+                    last = Some(failure);
+                }
+                Ok(result) => return result,
+                // The runtime of the task has ended.
+                Err(_) => return Err(lost("the client's runtime ended", false)),
+            }
+        }
+        Err(last.unwrap_or_else(|| lost("the connection was closed", true)))
+    }
+
+    fn task(&self) -> mpsc::Sender<Ask> {
+        let mut task = lock(&self.task);
+        if let Some(task) = task.as_ref().filter(|task| !task.is_closed()) {
+            return task.clone();
+        }
+        let (sender, asks) = mpsc::channel(QUEUE);
+        tokio::spawn(run(self.address.clone(), self.protocol, asks));
+        *task = Some(sender.clone());
+        sender
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lost(reason: &str, not_executed: bool) -> Failure {
+    Failure::ConnectionLost { reason: reason.to_owned(), not_executed }
+}
+
+/// The calls that were written, by number.
+type Waiting = Mutex<HashMap<u64, oneshot::Sender<Result<Reply, Failure>>>>;
+
+/// Connects, and makes calls until the connection ends.
+async fn run(address: Arc<str>, protocol: RpcProtocol, mut asks: mpsc::Receiver<Ask>) {
+    let waiting = Waiting::default();
+    let ended = match connected(&address).await {
+        Ok(stream) => {
+            let (reader, writer) = stream.into_split();
+            let reason = tokio::select! {
+                reason = read(reader, protocol, &waiting) => reason,
+                reason = write(writer, protocol, &mut asks, &waiting) => reason,
+            };
+            Ok(reason)
+        }
+        Err(error) => Err(Arc::new(error)),
+    };
+    asks.close();
+    for answer in std::mem::take(&mut *lock(&waiting)).into_values() {
+        let reason = ended.as_ref().map_or("", |reason| &reason[..]);
+        // Whoever has given up does not hear it.
+        let _ = answer.send(Err(lost(reason, false)));
+    }
+    while let Some(ask) = asks.recv().await {
+        let failure = match &ended {
+            Ok(reason) => lost(reason, true),
+            Err(error) => Failure::Connect(error.clone()),
+        };
+        let _ = ask.answer.send(Err(failure));
+    }
+}
+
+async fn connected(address: &str) -> Result<TcpStream, ConnectError> {
+    let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
+    let stream = connecting.map_err(|_| ConnectError::TimedOut(CONNECT))?;
+    let stream = stream.map_err(ConnectError::Io)?;
+    stream.set_nodelay(true).map_err(ConnectError::Io)?;
+    Ok(stream)
+}
+
+/// Writes calls. Returns why it ends.
+async fn write(
+    mut writer: OwnedWriteHalf,
+    protocol: RpcProtocol,
+    asks: &mut mpsc::Receiver<Ask>,
+    waiting: &Waiting,
+) -> String {
+    let (mut requests, mut number) = (Requests::default(), 0u64);
+    loop {
+        let ask = match tokio::time::timeout(IDLE, asks.recv()).await {
+            Ok(Some(ask)) => ask,
+            Ok(None) => return "the client ended".to_owned(),
+            Err(_) if lock(waiting).is_empty() => return "it was idle".to_owned(),
+            Err(_) => {
+                lock(waiting).retain(|_, answer| !answer.is_closed());
+                continue;
+            }
+        };
+        if ask.answer.is_closed() {
+            continue;
+        }
+        number += 1;
+        let mut message = Vec::new();
+        let put = match protocol {
+            RpcProtocol::JsonRpc => {
+                json::put_call(&mut message, number, &ask.method, &ask.argument);
+                Ok(())
+            }
+            _ => requests.put_call(&mut message, number, (&ask.method, &ask.argument), &ask.shape),
+        };
+        if let Err(why) = put {
+            let _ = ask.answer.send(Err(Failure::Method(why)));
+            continue;
+        }
+        if message.len() > MAX_MESSAGE {
+            let (len, max) = (message.len() as u64, MAX_MESSAGE as u64);
+            let _ = ask.answer.send(Err(Failure::TooLarge { len, max }));
+            // The types that it defined were not sent.
+            return "a call was too large".to_owned();
+        }
+        lock(waiting).insert(number, ask.answer);
+        if let Err(error) = writer.write_all(&message).await {
+            return error.to_string();
+        }
+    }
+}
+
+/// Reads answers. Returns why it ends.
+async fn read(mut reader: OwnedReadHalf, protocol: RpcProtocol, waiting: &Waiting) -> String {
+    let mut buffer = BytesMut::new();
+    let mut replies = Replies::default();
+    loop {
+        let next = match protocol {
+            RpcProtocol::JsonRpc => json::next_reply(&mut buffer),
+            _ => replies.next(&mut buffer),
+        };
+        match next {
+            Ok(Some((number, reply))) => {
+                if let Some(answer) = lock(waiting).remove(&number) {
+                    let _ = answer.send(Ok(reply));
+                }
+                continue;
+            }
+            Ok(None) => {}
+            Err(why) => return why,
+        }
+        match reader.read_buf(&mut buffer).await {
+            Ok(0) => return "the service closed it".to_owned(),
+            Ok(_) => {}
+            Err(error) => return error.to_string(),
+        }
+    }
+}
