@@ -79,7 +79,7 @@ FUZZ_SECONDS ?= 120
 # cargo-fuzz, where it and a nightly toolchain are installed.
 fuzz: plugins guests
 	@if cargo +nightly fuzz --version >/dev/null 2>&1; then \
-		for target in sdk/wire/fuzz:frames host/runtime/fuzz:component; do \
+		for target in sdk/wire/fuzz:frames sdk/gob/fuzz:stream host/runtime/fuzz:component; do \
 			(cd $${target%%:*} && cargo run --bin seeds && \
 				cargo +nightly fuzz run $${target##*:} -- -max_total_time=$(FUZZ_SECONDS)) || exit 1; \
 		done; \

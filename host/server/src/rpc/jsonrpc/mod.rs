@@ -104,6 +104,8 @@ impl Call {
         match &self.params {
             Some(Value::Array(elements)) if !self.head.is_two => match &elements[..] {
                 [_] if params == 0 => None,
+                // The only parameter is a list.
+                [Value::Array(_)] if params == 1 => self.params.as_ref(),
                 [only] => Some(only),
                 _ => self.params.as_ref(),
             },
