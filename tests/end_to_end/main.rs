@@ -12,6 +12,7 @@ mod doors;
 mod folder;
 mod generators;
 mod go;
+mod hostile_doors;
 mod hosts;
 mod json_rpc;
 mod mcp;

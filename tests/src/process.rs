@@ -217,6 +217,12 @@ impl Process {
         }
     }
 
+    /// Whether its log contains this text by now.
+    #[must_use]
+    pub fn has_logged(&self, text: &str) -> bool {
+        self.log.borrow().contains(text)
+    }
+
     /// Its process id.
     ///
     /// # Errors

@@ -1,6 +1,5 @@
 #![no_main]
 
-#[allow(dead_code, reason = "each target uses a part of it")]
 #[path = "../src/body.rs"]
 mod body;
 

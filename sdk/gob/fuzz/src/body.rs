@@ -1,4 +1,9 @@
-//! What is done with each input, and the inputs to begin with.
+//! What is fuzzed: a stream, from its bytes to values, and back to bytes.
+//!
+//! Shared by the fuzz target, the program that writes its seeds, and an ordinary test.
+
+#![allow(dead_code, reason = "each of its three users needs a part of it")]
+#![allow(clippy::panic, reason = "a fuzz target fails by panicking")]
 
 use std::collections::HashMap;
 

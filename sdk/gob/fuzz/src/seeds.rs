@@ -1,6 +1,5 @@
 //! Writes the seed corpus to corpus/stream, where cargo-fuzz looks for it.
 
-#[allow(dead_code, reason = "each target uses a part of it")]
 #[path = "body.rs"]
 mod body;
 
