@@ -13,6 +13,7 @@
 mod callers;
 mod draw;
 mod load;
+#[allow(dead_code, reason = "the bench of the doors uses all of it")]
 mod netrpc;
 mod raw;
 mod report;
@@ -64,8 +65,8 @@ impl Peer {
             peers.push(("tonic", Peer::Tonic(tonic::Peer::start(sides))));
         }
         if wanted("net/rpc") {
-            match netrpc::Peer::start() {
-                Some(peer) => peers.push(("net/rpc", Peer::NetRpc(peer))),
+            match netrpc::Built::build() {
+                Some(built) => peers.push(("net/rpc", Peer::NetRpc(built.of_go()))),
                 None => eprintln!(
                     "skipped: there is no Go toolchain (Debian: golang-go), so Go's net/rpc is not measured"
                 ),

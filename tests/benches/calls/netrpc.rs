@@ -10,15 +10,19 @@ use crate::load::{Load, Round, Work};
 
 const PROGRAM: &str = include_str!("netrpc.go");
 
+/// Callers in Go, and the server that they call.
 pub(crate) struct Peer {
     callers: Process,
-    _server: Process,
-    _folder: tempfile::TempDir,
+    /// `None` if it is somebody else's.
+    _server: Option<Process>,
 }
 
-impl Peer {
+/// The program, built.
+pub(crate) struct Built(tempfile::TempDir);
+
+impl Built {
     /// `None` if Go is not installed.
-    pub(crate) fn start() -> Option<Self> {
+    pub(crate) fn build() -> Option<Self> {
         Command::new("go").arg("version").output().ok()?;
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("netrpc.go"), PROGRAM).unwrap();
@@ -28,12 +32,25 @@ impl Peer {
             .current_dir(folder.path())
             .status();
         assert!(built.unwrap().success());
-        let program = folder.path().join("netrpc");
-        let mut server = Process::start(&program, None);
-        let callers = Process::start(&program, Some(&server.line()));
-        Some(Peer { callers, _server: server, _folder: folder })
+        Some(Built(folder))
     }
 
+    /// Callers of Go's own server.
+    pub(crate) fn of_go(&self) -> Peer {
+        let program = self.0.path().join("netrpc");
+        let mut server = Process::start(&program, None);
+        let callers = Process::start(&program, Some(&server.line()));
+        Peer { callers, _server: Some(server) }
+    }
+
+    /// Callers of whatever serves at an address.
+    pub(crate) fn of(&self, address: &str) -> Peer {
+        let program = self.0.path().join("netrpc");
+        Peer { callers: Process::start(&program, Some(address)), _server: None }
+    }
+}
+
+impl Peer {
     pub(crate) fn run(&mut self, load: &Load, length: Duration) -> Round {
         let bytes = match load.work {
             Work::Multiply => 0,
