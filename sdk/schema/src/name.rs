@@ -95,6 +95,14 @@ pub enum NameError {
     /// An empty name.
     #[error("a service's name is empty")]
     Empty,
+    /// A character that no name has.
+    #[error("'{}' has the character {character:?}, which no name has: letters, digits, '-' and '_' are allowed", .name.escape_debug())]
+    Character {
+        /// The name.
+        name: String,
+        /// The character.
+        character: char,
+    },
     /// A name that is too long.
     #[error("a name of {0} bytes; at most {MAX_NAME} are allowed")]
     TooLong(usize),
@@ -134,6 +142,7 @@ impl ServiceName {
             }
             None => (name, None, None),
         };
+        check(name, path, &[':', '/', '.'])?;
         let (package, interface) = match path.rsplit_once('/') {
             Some((package, interface)) => (Some(kebab_package(package)), kebab(interface)),
             None => (None, kebab(path)),
@@ -155,6 +164,16 @@ impl ServiceName {
             && self.requirement.as_ref().is_none_or(|requirement| {
                 full.version.as_ref().is_some_and(|version| requirement.matches(version))
             })
+    }
+}
+
+/// Names are compared in kebab-case, which drops what is no letter and no digit. So anything else is
+/// refused before: `kit!` is not `kit`.
+fn check(name: &str, part: &str, also: &[char]) -> Result<(), NameError> {
+    let is_of_name = |c: char| c.is_alphanumeric() || c == '-' || c == '_' || also.contains(&c);
+    match part.chars().find(|c| !is_of_name(*c)) {
+        Some(character) => Err(NameError::Character { name: name.to_owned(), character }),
+        None => Ok(()),
     }
 }
 
@@ -203,6 +222,7 @@ impl MethodPath {
         }
         let not_a_method = || NameError::NotAMethod(name.to_owned());
         let (service, method) = name.rsplit_once('.').ok_or_else(not_a_method)?;
+        check(name, method, &[])?;
         let method = kebab(method);
         // `demo:arith/arith@0.1.0` is a service and not a method: a number follows its last dot.
         if method.is_empty()
@@ -288,6 +308,22 @@ mod tests {
         assert_eq!(
             MethodPath::parse("arith").unwrap_err().to_string(),
             "'arith' is not a method: write SERVICE.METHOD, for example arith.multiply"
+        );
+    }
+
+    #[test]
+    fn a_name_with_a_character_that_no_name_has_is_refused_and_not_taken_for_another() {
+        for bad in ["kit\0.add", "\"kit\".add", "kit!!.add", "kit.!!add", "kit .add", "kit.add\n"] {
+            assert!(matches!(MethodPath::parse(bad), Err(NameError::Character { .. })), "{bad:?}");
+        }
+        assert_eq!(
+            MethodPath::parse("kit\0.add").unwrap_err().to_string(),
+            "'kit\\0' has the character '\\0', which no name has: letters, digits, '-' and '_' are \
+             allowed"
+        );
+        assert_eq!(
+            ServiceName::parse("proto.HelloService").unwrap().interface,
+            "proto-hello-service"
         );
     }
 

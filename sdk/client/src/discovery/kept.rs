@@ -3,7 +3,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use etcetera::BaseStrategy;
@@ -100,8 +100,10 @@ impl ListFile {
             service: self.service.as_str().into(),
             endpoints: endpoints.into(),
         };
-        // Several processes may follow the same service.
-        let new = self.folder.join(format!(".{}.{}.new", self.service, std::process::id()));
+        // Several processes may follow the same service, and several clients of one process.
+        static WRITTEN: AtomicU64 = AtomicU64::new(0);
+        let (process, number) = (std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed));
+        let new = self.folder.join(format!(".{}.{process}.{number}.new", self.service));
         std::fs::write(&new, serde_json::to_vec(&content)?)?;
         std::fs::rename(&new, &self.path)?;
         // Once is enough for a process.
@@ -173,6 +175,23 @@ mod tests {
         for bad in ["", "../x", "a b", &"a".repeat(200)] {
             assert!(ListFile::new(folder.path(), "r", bad).is_none(), "{bad}");
         }
+    }
+
+    #[test]
+    fn clients_of_one_process_tear_no_list_of_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = || ListFile::new(folder.path(), "r", "arith").unwrap();
+        file().write(&endpoints());
+        std::thread::scope(|scope| {
+            for count in 1..5usize {
+                let list: Vec<_> = (0..50 * count).flat_map(|_| endpoints()).collect();
+                scope.spawn(move || (0..200).for_each(|_| file().replace(&list).unwrap()));
+            }
+            for _ in 0..2000 {
+                let (list, _) = file().read().expect("a whole list, at any time");
+                assert!(list.len() == 1 || list.len() % 50 == 0);
+            }
+        });
     }
 
     #[cfg(unix)]
