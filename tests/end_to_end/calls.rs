@@ -262,3 +262,42 @@ async fn a_caller_of_a_replaced_signature_gets_a_mismatch_and_json_follows_it() 
         assert!(call.await.unwrap_err().failure.is_schema_mismatch());
     }
 }
+
+#[test]
+fn a_client_goes_on_when_the_runtime_on_which_it_connected_has_ended() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let host = runtime();
+    let arith = plugin("arith").unwrap();
+    let wharf = host.block_on(Wharf::up(&[("arith.wasm", &arith)], &[])).unwrap();
+    for client in [host.block_on(wharf.client()).unwrap(), wharf.direct()] {
+        // As tests with a static client: each has a runtime of its own.
+        for _ in 0..3 {
+            let own = runtime();
+            let call = client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 });
+            assert_eq!(own.block_on(call).unwrap(), 56);
+            own.shutdown_timeout(Duration::from_secs(5));
+        }
+        // Several at once, on a runtime that ends with calls in flight.
+        let own = runtime();
+        for _ in 0..8 {
+            let client = client.clone();
+            own.spawn(async move {
+                loop {
+                    let _ = client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }).await;
+                }
+            });
+        }
+        let call = client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 });
+        assert_eq!(own.block_on(call).unwrap(), 56);
+        own.shutdown_timeout(Duration::from_secs(5));
+        let next = runtime();
+        let call = client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 });
+        assert_eq!(next.block_on(call).unwrap(), 56);
+        // Outside of any runtime it is an error, and no panic.
+        let call = client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 });
+        let error = futures_util::FutureExt::now_or_never(call).unwrap().unwrap_err();
+        assert!(error.to_string().contains("the client needs a Tokio runtime"), "{error}");
+    }
+    drop(host.enter());
+    host.block_on(async move { drop(wharf) });
+}

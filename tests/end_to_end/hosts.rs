@@ -290,3 +290,85 @@ async fn restarting_one_of_two_hosts_under_load_loses_no_call() {
     let report = load.stop().await;
     assert_eq!(report.failures, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_graceful_restart_of_the_only_host_fails_no_idempotent_call_that_can_wait() {
+    let registry = registry(&[]).await;
+    let plugins = tempfile::tempdir().unwrap();
+    std::fs::write(plugins.path().join("arith.wasm"), plugin("arith").unwrap()).unwrap();
+    let listen = format!("127.0.0.1:{}", wharf_tests::free_port().unwrap());
+    let start = async || {
+        let folder = plugins.path().to_str().unwrap();
+        let arguments =
+            ["host", "--plugins", folder, "--registry", &registry.url, "--listen", &listen];
+        let mut process = Process::start(&arguments).unwrap();
+        process.announced("host").await.unwrap();
+        process
+    };
+    let mut process = start().await;
+    number_of_endpoints(&registry.url, "arith", 1).await;
+    let client = wharf_client::Client::builder().without_lists().timeout(Duration::from_secs(60));
+    let client = client.idempotent("arith.multiply").unwrap().registry(&registry.url).unwrap();
+    let direct = wharf_client::Client::builder().timeout(Duration::from_secs(60));
+    let direct = direct.idempotent("arith.multiply").unwrap().direct(&listen);
+    let answered = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let callers: Vec<_> = [client, direct]
+        .iter()
+        .flat_map(|client| (0..8).map(|_| client.clone()))
+        .map(|client| {
+            let answered = answered.clone();
+            tokio::spawn(async move {
+                loop {
+                    let product: i64 =
+                        client.call("arith.multiply", &Args { a: 7, b: 8 }).await.unwrap();
+                    assert_eq!(product, 56);
+                    answered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let goes_on = async || {
+        let before = answered.load(std::sync::atomic::Ordering::Relaxed);
+        eventually("calls are answered, or one has failed", async || {
+            let now = answered.load(std::sync::atomic::Ordering::Relaxed);
+            let has_failed = callers.iter().any(tokio::task::JoinHandle::is_finished);
+            (now > before + 2000 || has_failed).then_some(())
+        })
+        .await
+        .unwrap();
+    };
+    goes_on().await;
+    for _ in 0..3 {
+        process.terminate().await.unwrap();
+        process = start().await;
+        goes_on().await;
+    }
+    for caller in callers {
+        assert!(!caller.is_finished(), "{:?}", caller.await);
+        caller.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_ready_is_answered_by_a_host_that_comes_later() {
+    let registry = registry(&[]).await;
+    let client = Client::builder().without_lists().registry(&registry.url).unwrap();
+    let options = wharf_client::CallOptions {
+        wait_for_ready: true,
+        timeout: Some(Duration::from_secs(60)),
+        ..Default::default()
+    };
+    // Without the option it fails at once, and so does an idempotent one: there was no endpoint yet.
+    let at_once = wharf_client::CallOptions { idempotent: true, ..Default::default() };
+    for options in [wharf_client::CallOptions::default(), at_once] {
+        let call = client.call_with::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }, options);
+        let error = call.await.unwrap_err();
+        assert!(matches!(error.failure, Failure::NoEndpoint { .. }), "{error}");
+    }
+    let waiting = tokio::spawn(async move {
+        client.call_with::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }, options).await
+    });
+    let _host = host(&registry.url, "late", &plugin("arith").unwrap(), &[]).await;
+    let product = wharf_tests::within("an answer", waiting).await.unwrap().unwrap();
+    assert_eq!(product.unwrap(), 56);
+}

@@ -27,6 +27,10 @@ const MAX_RECONNECTS: u32 = 3;
 /// costs budget; up to half of it is random.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How often that doubles while no endpoint can be reached: to 0.8 seconds. The connecting itself is
+/// shared by all calls.
+const MAX_UNREACHED: u32 = 4;
+
 /// Makes the attempts of a client's calls.
 pub(crate) struct Caller {
     pub(crate) target: Target,
@@ -43,8 +47,22 @@ pub(crate) struct Asked<'a> {
     pub(crate) deadline: Deadline,
     /// The call may run more than once.
     pub(crate) idempotent: bool,
+    /// It waits for an endpoint that can be reached, also where there was none yet.
+    pub(crate) waits: bool,
+    /// It waits for one that was there.
+    pub(crate) is_patient: bool,
     /// After how long the call is also sent to a second endpoint (hedging).
     pub(crate) hedge_after: Option<Duration>,
+}
+
+impl Asked<'_> {
+    /// Whether the call waits for the end of this failure.
+    fn outlasts(&self, failure: &Failure) -> bool {
+        match failure {
+            Failure::NoEndpoint { was_there, .. } => self.waits || self.is_patient && *was_there,
+            _ => false,
+        }
+    }
 }
 
 /// What an endpoint answered.
@@ -79,6 +97,10 @@ struct Course {
     reconnects: u32,
     /// Whether another round may help.
     again: bool,
+    /// Rounds in which no endpoint could be reached.
+    unreached: u32,
+    /// Whether that is so in this round. Another one then costs no host anything.
+    is_unreached: bool,
     may_have_executed: bool,
     last: Option<(Arc<Node>, Failure)>,
 }
@@ -176,17 +198,28 @@ impl Caller {
             let found = asked.named.selection(&self.target, now, asked.deadline.at).await;
             let selection = match found {
                 Ok(selection) => selection,
-                Err(failure) => return Err(course.error(asked, Some(failure))),
+                Err(failure) => {
+                    let pause = course.pause();
+                    if !asked.outlasts(&failure) || now + pause >= asked.deadline.at {
+                        return Err(course.error(asked, Some(failure)));
+                    }
+                    course.unreached += 1;
+                    tokio::time::sleep(pause).await;
+                    now = Instant::now();
+                    continue;
+                }
             };
             let Some(node) = selection.pick(now, &course.asked).cloned() else {
                 // All nodes were tried. Start another round if that may help, and the deadline and
                 // the budget allow it.
                 let pause = course.pause();
-                let affordable =
-                    course.again && now + pause < asked.deadline.at && self.budget.withdraw(now);
+                let is_free = course.is_unreached && asked.is_patient;
+                let affordable = now + pause < asked.deadline.at
+                    && (is_free || course.again && self.budget.withdraw(now));
                 if !affordable {
                     return Err(course.error(asked, None));
                 }
+                course.unreached += u32::from(is_free);
                 course.asked.clear();
                 course.again = false;
                 tokio::time::sleep(pause).await;
@@ -330,6 +363,7 @@ impl Course {
         match Verdict::of(failure, asked.idempotent) {
             Verdict::Final => false,
             Verdict::Free => {
+                self.is_unreached = true;
                 // The connection is lost, but the endpoint may still be up: it may be tried again.
                 if matches!(failure, Failure::ConnectionLost { .. })
                     && self.reconnects < MAX_RECONNECTS
@@ -340,11 +374,17 @@ impl Course {
                 true
             }
             Verdict::Elsewhere => {
+                self.is_unreached = false;
                 selection.refuse(node, now);
                 true
             }
+            // The host says when it will be there, as after its start.
+            Verdict::Paid if asked.is_patient && failure.will_be_there() => {
+                self.is_unreached = true;
+                true
+            }
             Verdict::Paid => {
-                (self.again, self.must_pay) = (true, true);
+                (self.again, self.must_pay, self.is_unreached) = (true, true, false);
                 self.paid += 1;
                 self.paid <= MAX_PAID
             }
@@ -377,7 +417,8 @@ impl Course {
 
     /// The backoff before all nodes are tried again.
     fn pause(&self) -> Duration {
-        let longer = PAUSE.saturating_mul(1 << self.paid.min(10));
+        let doublings = self.paid.min(10).max(self.unreached.min(MAX_UNREACHED));
+        let longer = PAUSE.saturating_mul(1 << doublings);
         let pause = longer.mul_f64(0.5 + 0.5 * fastrand::f64());
         // If the host says when to retry, respect it.
         let asked_for = self.last.as_ref().and_then(|(_, failure)| failure.retry_after());
@@ -391,6 +432,7 @@ impl Course {
         let no_node = || Failure::NoEndpoint {
             service: asked.named.wanted().service.to_string(),
             reason: String::new(),
+            was_there: false,
         };
         let (endpoint, failure) = match self.last {
             Some((node, failure)) => (Some(node.endpoint.address().to_string()), failure),

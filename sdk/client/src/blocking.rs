@@ -27,6 +27,8 @@ use crate::options::CallOptions;
 pub struct Client {
     client: crate::Client,
     handle: Handle,
+    /// The process that the background thread is in.
+    process: u32,
     _background: Arc<Background>,
 }
 
@@ -81,7 +83,8 @@ impl Client {
             build(crate::Client::builder()).map_err(Into::into)?
         };
         let handle = runtime.handle().clone();
-        Ok(Client { client, handle, _background: Arc::new(Background(Some(runtime))) })
+        let (process, background) = (std::process::id(), Background(Some(runtime)));
+        Ok(Client { client, handle, process, _background: Arc::new(background) })
     }
 
     /// As [`crate::Client::call`].
@@ -132,11 +135,17 @@ impl Client {
     }
 
     /// Waits for a future of the async client: `client.wait(arith.multiply(&arguments))`.
+    ///
+    /// In a child that was forked after the client was made, its calls fail at once.
     pub fn wait<F>(&self, future: F) -> F::Output
     where
         F: Future + Send,
         F::Output: Send,
     {
+        if self.process != std::process::id() {
+            // The background thread is not in this child: nothing would ever be answered.
+            self.client.forked();
+        }
         if Handle::try_current().is_err() {
             return self.handle.block_on(future);
         }
@@ -145,5 +154,24 @@ impl Client {
             let waiting = scope.spawn(|| self.handle.block_on(future));
             waiting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Failure;
+
+    #[test]
+    fn in_a_forked_child_a_call_fails_at_once_and_says_why() {
+        let build = |builder: ClientBuilder| Ok::<_, StartError>(builder.direct("127.0.0.1:1"));
+        let client = Client::build(build).unwrap();
+        let error = client.call::<_, ()>("a.b", &()).unwrap_err();
+        assert!(matches!(error.failure, Failure::Connect(_)), "{error}");
+        // As a child finds it, whose process is another one.
+        let child = Client { process: 0, ..client };
+        let error = child.call::<_, ()>("a.b", &()).unwrap_err();
+        assert!(matches!(error.failure, Failure::Forked), "{error}");
+        assert!(!error.may_have_executed);
     }
 }

@@ -33,6 +33,7 @@ pub struct ClientBuilder {
     doubts: bool,
     idempotent: Vec<MethodPath>,
     binds: Binds,
+    wait_for_ready: bool,
     hedge_after: Option<Duration>,
     interceptors: Vec<Arc<dyn Interceptor>>,
     observers: Vec<Arc<dyn Observer>>,
@@ -49,6 +50,7 @@ impl Default for ClientBuilder {
             doubts: true,
             idempotent: Vec::new(),
             binds: Binds::default(),
+            wait_for_ready: false,
             hedge_after: None,
             interceptors: Vec::new(),
             observers: Vec::new(),
@@ -148,6 +150,13 @@ impl ClientBuilder {
         Ok(self)
     }
 
+    /// Lets all calls wait until their deadline for an endpoint that can be reached; see
+    /// [`CallOptions::wait_for_ready`](crate::CallOptions::wait_for_ready).
+    #[must_use]
+    pub fn wait_for_ready(self) -> Self {
+        ClientBuilder { wait_for_ready: true, ..self }
+    }
+
     /// After how long calls of idempotent methods are hedged, unless they set it themselves; see
     /// [`CallOptions::hedge_after`](crate::CallOptions::hedge_after). By default they are not
     /// hedged.
@@ -209,6 +218,7 @@ impl ClientBuilder {
             timeout: self.timeout,
             idempotent: self.idempotent,
             binds: self.binds,
+            wait_for_ready: self.wait_for_ready,
             hedge_after: self.hedge_after,
             interceptors: self.interceptors,
         };

@@ -3,11 +3,12 @@
 //! A separate task connects. So no call waits for an endpoint that is known to be down, unless
 //! there is no other. And dropping a call does not stop the connecting.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use wharf_registry_api::retry_pauses;
@@ -27,6 +28,9 @@ const HELD: Duration = Duration::from_secs(10);
 /// If connecting takes longer than this, calls go to another endpoint, if there is one.
 pub(crate) const SLOW_CONNECT: Duration = Duration::from_millis(250);
 
+/// How often a call that waits for a connection looks whether somebody is connecting at all.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
 /// A connection that lasted less than this counts as a failed attempt.
 const USELESS: Duration = Duration::from_secs(1);
 
@@ -45,8 +49,8 @@ pub(crate) enum LinkState {
 /// ended.
 pub(crate) struct Channel {
     shared: Arc<Shared>,
-    /// Started when a connection is first needed.
-    task: OnceLock<JoinHandle<()>>,
+    /// Started when a connection is first needed, and again if the runtime that it ran on has ended.
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Shared {
@@ -76,7 +80,7 @@ impl Channel {
             standing: watch::Sender::default(),
             wanted: Notify::new(),
         });
-        Channel { shared, task: OnceLock::new() }
+        Channel { shared, task: Mutex::default() }
     }
 
     /// An open connection, if there is one.
@@ -96,14 +100,32 @@ impl Channel {
     /// Connects in the background, unless the channel is connected or down. A channel that is down
     /// reconnects by itself after its backoff.
     pub(crate) fn start(&self) {
-        if self.condition() == LinkState::Untried {
-            self.want();
+        match self.condition() {
+            LinkState::Ready => {}
+            LinkState::Untried => self.want(),
+            LinkState::Down if self.task().as_ref().is_some_and(JoinHandle::is_finished) => {
+                self.want();
+            }
+            LinkState::Down => {}
         }
     }
 
     fn want(&self) {
-        self.task.get_or_init(|| tokio::spawn(keep(self.shared.clone())));
+        let mut task = self.task();
+        if task.as_ref().is_none_or(JoinHandle::is_finished) {
+            // Outside of a runtime, the call itself fails.
+            let Ok(runtime) = Handle::try_current() else { return };
+            self.shared.standing.send_modify(|standing| {
+                (standing.down, standing.connecting) = (false, None);
+            });
+            *task = Some(runtime.spawn(keep(self.shared.clone())));
+        }
+        drop(task);
         self.shared.wanted.notify_one();
+    }
+
+    fn task(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An open connection. Waits for one attempt to connect, not for more.
@@ -119,7 +141,9 @@ impl Channel {
                 return Ok(connection);
             }
             self.want();
-            match tokio::time::timeout_at(deadline.into(), standing.changed()).await {
+            // If the runtime of the task ends, nobody says so.
+            let look_again = deadline.min(Instant::now() + LOOK_AGAIN);
+            match tokio::time::timeout_at(look_again.into(), standing.changed()).await {
                 Ok(Ok(())) => {
                     let standing = standing.borrow_and_update();
                     if standing.failures > failures
@@ -128,7 +152,8 @@ impl Channel {
                         return Err(Failure::Connect(error.clone()));
                     }
                 }
-                // The task ends with the channel, which still exists, or with the runtime.
+                Err(_) if look_again < deadline => {}
+                // The task ends with the channel, which still exists.
                 Ok(Err(_)) => {
                     let reason = "the client ended".to_owned();
                     return Err(Failure::ConnectionLost { reason, not_executed: true });
@@ -144,7 +169,7 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        if let Some(task) = self.task.get() {
+        if let Some(task) = self.task().take() {
             task.abort();
         }
     }

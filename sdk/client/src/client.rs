@@ -1,6 +1,7 @@
 //! The client, as programs use it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::runtime::Handle;
 use wharf_registry_api::RegistryClient;
 use wharf_schema::{Fingerprint, MethodPath, Outcome, Service, ServiceName};
 use wharf_wire::TraceParent;
@@ -27,6 +29,9 @@ use crate::options::{CallOptions, PLAIN};
 const MAX_DESCRIPTIONS: usize = 10_000;
 
 /// Calls services. Clones share connections and the registry's lists.
+///
+/// It needs a Tokio runtime, and not always the same: when the runtime ends on which it connected, it
+/// connects again on the one of the next call. Do not fork the process while it has a client.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
@@ -36,6 +41,7 @@ struct Inner {
     names: Names,
     descriptions: Mutex<HashMap<String, Arc<Service>>>,
     net_rpc: NetRpcCalls,
+    is_forked: AtomicBool,
 }
 
 /// The settings of calls that set none themselves.
@@ -43,6 +49,7 @@ pub(crate) struct Defaults {
     pub(crate) timeout: Duration,
     pub(crate) idempotent: Vec<MethodPath>,
     pub(crate) binds: Binds,
+    pub(crate) wait_for_ready: bool,
     pub(crate) hedge_after: Option<Duration>,
     pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
 }
@@ -67,8 +74,8 @@ pub struct EndpointStatus {
 
 impl Client {
     pub(crate) fn new(caller: Caller, defaults: Defaults) -> Self {
-        let (names, descriptions, net_rpc) = Default::default();
-        Client(Arc::new(Inner { caller, defaults, names, descriptions, net_rpc }))
+        let (names, descriptions, net_rpc, is_forked) = Default::default();
+        Client(Arc::new(Inner { caller, defaults, names, descriptions, net_rpc, is_forked }))
     }
 
     /// Calls a method: `arith.multiply`, `Arith.Multiply` or `demo:arith/arith@0.1.0.multiply`.
@@ -218,7 +225,9 @@ impl Client {
         let named = Named::new(wanted.clone(), None, &[]);
         let question = Question::Describe { service: named.canonical().clone() };
         let (named, hedge_after) = (&named, None);
-        let asked = Asked { named, question, deadline, idempotent: true, hedge_after };
+        let waits = self.0.defaults.wait_for_ready;
+        let (idempotent, is_patient) = (true, waits);
+        let asked = Asked { named, question, deadline, idempotent, waits, is_patient, hedge_after };
         let answer = self.ask(&asked).await?;
         let service = Service::from_document(&answer.bytes)
             .map_err(|error| answer.unusable(named.canonical(), error.into()))?;
@@ -233,7 +242,22 @@ impl Client {
 
     /// Makes attempts until one is answered, or until a retry would be unsafe or useless.
     pub(crate) async fn ask(&self, asked: &Asked<'_>) -> Result<Answer, RpcError> {
+        self.can_run().map_err(|failure| RpcError::local(asked.named.canonical(), failure))?;
         self.0.caller.ask(asked).await
+    }
+
+    /// Whether calls can be made here at all.
+    fn can_run(&self) -> Result<(), Failure> {
+        if self.0.is_forked.load(Ordering::Relaxed) {
+            return Err(Failure::Forked);
+        }
+        // Timers and sockets would panic.
+        Handle::try_current().map(drop).map_err(|_| Failure::NoRuntime)
+    }
+
+    /// From now on all calls fail: the process is a child that was forked.
+    pub(crate) fn forked(&self) {
+        self.0.is_forked.store(true, Ordering::Relaxed);
     }
 
     /// Calls a method of a service of Go's net/rpc. `spelled` is its name as the caller spelled it.
@@ -243,6 +267,7 @@ impl Client {
         argument: Value,
         deadline: Deadline,
     ) -> Result<Outcome, RpcError> {
+        self.can_run().map_err(|failure| RpcError::local(spelled, failure))?;
         let nodes = named.net_rpc_nodes(&self.0.caller.target, deadline.at).await;
         let nodes = nodes.map_err(|failure| RpcError::local(spelled, failure))?;
         let observers = &self.0.caller.observers;
@@ -263,11 +288,15 @@ impl Client {
             .metadata(named, options, deadline)
             .map_err(|failure| RpcError::local(named.canonical(), failure))?;
         let method = named.resolved_as(fingerprint);
+        let idempotent = options.idempotent || named.is_idempotent();
+        let waits = options.wait_for_ready || self.0.defaults.wait_for_ready;
         Ok(Asked {
             named,
             question: Question::Call { method, arguments, metadata },
             deadline,
-            idempotent: options.idempotent || named.is_idempotent(),
+            idempotent,
+            waits,
+            is_patient: idempotent || waits,
             hedge_after: options.hedge_after.or(self.0.defaults.hedge_after),
         })
     }

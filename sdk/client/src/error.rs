@@ -177,6 +177,8 @@ pub enum Failure {
         service: String,
         /// More about it, for people.
         reason: String,
+        /// Whether there was one that took calls, and may come back.
+        was_there: bool,
     },
     /// All endpoints of the service speak Go's net/rpc, which has neither descriptions nor Wharf's
     /// values.
@@ -185,6 +187,12 @@ pub enum Failure {
         /// The service.
         service: String,
     },
+    /// The call was made outside of a Tokio runtime.
+    #[error("the client needs a Tokio runtime: call it within one, or use wharf_client::blocking")]
+    NoRuntime,
+    /// The process was forked after the client was made, and the client's thread is not in the child.
+    #[error("this process was forked after its client was made: make a client in the child")]
+    Forked,
     /// Connecting to the endpoint failed.
     #[error(transparent)]
     Connect(Arc<ConnectError>),
@@ -282,9 +290,11 @@ impl Failure {
             | Failure::Json(_)
             | Failure::Metadata(_)
             | Failure::Ambiguous { .. } => Status::InvalidArgument,
-            Failure::Decode(_) | Failure::Result(_) | Failure::Description(_) => {
-                Status::FailedPrecondition
-            }
+            Failure::Decode(_)
+            | Failure::Result(_)
+            | Failure::Description(_)
+            | Failure::NoRuntime
+            | Failure::Forked => Status::FailedPrecondition,
             Failure::Intercepted(_) => Status::Cancelled,
             Failure::Method(_) | Failure::NetRpc { .. } => Status::Unimplemented,
             Failure::Registry(_)
@@ -310,6 +320,13 @@ impl Failure {
             Failure::Decode(_) | Failure::Result(_) | Failure::Reply(_) => true,
             _ => false,
         }
+    }
+
+    /// Whether the host did not take the call, and says when it will.
+    pub(crate) fn will_be_there(&self) -> bool {
+        self.status() == Status::Unavailable
+            && !self.may_have_executed()
+            && self.retry_after().is_some()
     }
 
     /// How long the host asks to wait before a retry.

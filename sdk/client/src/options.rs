@@ -14,6 +14,10 @@ pub struct CallOptions {
     /// The method may run more than once: a call is retried elsewhere even if it may have run, and
     /// can be hedged. Otherwise a call is retried only if it certainly did not run.
     pub idempotent: bool,
+    /// Waits until the deadline for an endpoint that can be reached, also where there was none yet.
+    /// Otherwise a call fails at once if no endpoint can be reached, unless it is idempotent and there
+    /// was one before: that may be a restart.
+    pub wait_for_ready: bool,
     /// For idempotent methods: if there is no answer after this time, the call is also sent to a
     /// second endpoint, and the first answer counts. A good value is the 95th percentile of the
     /// method's latency (Dean and Barroso, *The Tail at Scale*, 2013).
@@ -35,6 +39,7 @@ pub struct CallOptions {
 pub(crate) static PLAIN: CallOptions = CallOptions {
     timeout: None,
     idempotent: false,
+    wait_for_ready: false,
     hedge_after: None,
     version: None,
     fingerprint: None,

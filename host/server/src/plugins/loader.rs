@@ -131,6 +131,9 @@ impl Loader {
                 files.insert(task.id(), file.clone());
                 queue.loading.insert(file, task);
             }
+            if queue.loading.is_empty() {
+                self.table.complete();
+            }
             if queue.loading.is_empty() && !self.ready.send_replace(true) {
                 self.engine.prune_cache();
             }

@@ -4,7 +4,7 @@
 //! service. Each call then reads from the slot which plugin serves at that moment, without a lock.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -30,6 +30,8 @@ pub(crate) struct Table {
     loaded: Mutex<Vec<(String, WeakPlugin)>>,
     /// Counts the changes of what must be announced.
     revision: watch::Sender<u64>,
+    /// Whether every file that was there at the start is loaded or refused.
+    is_complete: AtomicBool,
 }
 
 /// What is known about a file of the plugins folder.
@@ -108,6 +110,7 @@ impl Table {
             generations: AtomicU64::new(1),
             loaded: Mutex::default(),
             revision: watch::channel(0).0,
+            is_complete: AtomicBool::new(false),
         }
     }
 
@@ -115,6 +118,17 @@ impl Table {
     /// it is served at all.
     pub(crate) fn loads(&self) -> u64 {
         self.generations.load(Ordering::Acquire)
+    }
+
+    /// Whether every file that was there at the start is loaded or refused. Before that, a service that
+    /// is not here may come.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_complete.load(Ordering::Acquire)
+    }
+
+    /// Every file that was there at the start is loaded or refused.
+    pub(crate) fn complete(&self) {
+        self.is_complete.store(true, Ordering::Release);
     }
 
     /// How often what is served has changed.

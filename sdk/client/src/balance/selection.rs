@@ -18,6 +18,8 @@ const MOST_NAMED: usize = 10;
 #[derive(Default)]
 pub(crate) struct KnownNodes {
     pub(crate) nodes: Vec<Arc<Node>>,
+    /// Whether this list or an earlier one had any.
+    had_some: bool,
 }
 
 /// The service that a call wants.
@@ -61,7 +63,9 @@ impl KnownNodes {
                 None => node,
             })
         };
-        KnownNodes { nodes: list.into_iter().map(node).collect() }
+        let nodes: Vec<Arc<Node>> = list.into_iter().map(node).collect();
+        let had_some = earlier.had_some || !nodes.is_empty();
+        KnownNodes { nodes, had_some }
     }
 }
 
@@ -100,14 +104,16 @@ pub(crate) fn select(wanted: &Wanted, listed: &KnownNodes) -> Result<Selection, 
     if !net_rpc_nodes(service, listed).is_empty() {
         return Err(Failure::NetRpc { service: service.to_string() });
     }
-    let reason = match (named().count(), listed.nodes.len()) {
+    let (matching, all) = (named().count(), listed.nodes.len());
+    let was_there = matching > 0 || all == 0 && listed.had_some;
+    let reason = match (matching, all) {
         (0, 0) => String::new(),
         (0, others) => format!(
             ": {others} endpoints have this short name, but none matches its package and version"
         ),
         _ => format!(": none takes calls now ({})", states(named())),
     };
-    Err(Failure::NoEndpoint { service: service.to_string(), reason })
+    Err(Failure::NoEndpoint { service: service.to_string(), reason, was_there })
 }
 
 fn wharf_nodes<'n>(

@@ -1,10 +1,11 @@
 //! The task that follows one service.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use wharf_registry_api::{
@@ -24,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// registry says that there are no endpoints any more, that is doubted at first.
 const FRESH: Duration = Duration::from_secs(3600);
 
+/// How often a call that waits for a list looks whether somebody follows at all.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
 /// The shortest time between two writes of a list.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 
@@ -35,7 +39,19 @@ const UNUSED_AND_EMPTY: Duration = Duration::from_secs(60);
 /// A service that is followed. Dropping it ends that.
 pub(crate) struct Followed {
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    plan: Plan,
+    /// It is started again if the runtime that it ran on has ended.
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a follower begins with.
+struct Plan {
+    registry: RegistryClient,
+    endpoints: Arc<Endpoints>,
+    service: String,
+    file: Option<ListFile>,
+    /// Whether a list that is suddenly empty is doubted.
+    doubts: bool,
 }
 
 struct Shared {
@@ -77,20 +93,35 @@ impl Followed {
             at_rest: AtomicBool::new(false),
             unsaved: watch::Sender::new(false),
         });
+        let service = service.to_owned();
+        let plan = Plan { registry, endpoints, service, file, doubts };
+        let followed = Followed { shared, plan, task: Mutex::default() };
+        followed.run();
+        followed
+    }
+
+    /// Follows, if nobody does.
+    fn run(&self) {
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if task.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        // Outside of a runtime, the call itself fails.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let Plan { registry, endpoints, service, file, doubts } = &self.plan;
         let follower = Follower {
-            registry,
-            endpoints,
-            service: service.to_owned(),
-            file,
-            shared: shared.clone(),
+            registry: registry.clone(),
+            endpoints: endpoints.clone(),
+            service: service.clone(),
+            file: file.clone(),
+            shared: self.shared.clone(),
             listing: Listing::default(),
-            doubts,
+            doubts: *doubts,
             kept: None,
             written: None,
             heard: false,
         };
-        let task = tokio::spawn(follower.run());
-        Followed { shared, task }
+        *task = Some(runtime.spawn(follower.run()));
     }
 
     /// The current list, if there is one.
@@ -108,6 +139,7 @@ impl Followed {
         let seconds = now.saturating_duration_since(self.shared.begun).as_secs();
         if self.shared.used.load(Ordering::Relaxed) != seconds {
             self.shared.used.store(seconds, Ordering::Relaxed);
+            self.run();
         }
     }
 
@@ -124,18 +156,27 @@ impl Followed {
     /// What is known, as soon as anything is.
     pub(super) async fn news(&self, deadline: Instant) -> News {
         let mut news = self.shared.news.subscribe();
-        self.shared.wanted.notify_one();
-        let known = news.wait_for(|news| !matches!(news, News::Nothing));
-        match tokio::time::timeout_at(deadline.into(), known).await {
-            Ok(Ok(news)) => news.clone(),
-            Ok(Err(_)) | Err(_) => News::Nothing,
+        loop {
+            self.run();
+            self.shared.wanted.notify_one();
+            let known = news.wait_for(|news| !matches!(news, News::Nothing));
+            // If the runtime of the follower ends, nobody says so.
+            let look_again = deadline.min(Instant::now() + LOOK_AGAIN);
+            match tokio::time::timeout_at(look_again.into(), known).await {
+                Ok(Ok(news)) => return news.clone(),
+                Err(_) if look_again < deadline => {}
+                Ok(Err(_)) | Err(_) => return News::Nothing,
+            }
         }
     }
 }
 
 impl Drop for Followed {
     fn drop(&mut self) {
-        self.task.abort();
+        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = task.take() {
+            task.abort();
+        }
     }
 }
 

@@ -109,6 +109,7 @@ impl Discovery {
                 reason: format!(
                     ": this client already follows {MAX_SERVICES} services; use another client"
                 ),
+                was_there: false,
             });
         }
         let file = self.lists.folder.as_ref();

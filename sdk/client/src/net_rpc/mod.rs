@@ -109,6 +109,7 @@ impl NetRpcCalls {
         Err(last.unwrap_or_else(|| Failure::NoEndpoint {
             service: spelled.to_owned(),
             reason: String::new(),
+            was_there: false,
         }))
     }
 

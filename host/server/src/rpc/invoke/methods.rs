@@ -18,6 +18,9 @@ use crate::plugins::slot::{Served, Slot};
 use crate::plugins::table::Table;
 use crate::rpc::Shared;
 
+/// When to come back to a host that is still loading its plugins, in milliseconds.
+const LOADING_MS: u32 = 100;
+
 /// The most methods that one connection may have resolved.
 const MAX_METHODS: usize = 10_000;
 
@@ -256,6 +259,12 @@ fn find(
             let message =
                 format!("'{name}' is ambiguous on this host: use one of {}", names.join(", "));
             Err(CallFailure::refused(Status::InvalidArgument, message))
+        }
+        // After a start it may be there in a moment.
+        Found::None if !table.is_complete() => {
+            let message =
+                format!("this host has no service '{name}' yet: it is still loading its plugins");
+            Err(CallFailure::refused(Status::Unavailable, message).retry_after(LOADING_MS))
         }
         Found::None => {
             let hint = match may_hint() {
