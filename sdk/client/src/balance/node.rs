@@ -61,8 +61,8 @@ pub(crate) enum Fitness {
     Fit(f64),
     /// It was not connected yet: it is called if no node is fit.
     Untried,
-    /// It is ejected, asked for a pause, is stalled, or refused the method: it is called if no node
-    /// is fit or untried.
+    /// It is ejected, or was and is probed by a call; it asked for a pause, is stalled, or refused the
+    /// method: it is called if no node is fit or untried.
     Unfit(f64),
     /// It cannot be connected to: it is called if nothing else is left.
     Down,
@@ -118,7 +118,12 @@ impl Node {
         let shown = self.shown();
         let weight = shown.load.weight(now, in_flight);
         let rests = shown.rests_until.is_some_and(|until| now < until);
-        if rests || shown.outlier.is_ejected(now) || shown.load.is_stalled(now, in_flight) {
+        let is_probed = in_flight > 0 && shown.outlier.is_on_probation(now);
+        if rests
+            || is_probed
+            || shown.outlier.is_ejected(now)
+            || shown.load.is_stalled(now, in_flight)
+        {
             return Fitness::Unfit(weight);
         }
         Fitness::Fit(weight)

@@ -18,18 +18,21 @@ pub(crate) struct Outlier {
     in_a_row: u32,
     times: u32,
     until: Option<Instant>,
+    /// It was ejected, and no answer has arrived since.
+    is_unproven: bool,
 }
 
 impl Outlier {
     /// An answer arrived. Whatever it says, the endpoint is alive.
     pub(crate) fn succeeded(&mut self) {
         self.in_a_row = 0;
+        self.is_unproven = false;
     }
 
     /// A call failed. Returns whether this was one failure too many.
     pub(crate) fn failed(&mut self) -> bool {
         self.in_a_row = self.in_a_row.saturating_add(1);
-        self.in_a_row >= FAILURES
+        self.in_a_row >= FAILURES || self.is_unproven
     }
 
     /// Ejects the endpoint. Returns for how long.
@@ -41,7 +44,14 @@ impl Outlier {
         let time = BASE.saturating_mul(self.times).min(LONGEST);
         self.until = Some(now + time);
         self.in_a_row = 0;
+        self.is_unproven = true;
         time
+    }
+
+    /// Whether it was ejected, and nothing has shown since that it is well. One call at a time finds
+    /// out.
+    pub(crate) fn is_on_probation(&self, now: Instant) -> bool {
+        self.is_unproven && !self.is_ejected(now)
     }
 
     pub(crate) fn is_ejected(&self, now: Instant) -> bool {
@@ -76,6 +86,19 @@ mod tests {
         let well = now + 6 * BASE + 2 * BASE;
         assert_eq!(outlier.eject(well), 2 * BASE, "two times are forgiven, one is added");
         assert!((0..20).all(|n| outlier.eject(well + n * LONGEST) <= LONGEST));
+    }
+
+    #[test]
+    fn after_an_ejection_one_failure_is_too_many_and_one_answer_is_enough() {
+        let now = Instant::now();
+        let mut outlier = Outlier::default();
+        outlier.eject(now);
+        assert!(!outlier.is_on_probation(now), "nobody calls it yet");
+        assert!(outlier.is_on_probation(now + BASE));
+        assert!(outlier.failed());
+        outlier.succeeded();
+        assert!(!outlier.is_on_probation(now + BASE));
+        assert!((0..4).all(|_| !outlier.failed()));
     }
 
     #[test]
