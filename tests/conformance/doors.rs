@@ -265,6 +265,24 @@ async fn what_gob_cannot_carry_is_refused_by_its_name_and_the_others_carry_it() 
     }
 }
 
+#[tokio::test]
+async fn a_result_that_doubles_at_each_level_is_refused_over_gob() {
+    // `id` is `Id` and `ID` in Go, so each level has the one below it twice.
+    let records: String = (1..40).map(|n| format!("record r{n} {{ id: r{} }} ", n - 1)).collect();
+    let wit = format!(
+        "package test:deep; world w {{ export deep: interface {{
+            record r0 {{ id: u8 }} {records} f: func() -> r39; }} }}"
+    );
+    let module = "(module (func (export \"deep#f\") (result i32) (i32.const 7)))";
+    let deep = wharf_tests::component(&wit, module).unwrap();
+    let wharf = Wharf::up(&[("deep.wasm", &deep)], &[]).await.unwrap();
+    let mut doors = Doors::open(&wharf).await;
+    let error = doors.gob.error("deep.f", &[]).await;
+    assert!(error.contains("has more than 16777216 bytes as gob"), "{error}");
+    let plain = doors.post("/deep/f", String::new(), &[]).await;
+    assert_eq!(plain, format!("{}7{}", "{\"id\":".repeat(40), "}".repeat(40)));
+}
+
 /// A failure, and how each door says it.
 struct Case {
     method: &'static str,

@@ -107,7 +107,7 @@ async fn errors_have_the_codes_of_the_standard() {
     for (call, code, status) in [
         (r#"{"jsonrpc":"2.0","method":"arit.multiply","id":1}"#, -32601, "NOT_FOUND"),
         (r#"{"jsonrpc":"2.0","method":"arith.add","id":1}"#, -32601, "UNIMPLEMENTED"),
-        (r#"{"jsonrpc":"2.0","method":"arith","id":1}"#, -32602, "INVALID_ARGUMENT"),
+        (r#"{"jsonrpc":"2.0","method":"arith","id":1}"#, -32601, "INVALID_ARGUMENT"),
         (
             r#"{"jsonrpc":"2.0","method":"arith.multiply","params":[7,8],"id":1}"#,
             -32602,

@@ -5,6 +5,9 @@ use crate::{GobError, Limits, Reader, TypeId, Types, Wire, walk, wire_type};
 /// The most messages that one value goes over.
 const MAX_SPAN: usize = 64;
 
+/// How many times a longest message may be looked at in vain, in a whole stream.
+const AGAIN: u64 = 4;
+
 /// Reads one stream in its order, and keeps the types that it defines.
 #[derive(Debug)]
 pub struct Decoder {
@@ -14,6 +17,8 @@ pub struct Decoder {
     /// has a type that is new, Go ends the message after the definition, and goes on with the value in
     /// the next one.
     span: usize,
+    /// Bytes that were looked at in vain, because the value went on.
+    again: u64,
 }
 
 /// A value that stands alone.
@@ -53,7 +58,7 @@ impl Decoder {
     /// A decoder for one stream.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Decoder { types: Types::default(), limits, span: 1 }
+        Decoder { types: Types::default(), limits, span: 1, again: 0 }
     }
 
     /// The types that the stream has defined so far.
@@ -85,7 +90,12 @@ impl Decoder {
                     self.span = 1;
                     return Ok(Some((end, item)));
                 }
-                Err(GobError::Continued) if self.span < MAX_SPAN => self.span += 1,
+                Err(GobError::Continued)
+                    if self.span < MAX_SPAN && self.again <= AGAIN * self.limits.message =>
+                {
+                    self.span += 1;
+                    self.again += bytes.len() as u64;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -117,6 +127,9 @@ impl Decoder {
         let id = reader.int()?;
         if id < 0 {
             let id = id.checked_neg().ok_or(GobError::Definition)?;
+            if body.len() > self.limits.definitions {
+                return Err(GobError::TooManyTypes);
+            }
             let wire: Wire = wire_type::read(&mut reader)?;
             if !reader.rest().is_empty() {
                 return Err(GobError::LeftOver);

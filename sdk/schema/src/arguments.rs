@@ -21,7 +21,14 @@ pub fn arguments_from_body(
         None | Some(Value::Null) => named(types, params, &Map::new()),
         Some(Value::Array(values)) => arguments_from_json(types, params, values),
         Some(Value::Object(object)) => match params {
-            [only] if is_meant(types, only, object) => one(types, only, body),
+            [only] if is_meant(types, only, object) => {
+                let value = one(types, only, body);
+                // Its only member may name the parameter all the same, as descriptions have it.
+                match value.is_err() && object.len() == 1 {
+                    true => named(types, params, object).or(value),
+                    false => value,
+                }
+            }
             _ => named(types, params, object),
         },
         Some(_) => match params {
@@ -158,6 +165,20 @@ mod tests {
         let error = arguments_from_body(&types, &params, Some(&json!({"a": 7}))).unwrap_err();
         assert!(error.to_string().starts_with("args.b: the field is missing"), "{error}");
         assert!(error.to_string().contains(r#"write it like {"a":-7,"b":-7}"#), "{error}");
+    }
+
+    #[test]
+    fn an_object_that_names_an_optional_record_is_taken_as_its_description_says() {
+        let (mut types, s64, ..) = types();
+        let fields = vec![Field { name: "args".into(), ty: s64 }];
+        let record = types.add(Type::Record(fields)).unwrap();
+        let maybe = types.add(Type::Option(record)).unwrap();
+        let params = [Param { name: "args".into(), ty: maybe }];
+        // The record itself, and the record by the name of the parameter.
+        for body in [json!({"args": 7}), json!({"args": {"args": 7}})] {
+            let read = arguments_from_body(&types, &params, Some(&body));
+            assert_eq!(read.unwrap(), [&[1][..], &encoded(&[7])].concat(), "{body}");
+        }
     }
 
     #[test]

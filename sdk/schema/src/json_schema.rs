@@ -1,5 +1,7 @@
 //! JSON Schema (2020-12) for the values of a service, as they are in JSON.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value, json};
 
 use crate::{Label, Param, Service, Type, TypeId, Types, lower_camel, net_rpc};
@@ -23,6 +25,10 @@ pub struct JsonSchemas<'s> {
     /// What the names of definitions begin with.
     prefix: String,
     definitions: Map<String, Value>,
+    /// The names of types that are defined.
+    names: HashMap<TypeId, String>,
+    /// Names that others have.
+    taken: HashSet<String>,
     /// How many more types are described.
     left: usize,
 }
@@ -45,8 +51,17 @@ impl<'s> JsonSchemas<'s> {
             place: place.to_owned(),
             prefix: prefix.to_owned(),
             definitions: Map::new(),
+            names: HashMap::new(),
+            taken: HashSet::new(),
             left: MAX_TYPES,
         }
+    }
+
+    /// The same, without definitions of these names.
+    #[must_use]
+    pub fn avoiding<'n>(mut self, taken: impl IntoIterator<Item = &'n String>) -> Self {
+        self.taken.extend(taken.into_iter().cloned());
+        self
     }
 
     /// The definitions that the schemas so far refer to.
@@ -87,11 +102,19 @@ impl<'s> JsonSchemas<'s> {
 
     /// A reference to a type's definition, which is added if it is new.
     fn defined(&mut self, ty: TypeId, label: &Label) -> Value {
-        let name = format!("{}{}", self.prefix, net_rpc(&label.name));
-        let reference = json!({ "$ref": format!("{}{name}", self.place) });
-        if self.definitions.contains_key(&name) {
-            return reference;
+        let reference = |name: &str| json!({ "$ref": format!("{}{name}", self.place) });
+        if let Some(known) = self.names.get(&ty) {
+            return reference(known);
         }
+        // Types of several interfaces may have one name, and then they have numbers.
+        let plain = format!("{}{}", self.prefix, net_rpc(&label.name));
+        let is_free =
+            |name: &String| !self.definitions.contains_key(name) && !self.taken.contains(name);
+        let numbered = (2..).map(|number| format!("{plain}{number}"));
+        let name = std::iter::once(plain.clone()).chain(numbered).find(is_free);
+        let name = name.unwrap_or(plain);
+        let reference = reference(&name);
+        self.names.insert(ty, name.clone());
         // Its place in the order is before those that it refers to.
         self.definitions.insert(name.clone(), Value::Null);
         let schema = self.in_place(ty);
@@ -388,6 +411,35 @@ mod tests {
         let result = service.methods()[0].signature.as_ref().unwrap().result.unwrap();
         let schema = JsonSchemas::new(&service, JsonDialect::Plain, "#/c/", "").schema(result);
         assert!(schema.to_string().len() < 10_000_000);
+    }
+
+    #[test]
+    fn types_of_one_name_in_two_interfaces_have_a_definition_each() {
+        let source = "package t:t@1.0.0;
+            interface db { record error { code: u8 } }
+            interface net { record error { text: string } }
+            interface api {
+                use db.{error as db-error}; use net.{error as net-error};
+                f: func(a: db-error, b: net-error, c: db-error);
+            }";
+        let mut resolve = wit_parser::Resolve::default();
+        resolve.push_str("test.wit", source).unwrap();
+        let (_, interface) =
+            resolve.interfaces.iter().find(|(_, i)| i.name.as_deref() == Some("api")).unwrap();
+        let service =
+            crate::service_from_wit(&resolve, interface, "t:t/api@1.0.0", String::new()).unwrap();
+        let signature = service.methods()[0].signature.as_ref().unwrap();
+        let taken = "ApiError".to_owned();
+        let mut schemas =
+            JsonSchemas::new(&service, JsonDialect::Plain, "#/", "Api").avoiding([&taken]);
+        let parameters = schemas.parameters(&signature.params);
+        let of = |name: &str| parameters["properties"][name]["$ref"].as_str().unwrap().to_owned();
+        assert_eq!(of("a"), of("c"));
+        assert_ne!(of("a"), of("b"));
+        let definitions = schemas.definitions();
+        let fields = |reference: String| definitions[&reference[2..]]["required"].clone();
+        assert_eq!((fields(of("a")), fields(of("b"))), (json!(["code"]), json!(["text"])));
+        assert!(!definitions.contains_key("ApiError"));
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub fn find_name<'n>(names: impl Iterator<Item = &'n str> + Clone, wanted: &str)
         return Some(exact);
     }
     let wanted_kebab = kebab(wanted);
+    // Nearly all names are in kebab-case already, and then none has to be converted.
+    if let Some(same) = names.clone().position(|name| name == wanted_kebab) {
+        return Some(same);
+    }
     if let Some(same) = names.clone().position(|name| kebab(name) == wanted_kebab) {
         return Some(same);
     }

@@ -422,6 +422,23 @@ func integers(address string) {
 	}
 	must(client.Call("Arith.Multiply", Args{-7, 8}, &sum))
 	same("a product", sum, -56)
+	// Go leaves zeros out, so only the types tell.
+	product, sum = 7, 7
+	must(client.Call("Arith.Multiply", struct{ A, B uint }{0, 0}, &product))
+	same("a product of zeros", product, uint(0))
+	all.A, all.Q, all.Type = 0, 0, ""
+	must(client.Call("Zoo.Sum", all, &sum))
+	same("a sum of zeros", sum, 0)
+	var shape struct{ Tag uint8 }
+	must(client.Call("Zoo.GiveShape", struct{ Tag uint8 }{0}, &shape))
+	same("the first case", shape.Tag, uint8(0))
+	var color int
+	err = client.Call("Textkit.Recase", struct{ Text, To string }{"x", ""}, new(string))
+	if err == nil || !strings.Contains(err.Error(), "found an empty text") {
+		log.Fatal("got ", err)
+	}
+	must(client.Call("Zoo.GiveColor", 1, &color))
+	same("a color", color, 1)
 }
 
 func json(address string) {

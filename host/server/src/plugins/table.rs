@@ -30,6 +30,8 @@ pub(crate) struct Table {
     loaded: Mutex<Vec<(String, WeakPlugin)>>,
     /// Counts the changes of what must be announced.
     revision: watch::Sender<u64>,
+    /// Counts the changes of what is served.
+    version: AtomicU64,
     /// Whether every file that was there at the start is loaded or refused.
     is_complete: AtomicBool,
 }
@@ -110,6 +112,7 @@ impl Table {
             generations: AtomicU64::new(1),
             loaded: Mutex::default(),
             revision: watch::channel(0).0,
+            version: AtomicU64::new(0),
             is_complete: AtomicBool::new(false),
         }
     }
@@ -131,9 +134,15 @@ impl Table {
         self.is_complete.store(true, Ordering::Release);
     }
 
-    /// How often what is served has changed.
-    pub(crate) fn revision(&self) -> u64 {
-        *self.revision.borrow()
+    /// How often what is served has changed. What is made of the services afterwards is at least as new.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Replaces all names at once. The caller holds the lock on the files.
+    fn replace(&self, services: Names) {
+        self.services.store(Arc::new(services));
+        self.version.fetch_add(1, Ordering::Release);
     }
 
     /// Finds the service with a name.
@@ -198,7 +207,7 @@ impl Table {
                 slot.served.store(None);
             }
         }
-        self.services.store(Arc::new(services));
+        self.replace(services);
         let left_out = occupied.iter().map(Occupied::to_string).collect();
         let wants = occupied.iter().map(|occupied| occupied.service.clone()).collect();
         let report = FileReport { services: names, state: FileState::Serving, left_out };
@@ -296,7 +305,7 @@ impl Table {
                 slot.served.store(None);
             }
         }
-        self.services.store(Arc::new(services));
+        self.replace(services);
     }
 
     /// The state of each file.

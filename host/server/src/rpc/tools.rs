@@ -52,9 +52,11 @@ impl Tools {
                 let name = format!("{prefix}_{}", method.name);
                 let description = described(service, method, signature, &name).to_string();
                 bytes += description.len();
-                if name.len() > MAX_NAME || bytes > MAX_BYTES {
+                let is_taken = tools.contains_key(&name);
+                if is_taken || name.len() > MAX_NAME || bytes > MAX_BYTES {
                     bytes -= description.len();
-                    let why = "its name or the description of all tools is too long";
+                    let why =
+                        "its name is taken or too long, or the descriptions of all are too long";
                     tracing::warn!(method = method.name, service = full, why, "a tool is left out");
                     continue;
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use serde_json::Value;
@@ -24,6 +24,12 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// How often a call is sent again with other types.
 const MAX_LEARNED: usize = 64;
+
+/// How often it is looked whether the service still answers.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A service that reads nothing of a call for so long, and whose caller has given up, seems to be gone.
+const SILENT: Duration = Duration::from_secs(2);
 
 /// The most methods whose types are remembered.
 const MAX_METHODS: usize = 1000;
@@ -143,28 +149,60 @@ fn lost(reason: &str, not_executed: bool) -> Failure {
     Failure::ConnectionLost { reason: reason.to_owned(), not_executed }
 }
 
-/// The calls that were written, by number.
-type Waiting = Mutex<HashMap<u64, oneshot::Sender<Result<Reply, Failure>>>>;
+/// The calls that were written, by number, and when something was read last.
+struct Waiting {
+    calls: Mutex<HashMap<u64, Sent>>,
+    heard: Mutex<Instant>,
+}
+
+/// A call that was written.
+struct Sent {
+    at: Instant,
+    answer: oneshot::Sender<Result<Reply, Failure>>,
+}
+
+impl Waiting {
+    fn insert(&self, number: u64, answer: oneshot::Sender<Result<Reply, Failure>>) {
+        lock(&self.calls).insert(number, Sent { at: Instant::now(), answer });
+    }
+
+    /// Ends when the peer seems to be gone: somebody gave up a call to it, and nothing was read since
+    /// that call was sent.
+    async fn watched(&self) -> String {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let (now, heard) = (Instant::now(), *lock(&self.heard));
+            let mut calls = lock(&self.calls);
+            let given_up = |sent: &Sent| sent.answer.is_closed() && now - sent.at > SILENT;
+            if calls.values().any(|sent| given_up(sent) && heard < sent.at) {
+                return "the service does not answer".to_owned();
+            }
+            // An answer that nobody wants need not be expected.
+            calls.retain(|_, sent| !given_up(sent));
+        }
+    }
+}
 
 /// Connects, and makes calls until the connection ends.
 async fn run(address: Arc<str>, protocol: RpcProtocol, mut asks: mpsc::Receiver<Ask>) {
-    let waiting = Waiting::default();
+    let waiting = Waiting { calls: Mutex::default(), heard: Mutex::new(Instant::now()) };
     let ended = match connected(&address).await {
         Ok(stream) => {
             let (reader, writer) = stream.into_split();
             let reason = tokio::select! {
                 reason = read(reader, protocol, &waiting) => reason,
                 reason = write(writer, protocol, &mut asks, &waiting) => reason,
+                reason = waiting.watched() => reason,
             };
             Ok(reason)
         }
         Err(error) => Err(Arc::new(error)),
     };
     asks.close();
-    for answer in std::mem::take(&mut *lock(&waiting)).into_values() {
+    for sent in std::mem::take(&mut *lock(&waiting.calls)).into_values() {
         let reason = ended.as_ref().map_or("", |reason| &reason[..]);
         // Whoever has given up does not hear it.
-        let _ = answer.send(Err(lost(reason, false)));
+        let _ = sent.answer.send(Err(lost(reason, false)));
     }
     while let Some(ask) = asks.recv().await {
         let failure = match &ended {
@@ -195,11 +233,8 @@ async fn write(
         let ask = match tokio::time::timeout(IDLE, asks.recv()).await {
             Ok(Some(ask)) => ask,
             Ok(None) => return "the client ended".to_owned(),
-            Err(_) if lock(waiting).is_empty() => return "it was idle".to_owned(),
-            Err(_) => {
-                lock(waiting).retain(|_, answer| !answer.is_closed());
-                continue;
-            }
+            Err(_) if lock(&waiting.calls).is_empty() => return "it was idle".to_owned(),
+            Err(_) => continue,
         };
         if ask.answer.is_closed() {
             continue;
@@ -217,13 +252,12 @@ async fn write(
             let _ = ask.answer.send(Err(Failure::Method(why)));
             continue;
         }
-        if message.len() > MAX_MESSAGE {
+        if message.len() > 2 * MAX_MESSAGE {
             let (len, max) = (message.len() as u64, MAX_MESSAGE as u64);
             let _ = ask.answer.send(Err(Failure::TooLarge { len, max }));
-            // The types that it defined were not sent.
-            return "a call was too large".to_owned();
+            continue;
         }
-        lock(waiting).insert(number, ask.answer);
+        waiting.insert(number, ask.answer);
         if let Err(error) = writer.write_all(&message).await {
             return error.to_string();
         }
@@ -233,16 +267,16 @@ async fn write(
 /// Reads answers. Returns why it ends.
 async fn read(mut reader: OwnedReadHalf, protocol: RpcProtocol, waiting: &Waiting) -> String {
     let mut buffer = BytesMut::new();
-    let mut replies = Replies::default();
+    let (mut replies, mut framing) = (Replies::default(), json::Framing::default());
     loop {
         let next = match protocol {
-            RpcProtocol::JsonRpc => json::next_reply(&mut buffer),
+            RpcProtocol::JsonRpc => framing.next_reply(&mut buffer),
             _ => replies.next(&mut buffer),
         };
         match next {
             Ok(Some((number, reply))) => {
-                if let Some(answer) = lock(waiting).remove(&number) {
-                    let _ = answer.send(Ok(reply));
+                if let Some(sent) = lock(&waiting.calls).remove(&number) {
+                    let _ = sent.answer.send(Ok(reply));
                 }
                 continue;
             }
@@ -251,7 +285,7 @@ async fn read(mut reader: OwnedReadHalf, protocol: RpcProtocol, waiting: &Waitin
         }
         match reader.read_buf(&mut buffer).await {
             Ok(0) => return "the service closed it".to_owned(),
-            Ok(_) => {}
+            Ok(_) => *lock(&waiting.heard) = Instant::now(),
             Err(error) => return error.to_string(),
         }
     }

@@ -99,8 +99,9 @@ impl NetRpcCalls {
             course.attempts += 1;
             course.endpoint = Some(address.clone());
             let connection = self.connection(address, name.protocol);
-            match connection.call(&method_name(name, spelled), &argument).await {
-                Ok(reply) => return outcome(reply),
+            let method = method_name(name, spelled);
+            match connection.call(&method, &argument).await {
+                Ok(reply) => return outcome(&method, reply),
                 // The call was not sent, so another endpoint may have it.
                 Err(failure @ Failure::Connect(_)) => last = Some(failure),
                 Err(failure) => return Err(failure),
@@ -133,18 +134,26 @@ struct Course {
     endpoint: Option<Arc<str>>,
 }
 
-/// What the answer of a service means.
-fn outcome(reply: Reply) -> Result<Outcome, Failure> {
+/// What the answer of a service means. What Go's server says of a call that it did not run is told by its
+/// exact words: a service's own error may begin in the same way.
+fn outcome(method: &str, reply: Reply) -> Result<Outcome, Failure> {
     let text = match reply {
         Reply::Result(json) => return Ok(Outcome::Ok(json)),
         Reply::Error(text) => text,
     };
-    let status = match &text[..] {
-        missing if missing.starts_with("rpc: can't find ") => Status::Unimplemented,
-        wrong if wrong.starts_with("gob: ") || wrong.starts_with("rpc: service/method ") => {
-            Status::InvalidArgument
-        }
-        _ => return Ok(Outcome::Err(Value::from(text).to_string())),
+    let is = |start: &str| text.strip_prefix(start) == Some(method);
+    let does_not_fit = [
+        "gob: wrong type (",
+        "gob: decoding into local type ",
+        "gob: type mismatch",
+        "gob: duplicate type received",
+    ];
+    let status = if is("rpc: can't find service ") || is("rpc: can't find method ") {
+        Status::Unimplemented
+    } else if does_not_fit.iter().any(|start| text.starts_with(start)) {
+        Status::InvalidArgument
+    } else {
+        return Ok(Outcome::Err(Value::from(text).to_string()));
     };
     Err(Failure::Remote(Box::new(Remote {
         status,

@@ -56,11 +56,6 @@ pub(super) fn failure(failure: &CallFailure) -> Response {
     response
 }
 
-/// The method's own error, apart from all other failures.
-pub(super) fn own_error(value: &str) -> Response {
-    json(StatusCode::UNPROCESSABLE_ENTITY, format!("{{\"error\":{value}}}"))
-}
-
 /// A method of HTTP that a path does not take.
 pub(super) fn not_allowed(allowed: &'static str) -> Response {
     let body = json!({

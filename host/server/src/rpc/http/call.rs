@@ -1,5 +1,7 @@
 //! `POST /SERVICE/METHOD` with JSON.
 
+use std::time::Instant;
+
 use axum::body::{Body, Bytes};
 use axum::http::{Method, Request, StatusCode};
 use axum::response::Response;
@@ -31,11 +33,13 @@ pub(super) async fn answer(connection: &Connection, request: Request<Body>) -> R
 }
 
 async fn call(connection: &Connection, request: Request<Body>) -> Result<Response, CallFailure> {
+    let begun = Instant::now();
     let (parts, body) = request.into_parts();
     let name = method_name(parts.uri.path())?;
     let terms = connect::terms(&parts.headers)?;
     let named = connection.named(Door::Http, &name)?;
     let (text, mut taken) = body::read(connection, body, terms.timeout).await?;
+    let terms = terms.after(begun.elapsed());
     let signature = named.signature()?;
     let arguments = bind(&named.service, signature, &text).map_err(|problem| {
         CallFailure::refused(Status::InvalidArgument, format!("{name}: {problem}"))
@@ -51,7 +55,10 @@ async fn call(connection: &Connection, request: Request<Body>) -> Result<Respons
     })?;
     Ok(match shown {
         Shown::Ok(json) => answer::json(StatusCode::OK, body::of_answer(connection, json)?),
-        Shown::Err(json) => answer::own_error(&json),
+        Shown::Err(json) => {
+            let body = format!("{{\"error\":{json}}}");
+            answer::json(StatusCode::UNPROCESSABLE_ENTITY, body::of_answer(connection, body)?)
+        }
     })
 }
 

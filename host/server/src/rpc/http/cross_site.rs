@@ -40,7 +40,7 @@ pub(super) fn check(
     let refused = |message: String| CallFailure::refused(Status::PermissionDenied, message);
     let authority = request.uri().authority().map(|authority| authority.as_str());
     let host = text(headers, &header::HOST).or(authority);
-    if peer.ip().is_loopback() && !names_this_machine(host) {
+    if peer.ip().to_canonical().is_loopback() && !names_this_machine(host) {
         let why = "a call from this machine has to name it in the Host header: 127.0.0.1, [::1] or \
                    localhost";
         return Err(refused(why.to_owned()));

@@ -1,13 +1,16 @@
 //! Tools for models at `POST /mcp`.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
+use wharf_net::budget::Taken;
 use wharf_schema::arguments_from_body;
-use wharf_wire::TraceParent;
+use wharf_wire::{Status, TraceParent};
 
 use super::{Connection, answer, body, connect};
 use crate::doors::Door;
@@ -28,11 +31,13 @@ pub(super) async fn answer(connection: &Connection, request: Request<Body>) -> R
         return *response;
     }
     let (parts, body) = request.into_parts();
-    let text = match body::read(connection, body, None).await {
-        Ok((text, _taken)) => text,
+    let (text, taken) = match body::read(connection, body, None).await {
+        Ok(read) => read,
         Err(failure) => return answer::failure(&failure),
     };
-    let request = match mcp::read(&text) {
+    let message = mcp::read(&text);
+    drop(text);
+    let mut request = match message {
         Ok(Message::Request(request)) => request,
         Ok(Message::Notification) => {
             return match revision(&parts.headers) {
@@ -46,7 +51,7 @@ pub(super) async fn answer(connection: &Connection, request: Request<Body>) -> R
         Ok(is_stateless) => is_stateless,
         Err(problem) => return refused(400, problem.answer(Some(&request))),
     };
-    match result(connection, &parts.headers, &request, is_stateless).await {
+    match result(connection, &parts.headers, (&mut request, taken), is_stateless).await {
         Ok(result) => match body::of_answer(connection, request.answer(&result)) {
             Ok(body) => answer::json(StatusCode::OK, body),
             Err(failure) => answer::failure(&failure),
@@ -154,7 +159,7 @@ fn decoded(headers: &HeaderMap) -> Option<String> {
 async fn result(
     connection: &Connection,
     headers: &HeaderMap,
-    request: &mcp::Request,
+    (request, taken): (&mut mcp::Request, Taken),
     is_stateless: bool,
 ) -> Result<String, Failure> {
     Ok(match (&request.method[..], is_stateless) {
@@ -162,54 +167,63 @@ async fn result(
         ("initialize", false) => mcp::initialized(request).to_string(),
         ("ping", false) => "{}".to_owned(),
         ("tools/list", _) => mcp::listed(&*tools(connection).await?, request)?,
-        ("tools/call", _) => call(connection, headers, request).await?,
+        ("tools/call", _) => call(connection, headers, request, taken).await?,
         (other, _) => return Err(Problem::method(other).into()),
     })
 }
 
-async fn tools(connection: &Connection) -> Result<std::sync::Arc<Tools>, CallFailure> {
+async fn tools(connection: &Connection) -> Result<Arc<Tools>, CallFailure> {
     let shared = &connection.shared;
-    let make = async {
-        let table = shared.table.clone();
-        let made = tokio::task::spawn_blocking(move || Tools::of(&table.all_served())).await;
-        made.map(std::sync::Arc::new).map_err(|error| {
-            let why = format!("the list of tools failed: {error}");
-            CallFailure::refused(wharf_wire::Status::Internal, why)
-        })
+    let table = shared.table.clone();
+    let make = move || Ok(Arc::new(Tools::of(&table.all_served())));
+    let lost = |error| {
+        CallFailure::refused(Status::Internal, format!("the list of tools failed: {error}"))
     };
-    shared.tools.get("", shared.table.revision(), make).await
+    shared.tools.get("", shared.table.version(), make, lost).await
 }
 
 async fn call(
     connection: &Connection,
     headers: &HeaderMap,
-    request: &mcp::Request,
+    request: &mut mcp::Request,
+    mut taken: Taken,
 ) -> Result<String, Failure> {
     let Some(Value::String(name)) = request.params.get("name") else {
         return Err(Problem::params("tools/call needs the name of a tool").into());
     };
-    let arguments = match request.params.get("arguments") {
+    let name = name.clone();
+    let mut terms = connect::terms(headers)?;
+    if terms.trace.is_none() {
+        let trace = request.meta(TraceParent::KEY).and_then(Value::as_str);
+        terms.trace = trace.and_then(|trace| trace.parse().ok());
+    }
+    // From here on, the arguments are what counts.
+    let params = std::mem::take(&mut request.params);
+    let given = match params.get("arguments") {
         None | Some(Value::Null) => None,
         Some(arguments @ Value::Object(_)) => Some(arguments),
         Some(_) => return Err(Problem::params("the arguments are an object").into()),
     };
     let unknown = || Problem::params(format!("there is no tool '{name}': tools/list has all"));
     let tools = tools(connection).await?;
-    let method = tools.method(name).ok_or_else(unknown)?;
-    // The list may be of a moment ago.
-    let named = connection.named(Door::Mcp, method).ok().filter(|named| named.is_tool());
-    let named = named.ok_or_else(unknown)?;
+    let method = tools.method(&name).ok_or_else(unknown)?;
+    let named = match connection.named(Door::Mcp, method) {
+        // The list may be of a moment ago.
+        Ok(named) if named.is_tool() => named,
+        Err(failure) if failure.missing.is_none() => return Ok(mcp::failed(&failure.message)),
+        Ok(_) | Err(_) => return Err(unknown().into()),
+    };
     let signature = named.signature()?;
-    let mut terms = connect::terms(headers)?;
-    if terms.trace.is_none() {
-        let trace = request.meta(TraceParent::KEY).and_then(Value::as_str);
-        terms.trace = trace.and_then(|trace| trace.parse().ok());
-    }
-    let outcome = match arguments_from_body(named.service.types(), &signature.params, arguments) {
-        Ok(arguments) => connection.call(Door::Mcp, &named, arguments.into(), terms, None).await,
+    let arguments = arguments_from_body(named.service.types(), &signature.params, given);
+    drop(params);
+    let outcome = match arguments {
+        Ok(arguments) => {
+            taken.shrink_to(arguments.len() as u64);
+            connection.call(Door::Mcp, &named, arguments.into(), terms, Some(taken)).await
+        }
         Err(error) => {
             let why = format!("{name}: {error}");
-            Err(CallFailure::refused(wharf_wire::Status::InvalidArgument, why))
+            Err(CallFailure::refused(Status::InvalidArgument, why))
         }
     };
     Ok(mcp::of_call(&named.service, signature, &outcome))

@@ -91,6 +91,13 @@ struct Terms {
     trace: Option<TraceParent>,
 }
 
+impl Terms {
+    /// The same, when so much of the time is over.
+    fn after(self, elapsed: Duration) -> Self {
+        Terms { timeout: self.timeout.map(|timeout| timeout.saturating_sub(elapsed)), ..self }
+    }
+}
+
 impl Connection {
     /// Calls of a connection are begun one after the other, and nobody waits while one is begun.
     fn invoker(&self, door: Door) -> MutexGuard<'_, Invoker> {

@@ -66,15 +66,18 @@ impl Head {
 
     /// The answer to a call that was not understood or has failed.
     pub(in crate::rpc) fn failure(&self, name: &str, failure: &CallFailure) -> String {
+        // A name without a dot is that of no method.
+        let is_formed = name.contains('.');
         if !self.is_two {
             let text = match failure.missing {
+                _ if !is_formed => format!("rpc: service/method request ill-formed: {name}"),
                 Some(missing) => missing.in_go(name),
                 None => format!("wharf: {}: {}", failure.status.name(), failure.message),
             };
             return self.error(0, &text, None);
         }
         let code = match failure.status {
-            _ if failure.missing.is_some() => METHOD_NOT_FOUND,
+            _ if failure.missing.is_some() || !is_formed => METHOD_NOT_FOUND,
             Status::InvalidArgument => INVALID_PARAMS,
             Status::Internal => INTERNAL_ERROR,
             status => OWN_ERROR - i64::from(status as u8),
@@ -120,6 +123,13 @@ pub(in crate::rpc) fn answer(head: &Head, named: &Named, name: &str, outcome: &O
             head.failure(name, &CallFailure { not_executed: false, ..failure })
         }
     }
+}
+
+/// The answers of a batch take too much room together.
+pub(in crate::rpc) fn answers_too_large() -> CallFailure {
+    let why = "the answers of the batch are too large together: ask for less in one batch";
+    let failure = CallFailure::refused(Status::ResourceExhausted, why);
+    CallFailure { not_executed: false, ..failure }
 }
 
 /// The answer to what is JSON and no call.

@@ -8,10 +8,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-pub(super) use self::answer::{Head, answer, not_json, refuse};
+pub(super) use self::answer::{Head, answer, answers_too_large, not_json, refuse};
 
 /// The most calls of one batch.
 const MAX_BATCH: usize = 1000;
+
+/// The longest id, in bytes. It is kept while its call runs.
+const MAX_ID: usize = 1024;
 
 /// A message.
 pub(super) enum Message {
@@ -54,16 +57,51 @@ pub(super) fn read(text: &[u8]) -> Message {
     if text.trim_ascii_start().first() != Some(&b'[') {
         return Message::One(entry(text));
     }
-    match serde_json::from_slice::<Vec<&RawValue>>(text) {
-        Ok(entries) if entries.is_empty() => Message::One(Entry::Refused(refuse("an empty batch"))),
-        Ok(entries) if entries.len() > MAX_BATCH => {
-            let why = format!("a batch of {} calls; at most {MAX_BATCH} are taken", entries.len());
+    match serde_json::from_slice::<Entries<'_>>(text) {
+        Ok(Entries(entries)) if entries.is_empty() => {
+            Message::One(Entry::Refused(refuse("an empty batch")))
+        }
+        Ok(Entries(entries)) if entries.len() > MAX_BATCH => {
+            let why = format!("a batch of more than {MAX_BATCH} calls");
             Message::One(Entry::Refused(refuse(&why)))
         }
-        Ok(entries) => {
+        Ok(Entries(entries)) => {
             Message::Batch(entries.iter().map(|raw| entry(raw.get().as_bytes())).collect())
         }
         Err(error) => Message::One(Entry::Refused(not_json(&error.to_string()))),
+    }
+}
+
+/// The entries of a batch, of which no more are kept than tell that there are too many.
+struct Entries<'t>(Vec<&'t RawValue>);
+
+impl<'de: 't, 't> Deserialize<'de> for Entries<'t> {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Calls<'t>(std::marker::PhantomData<&'t ()>);
+
+        impl<'de: 't, 't> serde::de::Visitor<'de> for Calls<'t> {
+            type Value = Entries<'t>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an array of calls")
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut all: A,
+            ) -> Result<Entries<'t>, A::Error> {
+                let mut entries = Vec::new();
+                while entries.len() <= MAX_BATCH
+                    && let Some(entry) = all.next_element::<&'de RawValue>()?
+                {
+                    entries.push(entry);
+                }
+                while all.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                Ok(Entries(entries))
+            }
+        }
+
+        from.deserialize_seq(Calls(std::marker::PhantomData))
     }
 }
 
@@ -84,6 +122,9 @@ fn entry(text: &[u8]) -> Entry {
     let id = match id {
         Some(id) if !is_id(&id) => {
             return Entry::Refused(refuse("an id is a number, a string or null"));
+        }
+        Some(id) if id.len() > MAX_ID => {
+            return Entry::Refused(refuse(&format!("an id has at most {MAX_ID} bytes")));
         }
         id => id,
     };
@@ -142,7 +183,7 @@ mod tests {
             assert!(answer.get("id").is_some(), "{text}: {answer}");
         }
         let many = format!("[{}]", vec!["1"; MAX_BATCH + 1].join(","));
-        assert!(refused(&many).contains("a batch of 1001 calls"));
+        assert!(refused(&many).contains("a batch of more than 1000 calls"));
         let Message::Batch(entries) = read(b"[1, {\"jsonrpc\":\"2.0\",\"method\":\"a.b\"}]") else {
             panic!("not a batch")
         };

@@ -10,7 +10,7 @@ mod result;
 use serde_json::{Value, json};
 
 pub(super) use self::message::{Message, Problem, Request, read};
-pub(super) use self::result::of_call;
+pub(super) use self::result::{failed, of_call};
 
 use super::tools::Tools;
 

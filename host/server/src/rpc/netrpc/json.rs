@@ -44,6 +44,8 @@ struct Batch {
     answers: Vec<Option<String>>,
     /// How many are missing.
     missing: usize,
+    /// Bytes of the answers so far.
+    bytes: usize,
 }
 
 impl Json {
@@ -93,7 +95,8 @@ impl Json {
         let Waiting { head, name, named, place } = waiting;
         let answer = head.wants_answer().then(|| {
             let answer = jsonrpc::answer(head, named, name, outcome);
-            match out.room_for(answer.len()) {
+            let waits = self.batches.values().map(|batch| batch.bytes).sum::<usize>();
+            match out.room_for(answer.len() + waits) {
                 Ok(()) => answer,
                 Err(failure) => head.failure(name, &failure),
             }
@@ -112,6 +115,7 @@ impl Json {
             Place::In(batch, at) => (batch, at),
         };
         let Some(known) = self.batches.get_mut(&batch) else { return };
+        known.bytes += answer.as_ref().map_or(0, String::len);
         if let Some(slot) = known.answers.get_mut(at) {
             *slot = answer;
         }
@@ -171,7 +175,8 @@ impl Dialect for Json {
                 self.last_batch += 1;
                 let batch = self.last_batch;
                 let missing = entries.len();
-                self.batches.insert(batch, Batch { answers: vec![None; missing], missing });
+                self.batches
+                    .insert(batch, Batch { answers: vec![None; missing], missing, bytes: 0 });
                 for (at, entry) in entries.into_iter().enumerate() {
                     self.entry(cx, entry, Place::In(batch, at), calls, out);
                 }

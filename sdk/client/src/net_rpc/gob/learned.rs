@@ -67,6 +67,14 @@ impl Learned {
             return Ok(false);
         }
         let Some((place, want)) = said(error) else { return Ok(false) };
+        // A service that decodes gob itself may say the same of types that are not ours.
+        let is_ours = place == ROOT
+            || place.strip_prefix('T').and_then(|rest| rest.split_once('.')).is_some_and(
+                |(number, _)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()),
+            );
+        if !is_ours {
+            return Ok(false);
+        }
         match self.0.insert(place, want.clone()) {
             // It has what it wanted, and still does not take it.
             Some(before) if before == want => Ok(false),
@@ -147,6 +155,8 @@ mod tests {
         let mut learned = Learned::default();
         let uint = "gob: wrong type (uint) for received field T0.A";
         assert_eq!((learned.take(uint), learned.take(uint)), (Ok(true), Ok(false)));
+        let other = "gob: wrong type (uint) for received field Cache.A";
+        assert_eq!(learned.take(other), Ok(false));
         let int = "gob: wrong type (int) for received field T0.A";
         assert!(learned.take(int).unwrap_err().contains("write all their fields"));
     }

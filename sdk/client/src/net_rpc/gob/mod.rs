@@ -15,7 +15,7 @@ use wharf_gob::{
 pub(super) use self::learned::Learned;
 pub(super) use self::shape::Shape;
 
-use super::Reply;
+use super::{MAX_MESSAGE, Reply};
 
 /// Writes the calls of one connection.
 #[derive(Default)]
@@ -37,6 +37,12 @@ impl Requests {
     ) -> Result<(), String> {
         // First, because nothing may be defined in the stream that is not sent.
         let value = argument::encoded(shape, argument)?;
+        if value.len() > MAX_MESSAGE {
+            return Err(format!(
+                "the argument takes {} bytes; at most {MAX_MESSAGE} are sent",
+                value.len()
+            ));
+        }
         let field = |name: &str, ty| Field { name: name.to_owned(), ty };
         let fields = vec![field("ServiceMethod", TypeId::STRING), field("Seq", TypeId::UINT)];
         let request = Wire::Struct { name: "Request".to_owned(), fields };

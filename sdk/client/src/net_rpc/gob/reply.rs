@@ -5,13 +5,43 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value as Json, json};
 use wharf_gob::{Item, Kind, Opaque, TypeId, Types, Value, Wire};
 
+/// The most fields of structs in a reply. Those that were left out take no bytes of it.
+const MAX_FIELDS: usize = 1_000_000;
+
 /// The reply's value as JSON. Fields that were left out are zero, as Go's reader has them.
 ///
 /// # Errors
-/// When the reply is damaged.
+/// When the reply is damaged, or has too many fields.
 pub(super) fn json(types: &Types, item: Item<'_>) -> Result<String, String> {
     let value = Value::read(types, item).map_err(|error| error.to_string())?;
+    let mut left = MAX_FIELDS;
+    if !count(types, item.ty, &value, &mut left) {
+        return Err(format!("a reply has more than {MAX_FIELDS} fields"));
+    }
     Ok(of(types, item.ty, &value).to_string())
+}
+
+/// Takes the fields of all structs off `left`. Returns whether there were enough.
+fn count(types: &Types, ty: TypeId, value: &Value<'_>, left: &mut usize) -> bool {
+    let Ok(kind) = types.kind(ty) else { return true };
+    match (value, kind) {
+        (Value::Interface(Some(inner)), _) => count(types, inner.1, &inner.2, left),
+        (
+            Value::List(elements),
+            Kind::Defined(Wire::Array { element, .. } | Wire::Slice { element }),
+        ) => elements.iter().all(|value| count(types, *element, value, left)),
+        (Value::Map(pairs), Kind::Defined(Wire::Map { key, element })) => pairs
+            .iter()
+            .all(|(k, v)| count(types, *key, k, left) && count(types, *element, v, left)),
+        (Value::Struct(found), Kind::Defined(Wire::Struct { fields, .. })) => {
+            let Some(rest) = left.checked_sub(fields.len()) else { return false };
+            *left = rest;
+            found.iter().all(|(index, value)| {
+                fields.get(*index).is_none_or(|field| count(types, field.ty, value, left))
+            })
+        }
+        _ => true,
+    }
 }
 
 fn of(types: &Types, ty: TypeId, value: &Value<'_>) -> Json {

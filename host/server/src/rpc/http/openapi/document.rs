@@ -30,7 +30,8 @@ pub(super) fn of(all: &[Arc<Served>], chosen: &[Arc<Served>], has_token: bool) -
         let is_only = count.get(&service.name().interface[..]).is_none_or(|count| *count == 1);
         let names = Names::of(service, is_only);
         tags.push(json!({ "name": names.path, "description": service.docs() }));
-        let mut types = JsonSchemas::new(service, JsonDialect::Plain, SCHEMAS, &names.prefix);
+        let mut types = JsonSchemas::new(service, JsonDialect::Plain, SCHEMAS, &names.prefix)
+            .avoiding(schemas.keys());
         for method in service.methods() {
             let Ok(signature) = &method.signature else { continue };
             let operation = operation(service, method, signature, &names, &mut types);

@@ -27,25 +27,24 @@ pub(super) async fn answer(shared: &Arc<Shared>, of: String) -> Response {
 }
 
 async fn describe(shared: &Arc<Shared>, of: String) -> Result<bytes::Bytes, CallFailure> {
-    let revision = shared.table.revision();
-    let (name, table) = (of.trim_start_matches('/').to_owned(), shared.clone());
-    // Describing thousands of methods takes long. It is done once for each change of what is served.
-    let make = async {
-        let has_token = shared.config.token.is_some();
-        let described = tokio::task::spawn_blocking(move || {
-            let all = table.table.all_served();
-            let chosen = match &name[..] {
-                "" => all.clone(),
-                name => vec![find(&table, name)?],
-            };
-            Ok(document::of(&all, &chosen, has_token).to_string().into())
-        });
-        let failed = |error: tokio::task::JoinError| {
-            CallFailure::refused(Status::Internal, format!("the description failed: {error}"))
-        };
-        described.await.map_err(failed)?
+    let version = shared.table.version();
+    let chosen = match of.trim_start_matches('/') {
+        "" => None,
+        name => Some(find(shared, name)?),
     };
-    shared.documents.get(&of, revision, make).await
+    // Whatever spelling was asked for, it is one description.
+    let name = chosen.as_ref().map(|one| one.service.name().to_string()).unwrap_or_default();
+    let owner = shared.clone();
+    // Describing thousands of methods takes long. It is done once for each change of what is served.
+    let make = move || {
+        let all = owner.table.all_served();
+        let chosen = chosen.map_or_else(|| all.clone(), |one| vec![one]);
+        let has_token = owner.config.token.is_some();
+        Ok(document::of(&all, &chosen, has_token).to_string().into())
+    };
+    let lost =
+        |error| CallFailure::refused(Status::Internal, format!("the description failed: {error}"));
+    shared.documents.get(&name, version, make, lost).await
 }
 
 fn find(shared: &Shared, name: &str) -> Result<Arc<Served>, CallFailure> {

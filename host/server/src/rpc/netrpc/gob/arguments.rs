@@ -1,6 +1,6 @@
 //! Translates the argument of a call from gob to postcard, by the types on both sides.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use wharf_gob::{Item, Kind, Reader, TypeId as GobType, Types as GobTypes, Wire, skip};
@@ -10,11 +10,7 @@ use wharf_schema::{Param, Service, Type, TypeId, Types, ValueError, find_name};
 use super::mirror::{Mirror, Used};
 use crate::rpc::invoke::Named;
 
-/// The most bytes that fields may take that were declared and left out. Go leaves out zeros, and a
-/// list of fixed length can have many.
-const MAX_ZEROS: usize = 1024 * 1024;
-
-/// The most pairs of types whose fields are remembered.
+/// The most types and pairs of types of which something is remembered.
 const MAX_MATCHED: usize = 1000;
 
 /// What is known about the arguments of a method.
@@ -23,6 +19,11 @@ pub(super) struct Binding {
     params: Vec<Param>,
     /// Which field of a Go struct is which member of a WIT type. Go's types come from one connection.
     matched: HashMap<(GobType, Members), Arc<[Option<usize>]>>,
+    /// What the types of arguments say of how a caller spells integers. Go leaves zeros out, so their
+    /// values do not tell.
+    declared: HashMap<GobType, Mirror>,
+    /// The most bytes of the arguments.
+    max: usize,
 }
 
 /// The WIT side of a struct.
@@ -35,12 +36,14 @@ enum Members {
 }
 
 impl Binding {
-    pub(super) fn new(named: &Named) -> Self {
+    pub(super) fn new(named: &Named, max: usize) -> Self {
         let params = named.signature().map(|signature| signature.params.clone());
         Binding {
             service: named.service.clone(),
             params: params.unwrap_or_default(),
             matched: HashMap::new(),
+            declared: HashMap::new(),
+            max,
         }
     }
 
@@ -62,14 +65,13 @@ impl Binding {
         let service = self.service.clone();
         let params = std::mem::take(&mut self.params);
         let mut out = Vec::with_capacity(item.bytes.len());
-        let mut translation = Translation {
-            gob,
-            types: service.types(),
-            binding: self,
-            mirror,
-            out: &mut out,
-            zeros: 0,
-        };
+        let declared = self.declared.get(&item.ty).copied();
+        *mirror = declared.unwrap_or_default();
+        let mut translation =
+            Translation { gob, types: service.types(), binding: self, mirror, out: &mut out };
+        if declared.is_none() {
+            translation.declared_arguments(&params, item.ty);
+        }
         let done = translation.arguments(&params, item);
         self.params = params;
         done.map(|()| out)
@@ -82,8 +84,6 @@ struct Translation<'t> {
     binding: &'t mut Binding,
     mirror: &'t mut Mirror,
     out: &'t mut Vec<u8>,
-    /// Bytes of fields that were left out.
-    zeros: usize,
 }
 
 impl<'t> Translation<'t> {
@@ -111,6 +111,141 @@ impl<'t> Translation<'t> {
         }
     }
 
+    /// Notes how the type of an argument spells integers, enums and tags, and keeps that.
+    fn declared_arguments(&mut self, params: &[Param], ty: GobType) {
+        let is_struct = matches!(self.kind(ty), Ok(Kind::Defined(Wire::Struct { .. })));
+        let mut seen = HashSet::new();
+        match params {
+            [only] if !is_struct || self.is_struct_like(only.ty) => {
+                self.declare(ty, only.ty, &mut seen);
+            }
+            _ => {
+                let members: Vec<_> =
+                    params.iter().map(|param| (&param.name[..], Some(param.ty))).collect();
+                self.declare_members(ty, Members::Params, &members, &mut seen);
+            }
+        }
+        if self.binding.declared.len() >= MAX_MATCHED {
+            self.binding.declared.clear();
+        }
+        self.binding.declared.insert(ty, *self.mirror);
+    }
+
+    fn declare(&mut self, from: GobType, to: TypeId, seen: &mut HashSet<(GobType, TypeId)>) {
+        if seen.len() >= MAX_MATCHED || !seen.insert((from, to)) {
+            return;
+        }
+        // What is not defined is found when there is a value of it.
+        let Ok(kind) = self.kind(from) else { return };
+        let types = self.types;
+        let spelled = match kind {
+            Kind::Int => Some(Used::Int),
+            Kind::Uint => Some(Used::Uint),
+            Kind::String => Some(Used::Text),
+            _ => None,
+        };
+        match (&types[to], kind, spelled) {
+            (Type::S8 | Type::S16 | Type::S32 | Type::S64, Kind::Int | Kind::Uint, Some(used)) => {
+                self.mirror.saw_signed(used);
+            }
+            (Type::U8 | Type::U16 | Type::U32 | Type::U64, Kind::Int | Kind::Uint, Some(used)) => {
+                self.mirror.saw_unsigned(used);
+            }
+            (Type::Enum(_), _, Some(used)) => self.mirror.saw_enum(used),
+            (Type::Flags(_), Kind::Int | Kind::Uint, Some(used)) => self.mirror.saw_flags(used),
+            (Type::Variant(_) | Type::Result { .. }, _, Some(used)) => self.mirror.saw_tag(used),
+            (Type::Option(some), ..) => self.declare(from, *some, seen),
+            (
+                Type::List(inner) | Type::FixedList(inner, _),
+                Kind::Defined(Wire::Array { element, .. } | Wire::Slice { element }),
+                _,
+            ) => self.declare(*element, *inner, seen),
+            (Type::List(inner), Kind::Defined(Wire::Map { key, element }), _) => {
+                let pair: Vec<TypeId> = types[*inner].parts().collect();
+                if let [to_key, to_element] = pair[..] {
+                    self.declare(*key, to_key, seen);
+                    self.declare(*element, to_element, seen);
+                }
+            }
+            (
+                Type::Tuple(parts),
+                Kind::Defined(Wire::Array { element, .. } | Wire::Slice { element }),
+                _,
+            ) => parts.iter().for_each(|part| self.declare(*element, *part, seen)),
+            (Type::Tuple(parts), Kind::Defined(Wire::Struct { .. }), _) => {
+                let names: Vec<String> = (0..parts.len()).map(|part| format!("f{part}")).collect();
+                let members: Vec<_> =
+                    names.iter().zip(parts).map(|(name, ty)| (&name[..], Some(*ty))).collect();
+                self.declare_members(from, Members::Of(to), &members, seen);
+            }
+            (Type::Record(fields), Kind::Defined(Wire::Struct { .. }), _) => {
+                let members: Vec<_> =
+                    fields.iter().map(|field| (&field.name[..], Some(field.ty))).collect();
+                self.declare_members(from, Members::Of(to), &members, seen);
+            }
+            (Type::Variant(cases), Kind::Defined(Wire::Struct { .. }), _) => {
+                let cases: Vec<_> = cases.iter().map(|case| (&case.name[..], case.ty)).collect();
+                self.declare_cases(from, to, &cases, seen);
+            }
+            (Type::Result { ok, err }, Kind::Defined(Wire::Struct { .. }), _) => {
+                self.declare_cases(from, to, &[("ok", *ok), ("err", *err)], seen);
+            }
+            _ => {}
+        }
+    }
+
+    fn declare_cases(
+        &mut self,
+        from: GobType,
+        to: TypeId,
+        cases: &[(&str, Option<TypeId>)],
+        seen: &mut HashSet<(GobType, TypeId)>,
+    ) {
+        let mut members = vec![("tag", None)];
+        members.extend_from_slice(cases);
+        self.declare_members(from, Members::Of(to), &members, seen);
+        let names: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
+        let Ok(matched) = self.matched(from, Members::Of(to), &names) else { return };
+        let tag = matched.first().copied().flatten();
+        if let Some(Kind::Defined(Wire::Struct { fields, .. })) = self.kind(from).ok()
+            && let Some(field) = tag.and_then(|tag| fields.get(tag))
+        {
+            match field.ty {
+                GobType::INT => self.mirror.saw_tag(Used::Int),
+                GobType::UINT => self.mirror.saw_tag(Used::Uint),
+                GobType::STRING => self.mirror.saw_tag(Used::Text),
+                _ => {}
+            }
+        }
+    }
+
+    fn declare_members(
+        &mut self,
+        from: GobType,
+        of: Members,
+        members: &[(&str, Option<TypeId>)],
+        seen: &mut HashSet<(GobType, TypeId)>,
+    ) {
+        let names: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
+        let Ok(matched) = self.matched(from, of, &names) else { return };
+        let Ok(Kind::Defined(Wire::Struct { fields, .. })) = self.kind(from) else { return };
+        for ((_, to), index) in members.iter().zip(matched.iter()) {
+            let field = index.and_then(|index| fields.get(index));
+            if let (Some(to), Some(field)) = (to, field) {
+                self.declare(field.ty, *to, seen);
+            }
+        }
+    }
+
+    /// Whether the arguments are still within their bound. What Go leaves out takes no input, so input
+    /// does not bound it.
+    fn has_room(&self) -> Result<(), ValueError> {
+        match self.out.len() > self.binding.max {
+            true => Err(ValueError::new(format!("it takes more than {} bytes", self.binding.max))),
+            false => Ok(()),
+        }
+    }
+
     /// Whether Go writes a value of this type as a struct.
     fn is_struct_like(&self, ty: TypeId) -> bool {
         match &self.types[ty] {
@@ -130,6 +265,7 @@ impl<'t> Translation<'t> {
         from: GobType,
         to: TypeId,
     ) -> Result<(), ValueError> {
+        self.has_room()?;
         let gob = self.gob;
         let kind = gob.kind(from).map_err(invalid)?;
         if kind == Kind::Interface {
@@ -404,6 +540,11 @@ impl<'t> Translation<'t> {
             put_unsigned(self.out, case as u64);
             return Ok(());
         }
+        if cases.iter().any(|(name, payload)| *name == "tag" && payload.is_some()) {
+            return Err(ValueError::new(
+                "it has a case 'tag', and in Go that says which case it is",
+            ));
+        }
         let names: Vec<&str> =
             std::iter::once("tag").chain(cases.iter().map(|(name, _)| *name)).collect();
         let matched = self.matched(from, Members::Of(to), &names)?;
@@ -414,10 +555,7 @@ impl<'t> Translation<'t> {
         let case = match tag.map(|tag| (found.get(tag), found.ty(self.gob, from, Some(tag)))) {
             Some((Some(mut at), ty)) => self.case(&mut at, ty?, to, cases)?,
             // The number 0 is left out.
-            Some((None, Ok(GobType::INT | GobType::UINT))) => {
-                self.mirror.saw_tag(Used::Int);
-                0
-            }
+            Some((None, Ok(GobType::INT | GobType::UINT))) => 0,
             _ => {
                 let mut given = (0..cases.len()).filter(|case| sent(*case).is_some());
                 match (given.next(), given.next()) {
@@ -438,6 +576,10 @@ impl<'t> Translation<'t> {
             (None, Some(_)) => {
                 let ty = found.ty(self.gob, from, place)?;
                 self.zero(payload, ty)
+            }
+            (None, None) if matches!(self.types[payload], Type::Option(_)) => {
+                self.out.push(0);
+                Ok(())
             }
             (None, None) => Err(ValueError::new("the struct has no such field")),
         };
@@ -471,16 +613,15 @@ impl<'t> Translation<'t> {
 
     /// A field that was declared and left out: Go leaves out what is zero.
     fn zero(&mut self, to: TypeId, from: GobType) -> Result<(), ValueError> {
-        let before = self.out.len();
-        self.put_zero(to, from)?;
-        self.zeros += self.out.len() - before;
-        Ok(())
+        self.has_room()?;
+        let is_text = from == GobType::STRING;
+        if is_text && matches!(self.types[to], Type::Enum(_) | Type::Char) {
+            return Err(self.mismatch(to, "an empty text"));
+        }
+        self.put_zero(to, from)
     }
 
     fn put_zero(&mut self, to: TypeId, from: GobType) -> Result<(), ValueError> {
-        if self.zeros > MAX_ZEROS {
-            return Err(ValueError::new("too many zeros are left out"));
-        }
         let types = self.types;
         match &types[to] {
             Type::Bool | Type::U8 | Type::S8 | Type::U16 | Type::U32 | Type::U64 => {

@@ -25,6 +25,12 @@ use crate::rpc::invoke::{CallFailure, Named, Outcome};
 /// The longest name of a method that is answered with its name, in bytes.
 const MAX_NAME: usize = 1024;
 
+/// The longest text of an error, in bytes. It is cut off there.
+const MAX_ERROR: usize = 64 * 1024;
+
+/// A buffer that grew beyond this is not kept.
+const KEPT: usize = 256 * 1024;
+
 /// The gob side of a connection.
 pub(in crate::rpc::netrpc) struct Gob {
     decoder: Decoder,
@@ -103,7 +109,11 @@ impl Gob {
         while let Some(index) = reader.field(before, fields.len())? {
             let field = fields.get(index).ok_or(GobError::NoSuchField)?;
             match (&field.name[..], field.ty) {
-                ("ServiceMethod", TypeId::STRING) => head.method = reader.bytes()?.to_vec(),
+                ("ServiceMethod", TypeId::STRING) => {
+                    // One byte more tells that it is too long.
+                    let name = reader.bytes()?;
+                    head.method = name[..name.len().min(MAX_NAME + 1)].to_vec();
+                }
                 ("Seq", TypeId::UINT) => head.seq = reader.uint()?,
                 _ => skip(types, &mut reader, field.ty)?,
             }
@@ -124,9 +134,10 @@ impl Gob {
             return Err(format!("rpc: service/method request ill-formed: {shown}"));
         }
         let named = calls.named(name).map_err(|failure| text(name, &failure))?;
-        let binding = self.bindings.entry(named.index).or_insert_with(|| Binding::new(&named));
+        let max = usize::try_from(self.max_reply).unwrap_or(usize::MAX);
+        let binding = self.bindings.entry(named.index).or_insert_with(|| Binding::new(&named, max));
         if !binding.is_for(&named) {
-            *binding = Binding::new(&named);
+            *binding = Binding::new(&named, max);
         }
         let item = Item { ty: request.ty, bytes: &request.argument };
         let mut mirror = Mirror::default();
@@ -187,6 +198,9 @@ impl Gob {
         let mut body = Vec::with_capacity(self.body.len() + 9);
         put_message(&mut body, &self.body);
         out.bytes.extend_from_slice(&body);
+        if self.body.capacity() > KEPT {
+            self.body = Vec::new();
+        }
         Ok(())
     }
 
@@ -196,6 +210,7 @@ impl Gob {
         let mut response = Vec::new();
         // An empty text would mean success.
         let why = if why.is_empty() { "the call failed, and says no more" } else { why };
+        let why = &why[..why.floor_char_boundary(MAX_ERROR)];
         self.put_response(head, why, &mut bytes, &mut response);
         let nothing = Wire::Struct { name: String::new(), fields: Vec::new() };
         let ty = self.encoder.define(nothing, &mut bytes);

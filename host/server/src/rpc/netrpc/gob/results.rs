@@ -198,6 +198,9 @@ impl Defining<'_> {
     }
 
     fn variant(&mut self, cases: &[(&str, Option<TypeId>)]) -> Result<GobType, String> {
+        if cases.iter().any(|(name, payload)| *name == "tag" && payload.is_some()) {
+            return Err("has a case 'tag', and in Go that says which case it is".to_owned());
+        }
         let tag = match self.mirror.tags() {
             Used::Text => GobType::STRING,
             used => number(used),
@@ -402,6 +405,10 @@ impl<'t> Writing<'t> {
         self.value(ty)?;
         let ends = self.out.len();
         for other in 1..count {
+            // Nested, they would double at each level.
+            if self.out.len() + (ends - begins) > self.max {
+                return Err(format!("has more than {} bytes as gob", self.max));
+            }
             body.field(index + other, self.out);
             self.out.extend_from_within(begins..ends);
         }
