@@ -6,7 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wharf_client::Client;
 use wharf_tests::{
-    Args, Process, Wharf, component, eventually, get, get_json, hard_to_compile, plugin, renamed,
+    Args, Process, Wharf, component, eventually, get, get_json, hard_to_compile, hostile, plugin,
+    renamed,
 };
 use wharf_wire::{Body, GoAwayCode, Header, Status};
 
@@ -316,4 +317,46 @@ async fn a_removal_loads_no_refused_file_again_that_it_does_not_concern() {
     assert_eq!(settled(&wharf, "other.wasm").await["state"], "serving");
     let (_, log) = wharf.process.terminate().await.unwrap();
     assert_eq!(log.matches("it is not WebAssembly").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn whatever_is_given_up_is_cancelled_however_much_at_once() {
+    const ROUNDS: usize = 5;
+    const CALLS: usize = 700;
+    let hostile = hostile().unwrap();
+    let plugins = [("hostile.wasm", &hostile[..])];
+    let wharf = Wharf::up(&plugins, &["--call-timeout", "10m"]).await.unwrap();
+    let client = Client::builder().timeout(Duration::from_secs(600)).direct(&wharf.host);
+    let metric = async |begin: &str| -> f64 {
+        let (_, text) = wharf_tests::get(&format!("{}/metrics", wharf.http)).await.unwrap();
+        let lines = text.lines().filter(|line| line.starts_with(begin));
+        lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
+    };
+    // More within a second than a connection was once allowed.
+    for _ in 0..ROUNDS {
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..CALLS {
+            let client = client.clone();
+            calls.spawn(async move { client.call::<_, ()>("hostile.spin", &()).await });
+        }
+        eventually("most of the calls wait for an instance", async || {
+            (metric("wharf_calls_waiting").await > (CALLS - 50) as f64).then_some(())
+        })
+        .await
+        .unwrap();
+        // Dropping the futures gives the calls up.
+        calls.shutdown().await;
+    }
+    eventually("all are counted as cancelled, and none runs", async || {
+        let cancelled = metric(
+            "wharf_calls_total{door=\"wharf\",method=\"spin\",service=\"test:hostile/hostile@1.0.0\",status=\"CANCELLED\"",
+        )
+        .await;
+        let waiting = metric("wharf_calls_waiting").await;
+        (cancelled >= (ROUNDS * CALLS) as f64 && waiting == 0.0).then_some(())
+    })
+    .await
+    .unwrap();
+    let count: u32 = wharf.direct().call("hostile.count", &()).await.unwrap();
+    assert_eq!(count, 1);
 }

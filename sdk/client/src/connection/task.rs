@@ -49,12 +49,6 @@ const IDLE_FACTOR: u32 = 10;
 /// otherwise take memory without bound.
 const PINGS: (u32, u32) = (1000, 50);
 
-/// How many Cancel frames may be sent in a row, and how many more at each check of the timers.
-/// Hosts allow more than this before they close the connection. If a Cancel is not sent, the call
-/// ends at its deadline.
-const CANCELS: u32 = 1024;
-const CANCELS_PER_LOOK: u32 = 256;
-
 /// The result of taking requests.
 enum Took {
     /// All requests were taken; the next one wakes the task.
@@ -90,7 +84,6 @@ pub(super) struct Task {
     batch: Vec<Request>,
     last_id: u64,
     max_calls: usize,
-    cancels_left: u32,
     pings: Meter,
     /// The time when the current poll began.
     now: Instant,
@@ -123,7 +116,6 @@ impl Task {
             pending: Pending::new(limits::MAX_MESSAGE, UNFINISHED_MAX),
             methods: Methods::new(),
             batch: Vec::new(),
-            cancels_left: CANCELS,
             pings: Meter::new(PINGS.0, PINGS.1),
             ping_sent: None,
             last_id: 0,
@@ -242,10 +234,7 @@ impl Task {
     fn cancel(&mut self, id: u64) {
         if self.pending.cancel(id) {
             self.outbound.abandon(id);
-            if let Some(left) = self.cancels_left.checked_sub(1) {
-                self.cancels_left = left;
-                self.outbound.push(&Header::Cancel { id });
-            }
+            self.outbound.push(&Header::Cancel { id });
         }
     }
 
@@ -422,7 +411,6 @@ impl Task {
     }
 
     fn look_at_the_time(&mut self) -> Result<(), End> {
-        self.cancels_left = (self.cancels_left + CANCELS_PER_LOOK).min(CANCELS);
         self.pings.refill();
         self.methods.retain(|request| !request.waiter.is_abandoned());
         for id in self.pending.abandoned() {

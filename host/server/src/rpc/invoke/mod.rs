@@ -376,9 +376,9 @@ impl Invoker {
         }
     }
 
-    /// Cancels a call. Its guest is stopped and its instance dropped.
-    pub(crate) fn cancel(&mut self, id: u64) {
-        self.forget(id);
+    /// Cancels a call. Its guest is stopped and its instance dropped. Returns whether it ran.
+    pub(crate) fn cancel(&mut self, id: u64) -> bool {
+        self.forget(id).is_some()
     }
 
     /// Counts a call that was cancelled while its arguments arrived.

@@ -138,15 +138,17 @@ impl Connection {
                 }
             }
             Header::Cancel { id } => {
-                if !self.cancels.count() {
+                self.odd = self.odd.saturating_sub(1);
+                let arriving = self.assembler.discard(id);
+                if let Some(Arriving { call, .. }) = &arriving {
+                    self.invoker.cancelled(call);
+                }
+                let was_running = self.invoker.cancel(id);
+                self.outbound.abandon(id);
+                // What runs may always be given up. Other Cancels crossed with an answer, or mean nothing.
+                if arriving.is_none() && !was_running && !self.cancels.count() {
                     return Err(Violation::Cancels);
                 }
-                self.odd = self.odd.saturating_sub(1);
-                if let Some(Arriving { call, .. }) = self.assembler.discard(id) {
-                    self.invoker.cancelled(&call);
-                }
-                self.invoker.cancel(id);
-                self.outbound.abandon(id);
             }
             Header::Ping { nonce } => self.outbound.push(&Header::Pong { nonce }),
             // A GoAway means that the peer takes no new calls. A host makes none.
@@ -242,7 +244,6 @@ impl Connection {
     }
 
     pub(super) fn answer(&mut self, id: u64, outcome: Outcome) {
-        self.cancels.allow_one();
         match outcome {
             Ok(payload) => self.reply(id, payload),
             Err(failure) => self.fail(id, &failure),
@@ -250,6 +251,7 @@ impl Connection {
     }
 
     fn reply(&mut self, id: u64, payload: Bytes) {
+        self.cancels.allow_one();
         let len = payload.len();
         let too_large = |what: String| CallFailure {
             not_executed: false,
@@ -278,6 +280,7 @@ impl Connection {
     }
 
     pub(super) fn fail(&mut self, id: u64, failure: &CallFailure) {
+        self.cancels.allow_one();
         let (detail, text): &(DetailKind, String) = &failure.detail;
         let fail = Fail {
             not_executed: failure.not_executed,

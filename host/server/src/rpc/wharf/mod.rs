@@ -52,7 +52,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long the arguments of one call may take to arrive, even if its deadline is later.
 const ARRIVAL: Duration = Duration::from_secs(30);
 
-/// How many Cancels a connection may send in a row, and how many more at each check of timeouts.
+/// How many Cancels of calls that do not run a connection may send in a row, and how many more at each
+/// check of timeouts.
 const CANCELS: (u32, u32) = (4096, 512);
 
 /// The same for names that do not exist.
@@ -160,7 +161,8 @@ struct Connection {
     last_id: u64,
     /// The largest reply that the peer accepts, in bytes.
     max_reply: u64,
-    /// How many more Cancels are allowed. Each answered call adds one.
+    /// How many more Cancels of calls that do not run are allowed. Each answer adds one, because a Cancel
+    /// may have crossed with it.
     cancels: Meter,
     misses: Meter,
     hints: Meter,
