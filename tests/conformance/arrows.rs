@@ -110,3 +110,25 @@ fn libraries_that_shape_their_users_are_confined() {
         assert!(users.is_empty(), "{library} appears in {users:?}");
     }
 }
+
+/// The most crates in a client that calls hosts directly, ours included. Those that only run at build
+/// time are not in it.
+const FEW: usize = 45;
+
+#[test]
+fn a_client_without_discovery_has_few_crates_and_knows_neither_http_nor_tls() {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = std::process::Command::new(cargo);
+    command.args(["tree", "--manifest-path", manifest, "--package", "wharf-client"]);
+    command.args(["--no-default-features", "--edges", "normal,no-proc-macro", "--prefix", "none"]);
+    let output = command.args(["--offline", "--format", "{p}"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let crates: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(crates.contains("tokio") && crates.len() <= FEW, "{}: {crates:?}", crates.len());
+    for unwanted in ["reqwest", "rustls", "hyper", "wharf-gob"] {
+        assert!(!crates.contains(unwanted), "{unwanted}");
+    }
+}

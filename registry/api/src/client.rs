@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -30,22 +29,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The largest answer that is read, in bytes.
 const MAX_BODY: usize = 64 * 1024 * 1024;
-
-/// The first and the longest pause of the backoff after a registry did not answer.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
-
-/// The pauses between attempts to reach a registry: exponential backoff up to 5 seconds, with
-/// jitter, so that clients that lost it together do not come back together.
-pub fn retry_pauses() -> impl Iterator<Item = Duration> + Send {
-    ExponentialBuilder::default()
-        .with_min_delay(PAUSES.0)
-        .with_max_delay(PAUSES.1)
-        .without_max_times()
-        .with_jitter()
-        .build()
-        // The builder adds jitter on top of its longest pause.
-        .map(|pause| pause.min(PAUSES.1))
-}
 
 /// Talks to a registry: to one process, or to the processes of one cluster. If one does not answer,
 /// the client asks the next. Clones share the connections and the choice of process.

@@ -3,22 +3,30 @@
 //! Hosts declare what they serve and keep it alive. Clients ask where a service is served. This
 //! crate must not know how a registry stores anything, or what a service's types look like.
 
+#[cfg(feature = "client")]
 mod client;
+#[cfg(feature = "client")]
 mod error;
 mod net_rpc;
+mod pauses;
 mod problem;
 mod types;
+#[cfg(feature = "client")]
 mod watch;
 
-pub use client::{ListOptions, RegistryClient, RegistryOptions, choose_cryptography, retry_pauses};
+#[cfg(feature = "client")]
+pub use client::{ListOptions, RegistryClient, RegistryOptions, choose_cryptography};
+#[cfg(feature = "client")]
 pub use error::RegistryError;
 pub use net_rpc::{NetRpc, RpcProtocol};
+pub use pauses::retry_pauses;
 pub use problem::{Code, PROBLEM_JSON, Problem};
 pub use types::{
     Condition, Declaration, Declared, Endpoint, EndpointId, EndpointList, EndpointSpec,
     EndpointState, Heartbeat, HeartbeatReply, Index, Metadata, ServiceList, ServiceSummary,
     StateChange, WatchEvent,
 };
+#[cfg(feature = "client")]
 pub use watch::Watch;
 
 /// The metadatum with the address of a host's `/metrics`, `host:port`. Hosts that serve HTTP have

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Handle, Runtime};
+#[cfg(feature = "discovery")]
 use wharf_registry_api::RegistryError;
 
 use crate::builder::ClientBuilder;
@@ -39,6 +40,7 @@ pub enum StartError {
     #[error("the client's thread cannot be started")]
     Thread(#[source] std::io::Error),
     /// Not the address of a registry.
+    #[cfg(feature = "discovery")]
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }
@@ -61,6 +63,7 @@ impl Client {
     ///
     /// # Errors
     /// When the address is invalid, or the background thread cannot be started.
+    #[cfg(feature = "discovery")]
     pub fn connect(registry: &str) -> Result<Self, StartError> {
         Self::build(|builder| builder.registry(registry))
     }

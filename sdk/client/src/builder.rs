@@ -1,10 +1,12 @@
 //! How a client is made.
 
 use std::num::NonZeroUsize;
+#[cfg(feature = "discovery")]
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "discovery")]
 use wharf_registry_api::{RegistryClient, RegistryError};
 use wharf_schema::{MethodPath, NameError};
 
@@ -13,6 +15,7 @@ use crate::balance;
 use crate::binds::{BindError, Binds};
 use crate::client::{Client, Defaults};
 use crate::connection::{KeepAlive, Settings};
+#[cfg(feature = "discovery")]
 use crate::discovery::{Discovery, Lists, default_folder};
 use crate::endpoints::Endpoints;
 use crate::named::Target;
@@ -29,7 +32,9 @@ pub struct ClientBuilder {
     token: Vec<u8>,
     connections: NonZeroUsize,
     keep_alive: KeepAlive,
+    #[cfg(feature = "discovery")]
     lists: Option<PathBuf>,
+    #[cfg(feature = "discovery")]
     doubts: bool,
     idempotent: Vec<MethodPath>,
     binds: Binds,
@@ -46,7 +51,9 @@ impl Default for ClientBuilder {
             token: Vec::new(),
             connections: NonZeroUsize::MIN,
             keep_alive: KeepAlive::default(),
+            #[cfg(feature = "discovery")]
             lists: default_folder(),
+            #[cfg(feature = "discovery")]
             doubts: true,
             idempotent: Vec::new(),
             binds: Binds::default(),
@@ -72,6 +79,7 @@ impl Client {
     /// When the address is invalid. The registry itself need not run yet: the client retries until
     /// it answers. Until then calls use the list that an earlier run saved, or fail if there is
     /// none.
+    #[cfg(feature = "discovery")]
     #[expect(
         clippy::unused_async,
         reason = "starting to follow the registry may have to wait one day"
@@ -111,12 +119,14 @@ impl ClientBuilder {
     /// the registry is down. By default it is below `XDG_CACHE_HOME` or `~/.cache`. Make sure that
     /// only you can write to it.
     #[must_use]
+    #[cfg(feature = "discovery")]
     pub fn lists_in(self, folder: impl Into<PathBuf>) -> Self {
         ClientBuilder { lists: Some(folder.into()), ..self }
     }
 
     /// Saves no lists on disk.
     #[must_use]
+    #[cfg(feature = "discovery")]
     pub fn without_lists(self) -> Self {
         ClientBuilder { lists: None, ..self }
     }
@@ -125,6 +135,7 @@ impl ClientBuilder {
     /// was a list of them. By default that is doubted for a while, because the registry may have lost
     /// sight of all hosts. For programs that run for a moment.
     #[must_use]
+    #[cfg(feature = "discovery")]
     pub fn without_doubt(self) -> Self {
         ClientBuilder { doubts: false, ..self }
     }
@@ -185,12 +196,14 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// When the address is invalid. The registry itself need not run yet.
+    #[cfg(feature = "discovery")]
     pub fn registry(self, address: &str) -> Result<Client, RegistryError> {
         Ok(self.registry_client(RegistryClient::new(address)?))
     }
 
     /// A client that uses this registry client: with a token, or over TLS with certificates.
     #[must_use]
+    #[cfg(feature = "discovery")]
     pub fn registry_client(self, registry: RegistryClient) -> Client {
         let lists = Lists { folder: self.lists.clone(), doubts: self.doubts };
         self.build(|endpoints| {
@@ -232,7 +245,6 @@ impl std::fmt::Debug for ClientBuilder {
             .field("timeout", &self.timeout)
             .field("connections", &self.connections)
             .field("keep_alive", &self.keep_alive)
-            .field("lists", &self.lists)
             .field("idempotent", &self.idempotent)
             .field("hedge_after", &self.hedge_after)
             .finish_non_exhaustive()

@@ -8,10 +8,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+#[cfg(feature = "discovery")]
 use serde_json::Value;
 use tokio::runtime::Handle;
+#[cfg(feature = "discovery")]
 use wharf_registry_api::RegistryClient;
-use wharf_schema::{Fingerprint, MethodPath, Outcome, Service, ServiceName};
+#[cfg(feature = "discovery")]
+use wharf_schema::Outcome;
+use wharf_schema::{Fingerprint, MethodPath, Service, ServiceName};
 use wharf_wire::TraceParent;
 
 use crate::attempts::{Answer, Asked, Caller};
@@ -21,6 +25,7 @@ use crate::connection::{Deadline, Question};
 use crate::error::{Failure, RpcError};
 use crate::named::{Named, Target};
 use crate::names::Names;
+#[cfg(feature = "discovery")]
 use crate::net_rpc::NetRpcCalls;
 use crate::observe::{Interceptor, Outgoing, append};
 use crate::options::{CallOptions, PLAIN};
@@ -40,6 +45,7 @@ struct Inner {
     defaults: Defaults,
     names: Names,
     descriptions: Mutex<HashMap<String, Arc<Service>>>,
+    #[cfg(feature = "discovery")]
     net_rpc: NetRpcCalls,
     is_forked: AtomicBool,
 }
@@ -74,8 +80,15 @@ pub struct EndpointStatus {
 
 impl Client {
     pub(crate) fn new(caller: Caller, defaults: Defaults) -> Self {
-        let (names, descriptions, net_rpc, is_forked) = Default::default();
-        Client(Arc::new(Inner { caller, defaults, names, descriptions, net_rpc, is_forked }))
+        Client(Arc::new(Inner {
+            caller,
+            defaults,
+            names: Names::default(),
+            descriptions: Mutex::default(),
+            #[cfg(feature = "discovery")]
+            net_rpc: NetRpcCalls::default(),
+            is_forked: AtomicBool::new(false),
+        }))
     }
 
     /// Calls a method: `arith.multiply`, `Arith.Multiply` or `demo:arith/arith@0.1.0.multiply`.
@@ -167,6 +180,7 @@ impl Client {
     }
 
     /// The registry that the client uses, if it uses one.
+    #[cfg(feature = "discovery")]
     #[must_use]
     pub fn registry(&self) -> Option<&RegistryClient> {
         match &self.0.caller.target {
@@ -180,6 +194,7 @@ impl Client {
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
+    #[cfg(feature = "discovery")]
     pub async fn lists_saved(&self) {
         if let Target::Registry(discovery) = &self.0.caller.target {
             discovery.saved().await;
@@ -191,6 +206,7 @@ impl Client {
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
         let nodes: Vec<_> = match &self.0.caller.target {
             Target::Direct(selection) => selection.nodes().to_vec(),
+            #[cfg(feature = "discovery")]
             Target::Registry(discovery) => {
                 discovery.lists().iter().flat_map(|list| list.nodes.clone()).collect()
             }
@@ -261,6 +277,7 @@ impl Client {
     }
 
     /// Calls a method of a service of Go's net/rpc. `spelled` is its name as the caller spelled it.
+    #[cfg(feature = "discovery")]
     pub(crate) async fn ask_net_rpc(
         &self,
         (named, spelled): (&Named, &str),
@@ -368,9 +385,10 @@ impl Client {
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut debug = f.debug_struct("Client");
-        match self.registry() {
-            Some(registry) => debug.field("registry", &registry.address()),
-            None => debug.field("endpoints", &self.endpoints()),
+        match &self.0.caller.target {
+            #[cfg(feature = "discovery")]
+            Target::Registry(discovery) => debug.field("registry", &discovery.registry().address()),
+            Target::Direct(_) => debug.field("endpoints", &self.endpoints()),
         };
         debug.finish_non_exhaustive()
     }

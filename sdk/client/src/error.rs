@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "discovery")]
 use wharf_registry_api::RegistryError;
 use wharf_schema::{DocumentError, NameError, ValueError};
 use wharf_wire::{AssemblyError, FrameError, HelloError, MetadataError, Status};
@@ -142,9 +143,11 @@ pub enum Failure {
     #[error("the service's description cannot be used")]
     Description(#[from] DocumentError),
     /// The registry refused, or the server is not a registry.
+    #[cfg(feature = "discovery")]
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The registry cannot be reached, and there is no earlier list.
+    #[cfg(feature = "discovery")]
     #[error("{message}")]
     NoRegistry {
         /// Which registry, and what to do.
@@ -297,10 +300,9 @@ impl Failure {
             | Failure::Forked => Status::FailedPrecondition,
             Failure::Intercepted(_) => Status::Cancelled,
             Failure::Method(_) | Failure::NetRpc { .. } => Status::Unimplemented,
-            Failure::Registry(_)
-            | Failure::NoRegistry { .. }
-            | Failure::Connect(_)
-            | Failure::ConnectionLost { .. } => Status::Unavailable,
+            #[cfg(feature = "discovery")]
+            Failure::Registry(_) | Failure::NoRegistry { .. } => Status::Unavailable,
+            Failure::Connect(_) | Failure::ConnectionLost { .. } => Status::Unavailable,
             Failure::NoEndpoint { .. } => Status::NotFound,
             Failure::DeadlineExceeded { .. } | Failure::RegistrySilent { .. } => {
                 Status::DeadlineExceeded

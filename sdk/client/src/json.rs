@@ -7,8 +7,10 @@ use serde_json::Value;
 use wharf_schema::{Outcome, Service, Signature, arguments_from_json, result_to_json};
 
 use crate::client::Client;
+#[cfg(feature = "discovery")]
 use crate::connection::Deadline;
 use crate::error::{CallError, Failure, RpcError};
+#[cfg(feature = "discovery")]
 use crate::named::Named;
 use crate::options::CallOptions;
 
@@ -78,6 +80,7 @@ impl Client {
         let mut fresh = false;
         loop {
             let described = match self.description(named.wanted(), deadline, fresh).await {
+                #[cfg(feature = "discovery")]
                 Err(error) if matches!(error.failure, Failure::NetRpc { .. }) => {
                     return self.net_rpc(&named, method, arguments, deadline).await;
                 }
@@ -103,6 +106,7 @@ impl Client {
                             // Nothing ran, so the arguments can be encoded again.
                             Err(error) if error.failure.is_schema_mismatch() && cached => continue,
                             // The last host that serves it is gone, and a classic service goes on.
+                            #[cfg(feature = "discovery")]
                             Err(error) if matches!(error.failure, Failure::NetRpc { .. }) => {
                                 return self.net_rpc(&named, method, arguments, deadline).await;
                             }
@@ -122,6 +126,7 @@ impl Client {
     }
 }
 
+#[cfg(feature = "discovery")]
 impl Client {
     /// Calls a method of a service of Go's net/rpc, which takes one argument.
     async fn net_rpc(

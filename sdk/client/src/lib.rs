@@ -44,6 +44,16 @@
 //! - **Errors.** An error names the endpoint, the number of attempts, and whether the call may have
 //!   run. A typed call's [`CallError`] separates the method's own error from all other failures.
 
+#![cfg_attr(
+    not(feature = "discovery"),
+    allow(
+        dead_code,
+        unused_imports,
+        unused_variables,
+        reason = "much is there to follow lists of registries; with the feature it is checked"
+    )
+)]
+
 mod attempts;
 mod balance;
 mod binds;
@@ -52,6 +62,7 @@ mod builder;
 mod channel;
 mod client;
 mod connection;
+#[cfg(feature = "discovery")]
 mod discovery;
 mod endpoints;
 mod error;
@@ -61,6 +72,7 @@ mod json;
 mod methods;
 mod named;
 mod names;
+#[cfg(feature = "discovery")]
 mod net_rpc;
 mod observe;
 mod opening;
@@ -119,6 +131,7 @@ pub use semver::VersionReq;
 /// An error in the WIT is reported with its file, line and text. The macro reads no other files.
 #[cfg(feature = "bindgen")]
 pub use wharf_bindgen::bindgen;
+#[cfg(feature = "discovery")]
 pub use wharf_registry_api::RegistryError;
 pub use wharf_schema::{Fingerprint, NameError, Outcome, Service};
 pub use wharf_wire::{MetadataError, Status, TraceParent};

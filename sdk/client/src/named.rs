@@ -3,12 +3,16 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+#[cfg(feature = "discovery")]
 use arc_swap::ArcSwapOption;
 use semver::VersionReq;
 use wharf_schema::{Fingerprint, MethodPath, NameError};
 
-use crate::balance::{KnownNodes, Node, Selection, Wanted, net_rpc_nodes, select};
+#[cfg(feature = "discovery")]
+use crate::balance::{KnownNodes, Node, net_rpc_nodes, select};
+use crate::balance::{Selection, Wanted};
 use crate::binds::Binds;
+#[cfg(feature = "discovery")]
 use crate::discovery::{Discovery, Followed};
 use crate::error::Failure;
 use crate::methods::MethodKey;
@@ -16,6 +20,7 @@ use crate::methods::MethodKey;
 /// Where a client's calls go.
 pub(crate) enum Target {
     /// To the endpoints that the registry lists.
+    #[cfg(feature = "discovery")]
     Registry(Box<Discovery>),
     /// To one host.
     Direct(Arc<Selection>),
@@ -37,11 +42,14 @@ pub(crate) struct Named {
     resolved: Arc<MethodKey>,
     /// The same for callers that give one. Nearly always they all give the same.
     resolved_as: OnceLock<Arc<MethodKey>>,
+    #[cfg(feature = "discovery")]
     followed: OnceLock<Arc<Followed>>,
+    #[cfg(feature = "discovery")]
     chosen: ArcSwapOption<Chosen>,
 }
 
 /// The selection from one list.
+#[cfg(feature = "discovery")]
 struct Chosen {
     list: Arc<KnownNodes>,
     selection: Arc<Selection>,
@@ -91,7 +99,9 @@ impl Named {
             idempotent,
             wanted,
             method,
+            #[cfg(feature = "discovery")]
             followed: OnceLock::new(),
+            #[cfg(feature = "discovery")]
             chosen: ArcSwapOption::empty(),
         }
     }
@@ -144,6 +154,7 @@ impl Named {
     ) -> Option<Arc<Selection>> {
         match target {
             Target::Direct(selection) => Some(selection.clone()),
+            #[cfg(feature = "discovery")]
             Target::Registry(_) => {
                 let followed = self.followed.get()?;
                 followed.touch(now);
@@ -164,10 +175,20 @@ impl Named {
         if let Some(selection) = self.selection_at_hand(target, now) {
             return Ok(selection);
         }
-        let discovery = match target {
-            Target::Direct(selection) => return Ok(selection.clone()),
-            Target::Registry(discovery) => discovery,
-        };
+        match target {
+            Target::Direct(selection) => Ok(selection.clone()),
+            #[cfg(feature = "discovery")]
+            Target::Registry(discovery) => self.selected(discovery, now, deadline).await,
+        }
+    }
+
+    #[cfg(feature = "discovery")]
+    async fn selected(
+        &self,
+        discovery: &Discovery,
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<Arc<Selection>, Failure> {
         let followed = match self.followed.get() {
             Some(followed) => followed,
             None => {
@@ -184,6 +205,7 @@ impl Named {
     }
 
     /// The endpoints that speak Go's net/rpc.
+    #[cfg(feature = "discovery")]
     pub(crate) async fn net_rpc_nodes(
         &self,
         target: &Target,

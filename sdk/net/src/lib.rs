@@ -4,23 +4,36 @@
 //! Every listener of Wharf accepts with [`listener::serve`], so all have the same limits. This
 //! crate knows no service, no RPC protocol and no HTTP framework.
 
+#[cfg(feature = "listener")]
 pub mod budget;
 mod chain;
+#[cfg(feature = "private")]
 pub mod files;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "listener")]
 pub mod listener;
 mod meter;
+#[cfg(feature = "listener")]
 mod places;
+#[cfg(feature = "private")]
 pub mod private;
+#[cfg(feature = "listener")]
 mod secret;
+#[cfg(feature = "listener")]
 mod stream;
+#[cfg(feature = "listener")]
 mod tls;
+#[cfg(feature = "listener")]
 mod unstalled;
 
 pub use chain::chain;
 pub use meter::Meter;
+#[cfg(feature = "listener")]
 pub use places::Seat;
+#[cfg(feature = "listener")]
 pub use secret::Secret;
+#[cfg(feature = "listener")]
 pub use stream::Stream;
+#[cfg(feature = "listener")]
 pub use tls::{Tls, TlsError, TlsFiles};
