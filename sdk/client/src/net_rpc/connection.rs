@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, oneshot};
 use wharf_registry_api::RpcProtocol;
 
@@ -113,10 +114,7 @@ impl Connection {
             let (sender, answer) = oneshot::channel();
             let (method, argument, shape) = (method.to_owned(), argument.clone(), shape.clone());
             let ask = Ask { method, argument, shape, answer: sender };
-            // Where the task has just ended, the next round starts another one.
-            if self.task().send(ask).await.is_err() {
-                continue;
-            }
+            self.give(ask).await;
             match answer.await {
                 Ok(Err(failure @ Failure::ConnectionLost { not_executed: true, .. })) => {
                     last = Some(failure);
@@ -129,15 +127,33 @@ impl Connection {
         Err(last.unwrap_or_else(|| lost("the connection was closed", true)))
     }
 
-    fn task(&self) -> mpsc::Sender<Ask> {
-        let mut task = lock(&self.task);
-        if let Some(task) = task.as_ref().filter(|task| !task.is_closed()) {
-            return task.clone();
+    /// Gives a call to the task. Where none runs one is started, which has the call from the
+    /// beginning: a task that cannot connect may end before anything else reaches it.
+    async fn give(&self, mut ask: Ask) {
+        loop {
+            let running = {
+                let mut task = lock(&self.task);
+                match task.as_ref().filter(|task| !task.is_closed()) {
+                    Some(running) => running.clone(),
+                    None => {
+                        let (sender, asks) = mpsc::channel(QUEUE);
+                        let given = sender.try_send(ask);
+                        tokio::spawn(run(self.address.clone(), self.protocol, asks));
+                        *task = Some(sender);
+                        match given {
+                            Ok(()) => return,
+                            Err(error) => ask = error.into_inner(),
+                        }
+                        continue;
+                    }
+                }
+            };
+            match running.send(ask).await {
+                Ok(()) => return,
+                // The task has just ended.
+                Err(SendError(back)) => ask = back,
+            }
         }
-        let (sender, asks) = mpsc::channel(QUEUE);
-        tokio::spawn(run(self.address.clone(), self.protocol, asks));
-        *task = Some(sender.clone());
-        sender
     }
 }
 
@@ -288,5 +304,29 @@ async fn read(mut reader: OwnedReadHalf, protocol: RpcProtocol, waiting: &Waitin
             Ok(_) => *lock(&waiting.heard) = Instant::now(),
             Err(error) => return error.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 16)]
+    async fn whoever_calls_what_cannot_be_connected_hears_why() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address: Arc<str> = listener.local_addr().unwrap().to_string().into();
+        drop(listener);
+        let connection = Arc::new(Connection::new(address, RpcProtocol::Gob));
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            let connection = connection.clone();
+            callers.spawn(async move {
+                for _ in 0..3000 {
+                    let called = connection.call("Calc.Multiply", &Arc::new(Value::from(1))).await;
+                    assert!(matches!(called, Err(Failure::Connect(_))), "{:?}", called.err());
+                }
+            });
+        }
+        callers.join_all().await;
     }
 }
