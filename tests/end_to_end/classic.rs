@@ -4,24 +4,26 @@
 use serde_json::{Value, json};
 use tokio::process::Command;
 use wharf_client::{CallError, Client};
-use wharf_tests::{Process, Wharf, client, eventually, get_json, go_program, plugin, wharf};
+use wharf_tests::{
+    Process, RegistryProcess, Wharf, client, eventually, get_json, go_program, plugin, wharf,
+};
 
 /// A host without plugins, and a classic service beside it.
 async fn up(proto: &str) -> Option<(Wharf, Process, String)> {
     let program = go_program("classic").await.unwrap()?;
     let wharf = Wharf::up(&[], &[]).await.unwrap();
-    let (process, address) = service(&program, &wharf, proto, "Calc").await;
+    let (process, address) = service(&program, &wharf.registry, proto, "Calc").await;
     Some((wharf, process, address))
 }
 
 async fn service(
     program: &std::path::Path,
-    wharf: &Wharf,
+    registry: &str,
     proto: &str,
     name: &str,
 ) -> (Process, String) {
     let mut command = Command::new(program);
-    command.args([&wharf.registry, proto, name]);
+    command.args([registry, proto, name]);
     let mut process = Process::run(command).unwrap();
     let address = process.announced("calc").await.unwrap();
     (process, address)
@@ -140,7 +142,7 @@ async fn hundreds_of_calls_share_a_connection_and_a_slow_one_holds_up_nobody() {
 async fn a_plugin_replaces_a_classic_service_and_gives_it_back_without_a_failed_call() {
     let Some(program) = go_program("classic").await.unwrap() else { return };
     let on = Wharf::up(&[], &[]).await.unwrap();
-    let (_process, _) = service(&program, &on, "gob", "Arith").await;
+    let (_process, _) = service(&program, &on.registry, "gob", "Arith").await;
     let client = client(&on.registry).unwrap();
     let product = async || {
         let product = called(&client, "Arith.Multiply", json!({ "A": 7, "B": 8 })).await;
@@ -171,10 +173,24 @@ async fn a_plugin_replaces_a_classic_service_and_gives_it_back_without_a_failed_
 }
 
 #[tokio::test]
+async fn calls_go_to_the_classic_service_when_the_host_beside_it_cannot_be_reached() {
+    let Some(program) = go_program("classic").await.unwrap() else { return };
+    let store = tempfile::tempdir().unwrap();
+    let store = store.path().join("registry.redb");
+    let registry = RegistryProcess::start(&["--store", store.to_str().unwrap()]).await.unwrap();
+    // It is listed until its time to live is over, and nobody listens there.
+    assert_eq!(registry.declare("gone", 1, &["arith"]).await.0, 201);
+    let (_process, _) = service(&program, &registry.url, "gob", "Arith").await;
+    let client = client(&registry.url).unwrap();
+    let product = called(&client, "Arith.Multiply", json!({ "A": 7, "B": 8 })).await;
+    assert_eq!(product, Ok(json!(56)));
+}
+
+#[tokio::test]
 async fn a_classic_service_that_ends_fails_calls_at_once_and_its_successor_takes_them() {
     let Some(program) = go_program("classic").await.unwrap() else { return };
     let on = Wharf::up(&[], &[]).await.unwrap();
-    let (process, _) = service(&program, &on, "gob", "Calc").await;
+    let (process, _) = service(&program, &on.registry, "gob", "Calc").await;
     let client = client(&on.registry).unwrap();
     assert_eq!(called(&client, "Calc.Double", json!(1)).await, Ok(json!(2)));
     let hanging = tokio::spawn({
@@ -186,7 +202,7 @@ async fn a_classic_service_that_ends_fails_calls_at_once_and_its_successor_takes
     drop(process);
     let lost = wharf_tests::within("the call fails", hanging).await.unwrap().unwrap();
     assert!(lost.as_ref().unwrap_err().contains("the connection was lost"), "{lost:?}");
-    let (_process, _) = service(&program, &on, "gob", "Calc").await;
+    let (_process, _) = service(&program, &on.registry, "gob", "Calc").await;
     eventually("the successor answers", async || {
         called(&client, "Calc.Double", json!(3)).await.ok()
     })

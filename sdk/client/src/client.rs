@@ -276,6 +276,13 @@ impl Client {
         self.0.is_forked.store(true, Ordering::Relaxed);
     }
 
+    /// Whether a service of Go's net/rpc is listed that a method could be called of.
+    #[cfg(feature = "discovery")]
+    pub(crate) async fn has_net_rpc(&self, named: &Named, deadline: Deadline) -> bool {
+        let nodes = named.net_rpc_nodes(&self.0.caller.target, deadline.at).await;
+        nodes.is_ok_and(|nodes| !nodes.is_empty())
+    }
+
     /// Calls a method of a service of Go's net/rpc. `spelled` is its name as the caller spelled it.
     #[cfg(feature = "discovery")]
     pub(crate) async fn ask_net_rpc(

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 use wharf_schema::{Outcome, Service, Signature, arguments_from_json, result_to_json};
+#[cfg(feature = "discovery")]
+use wharf_wire::Status;
 
 use crate::client::Client;
 #[cfg(feature = "discovery")]
@@ -81,7 +83,7 @@ impl Client {
         loop {
             let described = match self.description(named.wanted(), deadline, fresh).await {
                 #[cfg(feature = "discovery")]
-                Err(error) if matches!(error.failure, Failure::NetRpc { .. }) => {
+                Err(error) if self.is_for_net_rpc(&named, &error, deadline).await => {
                     return self.net_rpc(&named, method, arguments, deadline).await;
                 }
                 described => described,
@@ -107,7 +109,7 @@ impl Client {
                             Err(error) if error.failure.is_schema_mismatch() && cached => continue,
                             // The last host that serves it is gone, and a classic service goes on.
                             #[cfg(feature = "discovery")]
-                            Err(error) if matches!(error.failure, Failure::NetRpc { .. }) => {
+                            Err(error) if self.is_for_net_rpc(&named, &error, deadline).await => {
                                 return self.net_rpc(&named, method, arguments, deadline).await;
                             }
                             Err(error) => return Err(error),
@@ -128,6 +130,17 @@ impl Client {
 
 #[cfg(feature = "discovery")]
 impl Client {
+    /// Whether a call that failed is one for a service of Go's net/rpc: only such services are listed,
+    /// or the hosts that are listed do not serve it any more, nothing ran, and such a service is there.
+    async fn is_for_net_rpc(&self, named: &Named, error: &RpcError, deadline: Deadline) -> bool {
+        let is_gone = matches!(error.status(), Status::NotFound | Status::Unavailable);
+        match error.failure {
+            Failure::NetRpc { .. } => true,
+            _ if error.may_have_executed || !is_gone => false,
+            _ => self.has_net_rpc(named, deadline).await,
+        }
+    }
+
     /// Calls a method of a service of Go's net/rpc, which takes one argument.
     async fn net_rpc(
         &self,
