@@ -204,7 +204,7 @@ async fn call(
         Some(arguments @ Value::Object(_)) => Some(arguments),
         Some(_) => return Err(Problem::params("the arguments are an object").into()),
     };
-    let unknown = || Problem::params(format!("there is no tool '{name}': tools/list has all"));
+    let unknown = || Problem::tool(&name);
     let tools = tools(connection).await?;
     let method = tools.method(&name).ok_or_else(unknown)?;
     let named = match connection.named(Door::Mcp, method) {

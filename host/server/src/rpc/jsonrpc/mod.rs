@@ -2,19 +2,19 @@
 //! `jsonrpc` tells them apart.
 
 mod answer;
+pub(in crate::rpc) mod members;
 mod zero;
 
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use self::members::{MAX_ID, Members};
+
 pub(super) use self::answer::{Head, answer, answers_too_large, not_json, refuse};
 
 /// The most calls of one batch.
 const MAX_BATCH: usize = 1000;
-
-/// The longest id, in bytes. It is kept while its call runs.
-const MAX_ID: usize = 1024;
 
 /// A message.
 pub(super) enum Message {
@@ -35,21 +35,6 @@ pub(super) struct Call {
     pub(super) head: Head,
     pub(super) method: String,
     pub(super) params: Option<Value>,
-}
-
-/// The members of a call. Others are ignored.
-#[derive(Deserialize)]
-struct Members {
-    jsonrpc: Option<Value>,
-    method: Option<Value>,
-    params: Option<Value>,
-    #[serde(default, deserialize_with = "present")]
-    id: Option<Box<RawValue>>,
-}
-
-/// An id that is null is there, and one that is missing is not.
-fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
-    Box::<RawValue>::deserialize(from).map(Some)
 }
 
 /// Reads a message. It need not be valid.

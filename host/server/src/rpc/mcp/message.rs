@@ -1,8 +1,9 @@
 //! Messages, which are those of JSON-RPC 2.0 without batches.
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+
+use crate::rpc::jsonrpc::members::{MAX_ID, Members};
 
 /// A message of a client.
 pub(in crate::rpc) enum Message {
@@ -35,19 +36,8 @@ const INVALID_PARAMS: i64 = -32602;
 const HEADER_MISMATCH: i64 = -32020;
 const UNKNOWN_REVISION: i64 = -32022;
 
-#[derive(Deserialize)]
-struct Members {
-    jsonrpc: Option<Value>,
-    method: Option<Value>,
-    params: Option<Value>,
-    #[serde(default, deserialize_with = "present")]
-    id: Option<Box<RawValue>>,
-}
-
-/// An id that is null is there, and one that is missing is not.
-fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
-    Box::<RawValue>::deserialize(from).map(Some)
-}
+/// The longest part of what a client sent that an answer repeats, in bytes.
+const MAX_SHOWN: usize = 100;
 
 /// Reads a message.
 ///
@@ -70,6 +60,9 @@ pub(in crate::rpc) fn read(text: &[u8]) -> Result<Message, Problem> {
     let Some(id) = members.id else { return Ok(Message::Notification) };
     if !id.get().starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit()) {
         return Err(Problem::request("an id is a number or a string"));
+    }
+    if id.get().len() > MAX_ID {
+        return Err(Problem::request(format!("an id has at most {MAX_ID} bytes")));
     }
     let params = match members.params {
         None | Some(Value::Null) => Map::new(),
@@ -107,7 +100,12 @@ impl Problem {
 
     /// There is no such method.
     pub(in crate::rpc) fn method(name: &str) -> Self {
-        Self::new(METHOD_NOT_FOUND, format!("there is no method '{name}'"))
+        Self::new(METHOD_NOT_FOUND, format!("there is no method '{}'", shown(name)))
+    }
+
+    /// There is no such tool.
+    pub(in crate::rpc) fn tool(name: &str) -> Self {
+        Self::params(format!("there is no tool '{}': tools/list has all", shown(name)))
     }
 
     /// A header contradicts the body.
@@ -119,7 +117,7 @@ impl Problem {
     pub(in crate::rpc) fn revision(requested: &str) -> Self {
         let supported = super::revisions();
         Problem {
-            data: Some(json!({ "supported": supported, "requested": requested })),
+            data: Some(json!({ "supported": supported, "requested": shown(requested) })),
             ..Self::new(UNKNOWN_REVISION, format!("this host speaks {}", supported.join(", ")))
         }
     }
@@ -145,13 +143,28 @@ impl Problem {
     }
 }
 
+/// The beginning of a text.
+fn shown(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_SHOWN)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn an_answer_repeats_little_of_what_a_client_sent() {
+        let long = "é".repeat(1 << 20);
+        for problem in [Problem::method(&long), Problem::tool(&long), Problem::revision(&long)] {
+            assert!(problem.answer(None).len() < 1024);
+        }
+    }
+
+    #[test]
     fn what_is_no_message_is_refused_with_the_code_for_it() {
+        let long = format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"ping"}}"#, "7".repeat(MAX_ID));
         for (text, code) in [
+            (&long[..], -32600),
             ("{", -32700),
             ("[]", -32600),
             ("7", -32600),
