@@ -7,19 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use wharf_tests::{Wharf, eventually, get, guest, http_client, installed, plugin, within};
-
-async fn up(arguments: &[&str]) -> Wharf {
-    let (arith, textkit) = (plugin("arith").unwrap(), plugin("textkit").unwrap());
-    let (zoo, rogue) = (guest("zoo").unwrap(), guest("rogue").unwrap());
-    let plugins = [
-        ("arith.wasm", &arith[..]),
-        ("textkit.wasm", &textkit[..]),
-        ("zoo.wasm", &zoo[..]),
-        ("rogue.wasm", &rogue[..]),
-    ];
-    Wharf::up(&plugins, arguments).await.unwrap()
-}
+use wharf_tests::{Wharf, eventually, get, http_client, installed, within};
 
 /// An answer over HTTP.
 struct Answer {
@@ -62,7 +50,7 @@ async fn post(wharf: &Wharf, path: &str, body: &str) -> Answer {
 #[tokio::test]
 async fn curl_calls_a_method_as_the_readme_says_over_http_1_and_2() {
     let Some(curl) = installed("curl", "Debian: curl") else { return };
-    let wharf = up(&[]).await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     for version in ["--http1.1", "--http2-prior-knowledge"] {
         let mut command = Command::new(&curl);
         command.args(["--silent", "--noproxy", "*", version]);
@@ -75,7 +63,7 @@ async fn curl_calls_a_method_as_the_readme_says_over_http_1_and_2() {
 
 #[tokio::test]
 async fn a_body_is_the_record_the_parameters_by_name_or_in_order() {
-    let wharf = up(&[]).await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     for (path, body, expected) in [
         ("/arith/multiply", r#"{"a":7,"b":8}"#, json!(56)),
         ("/Arith/Multiply", r#"{"A":"7","B":8.0}"#, json!(56)),
@@ -104,7 +92,7 @@ async fn a_body_is_the_record_the_parameters_by_name_or_in_order() {
 
 #[tokio::test]
 async fn failures_have_connects_codes_and_a_methods_own_error_is_apart() {
-    let wharf = up(&[]).await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     let own = post(&wharf, "/arith/divide", r#"{"a":7,"b":0}"#).await;
     assert_eq!((own.status, &own.body[..]), (422, r#"{"error":"divide-by-zero"}"#));
     let own = post(&wharf, "/textkit/decode", r#"["zz","hex"]"#).await;
@@ -144,7 +132,7 @@ async fn failures_have_connects_codes_and_a_methods_own_error_is_apart() {
 
 #[tokio::test]
 async fn a_timeout_ends_the_call_and_its_guest() {
-    let wharf = up(&[]).await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     let headers = [("connect-timeout-ms", "100")];
     let answer = send(&wharf, Method::POST, "/rogue/sleep", &headers, "[60000]").await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (504, Some("deadline_exceeded")));
@@ -176,7 +164,7 @@ async fn is_busy(wharf: &Wharf, service: &str) {
 
 #[tokio::test]
 async fn a_call_is_cancelled_when_its_caller_goes_away_whatever_it_speaks() {
-    let wharf = up(&[]).await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     // The request of Go's net/rpc, as its bytes: the types, then `Rogue.Sleep` with 60000.
     let gob = gob_call("Rogue.Sleep", 60_000);
     for (door, request) in [
@@ -216,7 +204,7 @@ fn gob_call(method: &str, argument: u64) -> Vec<u8> {
 
 #[tokio::test]
 async fn web_pages_call_only_if_their_origin_is_allowed() {
-    let wharf = up(&["--allow-origin", "https://app.example"]).await;
+    let wharf = Wharf::up_with_services(&["--allow-origin", "https://app.example"]).await.unwrap();
     let call = async |headers: &[(&str, &str)]| {
         send(&wharf, Method::POST, "/arith/multiply", headers, r#"{"a":7,"b":8}"#).await
     };
@@ -241,7 +229,7 @@ async fn web_pages_call_only_if_their_origin_is_allowed() {
 
 #[tokio::test]
 async fn a_token_is_asked_for_at_every_door() {
-    let wharf = up(&["--token", "secret"]).await;
+    let wharf = Wharf::up_with_services(&["--token", "secret"]).await.unwrap();
     let call = async |headers: &[(&str, &str)]| {
         send(&wharf, Method::POST, "/arith/multiply", headers, r#"{"a":7,"b":8}"#).await
     };
@@ -269,7 +257,7 @@ async fn a_token_is_asked_for_at_every_door() {
 
 #[tokio::test]
 async fn a_door_that_is_closed_says_so() {
-    let wharf = up(&["--doors", "wharf,http"]).await;
+    let wharf = Wharf::up_with_services(&["--doors", "wharf,http"]).await.unwrap();
     assert_eq!(post(&wharf, "/arith/multiply", r#"{"a":7,"b":8}"#).await.body, "56");
     assert_eq!(post(&wharf, "/rpc", "{}").await.status, 403);
     let mut stream = TcpStream::connect(&wharf.host).await.unwrap();
@@ -281,7 +269,7 @@ async fn a_door_that_is_closed_says_so() {
     stream.write_all(&gob_call("Rogue.Sleep", 0)).await.unwrap();
     assert_eq!(within("an end", stream.read(&mut [0])).await.unwrap().unwrap_or(0), 0);
     // And the other way round.
-    let wharf = up(&["--doors", "wharf"]).await;
+    let wharf = Wharf::up_with_services(&["--doors", "wharf"]).await.unwrap();
     let answer = post(&wharf, "/arith/multiply", "{}").await;
     assert_eq!(answer.status, 403);
     assert!(answer.body.contains("this host does not serve http"), "{}", answer.body);
@@ -289,7 +277,7 @@ async fn a_door_that_is_closed_says_so() {
 
 #[tokio::test]
 async fn bodies_are_bounded_and_a_connection_takes_thousands_of_calls() {
-    let wharf = up(&[]).await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     let large = format!("\"{}\"", "x".repeat(17 << 20));
     let answer = post(&wharf, "/textkit/analyze", &large).await;
     assert_eq!(answer.status, 429, "{}", answer.body);
@@ -311,7 +299,7 @@ async fn bodies_are_bounded_and_a_connection_takes_thousands_of_calls() {
 
 #[tokio::test]
 async fn a_drain_answers_what_is_in_flight_and_closes_the_connection() {
-    let wharf = up(&[]).await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     let url = format!("http://{}/rogue/compute", wharf.host);
     let request = http_client().unwrap().post(url).json(&json!([1000]));
     let call = tokio::spawn(request.send());
@@ -326,7 +314,7 @@ async fn a_drain_answers_what_is_in_flight_and_closes_the_connection() {
 
 #[tokio::test]
 async fn a_request_id_is_sent_back_and_a_slow_body_is_given_up() {
-    let wharf = up(&[]).await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     let headers = [("x-request-id", "a-1"), ("content-type", "application/json")];
     let answer = send(&wharf, Method::POST, "/arith/multiply", &headers, r#"{"a":7,"b":8}"#).await;
     assert_eq!(answer.header("x-request-id"), "a-1");

@@ -3,19 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
-use wharf_tests::{Finished, Wharf, get, guest, installed, plugin, run_command, tool};
-
-async fn up() -> Wharf {
-    let (arith, textkit) = (plugin("arith").unwrap(), plugin("textkit").unwrap());
-    let (zoo, rogue) = (guest("zoo").unwrap(), guest("rogue").unwrap());
-    let plugins = [
-        ("arith.wasm", &arith[..]),
-        ("textkit.wasm", &textkit[..]),
-        ("zoo.wasm", &zoo[..]),
-        ("rogue.wasm", &rogue[..]),
-    ];
-    Wharf::up(&plugins, &[]).await.unwrap()
-}
+use wharf_tests::{Finished, Wharf, get, installed, run_command, tool};
 
 /// Writes the host's document into a folder.
 async fn document(wharf: &Wharf, path: &str, folder: &Path) -> PathBuf {
@@ -38,7 +26,7 @@ fn sources() -> PathBuf {
 #[tokio::test]
 async fn a_validator_finds_nothing_wrong_with_the_document_of_a_host_or_of_a_service() {
     let Some(validator) = tool("python/bin/openapi-spec-validator").unwrap() else { return };
-    let wharf = up().await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     for path in [
         "/openapi.json",
         "/textkit/openapi.json",
@@ -56,7 +44,7 @@ async fn a_validator_finds_nothing_wrong_with_the_document_of_a_host_or_of_a_ser
 
 #[tokio::test]
 async fn the_document_has_the_docs_of_wit_an_example_of_each_call_and_follows_what_is_served() {
-    let wharf = up().await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     let read = async |path: &str| -> serde_json::Value {
         let (status, text) = get(&format!("http://{}{path}", wharf.host)).await.unwrap();
         assert_eq!(status, 200, "{text}");
@@ -101,7 +89,7 @@ async fn the_document_has_the_docs_of_wit_an_example_of_each_call_and_follows_wh
 #[tokio::test]
 async fn a_client_made_for_python_calls_with_all_of_textkits_types() {
     let Some(generator) = tool("python/bin/openapi-python-client").unwrap() else { return };
-    let wharf = up().await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = document(&wharf, "/openapi.json", folder.path()).await;
     let mut command = Command::new(&generator);
@@ -129,7 +117,7 @@ async fn a_client_made_for_python_calls_with_all_of_textkits_types() {
 async fn a_client_made_for_typescript_compiles_strictly_and_calls_with_all_of_textkits_types() {
     let Some(node) = installed("node", "Debian: nodejs npm") else { return };
     let Some(modules) = tool("typescript/node_modules").unwrap() else { return };
-    let wharf = up().await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = document(&wharf, "/openapi.json", folder.path()).await;
     let mut command = Command::new(&node);

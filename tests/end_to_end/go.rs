@@ -1,25 +1,12 @@
 //! Go's own net/rpc calls Wharf, with no code of Wharf's. The program is `tests/go/doors`.
 
 use tokio::process::Command;
-use wharf_tests::{Process, Wharf, go_program, guest, plugin, run_command};
-
-async fn up() -> Wharf {
-    let (arith, textkit) = (plugin("arith").unwrap(), plugin("textkit").unwrap());
-    let zoo = guest("zoo").unwrap();
-    let rogue = guest("rogue").unwrap();
-    let plugins = [
-        ("arith.wasm", &arith[..]),
-        ("textkit.wasm", &textkit[..]),
-        ("zoo.wasm", &zoo[..]),
-        ("rogue.wasm", &rogue[..]),
-    ];
-    Wharf::up(&plugins, &[]).await.unwrap()
-}
+use wharf_tests::{Process, Wharf, go_program, run_command};
 
 /// Runs one case of the program against a host. It fails by itself.
 async fn succeeds(case: &str) {
     let Some(program) = go_program("doors").await.unwrap() else { return };
-    let wharf = up().await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     let finished = run_command(Command::new(&program).args([case, &wharf.host])).await.unwrap();
     assert_eq!((finished.code, &finished.stdout[..]), (Some(0), "ok\n"), "{}", finished.stderr);
 }
@@ -27,7 +14,7 @@ async fn succeeds(case: &str) {
 #[tokio::test]
 async fn the_classic_sketchs_client_finds_and_calls_a_plugin() {
     let Some(program) = go_program("doors").await.unwrap() else { return };
-    let wharf = up().await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     let arguments = ["sketch", &wharf.registry, &wharf.host];
     let finished = run_command(Command::new(&program).args(arguments)).await.unwrap();
     assert_eq!((finished.code, &finished.stdout[..]), (Some(0), "ok\n"), "{}", finished.stderr);
@@ -76,7 +63,7 @@ async fn go_calls_over_json() {
 #[tokio::test]
 async fn a_drain_answers_what_go_has_in_flight_and_then_ends_the_connection() {
     let Some(program) = go_program("doors").await.unwrap() else { return };
-    let wharf = up().await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     let mut command = Command::new(program);
     command.args(["drain", &wharf.host]);
     let go = Process::run(command).unwrap();

@@ -3,19 +3,7 @@
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use wharf_tests::{Wharf, guest, http_client, plugin, within};
-
-async fn up() -> Wharf {
-    let (arith, textkit) = (plugin("arith").unwrap(), plugin("textkit").unwrap());
-    let (zoo, rogue) = (guest("zoo").unwrap(), guest("rogue").unwrap());
-    let plugins = [
-        ("arith.wasm", &arith[..]),
-        ("textkit.wasm", &textkit[..]),
-        ("zoo.wasm", &zoo[..]),
-        ("rogue.wasm", &rogue[..]),
-    ];
-    Wharf::up(&plugins, &[]).await.unwrap()
-}
+use wharf_tests::{Wharf, http_client, within};
 
 /// Sends text over TCP. Returns as many answers.
 async fn over_tcp(wharf: &Wharf, text: &str, answers: usize) -> Vec<Value> {
@@ -85,7 +73,7 @@ fn cases() -> Vec<(&'static str, Value)> {
 
 #[tokio::test]
 async fn both_dialects_are_answered_in_their_own_form_over_tcp_and_http() {
-    let wharf = up().await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     for (call, answer) in cases() {
         assert_eq!(over_tcp(&wharf, call, 1).await, std::slice::from_ref(&answer), "{call}");
         let (status, text) = over_http(&wharf, call).await;
@@ -103,7 +91,7 @@ async fn both_dialects_are_answered_in_their_own_form_over_tcp_and_http() {
 
 #[tokio::test]
 async fn errors_have_the_codes_of_the_standard() {
-    let wharf = up().await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     for (call, code, status) in [
         (r#"{"jsonrpc":"2.0","method":"arit.multiply","id":1}"#, -32601, "NOT_FOUND"),
         (r#"{"jsonrpc":"2.0","method":"arith.add","id":1}"#, -32601, "UNIMPLEMENTED"),
@@ -124,7 +112,7 @@ async fn errors_have_the_codes_of_the_standard() {
 
 #[tokio::test]
 async fn a_batch_has_one_answer_and_notifications_have_none() {
-    let wharf = up().await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     let call = |id: i64| json!({"jsonrpc": "2.0", "method": "arith.multiply", "params": {"a": id, "b": 2}, "id": id});
     let notification = json!({"jsonrpc": "2.0", "method": "rogue.count"});
     let batch = json!([call(1), notification, call(2), 7]).to_string();
@@ -150,7 +138,7 @@ async fn a_batch_has_one_answer_and_notifications_have_none() {
 
 #[tokio::test]
 async fn what_is_not_json_is_answered_once_and_the_connection_ends() {
-    let wharf = up().await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     for (text, code) in [("[ }7", -32700), ("[] x", -32600)] {
         let mut stream = TcpStream::connect(&wharf.host).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
@@ -167,7 +155,7 @@ async fn what_is_not_json_is_answered_once_and_the_connection_ends() {
 
 #[tokio::test]
 async fn a_slow_call_holds_up_no_quick_one_on_the_same_connection() {
-    let wharf = up().await;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
     let calls = r#"{"jsonrpc":"2.0","method":"rogue.sleep","params":[400],"id":"slow"}
         {"jsonrpc":"2.0","method":"arith.multiply","params":{"a":7,"b":8},"id":"quick"}"#;
     let answers = over_tcp(&wharf, calls, 2).await;

@@ -321,6 +321,20 @@ impl Wharf {
         Self::up_over(folder, arguments, &[]).await
     }
 
+    /// Like [`Wharf::up`], with arith, textkit and the guests `zoo` and `rogue`.
+    ///
+    /// # Errors
+    /// When one of them is not built, or the process does not come up.
+    pub async fn up_with_services(arguments: &[&str]) -> anyhow::Result<Self> {
+        let plugins = [
+            ("arith.wasm", &plugin("arith")?[..]),
+            ("textkit.wasm", &plugin("textkit")?[..]),
+            ("zoo.wasm", &guest("zoo")?[..]),
+            ("rogue.wasm", &guest("rogue")?[..]),
+        ];
+        Self::up(&plugins, arguments).await
+    }
+
     /// Like [`Wharf::up`], with a cache, so that a plugin that is loaded again is not compiled
     /// again.
     ///
