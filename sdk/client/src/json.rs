@@ -133,12 +133,16 @@ impl Client {
     /// Whether a call that failed is one for a service of Go's net/rpc: only such services are listed,
     /// or the hosts that are listed do not serve it any more, nothing ran, and such a service is there.
     async fn is_for_net_rpc(&self, named: &Named, error: &RpcError, deadline: Deadline) -> bool {
-        let is_gone = matches!(error.status(), Status::NotFound | Status::Unavailable);
-        match error.failure {
-            Failure::NetRpc { .. } => true,
-            _ if error.may_have_executed || !is_gone => false,
-            _ => self.has_net_rpc(named, deadline).await,
-        }
+        let is_gone = match &error.failure {
+            Failure::NetRpc { .. } => return true,
+            // A host was called, so there is a list, and looking at it does not wait.
+            Failure::Remote(remote) => {
+                matches!(remote.status, Status::NotFound | Status::Unavailable)
+            }
+            Failure::Connect(_) | Failure::ConnectionLost { .. } => true,
+            _ => false,
+        };
+        is_gone && !error.may_have_executed && self.has_net_rpc(named, deadline).await
     }
 
     /// Calls a method of a service of Go's net/rpc, which takes one argument.
