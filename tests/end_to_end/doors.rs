@@ -298,6 +298,25 @@ async fn bodies_are_bounded_and_a_connection_takes_thousands_of_calls() {
 }
 
 #[tokio::test]
+async fn whoever_is_still_sending_hears_an_answer_that_comes_early() {
+    const LENGTH: usize = 64 << 20;
+    let wharf = Wharf::up_with_services(&[]).await.unwrap();
+    for (path, status) in [("textkit/analyze", 429), ("arith/multiply", 429), ("nobody/there", 404)]
+    {
+        let mut stream = TcpStream::connect(&wharf.host).await.unwrap();
+        let head =
+            format!("POST /{path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {LENGTH}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Nothing is read before everything was sent.
+        within("the body", stream.write_all(&vec![b' '; LENGTH])).await.unwrap().unwrap();
+        let mut answer = String::new();
+        within("an answer", stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+        assert!(answer.contains("connection: close\r\n"), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_drain_answers_what_is_in_flight_and_closes_the_connection() {
     let wharf = Wharf::up_with_services(&[]).await.unwrap();
     let url = format!("http://{}/rogue/compute", wharf.host);

@@ -1,5 +1,7 @@
 //! HTTP/1 and HTTP/2 on a stream, with limits on the size of a request's head and on the time for it.
 
+mod lingering;
+
 use std::error::Error;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -15,6 +17,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 use tower::Service;
+
+pub use lingering::Read;
+use lingering::{Lingering, Noting, Unread};
 
 use crate::places::Seat;
 use crate::stream::Stream;
@@ -35,7 +40,8 @@ const MAX_SENT: usize = 256 * 1024;
 /// the last one.
 ///
 /// The head of a request has the time `head` to arrive; so long may a connection also wait for the next
-/// one.
+/// one. An answer that is there before its request was read to the end is the connection's last; what
+/// still arrives is thrown away, so that the peer can read the answer.
 ///
 /// # Errors
 /// Why the connection broke.
@@ -46,13 +52,15 @@ pub async fn serve<S, B>(
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), hyper::Error>
 where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone,
+    S: Service<Request<Read<Incoming>>, Response = Response<B>> + Clone,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let seat = stream.seat().clone();
-    let service = Busy { service, open: Arc::default(), seat };
+    let unread = Unread::default();
+    let stream = Lingering::new(stream, unread.clone());
+    let service = Noting::new(Busy { service, open: Arc::default(), seat }, unread);
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head)
@@ -203,7 +211,7 @@ mod tests {
     #[derive(Clone)]
     struct Silent;
 
-    impl Service<Request<Incoming>> for Silent {
+    impl<B> Service<Request<B>> for Silent {
         type Response = Response<String>;
         type Error = std::convert::Infallible;
         type Future = std::future::Ready<Result<Response<String>, Self::Error>>;
@@ -212,7 +220,7 @@ mod tests {
             Poll::Ready(Ok(()))
         }
 
-        fn call(&mut self, _: Request<Incoming>) -> Self::Future {
+        fn call(&mut self, _: Request<B>) -> Self::Future {
             std::future::ready(Ok(Response::new(String::new())))
         }
     }
