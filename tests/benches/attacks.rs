@@ -3,7 +3,8 @@
 //!
 //! Each attack has a host of its own, in a process. Quiet and disturbed rounds alternate, and medians
 //! count, because machines are noisy. Real attackers have processors of their own; these have what the
-//! host and the other caller leave, by the lowest priority.
+//! host and the other caller leave, by the lowest priority. With a word as argument, only attacks with
+//! this word are made.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench fails by panicking")]
 
@@ -46,7 +47,9 @@ async fn main() {
         ("half-sent requests on the HTTP side", send_half),
         ("files that are hard to compile, again and again", drop_hard_files),
     ];
-    for (name, attack) in attacks {
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let is_wanted = |name: &str| only.as_ref().is_none_or(|only| name.contains(only));
+    for (name, attack) in attacks.into_iter().filter(|(name, _)| is_wanted(name)) {
         let (arith, hostile) = (plugin("arith").unwrap(), hostile().unwrap());
         let generous = generous();
         let plugins = [

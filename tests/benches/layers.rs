@@ -174,7 +174,7 @@ fn frames(length: Duration) -> (f64, f64) {
 
 /// The cost of writing a frame, and of reading it.
 fn frame(length: Duration, push: impl Fn(&mut Outbound, u64)) -> (f64, f64) {
-    let (mut outbound, mut id) = (Outbound::new(limits::CHUNK), 0);
+    let (mut outbound, mut id) = (Outbound::new(limits::CHUNK, limits::WINDOW), 0);
     let write = each(length, || {
         id += 1;
         push(&mut outbound, id);

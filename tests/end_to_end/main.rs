@@ -8,6 +8,7 @@ mod cache;
 mod calls;
 mod classic;
 mod command_line;
+mod credit;
 mod doors;
 mod folder;
 mod generators;

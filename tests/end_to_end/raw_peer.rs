@@ -22,9 +22,13 @@ impl Peer {
     }
 
     pub(crate) async fn greeted(address: &str) -> Self {
+        Self::greeted_by(address, Hello::ours()).await
+    }
+
+    pub(crate) async fn greeted_by(address: &str, hello: Hello<'_>) -> Self {
         let mut peer = Self::connect(address).await;
         peer.raw(&MAGIC).await;
-        peer.send(&Header::Hello(Hello::ours()), b"").await;
+        peer.send(&Header::Hello(hello), b"").await;
         let hello = peer.next().await.unwrap();
         assert!(matches!(hello.parse().unwrap().0, Header::Hello(_)));
         peer.inbound.accept_frames(limits::MAX_FRAME);

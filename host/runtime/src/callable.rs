@@ -6,6 +6,7 @@ use wasmtime::component::ComponentExportIndex;
 use wharf_schema::{Service, Signature, Types, ValueError};
 
 use crate::pace::Pace;
+use crate::result_size::ResultSize;
 
 /// A method of a plugin. It is looked up once, when the plugin is loaded.
 pub(crate) struct Callable {
@@ -17,6 +18,7 @@ pub(crate) struct Callable {
     pub(crate) service: Arc<Service>,
     pub(crate) signature: Signature,
     pub(crate) pace: Pace,
+    pub(crate) results: ResultSize,
 }
 
 impl Callable {

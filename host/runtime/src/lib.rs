@@ -28,6 +28,7 @@ mod output;
 mod pace;
 mod plugin;
 mod pool;
+mod result_size;
 mod splice;
 mod store;
 mod threads;

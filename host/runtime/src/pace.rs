@@ -22,8 +22,12 @@ impl Pace {
         self.0.load(Ordering::Relaxed) < SLOW
     }
 
-    /// Records that a call of the method ended or was dropped.
-    pub(crate) fn note(&self, was_interrupted: bool) {
+    /// A call of the method begins. If it is dropped before it ends, it was not quick.
+    pub(crate) fn unfinished(&self) -> Unfinished<'_> {
+        Unfinished(Some(self))
+    }
+
+    fn note(&self, was_interrupted: bool) {
         let now = self.0.load(Ordering::Relaxed);
         let next = match was_interrupted {
             true => now.saturating_add(INTERRUPTED).min(MOST),
@@ -33,6 +37,25 @@ impl Pace {
         // counts as quick again.
         if next != now {
             self.0.store(next, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A call that has not ended.
+pub(crate) struct Unfinished<'p>(Option<&'p Pace>);
+
+impl Unfinished<'_> {
+    pub(crate) fn ends(mut self, was_interrupted: bool) {
+        if let Some(pace) = self.0.take() {
+            pace.note(was_interrupted);
+        }
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(pace) = self.0 {
+            pace.note(true);
         }
     }
 }
@@ -52,6 +75,9 @@ mod tests {
         assert!(!pace.is_quick());
         pace.note(false);
         assert!(pace.is_quick());
+        drop((pace.unfinished(), pace.unfinished()));
+        assert!(!pace.is_quick(), "calls that were dropped were not quick");
+        pace.unfinished().ends(false);
         (0..100).for_each(|_| pace.note(true));
         (0..u8::MAX).for_each(|_| pace.note(false));
         assert!(pace.is_quick());

@@ -21,6 +21,7 @@ use crate::instance::Blueprint;
 use crate::output::Output;
 use crate::pace::Pace;
 use crate::pool::{Leased, Pool, PoolReport};
+use crate::result_size::ResultSize;
 use crate::splice::{EXPORT, MAX_RESULT, MethodNumbers, Spliced, splice};
 use crate::threads::Running;
 use crate::{Engine, Grants, Settings, turns};
@@ -318,6 +319,12 @@ impl BoundMethod {
         self.callable().is_none_or(|callable| callable.pace.is_quick())
     }
 
+    /// The size to expect of the result, in bytes; 0 if it is likely to be small.
+    #[must_use]
+    pub fn expected_result(&self) -> usize {
+        self.callable().map_or(0, |callable| callable.results.expected())
+    }
+
     /// Always `Some`, because `bind` has checked the index.
     fn callable(&self) -> Option<&Callable> {
         self.plugin.0.callables.get(self.place)
@@ -378,26 +385,17 @@ impl BoundMethod {
         };
         let instance =
             lease.begin().ok_or_else(|| InvokeError::CannotStart("the instance is gone".into()))?;
-        let mut unfinished = Unfinished(Some(&callable.pace));
+        let unfinished = callable.pace.unfinished();
         let result = instance.call(callable, &arguments, now, deadline).await;
-        unfinished.0 = None;
-        callable.pace.note(instance.was_interrupted());
+        unfinished.ends(instance.was_interrupted());
+        if let Ok(result) = &result {
+            callable.results.note(result.len());
+        }
         if matches!(result, Ok(_) | Err(InvokeError::InvalidArgument(_) | InvokeError::TooLarge(_)))
         {
             lease.done();
         }
         result
-    }
-}
-
-/// If a call is dropped before it ends, this records that it was not quick.
-struct Unfinished<'p>(Option<&'p Pace>);
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        if let Some(pace) = self.0 {
-            pace.note(true);
-        }
     }
 }
 
@@ -436,6 +434,7 @@ fn bind(
                 service: service.clone(),
                 signature,
                 pace: Pace::default(),
+                results: ResultSize::default(),
             });
             names.push(format!("{}.{}", service.name().interface, method.name));
             Some(callables.len() - 1)

@@ -3,6 +3,9 @@
 //! Callers hand requests to the task and wait. Only the task touches the socket, so a caller that
 //! gives up leaves nothing half written.
 
+mod cancels;
+mod credit;
+mod failures;
 mod task;
 
 use std::num::NonZeroUsize;
@@ -14,6 +17,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use self::credit::Credit;
 use self::task::{Task, Way};
 use crate::error::{ConnectError, Failure};
 use crate::methods::MethodKey;
@@ -68,9 +72,10 @@ pub(crate) enum Leaving {
 /// A handle for a connection's task. When the last one is dropped, the connection closes.
 pub(crate) struct Connection {
     requests: mpsc::Sender<Request>,
-    cancels: mpsc::Sender<u64>,
+    given_up: mpsc::Sender<u64>,
     open: Arc<AtomicBool>,
     max_message: u64,
+    credit: Credit,
 }
 
 struct Request {
@@ -111,22 +116,23 @@ impl Connection {
         timeout: Duration,
     ) -> Result<(Self, oneshot::Receiver<Leaving>), ConnectError> {
         let opened = opening::open(address, &settings.token, timeout).await?;
-        let max_message = opened.negotiated.max_message;
+        let (max_message, credit) =
+            (opened.negotiated.max_message, Credit::new(&opened.negotiated));
         let (requests, to_do) = mpsc::channel(REQUESTS);
         let max_calls = opened.negotiated.max_calls.clamp(1, MAX_CALLS) as usize;
         // There is room for all calls in flight, and for those answered since cancels were last
         // read. There are never more cancels than that.
-        let (cancels, to_cancel) = mpsc::channel(2 * max_calls);
+        let (given_up, to_cancel) = mpsc::channel(2 * max_calls);
         let (leave, leaving) = oneshot::channel();
         let open = Arc::new(AtomicBool::new(true));
-        let way = Way { requests: to_do, cancels: to_cancel, open: open.clone(), leave };
+        let way = Way { requests: to_do, given_up: to_cancel, open: open.clone(), leave };
         let task = Task::new(opened, way, max_calls, settings.keep_alive);
         let address = address.to_owned();
         tokio::spawn(async move {
             let end = task.run().await;
             tracing::debug!(address, end, "a connection ended");
         });
-        Ok((Connection { requests, cancels, open, max_message }, leaving))
+        Ok((Connection { requests, given_up, open, max_message, credit }, leaving))
     }
 
     /// Whether it takes new calls.
@@ -143,17 +149,24 @@ impl Connection {
         deadline: Deadline,
         now: Instant,
     ) -> Result<Bytes, Failure> {
+        if now >= deadline.at {
+            return Err(deadline.passed(true));
+        }
+        // Given back after the ticket: when other arguments take its place, the Cancel is on its way.
+        let mut _credit = None;
         if let Question::Call { arguments, .. } = &question {
             let len = arguments.len() as u64;
             if len > self.max_message {
                 return Err(Failure::TooLarge { len, max: self.max_message });
             }
-        }
-        if now >= deadline.at {
-            return Err(deadline.passed(true));
+            if self.credit.is_needed_for(len) {
+                // Boxed, because most arguments need none.
+                let taken = tokio::time::timeout_at(deadline.at.into(), self.credit.take(len));
+                _credit = Some(Box::pin(taken).await.map_err(|_| deadline.passed(true))?);
+            }
         }
         let harmless = question.is_harmless();
-        let (mut ticket, waiter) = ticket(&self.cancels, harmless);
+        let (mut ticket, waiter) = ticket(&self.given_up, harmless);
         match self.requests.try_send(Request { question, deadline: deadline.at, waiter }) {
             Ok(()) => {}
             // Boxed, because nearly all calls find a place at once.

@@ -87,7 +87,7 @@ async fn race(addresses: Vec<SocketAddr>, token: &[u8]) -> Result<Opened, Connec
 async fn open_one(address: SocketAddr, token: &[u8]) -> Result<Opened, ConnectError> {
     let mut stream = TcpStream::connect(address).await.map_err(ConnectError::Io)?;
     stream.set_nodelay(true).map_err(ConnectError::Io)?;
-    let mut outbound = Outbound::new(limits::CHUNK);
+    let mut outbound = Outbound::new(limits::CHUNK, limits::WINDOW);
     outbound.push_raw(&MAGIC);
     // A client serves nothing, so it accepts no calls.
     outbound.push(&Header::Hello(Hello { max_calls: 0, token, ..Hello::ours() }));
@@ -138,7 +138,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let mut outbound = Outbound::new(limits::CHUNK);
+                let mut outbound = Outbound::new(limits::CHUNK, limits::WINDOW);
                 outbound.push_raw(&MAGIC);
                 outbound.push(&Header::Hello(Hello::ours()));
                 stream.write_all_buf(&mut outbound).await.unwrap();

@@ -62,7 +62,7 @@ impl Meeting {
 /// request.
 pub(crate) struct Ticket<'c> {
     meeting: Arc<Meeting>,
-    cancels: &'c mpsc::Sender<u64>,
+    given_up: &'c mpsc::Sender<u64>,
     answered: bool,
 }
 
@@ -70,10 +70,10 @@ pub(crate) struct Ticket<'c> {
 pub(crate) struct Waiter(Arc<Meeting>);
 
 /// Both sides of a request that is not sent yet.
-pub(crate) fn ticket(cancels: &mpsc::Sender<u64>, harmless: bool) -> (Ticket<'_>, Waiter) {
+pub(crate) fn ticket(given_up: &mpsc::Sender<u64>, harmless: bool) -> (Ticket<'_>, Waiter) {
     let meeting =
         Arc::new(Meeting { id: AtomicU64::new(0), harmless, state: Mutex::new(Progress::New) });
-    (Ticket { meeting: meeting.clone(), cancels, answered: false }, Waiter(meeting))
+    (Ticket { meeting: meeting.clone(), given_up, answered: false }, Waiter(meeting))
 }
 
 impl Ticket<'_> {
@@ -130,9 +130,9 @@ impl Drop for Ticket<'_> {
         let state = self.close();
         let id = self.meeting.id.load(Ordering::SeqCst);
         if id != 0 && !matches!(state, Progress::Answered(_)) {
-            // If the connection has ended, there is nothing to cancel. If its queue of cancels is
-            // full, its task finds this call by itself, within a second.
-            let _ = self.cancels.try_send(id);
+            // If the connection has ended, there is nothing to cancel. If its queue is full, its task
+            // finds this call by itself, within a second.
+            let _ = self.given_up.try_send(id);
         }
     }
 }
@@ -199,12 +199,15 @@ impl Pending {
         self.waiting.get(&id)?.method.clone()
     }
 
-    /// Ends a call with its answer. If the call was cancelled in the meantime, nothing happens.
-    pub(crate) fn complete(&mut self, id: u64, answer: Answer) {
+    /// Ends a call with its answer. Returns `false` if the call was given up in the meantime.
+    pub(crate) fn complete(&mut self, id: u64, answer: Answer) -> bool {
         self.replies.discard(id);
-        if let Some(Sent { waiter, .. }) = self.waiting.remove(&id) {
+        let sent = self.waiting.remove(&id);
+        let was_there = sent.is_some();
+        if let Some(Sent { waiter, .. }) = sent {
             waiter.answer(answer);
         }
+        was_there
     }
 
     /// Takes the first part of a chunked reply. Returns whether the rest is wanted. A reply that
@@ -229,7 +232,9 @@ impl Pending {
     fn assembled(&mut self, id: u64, part: Result<Option<((), Bytes)>, wharf_wire::AssemblyError>) {
         match part {
             Ok(None) => {}
-            Ok(Some(((), whole))) => self.complete(id, Ok(whole)),
+            Ok(Some(((), whole))) => {
+                self.complete(id, Ok(whole));
+            }
             Err(error) => {
                 self.complete(id, Err(Failure::Reply(error)));
             }

@@ -202,6 +202,13 @@ impl Taken {
         self.grow(amount.saturating_sub(self.amount))
     }
 
+    /// Takes as much as is missing to `amount`, whether or not there is room.
+    pub fn grow_anyway_to(&mut self, amount: u64) {
+        let more = amount.saturating_sub(self.amount);
+        self.account.add(more);
+        self.amount += more;
+    }
+
     /// Gives back everything beyond `amount`.
     pub fn shrink_to(&mut self, amount: u64) {
         if let Some(less) = self.amount.checked_sub(amount) {
@@ -308,5 +315,8 @@ mod tests {
         assert_eq!(taken.amount(), 60);
         taken.shrink_to(5);
         assert_eq!((taken.amount(), budget.taken()), (5, 5));
+        assert!(!taken.grow_to(500));
+        taken.grow_anyway_to(500);
+        assert_eq!((taken.amount(), budget.taken()), (500, 500));
     }
 }

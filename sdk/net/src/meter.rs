@@ -23,6 +23,12 @@ impl Meter {
         left.is_some()
     }
 
+    /// Whether nothing more is allowed until it is refilled.
+    #[must_use]
+    pub fn is_used_up(&self) -> bool {
+        self.left == 0
+    }
+
     /// Allows one more.
     pub fn allow_one(&mut self) {
         self.add(1);
@@ -45,8 +51,8 @@ mod tests {
     #[test]
     fn what_is_used_up_comes_back_with_time_and_never_beyond_the_burst() {
         let mut meter = Meter::new(2, 1);
-        assert!(meter.count() && meter.count());
-        assert!(!meter.count() && !meter.count());
+        assert!(meter.count() && !meter.is_used_up() && meter.count());
+        assert!(meter.is_used_up() && !meter.count() && !meter.count());
         meter.refill();
         assert!(meter.count() && !meter.count());
         (0..10).for_each(|_| meter.refill());

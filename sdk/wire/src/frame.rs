@@ -73,11 +73,13 @@ mod tests {
                 max_frame: 131_072,
                 max_message: 16_777_216,
                 max_calls: 1024,
+                window: 67_108_864,
+                max_cancels: 4096,
                 token: b"",
                 agent: "x",
             }),
             b"",
-            b"\x0f\0\0\0\x00\x01\x01\x80\x80\x08\x80\x80\x80\x08\x80\x08\x00\x01x",
+            b"\x15\0\0\0\x00\x01\x01\x80\x80\x08\x80\x80\x80\x08\x80\x08\x80\x80\x80\x20\x80\x20\x00\x01x",
         );
         check(
             Header::Resolve { id: 1, name: "arith.multiply", fingerprint: None },
@@ -127,6 +129,7 @@ mod tests {
         );
         check(Header::Chunk { id: 3 }, b"ab", b"\x04\0\0\0\x07\x03ab");
         check(Header::Cancel { id: 3 }, b"", b"\x02\0\0\0\x08\x03");
+        check(Header::Cancel { id: 3 }, b"\x04\xac\x02", b"\x05\0\0\0\x08\x03\x04\xac\x02");
         check(Header::Ping { nonce: 9 }, b"", b"\x02\0\0\0\x09\x09");
         check(Header::Pong { nonce: 9 }, b"", b"\x02\0\0\0\x0a\x09");
         check(

@@ -69,7 +69,8 @@ pub enum Header<'a> {
         /// The id of the call.
         id: u64,
     },
-    /// The caller no longer wants the answer. The receiver sends none after it has read this.
+    /// The caller no longer wants the answer. The receiver sends none after it has read this. The payload
+    /// may name further calls: see [`crate::cancelled`].
     Cancel {
         /// The id of the call.
         id: u64,

@@ -17,6 +17,13 @@ pub struct Hello<'a> {
     pub max_message: u64,
     /// The most calls in flight that the sender accepts; 0 from a side that serves no calls.
     pub max_calls: u32,
+    /// The bytes of payloads in chunks that the sender holds at once. A host counts the arguments of a
+    /// call until the call has ended; a client counts a reply until it is whole. If nothing is counted,
+    /// one payload may be larger.
+    pub window: u64,
+    /// The most calls that may be cancelled a second; 0 from a side that serves no calls. Further
+    /// Cancels wait at their sender.
+    pub max_cancels: u32,
     /// Identifies the caller; empty if no token is needed.
     pub token: &'a [u8],
     /// The sender's software, `wharf/0.1.0`; for logs only.
@@ -33,6 +40,8 @@ impl Hello<'static> {
             max_frame: limits::MAX_FRAME,
             max_message: limits::MAX_MESSAGE,
             max_calls: limits::MAX_CALLS,
+            window: limits::WINDOW,
+            max_cancels: limits::MAX_CANCELS,
             token: &[],
             agent: concat!("wharf/", env!("CARGO_PKG_VERSION")),
         }
@@ -50,6 +59,10 @@ pub struct Negotiated {
     pub max_message: u64,
     /// The most calls that we may have in flight.
     pub max_calls: u32,
+    /// The bytes of payloads in chunks that the peer holds at once.
+    pub window: u64,
+    /// The most calls that we may cancel a second.
+    pub max_cancels: u32,
 }
 
 /// Why two sides cannot talk to each other.
@@ -105,6 +118,8 @@ pub fn negotiate(peer: &Hello<'_>) -> Result<Negotiated, HelloError> {
         chunk: (room - room / 8).min(limits::CHUNK),
         max_message: peer.max_message,
         max_calls: peer.max_calls,
+        window: peer.window,
+        max_cancels: peer.max_cancels,
     })
 }
 
@@ -132,7 +147,7 @@ mod tests {
     fn the_largest_chunk_fits_the_smallest_frame() {
         for max_frame in [limits::MIN_MAX_FRAME, 20_001, limits::MAX_FRAME, u32::MAX] {
             let peer = Hello { max_frame, ..Hello::ours() };
-            let last = limits::last_chunk(negotiate(&peer).unwrap().chunk);
+            let last = limits::largest_whole(negotiate(&peer).unwrap().chunk);
             assert!(last + limits::HEADER_ROOM <= max_frame as usize, "{last} of {max_frame}");
         }
     }

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::{Header, MAGIC, MetadataError, limits};
+use crate::{Header, MAGIC, MetadataError, cancel, limits};
 
 /// Bytes that break the protocol. Each error ends the connection: no later frame can be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +27,9 @@ pub enum FrameError {
     /// A name longer than any method's name may be.
     #[error("a name of {0} bytes, at most {max} are accepted", max = limits::NAME)]
     Name(usize),
+    /// A Cancel that names too many calls, or is none.
+    #[error("a Cancel whose payload is not a row of at most {max} ids", max = limits::CANCEL_IDS - 1)]
+    Cancel,
     /// Metadata that break their limits or their form.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -137,6 +140,7 @@ impl Frame {
                 return Err(FrameError::Name(name.len()));
             }
             Header::Call { metadata, .. } => metadata.check()?,
+            Header::Cancel { .. } => cancel::check(payload)?,
             _ => {}
         }
         Ok((header, self.0.slice(self.0.len() - payload.len()..)))

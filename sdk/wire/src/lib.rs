@@ -6,6 +6,7 @@
 //! root of the repository, specifies the protocol for implementors in any language.
 
 mod assembly;
+mod cancel;
 mod frame;
 mod header;
 mod hello;
@@ -17,6 +18,7 @@ mod status;
 mod trace_parent;
 
 pub use assembly::{Assembler, AssemblyError};
+pub use cancel::cancelled;
 pub use frame::encode;
 pub use header::{Body, DetailKind, Fail, GoAwayCode, Header, Timeout};
 pub use hello::{Hello, HelloError, Negotiated, negotiate};

@@ -15,9 +15,10 @@ pub const MAX_FRAME: u32 = 128 * 1024;
 /// The last chunk may be up to an eighth larger.
 pub const CHUNK: usize = 64 * 1024;
 
-/// The most payload bytes of the last chunk, if the others have `chunk` bytes.
+/// The most payload bytes of the last chunk, if the others have `chunk` bytes; also of a payload that is
+/// not cut.
 #[must_use]
-pub(crate) fn last_chunk(chunk: usize) -> usize {
+pub fn largest_whole(chunk: usize) -> usize {
     chunk + chunk / 8
 }
 
@@ -29,6 +30,15 @@ pub const MAX_MESSAGE: u64 = 16 * 1024 * 1024;
 
 /// The most calls in flight on one connection that we announce by default.
 pub const MAX_CALLS: u32 = 1024;
+
+/// The bytes of payloads in chunks that we hold at once for one connection, by default.
+pub const WINDOW: u64 = 64 * 1024 * 1024;
+
+/// The most calls of one connection that may be cancelled a second, as we announce it by default.
+pub const MAX_CANCELS: u32 = 4096;
+
+/// The most calls that one Cancel names.
+pub const CANCEL_IDS: usize = 1024;
 
 /// The longest method or service name, in bytes.
 pub const NAME: usize = 512;

@@ -5,6 +5,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::cancel::encode_cancels;
 use crate::frame::{encode, encode_header};
 use crate::{Body, Fail, Header, limits};
 
@@ -14,7 +15,7 @@ const COPY: usize = 8 * 1024;
 
 /// Chunks are cut only while fewer bytes than this are ready, because later frames wait for
 /// everything that is ready.
-const READY: usize = 2 * limits::CHUNK;
+const READY: usize = limits::CHUNK;
 
 /// What one connection still has to send.
 ///
@@ -24,6 +25,11 @@ const READY: usize = 2 * limits::CHUNK;
 /// front is three bytes larger than a chunk, and the receiver would have to copy it together again
 /// because of these three bytes. It is a [`Buf`]: its owner writes [`Buf::chunks_vectored`] and
 /// calls [`Buf::advance`].
+///
+/// The peer holds a payload in chunks until it is whole. Its window says how many bytes of them it
+/// holds at once. Payloads beyond wait here, in their order, and hold up nothing else. Sending the last
+/// chunk of a payload gives its bytes back, so the two sides need no frames to agree. (The windows of
+/// HTTP/2 and QUIC are for receivers that may stop reading one of several streams.)
 #[derive(Debug)]
 pub struct Outbound {
     /// Complete segments, sent before `tail`.
@@ -32,28 +38,48 @@ pub struct Outbound {
     tail: BytesMut,
     ready_bytes: usize,
     streams: VecDeque<Stream>,
-    stream_bytes: usize,
+    /// Payloads for which the window has no room yet.
+    waiting: VecDeque<Waiting>,
+    /// Bytes of payloads of both that are not cut yet.
+    uncut: usize,
     chunk: usize,
+    window: u64,
+    /// What is taken of the window: the whole sizes of `streams`.
+    taken: u64,
 }
 
+/// A payload whose chunks are sent.
 #[derive(Debug)]
 struct Stream {
     id: u64,
+    total: usize,
     rest: Bytes,
+}
+
+/// A payload that has not begun.
+#[derive(Debug)]
+struct Waiting {
+    id: u64,
+    /// The frame that begins it.
+    first: Bytes,
+    payload: Bytes,
 }
 
 impl Outbound {
     /// An empty queue that cuts chunks of `chunk` payload bytes. The last chunk may have an eighth
-    /// more.
+    /// more. `window` is what the peer holds of payloads in chunks, in bytes.
     #[must_use]
-    pub fn new(chunk: usize) -> Self {
+    pub fn new(chunk: usize, window: u64) -> Self {
         Outbound {
             ready: VecDeque::new(),
             tail: BytesMut::new(),
             ready_bytes: 0,
             streams: VecDeque::new(),
-            stream_bytes: 0,
+            waiting: VecDeque::new(),
+            uncut: 0,
             chunk,
+            window,
+            taken: 0,
         }
     }
 
@@ -76,10 +102,11 @@ impl Outbound {
         header: impl FnOnce(Body) -> Header<'h>,
     ) {
         if self.is_to_be_cut(payload.len()) {
-            let total = payload.len() as u64;
-            self.push_small(&header(Body::Chunked(total)), &[]);
-            self.stream_bytes += payload.len();
-            self.streams.push_back(Stream { id, rest: payload });
+            let mut first = BytesMut::new();
+            encode(&header(Body::Chunked(payload.len() as u64)), &[], &mut first);
+            self.uncut += payload.len();
+            self.waiting.push_back(Waiting { id, first: first.freeze(), payload });
+            self.begin_waiting();
             self.cut_chunks();
         } else {
             self.push_frame(&header(Body::Whole), payload);
@@ -93,19 +120,48 @@ impl Outbound {
         self.push_small(&Header::Fail(Fail { message, ..*fail }), detail);
     }
 
+    /// Queues Cancels of calls, as few as can be.
+    pub fn push_cancels(&mut self, ids: &[u64]) {
+        let before = self.tail.len();
+        encode_cancels(ids, &mut self.tail);
+        self.ready_bytes += self.tail.len() - before;
+    }
+
     /// Stops sending the rest of payload `id`: its call was cancelled, or failed.
     pub fn abandon(&mut self, id: u64) {
         if let Some(at) = self.streams.iter().position(|stream| stream.id == id)
             && let Some(stream) = self.streams.remove(at)
         {
-            self.stream_bytes -= stream.rest.len();
+            self.uncut -= stream.rest.len();
+            self.taken -= stream.total as u64;
+        } else if let Some(at) = self.waiting.iter().position(|waiting| waiting.id == id)
+            && let Some(waiting) = self.waiting.remove(at)
+        {
+            self.uncut -= waiting.payload.len();
+        } else {
+            return;
         }
+        self.begin_waiting();
+        self.cut_chunks();
     }
 
     /// All queued bytes, including payloads that are not cut yet.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.ready_bytes + self.stream_bytes
+        self.ready_bytes + self.uncut
+    }
+
+    /// Begins payloads while the window has room. If none is under way, one of any size has room.
+    fn begin_waiting(&mut self) {
+        while let Some(Waiting { payload, .. }) = self.waiting.front()
+            && (self.taken == 0 || self.taken.saturating_add(payload.len() as u64) <= self.window)
+            && let Some(Waiting { id, first, payload }) = self.waiting.pop_front()
+        {
+            self.ready_bytes += first.len();
+            self.tail.extend_from_slice(&first);
+            self.taken += payload.len() as u64;
+            self.streams.push_back(Stream { id, total: payload.len(), rest: payload });
+        }
     }
 
     fn push_frame(&mut self, header: &Header<'_>, payload: Bytes) {
@@ -127,7 +183,7 @@ impl Outbound {
 
     /// Whether so much more than a chunk is left that another frame is worthwhile.
     fn is_to_be_cut(&self, rest: usize) -> bool {
-        rest > limits::last_chunk(self.chunk)
+        rest > limits::largest_whole(self.chunk)
     }
 
     /// Keeps some chunks ready, cutting one from each stream in turn.
@@ -138,9 +194,12 @@ impl Outbound {
             let rest = stream.rest.len();
             let taken = if self.is_to_be_cut(rest) { self.chunk } else { rest };
             let chunk = stream.rest.split_to(taken);
-            self.stream_bytes -= chunk.len();
+            self.uncut -= chunk.len();
             self.push_frame(&Header::Chunk { id: stream.id }, chunk);
-            if !stream.rest.is_empty() {
+            if stream.rest.is_empty() {
+                self.taken -= stream.total as u64;
+                self.begin_waiting();
+            } else {
                 self.streams.push_back(stream);
             }
         }
@@ -223,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_small_reply_overtakes_a_large_one() {
-        let mut outbound = Outbound::new(limits::CHUNK);
+        let mut outbound = Outbound::new(limits::CHUNK, limits::WINDOW);
         outbound.push_message(1, Bytes::from(vec![1; 10 * limits::CHUNK]), reply(1));
         outbound.push_message(2, Bytes::from_static(b"small"), reply(2));
         let frames = drain(&mut outbound, usize::MAX);
@@ -239,7 +298,7 @@ mod tests {
     #[test]
     fn what_is_hardly_more_than_a_chunk_is_one_frame() {
         for (size, frames) in [(1000, 1), (1125, 1), (1126, 2), (2125, 2), (2126, 3)] {
-            let mut outbound = Outbound::new(1000);
+            let mut outbound = Outbound::new(1000, limits::WINDOW);
             outbound.push_message(1, Bytes::from(vec![1; size]), reply(1));
             let sent: Vec<usize> = drain(&mut outbound, usize::MAX)
                 .iter()
@@ -252,10 +311,37 @@ mod tests {
 
     #[test]
     fn an_abandoned_payload_is_not_sent_on() {
-        let mut outbound = Outbound::new(limits::CHUNK);
+        let mut outbound = Outbound::new(limits::CHUNK, limits::WINDOW);
         outbound.push_message(1, Bytes::from(vec![1; 10 * limits::CHUNK]), reply(1));
         outbound.abandon(1);
         assert!(drain(&mut outbound, usize::MAX).len() < 5);
+    }
+
+    #[test]
+    fn a_payload_that_the_window_has_no_room_for_holds_up_nothing_small() {
+        const WINDOW: u64 = 10 * limits::CHUNK as u64;
+        let mut outbound = Outbound::new(limits::CHUNK, WINDOW);
+        for id in 1..=3 {
+            outbound.push_message(id, Bytes::from(vec![1; 6 * limits::CHUNK]), reply(id));
+        }
+        // Larger than the window: it goes alone.
+        outbound.push_message(4, Bytes::from(vec![1; 20 * limits::CHUNK]), reply(4));
+        outbound.push_message(5, Bytes::from_static(b"small"), reply(5));
+        outbound.abandon(2);
+        let (mut begun, mut under_way) = (Vec::new(), 0);
+        for frame in drain(&mut outbound, 30_000) {
+            let (header, payload) = frame.parse().unwrap();
+            match header {
+                Header::Reply { id, body: Body::Chunked(total) } => {
+                    begun.push(id);
+                    assert!(under_way == 0 || under_way + total <= WINDOW, "{id}: {under_way}");
+                    under_way += total;
+                }
+                Header::Reply { id, .. } => begun.push(id),
+                _ => under_way -= payload.len() as u64,
+            }
+        }
+        assert_eq!(begun, [1, 5, 3, 4]);
     }
 
     proptest! {
@@ -264,13 +350,14 @@ mod tests {
             sizes in proptest::collection::vec(0usize..40_000, 1..12),
             step in 1usize..60_000,
             chunk in 1_000usize..20_000,
+            window in 0u64..100_000,
         ) {
-            let mut outbound = Outbound::new(chunk);
+            let mut outbound = Outbound::new(chunk, window);
             for (id, size) in (1u64..).zip(&sizes) {
                 let payload: Vec<u8> = (0..*size).map(|i| pattern(i, id)).collect();
                 outbound.push_message(id, Bytes::from(payload), reply(id));
             }
-            let mut assembler = Assembler::new(1 << 20, 1 << 24);
+            let mut assembler = Assembler::new(1 << 20, window.max(40_000));
             let mut arrived = std::collections::BTreeMap::new();
             for frame in drain(&mut outbound, step) {
                 let (header, payload) = frame.parse().unwrap();

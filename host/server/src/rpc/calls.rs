@@ -9,7 +9,7 @@ use wharf_net::Meter;
 use wharf_net::budget::Taken;
 use wharf_wire::TraceParent;
 
-use super::invoke::{Begun, CallFailure, HELD_MAX, Invoker, Named, Outcome};
+use super::invoke::{Begun, CallFailure, HELD_MAX, Invoker, Named, Outcome, Room, host_is_full};
 
 /// How many names that do not exist are answered with similar ones in a row, and how many more at each
 /// check of timeouts. To find these takes time.
@@ -61,10 +61,12 @@ impl Calls {
         let id = self.last_id;
         let begun = invoker
             .admit(named.index, (invoker.load(), len, len), timeout, trace, now)
-            .and_then(|call| invoker.begin(cx, id, call, (arguments, None), now));
+            .and_then(|call| invoker.begin(cx, (id, call), (arguments, None), Room::ANY, now));
         match begun {
             Ok(Begun::Ended(ended)) => Began::Ended(ended.outcome(Instant::now())),
-            Ok(Begun::Running) => Began::Running(id),
+            Ok(Begun::Running(_)) => Began::Running(id),
+            // Never: any reply has room.
+            Ok(Begun::Waits(_)) => Began::Ended(Err(host_is_full())),
             Err(failure) => Began::Ended(Err(failure)),
         }
     }

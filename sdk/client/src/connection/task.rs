@@ -1,6 +1,5 @@
 //! The task that owns a connection: its socket and all of its state, without a lock.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,19 +9,19 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Sleep;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 use wharf_net::Meter;
 use wharf_schema::Fingerprint;
-use wharf_wire::{
-    Body, DetailKind, FrameError, GoAwayCode, Header, Inbound, Metadata, Outbound, Status, Timeout,
-    limits,
-};
+use wharf_wire::{Body, GoAwayCode, Header, Inbound, Metadata, Outbound, Status, Timeout, limits};
 
+use super::cancels::{Cancels, PACE};
+use super::failures::{End, mismatch, remote};
 use super::{KeepAlive, Leaving, Question, Request, not_sent};
-use crate::error::{Failure, Remote};
-use crate::methods::{MethodKey, Methods, Resolved};
+use crate::error::Failure;
+use crate::methods::{Methods, Resolved};
 use crate::opening::Opened;
-use crate::pending::Pending;
+use crate::pending::{Answer, Pending};
 
 /// Bytes read from the socket at once.
 const READ: usize = 64 * 1024;
@@ -32,12 +31,6 @@ const BATCH: usize = 256;
 
 /// While more bytes than this wait to be written, no requests are taken.
 const OUTBOUND_PAUSE: usize = 1024 * 1024;
-
-/// The same for arguments that are sent in chunks. They delay no other call, but they take memory.
-const UPLOADS_PAUSE: usize = 64 * 1024 * 1024;
-
-/// The most bytes of unfinished chunked replies on one connection.
-const UNFINISHED_MAX: u64 = 256 * 1024 * 1024;
 
 /// How often the task checks its timers.
 const LOOK: Duration = Duration::from_millis(500);
@@ -62,7 +55,8 @@ enum Took {
 /// The task's ends of the channels that it shares with callers.
 pub(super) struct Way {
     pub(super) requests: mpsc::Receiver<Request>,
-    pub(super) cancels: mpsc::Receiver<u64>,
+    /// Calls that were given up.
+    pub(super) given_up: mpsc::Receiver<u64>,
     /// Whether new calls are taken.
     pub(super) open: Arc<AtomicBool>,
     /// Tells when they are no longer taken.
@@ -74,7 +68,10 @@ pub(super) struct Task {
     inbound: Inbound,
     outbound: Outbound,
     requests: mpsc::Receiver<Request>,
-    cancels: mpsc::Receiver<u64>,
+    given_up: mpsc::Receiver<u64>,
+    cancels: Cancels,
+    /// Wakes the task while cancels wait.
+    pace: Pin<Box<Sleep>>,
     open: Arc<AtomicBool>,
     leave: Option<oneshot::Sender<Leaving>>,
     keep_alive: KeepAlive,
@@ -99,7 +96,7 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn new(
         opened: Opened,
-        Way { requests, cancels, open, leave }: Way,
+        Way { requests, given_up, open, leave }: Way,
         max_calls: usize,
         keep_alive: KeepAlive,
     ) -> Self {
@@ -107,13 +104,16 @@ impl Task {
         Task {
             stream: opened.stream,
             inbound: opened.inbound,
-            outbound: Outbound::new(opened.negotiated.chunk),
+            // What the host holds of arguments is counted before a call comes here.
+            outbound: Outbound::new(opened.negotiated.chunk, u64::MAX),
             requests,
-            cancels,
+            given_up,
+            cancels: Cancels::new(opened.negotiated.max_cancels, now),
+            pace: Box::pin(tokio::time::sleep(PACE)),
             open,
             leave: Some(leave),
             keep_alive,
-            pending: Pending::new(limits::MAX_MESSAGE, UNFINISHED_MAX),
+            pending: Pending::new(limits::MAX_MESSAGE, limits::WINDOW),
             methods: Methods::new(),
             batch: Vec::new(),
             pings: Meter::new(PINGS.0, PINGS.1),
@@ -204,21 +204,25 @@ impl Task {
     }
 
     fn takes_more(&self) -> bool {
-        self.pending.len() + self.methods.waiting() < self.max_calls
-            && self.outbound.remaining() <= OUTBOUND_PAUSE
-            && self.outbound.queued() <= UPLOADS_PAUSE
+        self.in_flight() < self.max_calls && self.outbound.remaining() <= OUTBOUND_PAUSE
+    }
+
+    /// The calls that the host runs, and those that wait for the index of their method.
+    fn in_flight(&self) -> usize {
+        self.pending.len() + self.methods.waiting() + self.cancels.len()
     }
 
     /// Takes the cancels, and at most one batch of requests.
     fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<Took, End> {
-        while let Poll::Ready(Some(id)) = self.cancels.poll_recv(cx) {
-            self.cancel(id);
+        while let Poll::Ready(Some(id)) = self.given_up.poll_recv(cx) {
+            self.give_up(id);
         }
+        self.send_cancels(cx);
         if !self.has_room() {
             return Ok(Took::NoRoom);
         }
         // When the host takes no calls any more, requests are only refused.
-        let room = self.max_calls.saturating_sub(self.pending.len() + self.methods.waiting());
+        let room = self.max_calls.saturating_sub(self.in_flight());
         let batch = if self.going.is_some() { BATCH } else { room.min(BATCH) };
         let mut batch_taken = std::mem::take(&mut self.batch);
         let polled = self.requests.poll_recv_many(cx, &mut batch_taken, batch);
@@ -231,10 +235,22 @@ impl Task {
         }
     }
 
-    fn cancel(&mut self, id: u64) {
+    fn give_up(&mut self, id: u64) {
         if self.pending.cancel(id) {
             self.outbound.abandon(id);
-            self.outbound.push(&Header::Cancel { id });
+            self.cancels.push(id);
+        }
+    }
+
+    /// Sends the cancels that the host takes now. If some have to wait, the task is woken for them.
+    fn send_cancels(&mut self, cx: &mut Context<'_>) {
+        while self.cancels.len() > 0 {
+            self.outbound.push_cancels(&self.cancels.due(self.now));
+            if self.cancels.len() == 0 || self.pace.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            self.pace.as_mut().reset(tokio::time::Instant::now() + PACE);
+            self.now = Instant::now();
         }
     }
 
@@ -341,12 +357,10 @@ impl Task {
 
     fn dispatch(&mut self, header: Header<'_>, payload: Bytes) -> Result<(), End> {
         match header {
-            Header::Reply { id, body: Body::Whole } => {
-                self.pending.complete(id, Ok(payload));
-            }
+            Header::Reply { id, body: Body::Whole } => self.ended(id, Ok(payload)),
             Header::Reply { id, body: Body::Chunked(total) } => {
                 if !self.pending.begin_reply(id, total, &payload) {
-                    self.outbound.push(&Header::Cancel { id });
+                    self.cancels.push(id);
                 }
             }
             Header::Chunk { id } => self.pending.continue_reply(id, &payload),
@@ -378,7 +392,7 @@ impl Task {
                 }
                 // The rest of its arguments need not be sent.
                 self.outbound.abandon(fail.id);
-                self.pending.complete(fail.id, Err(Failure::Remote(Box::new(remote()))));
+                self.ended(fail.id, Err(Failure::Remote(Box::new(remote()))));
             }
             Header::GoAway { last_id, code, message } => {
                 self.take_no_more(match code {
@@ -410,11 +424,18 @@ impl Task {
         Ok(())
     }
 
+    /// A call has ended at the host.
+    fn ended(&mut self, id: u64, answer: Answer) {
+        if !self.pending.complete(id, answer) {
+            self.cancels.forget(id);
+        }
+    }
+
     fn look_at_the_time(&mut self) -> Result<(), End> {
         self.pings.refill();
         self.methods.retain(|request| !request.waiter.is_abandoned());
         for id in self.pending.abandoned() {
-            self.cancel(id);
+            self.give_up(id);
         }
         let KeepAlive { ask_after, give_up_after } = self.keep_alive;
         let waiting = !self.pending.is_empty() || self.methods.waiting() > 0;
@@ -437,50 +458,4 @@ impl Task {
 
 fn answer_all(requests: Vec<Request>, failure: impl Fn() -> Failure) {
     requests.into_iter().for_each(|request| request.waiter.answer(Err(failure())));
-}
-
-/// Two endpoints serve the same name with different signatures.
-fn mismatch(method: &MethodKey) -> Failure {
-    Failure::Remote(Box::new(Remote {
-        status: Status::FailedPrecondition,
-        message: format!(
-            "{}: the signature here differs from the first one that this client has met; if the plugin was updated, restart the client",
-            method.name
-        ),
-        not_executed: true,
-        retry_after: None,
-        served_wit: Some(String::new()),
-    }))
-}
-
-fn remote(fail: &wharf_wire::Fail<'_>, detail: &[u8]) -> Remote {
-    Remote {
-        status: fail.status,
-        message: fail.message.to_owned(),
-        not_executed: fail.not_executed,
-        retry_after: fail.retry_after_ms.map(|ms| Duration::from_millis(ms.into())),
-        served_wit: (fail.detail == DetailKind::SchemaMismatch)
-            .then(|| String::from_utf8_lossy(detail).into_owned()),
-    }
-}
-
-/// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
-enum End {
-    #[error("it is no longer used")]
-    Unused,
-    #[error("the host closed it")]
-    Closed,
-    #[error("the host closed it as announced")]
-    GoneAway,
-    #[error("the host was silent for {0:?}")]
-    Silent(Duration),
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error("the host broke the protocol: {0}")]
-    Frame(#[from] FrameError),
-    #[error("the host broke the protocol: a frame that only callers send")]
-    OutOfPlace,
-    #[error("the host sends pings faster than they can be answered")]
-    Pings,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use wharf_wire::{
     Assembler, Body, DetailKind, Fail, GoAwayCode, Header, Hello, Inbound, MAGIC, Metadata,
-    Outbound, Status, Timeout, encode, limits, negotiate,
+    Outbound, Status, Timeout, cancelled, encode, limits, negotiate,
 };
 
 /// The bound for one payload, small enough that a fuzzer reaches it.
@@ -62,7 +62,11 @@ fn take(inbound: &mut Inbound, assembler: &mut Assembler<()>, header: Header<'_>
         Header::Reply { id, body: Body::Chunked(total) } => assembler.begin(id, (), total, payload),
         Header::Chunk { id } => assembler.push(id, payload),
         Header::Cancel { id } => {
-            assembler.discard(id);
+            let ids: Vec<u64> = cancelled(id, payload).collect();
+            assert!(ids.len() <= limits::CANCEL_IDS.min(1 + payload.len()));
+            for id in ids {
+                assembler.discard(id);
+            }
             return;
         }
         _ => return,
@@ -111,6 +115,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         (Header::Fail(fail), b"wit"),
         (Header::Chunk { id: 3 }, b"cd"),
         (Header::Cancel { id: 3 }, b""),
+        (Header::Cancel { id: 3 }, b"\x04\xac\x02"),
         (Header::Ping { nonce: u64::MAX }, b""),
         (Header::Pong { nonce: 0 }, b""),
         (Header::GoAway { last_id: 9, code: GoAwayCode::Shutdown, message: "bye" }, b""),
@@ -131,9 +136,12 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut all = greeting();
     headers.iter().for_each(|(header, payload)| encode(header, payload, &mut all));
     seeds.push(all.to_vec());
-    let mut chunked = Outbound::new(16);
+    let mut chunked = Outbound::new(16, 64);
     chunked.push_raw(&greeting());
-    chunked.push_message(5, Bytes::from(vec![1; 100]), |body| Header::Reply { id: 5, body });
+    for id in [5, 6] {
+        chunked.push_message(id, Bytes::from(vec![1; 100]), |body| Header::Reply { id, body });
+    }
+    chunked.push_cancels(&[7, 8, 9]);
     seeds.push(chunked.copy_to_bytes(chunked.remaining()).to_vec());
     seeds
 }

@@ -2,21 +2,21 @@
 //! bytes, for its connection and for the host.
 
 use wharf_net::budget::Account;
-use wharf_wire::Status;
+use wharf_wire::{Status, limits};
 
 use super::CallFailure;
 use crate::config::CallBounds;
 
-/// The most bytes of arguments that the unanswered calls of one connection may hold. Arguments that
-/// are still arriving are included.
-pub(crate) const HELD_MAX: u64 = 64 * 1024 * 1024;
+/// The most bytes of large arguments that the unanswered calls of one connection may hold. Arguments that
+/// are still arriving are included. Our Hello announces it.
+pub(crate) const HELD_MAX: u64 = limits::WINDOW;
 
 /// What the calls of one connection take. Calls whose arguments are still arriving are included.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Load {
     /// Their number.
     pub(crate) calls: usize,
-    /// Bytes of their arguments.
+    /// Bytes of their large arguments.
     pub(crate) held: u64,
 }
 
@@ -29,8 +29,9 @@ pub(super) fn check(
     held: &Account,
     (len, arrived): (u64, u64),
 ) -> Result<(), CallFailure> {
-    // If no other call holds bytes, a call of any allowed size has room.
-    if load.held > 0 && load.held.saturating_add(len) > HELD_MAX {
+    // If no other call holds bytes, a call of any allowed size has room; and small ones always have.
+    let is_large = len > limits::largest_whole(limits::CHUNK) as u64;
+    if is_large && load.held > 0 && load.held.saturating_add(len) > HELD_MAX {
         let message = format!(
             "the arguments of this connection's calls in flight would exceed {HELD_MAX} bytes: retry later"
         );
@@ -71,9 +72,13 @@ mod tests {
         assert!(check(&bounds, load(1, 10), &account, (990, 0)).is_ok());
         let whole = (u64::MAX, u64::MAX);
         assert!(check(&bounds, load(0, 0), &account, whole).is_ok(), "the only call has room");
+        assert!(
+            check(&bounds, load(1, HELD_MAX), &account, (900, 0)).is_ok(),
+            "small ones have room"
+        );
         let _held = account.take(900);
         for (load, len, words) in [
-            (load(1, 1), (HELD_MAX, 0), "this connection's calls"),
+            (load(1, 1 << 20), (HELD_MAX, 0), "this connection's calls"),
             (load(1, 10), (991, 991), "all calls in flight"),
             (load(2, 0), (1, 0), "2 calls are in flight"),
         ] {

@@ -8,6 +8,7 @@ mod admission;
 mod answer;
 mod failure;
 mod methods;
+mod room;
 mod trace;
 
 use std::collections::HashMap;
@@ -22,13 +23,15 @@ use tokio_util::sync::ReusableBoxFuture;
 use tracing::{Instrument, Span};
 use wharf_net::budget::{Account, Taken};
 use wharf_runtime::{InvokeError, Plugin, Running};
-use wharf_wire::{Status, TraceParent};
+use wharf_wire::{Status, TraceParent, limits};
 
 pub(crate) use self::admission::{HELD_MAX, Load, host_is_full};
 use self::answer::{Answer, Finish};
 pub(crate) use self::failure::{CallFailure, Missing};
 pub(crate) use self::methods::Named;
 use self::methods::{Methods, ResolvedMethod, ServedMethod};
+use self::room::Fit;
+pub(crate) use self::room::Room;
 use super::Shared;
 use crate::doors::Door;
 
@@ -51,10 +54,12 @@ pub(crate) struct Invoker {
     methods: Methods,
     /// The calls that did not end where they arrived.
     running: HashMap<u64, RunningCall>,
-    /// Bytes of their arguments.
+    /// Bytes of their large arguments.
     held: u64,
     /// What the peer's calls hold of the host.
     account: Arc<Account>,
+    /// What replies to the peer take of the host.
+    unread: Arc<Account>,
     /// Never holds more messages than there are calls, because each call sends one.
     finished: mpsc::UnboundedReceiver<(u64, Outcome)>,
     finish: mpsc::UnboundedSender<(u64, Outcome)>,
@@ -80,8 +85,32 @@ pub(crate) struct Call {
 pub(crate) enum Begun {
     /// It ended.
     Ended(EndedCall),
-    /// It still runs. [`Invoker::poll_finished`] returns its outcome.
-    Running,
+    /// It still runs. [`Invoker::poll_finished`] returns its outcome. Its reply is expected to have so
+    /// many bytes; 0 if it is likely to be small.
+    Running(usize),
+    /// It did not begin, because its reply has no room now.
+    Waits(Held),
+}
+
+/// A call that waits for room for its reply.
+pub(crate) struct Held {
+    pub(crate) call: Call,
+    arguments: Bytes,
+    taken: Taken,
+    /// What its reply is expected to have.
+    pub(crate) expected: usize,
+}
+
+impl Held {
+    /// The call, and its arguments.
+    pub(crate) fn into_parts(self) -> (Call, (Bytes, Option<Taken>)) {
+        (self.call, (self.arguments, Some(self.taken)))
+    }
+
+    /// What it holds of its connection's room for large arguments.
+    pub(crate) fn held(&self) -> u64 {
+        large(self.arguments.len())
+    }
 }
 
 /// What became of a call that its caller awaits by itself.
@@ -113,6 +142,7 @@ impl Awaited {
 enum Started {
     Ended(EndedCall),
     Unfinished(Unfinished),
+    Waits(Held),
 }
 
 /// A call that did not end in its first poll.
@@ -122,6 +152,7 @@ struct Unfinished {
     taken: Taken,
     method: Arc<ResolvedMethod>,
     arrived: Instant,
+    expected: usize,
 }
 
 /// A call that ended where it began. It is counted by [`EndedCall::outcome`], once the caller has
@@ -142,15 +173,22 @@ impl EndedCall {
 impl Invoker {
     pub(crate) fn new(shared: Arc<Shared>, caller: Caller) -> Self {
         let account = shared.held.account(caller.peer.ip());
-        Invoker::of(shared, caller, account)
+        let unread = shared.unread.account(caller.peer.ip());
+        Invoker::of(shared, caller, account, unread)
     }
 
-    fn of(shared: Arc<Shared>, caller: Caller, account: Arc<Account>) -> Self {
+    fn of(
+        shared: Arc<Shared>,
+        caller: Caller,
+        account: Arc<Account>,
+        unread: Arc<Account>,
+    ) -> Self {
         let (finish, finished) = mpsc::unbounded_channel();
         Invoker {
             methods: Methods::new(caller.door),
             caller,
             account,
+            unread,
             shared,
             running: HashMap::new(),
             held: 0,
@@ -212,7 +250,7 @@ impl Invoker {
         self.account.take_anyway(0)
     }
 
-    /// The number of running calls, and the bytes of their arguments.
+    /// The number of running calls, and the bytes of their large arguments.
     pub(crate) fn load(&self) -> Load {
         Load { calls: self.running.len(), held: self.held }
     }
@@ -257,28 +295,30 @@ impl Invoker {
         taken.map_err(|failure| self.refused(method, failure))
     }
 
-    /// Begins a call whose arguments have all arrived. `now` is the current time. `taken` is the
-    /// room that they took while they arrived, if any.
+    /// Begins a call whose arguments have all arrived, if its reply has `room`. `now` is the current
+    /// time. `taken` is the room that they took while they arrived, if any.
     ///
     /// # Errors
-    /// When its method is not served now.
+    /// When its method is not served now, or its reply has no room in the host.
     pub(crate) fn begin(
         &mut self,
         cx: &mut Context<'_>,
-        id: u64,
-        call: Call,
+        (id, call): (u64, Call),
         arguments: (Bytes, Option<Taken>),
+        room: Room<'_>,
         now: Instant,
     ) -> Result<Begun, CallFailure> {
-        let held = arguments.0.len() as u64;
-        Ok(match self.start(cx, call, arguments, now)? {
+        let held = large(arguments.0.len());
+        Ok(match self.start(cx, call, arguments, room, now)? {
+            Started::Waits(held) => Begun::Waits(held),
             Started::Ended(ended) => Begun::Ended(ended),
             Started::Unfinished(unfinished) => {
                 self.held += held;
+                let expected = unfinished.expected;
                 let finish = Finish::Connection(id, self.finish.clone());
                 let running = self.run(unfinished, finish);
                 self.running.insert(id, RunningCall { running, held });
-                Begun::Running
+                Begun::Running(expected)
             }
         })
     }
@@ -287,7 +327,7 @@ impl Invoker {
     /// connection.
     ///
     /// # Errors
-    /// When its method is not served now.
+    /// When its method is not served now, or its reply has no room in the host.
     pub(crate) fn begin_alone(
         &mut self,
         cx: &mut Context<'_>,
@@ -295,7 +335,11 @@ impl Invoker {
         arguments: (Bytes, Option<Taken>),
         now: Instant,
     ) -> Result<Alone, CallFailure> {
-        Ok(match self.start(cx, call, arguments, now)? {
+        let unread = self.unread.clone();
+        let room = Room::new(usize::MAX, &unread);
+        Ok(match self.start(cx, call, arguments, room, now)? {
+            // Never: any reply has room on the connection.
+            Started::Waits(_) => return Err(host_is_full()),
             Started::Ended(ended) => Alone::Ended(ended),
             Started::Unfinished(unfinished) => {
                 let (sender, outcome) = oneshot::channel();
@@ -311,10 +355,11 @@ impl Invoker {
         cx: &mut Context<'_>,
         call: Call,
         (arguments, taken): (Bytes, Option<Taken>),
+        room: Room<'_>,
         now: Instant,
     ) -> Result<Started, CallFailure> {
-        let Call { method, deadline, span } = call;
-        if deadline <= now {
+        let method = call.method;
+        if call.deadline <= now {
             let message = "the deadline had passed when the call arrived";
             let failure = CallFailure::refused(Status::DeadlineExceeded, message);
             return Err(self.refused(method, failure));
@@ -323,9 +368,19 @@ impl Invoker {
             Ok(served) => served,
             Err(failure) => return Err(self.refused(method, failure)),
         };
+        let held = arguments.len() as u64;
+        let expected = method.expected_result();
+        match room.fit(expected) {
+            Ok(Fit::Now) => {}
+            Ok(Fit::Later) => {
+                let taken = taken.unwrap_or_else(|| self.account.take_anyway(held));
+                return Ok(Started::Waits(Held { call, arguments, taken, expected }));
+            }
+            Err(failure) => return Err(self.refused(call.method, failure)),
+        }
+        let Call { deadline, span, .. } = call;
         // The same for all connections of a peer, and for no other peer.
         let method = method.for_caller(Arc::as_ptr(&self.account).addr() as u64);
-        let held = arguments.len() as u64;
         let (quick, plugin) = (method.is_quick(), method.plugin().clone());
         let call = method.call(arguments, now, deadline);
         let watched = !span.is_disabled();
@@ -345,12 +400,13 @@ impl Invoker {
         let call = std::mem::replace(&mut self.beginning, none_begins());
         // Arguments that came in one piece were checked by `admit`. They count from now on.
         let taken = taken.unwrap_or_else(|| self.account.take_anyway(held));
-        Ok(Started::Unfinished(Unfinished { call, plugin, taken, method: resolved, arrived: now }))
+        let (method, arrived) = (resolved, now);
+        Ok(Started::Unfinished(Unfinished { call, plugin, taken, method, arrived, expected }))
     }
 
     /// Moves a call to the guests' threads.
     fn run(&self, unfinished: Unfinished, finish: Finish) -> Running {
-        let Unfinished { call, plugin, taken, method, arrived } = unfinished;
+        let Unfinished { call, plugin, taken, method, arrived, .. } = unfinished;
         let answer = Answer::new(method, arrived, finish, self.shared.running.clone());
         plugin.spawn(async move {
             let _taken = taken;
@@ -390,7 +446,8 @@ impl Invoker {
 
     /// Cancels all calls.
     pub(crate) fn cancel_all(&mut self) {
-        *self = Invoker::of(self.shared.clone(), self.caller.clone(), self.account.clone());
+        let (account, unread) = (self.account.clone(), self.unread.clone());
+        *self = Invoker::of(self.shared.clone(), self.caller.clone(), account, unread);
     }
 
     fn forget(&mut self, id: u64) -> Option<Running> {
@@ -406,6 +463,12 @@ impl Invoker {
         }
         failure
     }
+}
+
+/// What arguments take of a connection's room for large ones. Small ones always have room, and are
+/// bounded by the number of calls.
+fn large(len: usize) -> u64 {
+    if len > limits::largest_whole(limits::CHUNK) { len as u64 } else { 0 }
 }
 
 /// A placeholder that takes no memory. The next call that is set in its place allocates a block.

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use wharf_net::budget::Taken;
 use wharf_wire::{
     AssemblyError, Body, DetailKind, Fail, FrameError, GoAwayCode, Header, Metadata, Status,
-    TraceParent,
+    TraceParent, cancelled,
 };
 
 use super::{ARRIVAL, Arriving, Connection, UNCOUNTED};
-use crate::rpc::invoke::{Begun, Call, CallFailure, Load, Outcome, host_is_full};
+use crate::rpc::invoke::{Begun, Call, CallFailure, Load, Outcome, Room, host_is_full};
 
 /// How long replies are held back, so that one write sends many of them. In this time, some dozen
 /// quick calls are made, which take as long as one or two writes. The peer continues with the first
@@ -23,10 +23,6 @@ const HELD_BACK: Duration = Duration::from_micros(16);
 /// The longest time that replies are held back. It applies if so much was read that a quarter of it
 /// takes longer than [`HELD_BACK`].
 const HELD_BACK_MOST: Duration = Duration::from_micros(64);
-
-/// The most bytes of replies that one connection may hold. A reply beyond this is replaced by a
-/// failure.
-const OUTBOUND_MAX: usize = 64 * 1024 * 1024;
 
 /// Why dispatching stopped.
 pub(super) enum Dispatched {
@@ -47,9 +43,15 @@ impl Connection {
     ) -> Result<Dispatched, Violation> {
         self.now = Instant::now();
         let (begun, read) = (self.now, self.inbound.buffer().len());
-        while !self.is_paused()
-            && let Some(frame) = self.inbound.next_frame()?
-        {
+        while !self.is_paused() {
+            if let Some(id) = self.given_up.pop_front() {
+                self.cancel(id)?;
+                if self.odd == 0 {
+                    return Ok(Dispatched::TurnOver);
+                }
+                continue;
+            }
+            let Some(frame) = self.inbound.next_frame()? else { break };
             let (header, payload) = frame.parse()?;
             if !matches!(header, Header::Ping { .. } | Header::Pong { .. }) {
                 // Pings and pongs do not count as use.
@@ -137,19 +139,7 @@ impl Connection {
                     Err(failure) => self.miss(id, &failure)?,
                 }
             }
-            Header::Cancel { id } => {
-                self.odd = self.odd.saturating_sub(1);
-                let arriving = self.assembler.discard(id);
-                if let Some(Arriving { call, .. }) = &arriving {
-                    self.invoker.cancelled(call);
-                }
-                let was_running = self.invoker.cancel(id);
-                self.outbound.abandon(id);
-                // What runs may always be given up. Other Cancels crossed with an answer, or mean nothing.
-                if arriving.is_none() && !was_running && !self.cancels.count() {
-                    return Err(Violation::Cancels);
-                }
-            }
+            Header::Cancel { id } => self.given_up.extend(cancelled(id, &payload)),
             Header::Ping { nonce } => self.outbound.push(&Header::Pong { nonce }),
             // A GoAway means that the peer takes no new calls. A host makes none.
             Header::Pong { .. } | Header::GoAway { .. } => {}
@@ -158,6 +148,25 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Stops a call that was given up.
+    fn cancel(&mut self, id: u64) -> Result<(), Violation> {
+        self.odd = self.odd.saturating_sub(1);
+        let arriving = self.assembler.discard(id).map(|Arriving { call, .. }| call);
+        let waiting = || self.replies.give_up(id).map(|held| held.call);
+        let unbegun = arriving.or_else(waiting);
+        if let Some(call) = &unbegun {
+            self.invoker.cancelled(call);
+        }
+        let was_running = self.invoker.cancel(id);
+        self.replies.ended(id);
+        self.outbound.abandon(id);
+        // What runs may always be given up: once the meter of that is used up, nothing is dispatched
+        // until it has room. Other Cancels crossed with an answer, or mean nothing.
+        let is_stop = unbegun.is_some() || was_running;
+        let meter = if is_stop { &mut self.stops } else { &mut self.cancels };
+        if meter.count() { Ok(()) } else { Err(Violation::Cancels) }
     }
 
     /// Answers a request for something that the host does not have.
@@ -193,10 +202,10 @@ impl Connection {
             let failure = CallFailure::refused(Status::Unavailable, message);
             return Err(self.invoker.refused(method, failure));
         }
-        let running = self.invoker.load();
+        let (running, (waiting, held)) = (self.invoker.load(), self.replies.waiting());
         let load = Load {
-            calls: running.calls + self.assembler.len(),
-            held: running.held.saturating_add(self.assembler.reserved()),
+            calls: running.calls + self.assembler.len() + waiting,
+            held: running.held.saturating_add(self.assembler.reserved()).saturating_add(held),
         };
         self.invoker.admit(method, (load, len, arrived), timeout, trace, self.now)
     }
@@ -233,13 +242,35 @@ impl Connection {
         call: Call,
         arguments: (Bytes, Option<Taken>),
     ) {
-        match self.invoker.begin(cx, id, call, arguments, self.now) {
+        let room = self.replies.room(self.outbound.queued());
+        self.begin_in(cx, (id, call), arguments, room);
+    }
+
+    fn begin_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        (id, call): (u64, Call),
+        arguments: (Bytes, Option<Taken>),
+        room: usize,
+    ) {
+        let room = Room::new(room, self.unread.account());
+        match self.invoker.begin(cx, (id, call), arguments, room, self.now) {
             Ok(Begun::Ended(ended)) => {
                 self.now = Instant::now();
                 self.answer(id, ended.outcome(self.now));
             }
-            Ok(Begun::Running) => {}
+            Ok(Begun::Running(expected)) => self.replies.runs(id, expected),
+            Ok(Begun::Waits(held)) => self.replies.wait(id, held),
             Err(failure) => self.fail(id, &failure),
+        }
+    }
+
+    /// Begins calls that waited for room for their replies.
+    pub(super) fn begin_waiting(&mut self, cx: &mut Context<'_>) {
+        while let Some((id, held)) = self.replies.next(self.outbound.queued()) {
+            self.now = Instant::now();
+            let (call, arguments) = held.into_parts();
+            self.begin_in(cx, (id, call), arguments, usize::MAX);
         }
     }
 
@@ -264,17 +295,17 @@ impl Connection {
             );
             return self.fail(id, &too_large(message));
         }
-        if self.outbound.queued().saturating_add(len) > OUTBOUND_MAX {
-            let message = format!(
-                "more than {OUTBOUND_MAX} bytes of replies wait for this caller to read them"
-            );
-            return self.fail(id, &too_large(message));
-        }
         let queued = (self.outbound.queued() + len) as u64;
         if queued > UNCOUNTED && !self.unread.grow_to(queued) {
-            let message = "replies that callers do not read take too much memory of this host: \
-                           read them sooner, or ask for less";
-            return self.fail(id, &too_large(message.to_owned()));
+            // Its call began before anybody knew that its result is large. Few calls are like that,
+            // so it may take more, up to a bound that only an attack reaches.
+            let budget = self.unread.account().budget();
+            if budget.taken() > budget.max() + budget.max() / 4 {
+                let message = "replies that callers do not read take too much memory of this host: \
+                               read them sooner, or ask for less";
+                return self.fail(id, &too_large(message.to_owned()));
+            }
+            self.unread.grow_anyway_to(queued);
         }
         self.outbound.push_message(id, payload, |body| Header::Reply { id, body });
     }

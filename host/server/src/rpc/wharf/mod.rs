@@ -4,7 +4,9 @@
 
 mod dispatch;
 mod opening;
+mod replies;
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -16,9 +18,10 @@ use tokio::sync::watch;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 use wharf_net::budget::Taken;
 use wharf_net::{Meter, Stream};
-use wharf_wire::{Assembler, GoAwayCode, Header, Inbound, Outbound, Status};
+use wharf_wire::{Assembler, GoAwayCode, Header, Inbound, Outbound, Status, limits};
 
 use self::dispatch::Dispatched;
+use self::replies::Replies;
 use super::Shared;
 use super::invoke::{Call, CallFailure, Caller, HELD_MAX, Invoker};
 use super::last_words::{self, LAST_WORDS};
@@ -37,8 +40,8 @@ const TURN: Duration = Duration::from_micros(250);
 /// cost more than the frames that others wait for.
 const ODD: u32 = 8;
 
-/// While more bytes than this wait to be written, nothing is read. So a peer that does not read its
-/// replies cannot send more requests.
+/// While more bytes than this are ready to be written, nothing is read. So a peer that does not read its
+/// replies cannot send more requests. Large replies that are not cut yet are not ready: see [`Replies`].
 const OUTBOUND_PAUSE: usize = 1024 * 1024;
 
 /// The most bytes of arguments that arrive in chunks and are not complete, for all calls of a
@@ -52,8 +55,13 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long the arguments of one call may take to arrive, even if its deadline is later.
 const ARRIVAL: Duration = Duration::from_secs(30);
 
-/// How many Cancels of calls that do not run a connection may send in a row, and how many more at each
-/// check of timeouts.
+/// How many calls that run a connection may cancel in a row, and how many more at each check of timeouts.
+/// Each costs an instance. This is what our Hello announces, and as much again, because what is sent in
+/// time may arrive in lots. Beyond, nothing is read from the connection for a while: Cancels wait, and none
+/// is lost.
+const STOPS: (u32, u32) = (2 * limits::MAX_CANCELS, limits::MAX_CANCELS / 2);
+
+/// The same for Cancels of calls that do not run. Beyond, the connection is closed.
 const CANCELS: (u32, u32) = (4096, 512);
 
 /// The same for names that do not exist.
@@ -144,7 +152,7 @@ enum End {
 enum Read {
     /// Everything was read. The socket wakes the task when more arrives.
     Drained,
-    /// Replies must be written first.
+    /// Replies must be written first, or too many calls were cancelled.
     Paused,
     /// Other tasks must run first.
     TurnOver,
@@ -156,11 +164,16 @@ struct Connection {
     outbound: Outbound,
     assembler: Assembler<Arriving>,
     invoker: Invoker,
+    replies: Replies,
+    /// Calls that the peer gave up, and that are still to be stopped.
+    given_up: VecDeque<u64>,
     shared: Arc<Shared>,
     /// The largest id that was received.
     last_id: u64,
     /// The largest reply that the peer accepts, in bytes.
     max_reply: u64,
+    /// How many more calls that run may be cancelled now.
+    stops: Meter,
     /// How many more Cancels of calls that do not run are allowed. Each answer adds one, because a Cancel
     /// may have crossed with it.
     cancels: Meter,
@@ -199,7 +212,7 @@ impl Connection {
         opened: &opening::Opened,
         shared: Arc<Shared>,
     ) -> Self {
-        let outbound = Outbound::new(opened.negotiated.chunk);
+        let outbound = Outbound::new(opened.negotiated.chunk, opened.negotiated.window);
         let now = Instant::now();
         Connection {
             stream,
@@ -208,8 +221,11 @@ impl Connection {
             assembler: Assembler::new(shared.config.calls.max_message, UNFINISHED_MAX),
             unread: shared.unread.account(caller.peer.ip()).take_anyway(0),
             invoker: Invoker::new(shared.clone(), caller),
+            replies: Replies::default(),
+            given_up: VecDeque::new(),
             last_id: 0,
             max_reply: opened.negotiated.max_message,
+            stops: meter(STOPS),
             cancels: meter(CANCELS),
             misses: meter(MISSES),
             hints: meter(HINTS),
@@ -229,8 +245,10 @@ impl Connection {
         self.odd = ODD;
         loop {
             while let Poll::Ready((id, outcome)) = self.invoker.poll_finished(cx) {
+                self.replies.ended(id);
                 self.answer(id, outcome);
             }
+            self.begin_waiting(cx);
             let read = match self.poll_read(cx, turn_ends) {
                 Ok(read) => read,
                 Err(end) => return Poll::Ready(end),
@@ -238,10 +256,9 @@ impl Connection {
             if let Err(error) = self.poll_write(cx) {
                 return Poll::Ready(End::Failed(error));
             }
-            let idle = self.invoker.is_idle() && self.assembler.is_empty();
             // Arguments that are only announced, and replies that are not read, keep no place.
             self.stream.seat().set_busy(!self.invoker.is_idle());
-            let gone = self.closing.is_some() || (self.going.is_some() && idle);
+            let gone = self.closing.is_some() || (self.going.is_some() && self.has_no_call());
             if gone && !self.outbound.has_remaining() {
                 return Poll::Ready(End::Closed);
             }
@@ -260,9 +277,17 @@ impl Connection {
         }
     }
 
-    /// Whether reading must pause until the peer has taken the queued frames.
+    /// Whether reading must pause: until the peer has taken the queued frames, or until it may cancel
+    /// more calls.
     fn is_paused(&self) -> bool {
-        self.closing.is_some() || self.outbound.queued() > OUTBOUND_PAUSE
+        self.closing.is_some()
+            || self.outbound.remaining() > OUTBOUND_PAUSE
+            || self.stops.is_used_up()
+    }
+
+    /// Whether no call runs, waits or arrives.
+    fn has_no_call(&self) -> bool {
+        self.invoker.is_idle() && self.assembler.is_empty() && self.replies.waiting().0 == 0
     }
 
     /// Dispatches and reads a limited number of times, and at most until `turn_ends`.
@@ -292,8 +317,13 @@ impl Connection {
     /// The peer has closed its side, and most likely the whole connection. Its running calls are
     /// cancelled. Replies that are already queued are still sent.
     fn end_of_input(&mut self) {
-        self.invoker.cancel_all();
+        self.cancel_all();
         self.closing.get_or_insert_with(Instant::now);
+    }
+
+    fn cancel_all(&mut self) {
+        self.invoker.cancel_all();
+        self.replies = Replies::default();
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -324,14 +354,14 @@ impl Connection {
         if self.closing.is_none() {
             self.closing = Some(Instant::now());
             self.said_why = true;
-            let message = &message[..message.floor_char_boundary(wharf_wire::limits::MESSAGE)];
+            let message = &message[..message.floor_char_boundary(limits::MESSAGE)];
             self.outbound.push(&Header::GoAway { last_id: self.last_id, code, message });
         }
     }
 
     fn look_at_the_time(&mut self) {
         let now = Instant::now();
-        for meter in [&mut self.cancels, &mut self.misses, &mut self.hints] {
+        for meter in [&mut self.stops, &mut self.cancels, &mut self.misses, &mut self.hints] {
             meter.refill();
         }
         let written = std::mem::take(&mut self.written);
@@ -347,8 +377,11 @@ impl Connection {
             let message = "the deadline passed before all arguments had arrived";
             self.fail(id, &CallFailure::refused(Status::DeadlineExceeded, message));
         }
-        let idle =
-            self.invoker.is_idle() && self.assembler.is_empty() && !self.outbound.has_remaining();
+        while let Some(id) = self.replies.late(now) {
+            let message = "the deadline passed while earlier replies waited to be read";
+            self.fail(id, &CallFailure::refused(Status::DeadlineExceeded, message));
+        }
+        let idle = self.has_no_call() && !self.outbound.has_remaining();
         if idle && now.duration_since(self.last_used) >= self.shared.config.idle_timeout {
             self.close(GoAwayCode::Idle, "the connection was idle for too long: connect again");
         }
@@ -356,9 +389,9 @@ impl Connection {
             // The peer does not read. Discard everything that is queued, because a frame may be
             // half written, and nothing may follow half a frame. (While the connection is not
             // closing, a stalled write fails by itself.)
-            self.invoker.cancel_all();
+            self.cancel_all();
             self.closing = Some(now);
-            self.outbound = Outbound::new(wharf_wire::limits::CHUNK);
+            self.outbound = Outbound::new(limits::CHUNK, limits::WINDOW);
         }
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn open(
 ) -> Result<Opened, OpenError> {
     let opening = async {
         let heard = hear(stream, inbound, config).await;
-        let mut outbound = Outbound::new(limits::CHUNK);
+        let mut outbound = Outbound::new(limits::CHUNK, limits::WINDOW);
         if let Err(OpenError::Frame(FrameError::Magic(_))) = &heard {
             return heard;
         }
