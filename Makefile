@@ -97,6 +97,7 @@ check: toolchain
 	else echo 'skipped: cargo-deny is not installed (cargo install cargo-deny), so licenses are not checked; the arrows between crates are, by make test'; fi
 
 bench: plugins guests
+	cargo build --profile dist -p wharf
 	cargo bench --profile dist -p wharf-tests
 
 clean:

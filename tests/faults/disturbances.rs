@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::task::{JoinHandle, JoinSet};
 use wharf_client::Client;
+use wharf_tests::{Link, eventually, hostile};
 
 use crate::fleet::{Fleet, Host, Run};
 
@@ -136,5 +138,58 @@ async fn all_hosts_are_replaced_and_no_call_fails() {
         assert!(status.success(), "{log}");
     }
     run.until(run.length).await;
+    fleet.finish(client, run, false).await;
+}
+
+#[test]
+fn the_network_is_slow_and_loses_packets_and_no_call_fails() {
+    let Some(link) = Link::if_possible() else { return };
+    let run = async || {
+        let fleet = Fleet::start().await;
+        let client = fleet.client(builder()).await;
+        let mut run = Run::begin("20 Mbit/s, queues of 50 ms, 1 % lost", &client, false).await;
+        run.fault();
+        link.shape_loopback("tbf rate 20mbit burst 64kb latency 50ms").unwrap();
+        link.lose(10).unwrap();
+        run.until(run.length).await;
+        assert!(link.lost().unwrap() > 100);
+        fleet.finish(client, run, false).await;
+    };
+    link.inside(run).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_client_gives_up_all_that_it_calls_and_no_call_of_this_one_fails() {
+    let fleet = Fleet::start().await;
+    for host in &fleet.hosts {
+        std::fs::write(host.plugins.path().join("hostile.wasm"), hostile().unwrap()).unwrap();
+    }
+    let client = fleet.client(builder()).await;
+    let other = fleet.client(builder().timeout(Duration::from_secs(60))).await;
+    eventually("the other plugin is served by all", async || {
+        let endpoints = other.call::<_, u32>("hostile.count", &()).await.is_ok();
+        (endpoints && other.endpoints().len() == 6).then_some(())
+    })
+    .await
+    .unwrap();
+    let mut run = Run::begin("another client gives up all its calls", &client, false).await;
+    run.fault();
+    let storm: JoinHandle<()> = tokio::spawn(async move {
+        loop {
+            let mut calls = JoinSet::new();
+            for _ in 0..300 {
+                let other = other.clone();
+                calls.spawn(async move { other.call::<_, ()>("hostile.spin", &()).await });
+            }
+            while other.endpoints().iter().map(|e| e.in_flight).sum::<u32>() < 290 {
+                tokio::task::yield_now().await;
+            }
+            calls.shutdown().await;
+        }
+    });
+    run.until(run.length).await;
+    assert!(!storm.is_finished());
+    storm.abort();
+    let _ = storm.await;
     fleet.finish(client, run, false).await;
 }

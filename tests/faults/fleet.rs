@@ -18,7 +18,7 @@ pub(crate) struct Host {
     pub(crate) process: Option<Process>,
     pub(crate) proxy: Proxy,
     name: String,
-    plugins: TempDir,
+    pub(crate) plugins: TempDir,
     registry: String,
     metrics: String,
 }
@@ -243,7 +243,7 @@ fn row(
 fn sockets() -> usize {
     let tcp: Vec<String> = ["tcp", "tcp6"]
         .iter()
-        .filter_map(|table| std::fs::read_to_string(format!("/proc/self/net/{table}")).ok())
+        .filter_map(|table| std::fs::read_to_string(format!("/proc/thread-self/net/{table}")).ok())
         .flat_map(|table| {
             let inode = |line: &str| line.split_whitespace().nth(9).map(str::to_owned);
             table.lines().skip(1).filter_map(inode).collect::<Vec<_>>()

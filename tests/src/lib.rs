@@ -3,6 +3,7 @@
 mod golang;
 mod guests;
 mod http;
+mod link;
 mod load;
 mod process;
 mod programs;
@@ -17,6 +18,7 @@ pub use guests::{
     hostile, imports_the_unknown, many_methods, never_starts, renamed, with_section,
 };
 pub use http::{client as http_client, get, get_json};
+pub use link::Link;
 pub use load::Load;
 pub use process::{Finished, Process, Wharf, client, example, guest, plugin, run_command, wharf};
 pub use programs::{EtcdCluster, Member, free_port, installed, tool};

@@ -366,7 +366,14 @@ impl Wharf {
             "--registry-listen",
             "127.0.0.1:0",
         ];
-        let mut process = Process::start_with(&[&base, arguments].concat(), environment)?;
+        Self::of(Process::start_with(&[&base, arguments].concat(), environment)?, folder).await
+    }
+
+    /// A process that was started in another way, and serves this folder.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn of(mut process: Process, folder: TempDir) -> anyhow::Result<Self> {
         let registry = process.announced("registry").await?;
         let host = process.announced("host").await?;
         let http = process.announced("http").await?;

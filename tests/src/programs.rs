@@ -48,7 +48,7 @@ pub(crate) fn missing<T>(name: &str, how: &str) -> anyhow::Result<Option<T>> {
 }
 
 /// Prints that something is not tested. It is printed even if the test harness captures output.
-fn say_skipped(why: &str) {
+pub(crate) fn say_skipped(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 

@@ -87,6 +87,7 @@ async fn race(addresses: Vec<SocketAddr>, token: &[u8]) -> Result<Opened, Connec
 async fn open_one(address: SocketAddr, token: &[u8]) -> Result<Opened, ConnectError> {
     let mut stream = TcpStream::connect(address).await.map_err(ConnectError::Io)?;
     stream.set_nodelay(true).map_err(ConnectError::Io)?;
+    wharf_net::limit_unsent(&stream).map_err(ConnectError::Io)?;
     let mut outbound = Outbound::new(limits::CHUNK, limits::WINDOW);
     outbound.push_raw(&MAGIC);
     // A client serves nothing, so it accepts no calls.

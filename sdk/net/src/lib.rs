@@ -24,6 +24,7 @@ mod secret;
 mod stream;
 #[cfg(feature = "listener")]
 mod tls;
+mod unsent;
 #[cfg(feature = "listener")]
 mod unstalled;
 
@@ -37,3 +38,4 @@ pub use secret::Secret;
 pub use stream::Stream;
 #[cfg(feature = "listener")]
 pub use tls::{Tls, TlsError, TlsFiles};
+pub use unsent::limit_unsent;

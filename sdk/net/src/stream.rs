@@ -14,6 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::places::Seat;
 use crate::tls::Tls;
+use crate::unsent::limit_unsent;
 use crate::unstalled::Unstalled;
 
 /// The server's end of a connection.
@@ -41,6 +42,7 @@ impl Stream {
         seat: Arc<Seat>,
     ) -> io::Result<Self> {
         socket.set_nodelay(true)?;
+        limit_unsent(&socket)?;
         let socket = Unstalled::new(socket, stall);
         let socket = match tls {
             Some(tls) => Socket::Tls(Box::new(tls.accept(socket).await?)),

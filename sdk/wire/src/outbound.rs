@@ -13,10 +13,6 @@ use crate::{Body, Fail, Header, limits};
 /// their own.
 const COPY: usize = 8 * 1024;
 
-/// Chunks are cut only while fewer bytes than this are ready, because later frames wait for
-/// everything that is ready.
-const READY: usize = limits::CHUNK;
-
 /// What one connection still has to send.
 ///
 /// Small frames are coalesced into one buffer. Payloads larger than a chunk are cut. Their chunks
@@ -186,9 +182,10 @@ impl Outbound {
         rest > limits::largest_whole(self.chunk)
     }
 
-    /// Keeps some chunks ready, cutting one from each stream in turn.
+    /// Keeps one chunk ready, cutting one from each stream in turn. It is cut when nothing else is ready,
+    /// because later frames wait for everything that is ready.
     fn cut_chunks(&mut self) {
-        while self.ready_bytes < READY
+        while self.ready_bytes == 0
             && let Some(mut stream) = self.streams.pop_front()
         {
             let rest = stream.rest.len();
@@ -292,7 +289,7 @@ mod tests {
                 frame.parse().unwrap().0 == Header::Reply { id: 2, body: Body::Whole }
             })
             .unwrap();
-        assert!(at <= 4, "the small reply is frame {at} of {}", frames.len());
+        assert!(at <= 2, "the small reply is frame {at} of {}", frames.len());
     }
 
     #[test]
