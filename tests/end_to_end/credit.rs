@@ -278,47 +278,37 @@ async fn a_client_keeps_to_the_cancels_that_its_host_announces_and_forgets_none(
     assert!(frames < CALLS / 2 + 100, "{frames} frames");
 }
 
-/// One caller makes small calls, one after the other, while large payloads go both ways: on the same
-/// connection, and on one of its own.
+/// One caller makes small calls, one after the other, while 45 MiB go both ways on the same connection.
 #[test]
 fn small_calls_pass_large_payloads_on_a_slow_link() {
     let Some(link) = Link::if_possible() else { return };
     link.shape("tbf rate 200mbit burst 64kb latency 10ms").unwrap();
     let (arith, textkit) = (plugin("arith").unwrap(), plugin("textkit").unwrap());
-    let measured = link.inside(async || {
+    let passed = link.inside(async || {
         let plugins = [("arith.wasm", &arith[..]), ("textkit.wasm", &textkit[..])];
         let wharf = link.far_wharf(&plugins).await.unwrap();
-        let client = || Client::builder().timeout(Duration::from_secs(60)).direct(&wharf.host);
+        let client = Client::builder().timeout(Duration::from_secs(60)).direct(&wharf.host);
         let argument = Bytes::from(postcard::to_stdvec(&vec![7u8; 15 << 20]).unwrap());
-        let (large, own) = (client(), client());
-        let mut counts = Vec::new();
-        for small in [&large, &own] {
-            let mut calls = JoinSet::new();
-            for _ in 0..3 {
-                let (client, argument) = (large.clone(), argument.clone());
-                calls.spawn(async move {
-                    client.call_bytes("textkit.echo", argument, CallOptions::default()).await
-                });
-            }
-            let mut count = 0;
-            while !calls.is_empty() {
-                let product: i64 =
-                    small.call("arith.multiply", &Args { a: 7, b: 8 }).await.unwrap();
-                assert_eq!(product, 56);
-                count += 1;
-                while let Some(ended) = calls.try_join_next() {
-                    assert_eq!(ended.unwrap().unwrap(), argument);
-                }
-            }
-            counts.push(count);
+        let mut calls = JoinSet::new();
+        for _ in 0..3 {
+            let (client, argument) = (client.clone(), argument.clone());
+            calls.spawn(async move {
+                client.call_bytes("textkit.echo", argument, CallOptions::default()).await
+            });
         }
-        (counts[0], counts[1])
+        let mut count = 0;
+        while !calls.is_empty() {
+            let product: i64 = client.call("arith.multiply", &Args { a: 7, b: 8 }).await.unwrap();
+            assert_eq!(product, 56);
+            count += 1;
+            while let Some(ended) = calls.try_join_next() {
+                assert_eq!(ended.unwrap().unwrap(), argument);
+            }
+        }
+        count
     });
-    let (shared, own) = measured.unwrap();
-    // A call waits for what is on the wire, and for one chunk each way: it is a tenth. With the buffers
-    // that the kernel takes by itself, it was a hundredth.
-    assert!(
-        shared > own / 30,
-        "{shared} calls beside large payloads, {own} on a connection of its own"
-    );
+    let passed = passed.unwrap();
+    // Each waits for what is on the wire, and for one chunk each way: some 370 pass. With the buffers
+    // that the kernel takes by itself, it was 60.
+    assert!(passed > 150, "{passed} calls passed");
 }
