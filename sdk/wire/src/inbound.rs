@@ -2,7 +2,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::{Header, MAGIC, MetadataError, cancel, limits};
+use crate::cancel::is_row_of_ids;
+use crate::{Header, MAGIC, MetadataError, limits};
 
 /// Bytes that break the protocol. Each error ends the connection: no later frame can be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -140,7 +141,7 @@ impl Frame {
                 return Err(FrameError::Name(name.len()));
             }
             Header::Call { metadata, .. } => metadata.check()?,
-            Header::Cancel { .. } => cancel::check(payload)?,
+            Header::Cancel { .. } if !is_row_of_ids(payload) => return Err(FrameError::Cancel),
             _ => {}
         }
         Ok((header, self.0.slice(self.0.len() - payload.len()..)))
