@@ -8,18 +8,20 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench fails by panicking")]
 
+mod one_caller;
+
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
-use hdrhistogram::Histogram;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinSet;
-use wharf_client::Client;
-use wharf_tests::{Args, Wharf, component, hard_to_compile, hostile, plugin};
+use wharf_tests::{Wharf, component, hard_to_compile, hostile, plugin};
 use wharf_wire::{Body, Header, Hello, MAGIC, Metadata, Timeout, encode};
+
+use one_caller::{median, p99};
 
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(2);
@@ -79,24 +81,6 @@ async fn main() {
             most.saturating_sub(before) >> 20,
         );
     }
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-/// One caller, one call after the other.
-async fn p99(client: &Client, length: Duration) -> Duration {
-    let mut times = Histogram::<u64>::new(3).unwrap();
-    let begun = Instant::now();
-    while begun.elapsed() < length {
-        let start = Instant::now();
-        let product: i64 = client.call("arith.multiply", &Args { a: 7, b: 8 }).await.unwrap();
-        assert_eq!(product, 56);
-        times.record(u64::try_from(start.elapsed().as_nanos()).unwrap()).unwrap();
-    }
-    Duration::from_nanos(times.value_at_quantile(0.99))
 }
 
 /// Returns a mebibyte.

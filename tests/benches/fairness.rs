@@ -5,15 +5,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench fails by panicking")]
 
+mod one_caller;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 use wharf_client::{CallOptions, Client};
-use wharf_tests::{Args, Link, plugin};
+use wharf_tests::{Link, plugin};
+
+use one_caller::{median, p99};
 
 const ROUNDS: usize = 3;
 
@@ -59,10 +62,10 @@ async fn measure(link: &Link, name: &str, rounds: usize, round: Duration) {
     let (alone, apart, together) = (median(alone), median(apart), median(together));
     println!(
         "{name:<28} {:>6.2} ms {:>12.2} ms {:>8.2} ms {:>8.2} {:>4.0} MB/s each way",
-        alone * 1e3,
-        apart * 1e3,
-        together * 1e3,
-        together / apart,
+        alone.as_secs_f64() * 1e3,
+        apart.as_secs_f64() * 1e3,
+        together.as_secs_f64() * 1e3,
+        together.as_secs_f64() / apart.as_secs_f64(),
         bytes / rounds as f64 / 1e6,
     );
 }
@@ -95,22 +98,4 @@ async fn stop((mut calls, sent): (JoinSet<()>, Arc<AtomicUsize>)) -> usize {
         }
     }
     sent.load(Ordering::Relaxed)
-}
-
-/// One caller, one call after the other, in seconds.
-async fn p99(client: &Client, length: Duration) -> f64 {
-    let mut times = Histogram::<u64>::new(3).unwrap();
-    let begun = Instant::now();
-    while begun.elapsed() < length {
-        let start = Instant::now();
-        let product: i64 = client.call("arith.multiply", &Args { a: 7, b: 8 }).await.unwrap();
-        assert_eq!(product, 56);
-        times.record(u64::try_from(start.elapsed().as_nanos()).unwrap()).unwrap();
-    }
-    Duration::from_nanos(times.value_at_quantile(0.99)).as_secs_f64()
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }

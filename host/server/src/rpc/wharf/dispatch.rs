@@ -267,7 +267,10 @@ impl Connection {
 
     /// Begins calls that waited for room for their replies.
     pub(super) fn begin_waiting(&mut self, cx: &mut Context<'_>) {
-        while let Some((id, held)) = self.replies.next(self.outbound.queued()) {
+        // When the connection closes, nobody would hear their answers.
+        while self.closing.is_none()
+            && let Some((id, held)) = self.replies.next(self.outbound.queued())
+        {
             self.now = Instant::now();
             let (call, arguments) = held.into_parts();
             self.begin_in(cx, (id, call), arguments, usize::MAX);
