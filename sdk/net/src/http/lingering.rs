@@ -21,6 +21,10 @@ use tower::Service;
 /// How long what still arrives is read and thrown away.
 const LINGER: Duration = Duration::from_secs(10);
 
+/// And how many bytes of it. A caller whose body is too long has most often not much more than what is
+/// accepted; one that sends without end has to be stopped.
+const THROWN_AWAY: usize = 32 * 1024 * 1024;
+
 /// Whether a request on a connection was answered before its body was read.
 pub(super) type Unread = Arc<AtomicBool>;
 
@@ -121,8 +125,8 @@ pub(super) struct Lingering<S> {
 
 enum End {
     Open,
-    /// Our side is closed. The peer's is read until then.
-    Lingers(Pin<Box<Sleep>>),
+    /// Our side is closed. The peer's is read until then, and so many bytes of it.
+    Lingers(Pin<Box<Sleep>>, usize),
     Over,
 }
 
@@ -174,12 +178,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
                 End::Open => {
                     std::task::ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
                     this.end = match this.unread.load(Ordering::Relaxed) {
-                        true => End::Lingers(Box::pin(tokio::time::sleep(LINGER))),
+                        true => End::Lingers(Box::pin(tokio::time::sleep(LINGER)), THROWN_AWAY),
                         false => End::Over,
                     };
                 }
-                End::Lingers(until) => {
-                    let over = until.as_mut().poll(cx).is_ready();
+                End::Lingers(until, left) => {
+                    let over = *left == 0 || until.as_mut().poll(cx).is_ready();
                     let mut bytes = [std::mem::MaybeUninit::uninit(); 8 * 1024];
                     let mut buffer = ReadBuf::uninit(&mut bytes);
                     let read = Pin::new(&mut this.stream).poll_read(cx, &mut buffer);
@@ -188,6 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
                         Poll::Ready(Ok(())) => !buffer.filled().is_empty(),
                         _ => false,
                     };
+                    *left = left.saturating_sub(buffer.filled().len());
                     if over || !more {
                         this.end = End::Over;
                     }
@@ -219,6 +224,24 @@ mod tests {
         assert!(!ends.is_finished());
         drop(theirs);
         ends.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_sends_without_end_is_stopped() {
+        let (mut ours, mut theirs) = pair(true);
+        let sends = tokio::spawn(async move {
+            let mut sent = 0;
+            while let Ok(count) = theirs.write(&[0; 1000]).await {
+                sent += count;
+            }
+            sent
+        });
+        let begun = tokio::time::Instant::now();
+        ours.shutdown().await.unwrap();
+        drop(ours);
+        let sent = sends.await.unwrap();
+        assert!((THROWN_AWAY..THROWN_AWAY + 16 * 1024).contains(&sent), "{sent}");
+        assert!(begun.elapsed() < LINGER);
     }
 
     #[tokio::test(start_paused = true)]
