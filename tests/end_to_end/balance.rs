@@ -294,7 +294,6 @@ async fn a_deadline_that_passed_is_not_taken_back_by_an_answer_that_lies_ready()
     assert_eq!(multiply(&client).await.unwrap(), 56);
     let timeout = Duration::from_millis(100);
     let options = CallOptions { timeout: Some(timeout), ..CallOptions::default() };
-    let begun = Instant::now();
     let mut call =
         Box::pin(client.call_with::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }, options));
     let sent = std::future::poll_fn(|cx| {
@@ -302,6 +301,8 @@ async fn a_deadline_that_passed_is_not_taken_back_by_an_answer_that_lies_ready()
         std::task::Poll::Ready(())
     });
     sent.await;
+    // The call's time began with its first poll, so it is over when as much has passed from here.
+    let begun = Instant::now();
     // Let the connection send the call and receive the answer. Then block this thread, and all
     // tasks on it, until the deadline has passed. Both the answer and the timeout are then ready.
     tokio::task::yield_now().await;
