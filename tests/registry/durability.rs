@@ -81,6 +81,9 @@ async fn every_acknowledged_change_survives_a_hundred_kills() {
         for writer in writers {
             acknowledged += writer.await.unwrap();
         }
+        // Its connections are gone before its files are.
+        let registry = Arc::into_inner(registry).expect("no writer has it any more");
+        registry.process.ended().await.unwrap();
     }
     println!("{KILLS} kills: {acknowledged} acknowledged changes, {in_doubt} cut off; none lost");
     assert!(acknowledged > 5 * KILLS && in_doubt > KILLS, "{acknowledged}, {in_doubt}");
@@ -119,4 +122,18 @@ async fn two_registries_do_not_share_a_file() {
     let (status, log) = Process::start(&all).unwrap().ended().await.unwrap();
     assert_eq!(status.code(), Some(1));
     assert!(log.contains("in use by another process"), "{log}");
+}
+
+#[tokio::test]
+async fn a_registry_waits_for_a_predecessor_that_is_ending() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("registry.redb");
+    let arguments = ["--store", store.to_str().unwrap()];
+    let predecessor = RegistryProcess::start(&arguments).await.unwrap();
+    predecessor.declare("h", 1, &["arith"]).await;
+    let all = ["registry", "--listen", "127.0.0.1:0", arguments[0], arguments[1]];
+    let mut successor = Process::start(&all).unwrap();
+    successor.logged("another process has the store open").await.unwrap();
+    predecessor.process.kill().await.unwrap();
+    successor.announced("registry").await.unwrap();
 }

@@ -201,7 +201,12 @@ impl Process {
             }
             anyhow::bail!("the server ended without a line '{prefix}'")
         });
-        announced.await?
+        let announced = announced.await?;
+        if announced.is_err() {
+            // What it said is whole when its log is closed.
+            within("a server closes its log", &mut self.logging).await???;
+        }
+        announced.with_context(|| format!("its log: {}", *self.log.borrow()))
     }
 
     /// Waits until its log contains this text.

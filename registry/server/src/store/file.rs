@@ -12,6 +12,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
@@ -26,6 +27,12 @@ const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records-
 const CACHE: usize = 8 * 1024 * 1024;
 
 const CHECKSUM: usize = 16;
+
+/// How long a store that another process has open is waited for: a process that was killed is gone
+/// for its peers before the system has let go of its files, and its successor may be started by then.
+const PREDECESSOR_ENDS: Duration = Duration::from_secs(2);
+
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// The name of the thread that opens a store. It may panic on a damaged store, which is then
 /// reported as an error. A program's panic hook should be silent for this thread.
@@ -83,7 +90,7 @@ impl File {
         // panic becomes an ordinary error.
         let opened = std::thread::Builder::new()
             .name(OPENING_THREAD.to_owned())
-            .spawn(move || verify_and_read(&owned))
+            .spawn(move || wait_and_read(&owned))
             .map_err(|source| OpenError::Unreadable {
                 path: path.to_owned(),
                 source: source.into(),
@@ -212,6 +219,26 @@ struct Opened {
     database: Database,
     records: Records,
     acknowledged: Acknowledged,
+}
+
+/// Reads a store, and waits for a predecessor that ends.
+fn wait_and_read(path: &Path) -> Result<Opened, OpenError> {
+    let began = Instant::now();
+    let mut said = false;
+    loop {
+        match verify_and_read(path) {
+            Err(OpenError::InUse { .. }) if began.elapsed() < PREDECESSOR_ENDS => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::info!(
+                        store = %path.display(),
+                        "another process has the store open: waiting, in case it is ending"
+                    );
+                }
+                std::thread::sleep(BETWEEN_TRIES);
+            }
+            opened => return opened,
+        }
+    }
 }
 
 fn verify_and_read(path: &Path) -> Result<Opened, OpenError> {
