@@ -10,8 +10,9 @@
 
 mod one_caller;
 
+use std::collections::VecDeque;
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,6 +27,9 @@ use one_caller::{median, p99};
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(2);
 
+/// How long a call runs before its caller gives it up.
+const GIVEN_UP_AFTER: Duration = Duration::from_millis(10);
+
 /// Attackers that run at the same time.
 type Attackers = JoinSet<()>;
 
@@ -38,13 +42,15 @@ async fn main() {
     let quick = std::env::args().any(|argument| argument == "--test");
     let (rounds, round) = if quick { (1, Duration::from_millis(100)) } else { (ROUNDS, ROUND) };
     println!("attack                                      quiet p99   attacked    ratio   memory");
-    let attacks: [(&str, Attack); 9] = [
+    let attacks: [(&str, Attack); 11] = [
         ("nothing (two quiet rounds)", |_| JoinSet::new()),
         ("64 connections announce 4 GiB of arguments", announce),
         ("16 connections ask for unknown names", ask_for_nothing),
         ("a thousand silent connections, again and again", be_silent),
         ("40 connections do not read replies of 1 MiB", read_nothing),
         ("8 connections cancel all that they call", cancel),
+        ("a client gives up 10 calls a second", |wharf| give_up(wharf, 10)),
+        ("a client gives up 10,000 calls a second", |wharf| give_up(wharf, 10_000)),
         ("one caller fills the queue of another plugin", fill_a_queue),
         ("half-sent requests on the HTTP side", send_half),
         ("files that are hard to compile, again and again", drop_hard_files),
@@ -238,6 +244,33 @@ fn cancel(wharf: &Wharf) -> Attackers {
             }
         }
     })
+}
+
+/// Calls a guest that never returns, by the client, and drops each call's future a little later.
+fn give_up(wharf: &Wharf, per_second: u32) -> Attackers {
+    let client = wharf.direct();
+    let mut attackers = JoinSet::new();
+    let begin_and_drop = async move {
+        let began = Instant::now();
+        let mut sent = 0;
+        let mut running = VecDeque::new();
+        loop {
+            let due = (began.elapsed().as_secs_f64() * f64::from(per_second)) as u64;
+            let mut lot = JoinSet::new();
+            while sent < due {
+                sent += 1;
+                let client = client.clone();
+                lot.spawn(async move { client.call::<_, ()>("hostile.spin", &()).await });
+            }
+            running.push_back((Instant::now(), lot));
+            while running.front().is_some_and(|(begun, _)| begun.elapsed() > GIVEN_UP_AFTER) {
+                running.pop_front();
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    attackers.spawn_on(begin_and_drop, leftovers());
+    attackers
 }
 
 fn fill_a_queue(wharf: &Wharf) -> Attackers {

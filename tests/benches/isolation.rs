@@ -5,8 +5,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -33,17 +35,23 @@ fn main() {
     // The host and its callers have separate runtimes, as in two processes.
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (host, callers) = (runtime(), runtime());
-    let (address, running, _plugins) = host.block_on(start());
+    let (address, running, _plugins) = host.block_on(start(""));
     callers.block_on(fairness(&address, rounds, round));
     host.block_on(running.drain());
     host.block_on(fresh_instances(if quick { 50 } else { 5000 }));
-    host.block_on(cancelling(if quick { 5 } else { 200 }));
+    let cancels = if quick { 5 } else { 200 };
+    host.block_on(cancelling(cancels));
+    let (address, running, _plugins) = host.block_on(start("[limits]\ninstances = 1\n"));
+    callers.block_on(giving_up(&address, cancels));
+    host.block_on(running.drain());
 }
 
-async fn start() -> (String, Host, tempfile::TempDir) {
+/// Starts a host. `hostile` has this sidecar.
+async fn start(sidecar: &str) -> (String, Host, tempfile::TempDir) {
     let plugins = tempfile::tempdir().unwrap();
     std::fs::write(plugins.path().join("arith.wasm"), plugin("arith").unwrap()).unwrap();
     std::fs::write(plugins.path().join("hostile.wasm"), hostile().unwrap()).unwrap();
+    std::fs::write(plugins.path().join("hostile.toml"), sidecar).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let advertise = Advertise::new(None, address).unwrap();
@@ -204,6 +212,45 @@ async fn cancelling(calls: usize) {
         quantile(&times, 0.5) / 1000.0,
         quantile(&times, 1.0) / 1000.0
     );
+}
+
+/// The time from a caller's giving up of a call to the answer of the next one, which needs its
+/// instance: the Cancel's way over a socket, the guest's end and the start of another instance.
+async fn giving_up(address: &str, calls: usize) {
+    let client = Client::builder().direct(address);
+    let mut times = times();
+    // Its methods are resolved by then.
+    let _: u32 = client.call("hostile.count", &()).await.unwrap();
+    let short = CallOptions { timeout: Some(Duration::from_millis(50)), ..CallOptions::default() };
+    let _ = client.call_with::<_, ()>("hostile.spin", &(), short).await;
+    for _ in 0..calls {
+        let mut looping = Box::pin(client.call::<_, ()>("hostile.spin", &()));
+        assert!(is_pending(&mut looping).await);
+        // Calls of slow methods are passed to another thread, where they take their instance.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut waiting = Box::pin(client.call::<_, u32>("hostile.count", &()));
+        assert!(is_pending(&mut waiting).await);
+        let _: i64 = client.call("arith.multiply", &Args { a: 7, b: 8 }).await.unwrap();
+        assert!(is_pending(&mut waiting).await, "it waits for the instance");
+        let given_up = Instant::now();
+        drop(looping);
+        waiting.await.unwrap();
+        record(&mut times, given_up.elapsed());
+    }
+    println!(
+        "\na loop that is given up has ended, and another call of its plugin has its answer, after"
+    );
+    println!(
+        "{:<34} {:>10.2} {:>10.2}",
+        "ms (p50, max)",
+        quantile(&times, 0.5) / 1000.0,
+        quantile(&times, 1.0) / 1000.0
+    );
+}
+
+/// Polls a call once.
+async fn is_pending<F: Future + Unpin>(call: &mut F) -> bool {
+    std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *call).poll(cx).is_pending())).await
 }
 
 fn times() -> Histogram<u64> {
