@@ -2,6 +2,7 @@
 //! of its own. On a link of 200 Mbit/s between two network namespaces, and on one without limits.
 //!
 //! Needs root, iproute2 and nftables. Rounds of both kinds alternate, and medians count, because machines are noisy.
+//! With a word as argument, only links with this word are measured.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench fails by panicking")]
 
@@ -35,7 +36,9 @@ fn main() {
     let (rounds, round) =
         if quick { (1, Duration::from_millis(300)) } else { (ROUNDS, Duration::from_secs(4)) };
     println!("link                          alone    own connection     shared    ratio   large");
-    for (name, discipline) in LINKS {
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let is_wanted = |name: &str| only.as_ref().is_none_or(|only| name.contains(only));
+    for (name, discipline) in LINKS.into_iter().filter(|(name, _)| is_wanted(name)) {
         let Some(link) = Link::if_possible() else { return };
         link.shape(discipline).unwrap();
         link.inside(|| measure(&link, name, rounds, round)).unwrap();

@@ -26,6 +26,13 @@ use crate::pending::{Answer, Pending};
 /// Bytes read from the socket at once.
 const READ: usize = 64 * 1024;
 
+/// The most writes in a row before reading goes on. A host on a fast link takes large arguments as quickly as
+/// they are written, and small replies arrive meanwhile.
+const WRITES: usize = 4;
+
+/// How long the task works before other tasks run, those of the callers that were answered among them.
+const TURN: Duration = Duration::from_micros(250);
+
 /// Requests taken in a row before they are written.
 const BATCH: usize = 256;
 
@@ -161,8 +168,9 @@ impl Task {
 
     /// Takes requests, reads and writes, until nothing more can be done.
     fn poll(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        self.now = Instant::now();
+        let turn_ends = self.now + TURN;
         loop {
-            self.now = Instant::now();
             let took = self.poll_requests(cx)?;
             if self.gathers() {
                 // Yields: the task is queued behind the callers that were just answered.
@@ -170,7 +178,7 @@ impl Task {
                 return Ok(());
             }
             let read = self.poll_read(cx)?;
-            self.poll_write(cx)?;
+            let wrote_some = self.poll_write(cx)?;
             if self.going.is_some() && self.pending.is_empty() {
                 return Err(End::GoneAway);
             }
@@ -181,7 +189,12 @@ impl Task {
                 // must continue by itself.
                 Took::NoRoom => self.has_room(),
             };
-            if !goes_on && !read {
+            if !goes_on && !read && !wrote_some {
+                return Ok(());
+            }
+            self.now = Instant::now();
+            if self.now >= turn_ends {
+                cx.waker().wake_by_ref();
                 return Ok(());
             }
         }
@@ -343,16 +356,20 @@ impl Task {
         Ok(())
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        while self.outbound.has_remaining() {
+    /// Writes a limited number of times. Returns whether that was the reason to stop.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        for _ in 0..WRITES {
+            if !self.outbound.has_remaining() {
+                return Ok(false);
+            }
             match poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.outbound) {
-                Poll::Pending => break,
+                Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(0)) => return Err(End::Closed),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Err(End::Io(error)),
             }
         }
-        Ok(())
+        Ok(self.outbound.has_remaining())
     }
 
     fn dispatch(&mut self, header: Header<'_>, payload: Bytes) -> Result<(), End> {

@@ -25,6 +25,10 @@ use wharf_net::budget::{Account, Taken};
 use wharf_runtime::{InvokeError, Plugin, Running};
 use wharf_wire::{Status, TraceParent, limits};
 
+/// Bytes of arguments and result, together, that are copied into and out of a guest on the connection's own
+/// task. To copy more takes milliseconds, for which all other calls of the connection would wait.
+const COPIED_IN_PLACE: u64 = 256 * 1024;
+
 pub(crate) use self::admission::{HELD_MAX, Load, host_is_full};
 use self::answer::{Answer, Finish};
 pub(crate) use self::failure::{CallFailure, Missing};
@@ -381,7 +385,8 @@ impl Invoker {
         let Call { deadline, span, .. } = call;
         // The same for all connections of a peer, and for no other peer.
         let method = method.for_caller(Arc::as_ptr(&self.account).addr() as u64);
-        let (quick, plugin) = (method.is_quick(), method.plugin().clone());
+        let quick = method.is_quick() && held + expected as u64 <= COPIED_IN_PLACE;
+        let plugin = method.plugin().clone();
         let call = method.call(arguments, now, deadline);
         let watched = !span.is_disabled();
         match watched {
@@ -389,7 +394,8 @@ impl Invoker {
             true => self.beginning.set(call.instrument(span)),
         }
         // A guest that computes for longer than a tick yields, so this poll is bounded. Calls of a
-        // method that often takes that long do not begin here.
+        // method that often takes that long do not begin here, nor do those with much to copy, which
+        // nothing interrupts.
         if quick && let Poll::Ready(result) = self.beginning.poll(cx) {
             if watched {
                 // Ends the call's span now, and not when the next call takes its place.

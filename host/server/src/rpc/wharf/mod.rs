@@ -32,6 +32,10 @@ const READ: usize = 64 * 1024;
 /// The most reads in a row before the replies are written.
 const READS: usize = 4;
 
+/// The most writes in a row before reading goes on. A peer on a fast link takes a large reply as quickly as
+/// it is written, and small calls arrive meanwhile.
+const WRITES: usize = 4;
+
 /// How long calls may run on the connection's task before other tasks must run. Many busy connections
 /// delay a call by so much each.
 const TURN: Duration = Duration::from_micros(250);
@@ -158,6 +162,13 @@ enum Read {
     TurnOver,
 }
 
+enum Wrote {
+    /// Everything, or all that the socket takes. It wakes the task when it takes more.
+    All,
+    /// Reading must go on first.
+    Some,
+}
+
 struct Connection {
     stream: Stream,
     inbound: Inbound,
@@ -253,26 +264,27 @@ impl Connection {
                 Ok(read) => read,
                 Err(end) => return Poll::Ready(end),
             };
-            if let Err(error) = self.poll_write(cx) {
-                return Poll::Ready(End::Failed(error));
-            }
+            let wrote = match self.poll_write(cx) {
+                Ok(wrote) => wrote,
+                Err(error) => return Poll::Ready(End::Failed(error)),
+            };
             // Arguments that are only announced, and replies that are not read, keep no place.
             self.stream.seat().set_busy(!self.invoker.is_idle());
             let gone = self.closing.is_some() || (self.going.is_some() && self.has_no_call());
             if gone && !self.outbound.has_remaining() {
                 return Poll::Ready(End::Closed);
             }
-            match read {
-                Read::Drained => return Poll::Pending,
-                // Nothing wakes this task for bytes that it has not read. So if the write has made
-                // room, it must continue to read now.
-                Read::Paused if self.is_paused() => return Poll::Pending,
-                Read::Paused => {}
-                Read::TurnOver => {
-                    // Other tasks run first.
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
+            // Nothing wakes this task for bytes that it has not read, or a socket that takes more.
+            let is_turn_over = match (read, wrote) {
+                (Read::TurnOver, _) => true,
+                (_, Wrote::Some) => Instant::now() >= turn_ends,
+                (Read::Paused, Wrote::All) if !self.is_paused() => false,
+                (Read::Paused | Read::Drained, Wrote::All) => return Poll::Pending,
+            };
+            if is_turn_over {
+                // Other tasks run first.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
         }
     }
@@ -326,19 +338,26 @@ impl Connection {
         self.replies = Replies::default();
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        while self.outbound.has_remaining() {
+    /// Writes a limited number of times.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<Wrote> {
+        let mut wrote = Wrote::All;
+        for _ in 0..WRITES {
+            wrote = Wrote::All;
+            if !self.outbound.has_remaining() {
+                break;
+            }
             match poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.outbound) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => self.written += count as u64,
                 Poll::Ready(Err(error)) => return Err(error),
             }
+            wrote = Wrote::Some;
         }
         if self.unread.amount() > 0 {
             self.unread.shrink_to(self.outbound.queued() as u64);
         }
-        Ok(())
+        Ok(if self.outbound.has_remaining() { wrote } else { Wrote::All })
     }
 
     /// Stops taking new calls. Calls in flight are still answered.
