@@ -255,7 +255,7 @@ fn give_up(wharf: &Wharf, per_second: u32) -> Attackers {
         let mut sent = 0;
         let mut running = VecDeque::new();
         loop {
-            let due = (began.elapsed().as_secs_f64() * f64::from(per_second)) as u64;
+            let due = began.elapsed().as_micros() * u128::from(per_second) / 1_000_000;
             let mut lot = JoinSet::new();
             while sent < due {
                 sent += 1;

@@ -196,12 +196,13 @@ async fn a_dropped_call_stops_its_guest() {
 #[tokio::test]
 async fn a_token_is_asked_for_and_checked() {
     let arith = plugin("arith").unwrap();
-    let wharf = Wharf::up(&[("arith.wasm", &arith)], &["--token", "secret"]).await.unwrap();
+    let wharf =
+        Wharf::up(&[("arith.wasm", &arith)], &["--token", "secret-0123456789"]).await.unwrap();
     let call =
         async |client: Client| client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }).await;
     let with = |token: &str| Client::builder().token(token).direct(&wharf.host);
-    assert_eq!(call(with("secret")).await.unwrap(), 56);
-    for wrong in ["", "secre", "secret2"] {
+    assert_eq!(call(with("secret-0123456789")).await.unwrap(), 56);
+    for wrong in ["", "secret-012345678", "secret-01234567890"] {
         let error = call(with(wrong)).await.unwrap_err();
         assert!(error.to_string().contains("the token is missing or wrong"), "{error}");
     }

@@ -229,7 +229,7 @@ async fn web_pages_call_only_if_their_origin_is_allowed() {
 
 #[tokio::test]
 async fn a_token_is_asked_for_at_every_door() {
-    let wharf = Wharf::up_with_services(&["--token", "secret"]).await.unwrap();
+    let wharf = Wharf::up_with_services(&["--token", "secret-0123456789"]).await.unwrap();
     let call = async |headers: &[(&str, &str)]| {
         send(&wharf, Method::POST, "/arith/multiply", headers, r#"{"a":7,"b":8}"#).await
     };
@@ -237,7 +237,7 @@ async fn a_token_is_asked_for_at_every_door() {
     assert_eq!((without.status, without.json()["code"].as_str()), (401, Some("unauthenticated")));
     assert_eq!(without.header("www-authenticate"), "Bearer");
     assert_eq!(call(&[("authorization", "Bearer wrong")]).await.status, 401);
-    assert_eq!(call(&[("authorization", "bearer secret")]).await.body, "56");
+    assert_eq!(call(&[("authorization", "bearer secret-0123456789")]).await.body, "56");
     assert_eq!(post(&wharf, "/rpc", "{}").await.status, 401);
     // The others have no place for a token.
     let mut stream = TcpStream::connect(&wharf.host).await.unwrap();

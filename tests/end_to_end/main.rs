@@ -21,6 +21,7 @@ mod observed;
 mod others;
 mod peers;
 mod raw_peer;
+mod rights;
 mod rogues;
 mod sidecar;
 mod stubs;

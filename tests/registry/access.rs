@@ -13,18 +13,18 @@ const EDGE: &str = "edge-secret-0123456789";
 const ADMIN: &str = "admin-secret-0123456789";
 
 const TOKENS: &str = r#"
-[[token]]
+[[principal]]
 name = "dashboard"
 secret = "reader-0123456789"
 scopes = ["read"]
 
-[[token]]
+[[principal]]
 name = "edge"
 secret = "edge-secret-0123456789"
 scopes = ["write"]
 hosts = ["edge-*", "Arith"]
 
-[[token]]
+[[principal]]
 name = "operator"
 secret = "admin-secret-0123456789"
 scopes = ["admin"]
@@ -33,9 +33,9 @@ scopes = ["admin"]
 /// A registry with these tokens, and their file.
 async fn guarded(tokens: &str) -> (RegistryProcess, std::path::PathBuf, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tokens.toml");
+    let file = folder.path().join("principals.toml");
     std::fs::write(&file, tokens).unwrap();
-    let registry = RegistryProcess::start(&["--tokens", file.to_str().unwrap()]).await.unwrap();
+    let registry = RegistryProcess::start(&["--principals", file.to_str().unwrap()]).await.unwrap();
     (registry, file, folder)
 }
 
@@ -128,7 +128,7 @@ async fn tokens_are_read_again_at_a_hangup_and_stay_when_the_file_is_bad() {
         .await
         .unwrap();
     assert!(!reads(READER).await, "the old one is not");
-    std::fs::write(&file, "[[token]]\nname = 'x'\nsecret = 'sesame'").unwrap();
+    std::fs::write(&file, "[[principal]]\nname = 'x'\nsecret = 'sesame'").unwrap();
     registry.process.signal("HUP").unwrap();
     // When this is answered, the registry has handled the bad file.
     std::fs::write(&file, TOKENS.replace(READER, "a-third-one-0123456789")).unwrap();
@@ -170,10 +170,11 @@ async fn a_token_that_is_taken_back_ends_its_watches() {
 #[tokio::test]
 async fn a_bad_file_of_tokens_is_refused_before_anything_is_bound() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tokens.toml");
-    std::fs::write(&file, "[[token]]\nname = 'x'\nsecret = 'sesame'\nscopes = ['read']").unwrap();
+    let file = folder.path().join("principals.toml");
+    std::fs::write(&file, "[[principal]]\nname = 'x'\nsecret = 'sesame'\nscopes = ['read']")
+        .unwrap();
     let path = file.to_str().unwrap();
-    let refused = wharf(&["registry", "--store", "memory", "--tokens", path]).await.unwrap();
+    let refused = wharf(&["registry", "--store", "memory", "--principals", path]).await.unwrap();
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("at least 16 printable"), "{}", refused.stderr);
     assert!(refused.stderr.contains(path) && !refused.stderr.contains("sesame"));
@@ -182,11 +183,11 @@ async fn a_bad_file_of_tokens_is_refused_before_anything_is_bound() {
 #[tokio::test]
 async fn a_token_that_asks_too_often_gets_a_429_and_when_to_come_back() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tokens.toml");
+    let file = folder.path().join("principals.toml");
     let limited =
         TOKENS.replacen("scopes = [\"read\"]", "scopes = [\"read\"]\nrate = 1\nburst = 3", 1);
     std::fs::write(&file, limited).unwrap();
-    let arguments = ["--tokens", file.to_str().unwrap()];
+    let arguments = ["--principals", file.to_str().unwrap()];
     let registry = RegistryProcess::start(&arguments).await.unwrap();
     let url = format!("{}/v1/services", registry.url);
     let refused = eventually("too many", async || {
@@ -381,7 +382,7 @@ async fn a_host_without_its_token_says_so_and_serves_on() {
     .await
     .unwrap();
     let (_, log) = refused.terminate().await.unwrap();
-    assert!(log.contains("the token 'dashboard' does not have the scope"), "{log}");
+    assert!(log.contains("the principal 'dashboard' does not have the scope"), "{log}");
     let _allowed = host(EDGE).await;
     eventually("it is there", async || {
         let error = reader.withdraw("edge-7", 0).await.unwrap_err();

@@ -181,7 +181,7 @@ impl Link {
         let mut command = self.far.command(Process::program()?);
         command.arg("up").arg("--plugins").arg(folder.path());
         command.args(["--listen", &format!("{FAR}:0"), "--registry-listen", "127.0.0.1:0"]);
-        command.args(["--http-listen", "127.0.0.1:0"]);
+        command.args(["--http-listen", "127.0.0.1:0", "--anyone-may-call"]);
         command.env("WHARF_CACHE", "none").env("WHARF_LOG", "info");
         Wharf::of(Process::run(command.into())?, folder).await
     }

@@ -7,6 +7,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use wharf_host::Door;
 
+use crate::values::{
+    HttpListen, address, door, host_name, http_listen, memory, metadatum, origin, secret, size,
+    time, token, ttl,
+};
+
 /// The default address of a registry: `up` and `registry` listen there by default.
 const REGISTRY: &str = "http://127.0.0.1:8500";
 
@@ -54,7 +59,7 @@ Examples:
   wharf registry                        keeps records in a file in the user's state directory
   wharf registry --store /var/lib/wharf/registry.redb
   wharf registry --store etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379
-  wharf registry --listen 10.0.0.2:8500 --tokens tokens.toml --tls-certificate cert.pem --tls-key key.pem
+  wharf registry --listen 10.0.0.2:8500 --principals principals.toml --tls-certificate cert.pem --tls-key key.pem
   curl 'localhost:8500/register?name=Arith&addr=localhost:1234'
   curl 'localhost:8500/heartbeat?name=Arith'
   curl localhost:8500/services";
@@ -73,6 +78,12 @@ const SERVICES_EXAMPLES: &str = "\
 Examples:
   wharf services
   wharf services --registry http://10.0.0.2:8500 --json";
+
+const RIGHTS_EXAMPLES: &str = "\
+Prints the line that allows it, or fails.
+
+Examples:
+  wharf rights check principals.toml --as shop demo:arith/arith.multiply";
 
 const INSPECT_EXAMPLES: &str = "\
 Examples:
@@ -100,6 +111,8 @@ pub(crate) enum Command {
     Services(Services),
     /// Show what a component exports, and which grants it needs
     Inspect(Inspect),
+    /// Ask a file of principals who may call what
+    Rights(RightsCommand),
     /// Compile a component from standard input to standard output; hosts run this
     #[command(hide = true)]
     Compile(Compile),
@@ -123,6 +136,41 @@ pub(crate) struct Up {
     pub(crate) identity: Identity,
     #[command(flatten)]
     pub(crate) keeping: Keeping,
+    #[command(flatten)]
+    pub(crate) rights: Rights,
+}
+
+/// Who may do what.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Rights")]
+pub(crate) struct Rights {
+    /// File that says who may do what: principals, their secrets and rights; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) principals: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RightsCommand {
+    #[command(subcommand)]
+    pub(crate) verb: RightsVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RightsVerb {
+    /// Say whether a principal may call a method, and which line of the file allows it
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = RIGHTS_EXAMPLES)]
+pub(crate) struct Check {
+    /// The file of principals
+    pub(crate) file: PathBuf,
+    /// The name of a principal; `anonymous` is who shows no secret
+    #[arg(long = "as", value_name = "NAME")]
+    pub(crate) principal: String,
+    /// The method's full name, demo:arith/arith.multiply, or its short one
+    pub(crate) method: String,
 }
 
 /// How a registry stores records, and who may write them.
@@ -141,9 +189,6 @@ pub(crate) struct Keeping {
     /// Client certificate for an etcd cluster and its private key, both in one PEM file
     #[arg(long, value_name = "FILE", requires = "store")]
     pub(crate) etcd_certificate: Option<PathBuf>,
-    /// File with tokens and their scopes; read again at SIGHUP
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tokens: Option<PathBuf>,
     /// Serve TLS with this certificate, in PEM; read again at SIGHUP
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_certificate: Option<PathBuf>,
@@ -153,7 +198,7 @@ pub(crate) struct Keeping {
     /// Accept only clients with a certificate from one of these authorities, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     pub(crate) tls_client_authorities: Option<PathBuf>,
-    /// Listen beyond loopback without tokens or client certificates: anyone may write records
+    /// Listen beyond loopback without principals or client certificates: anyone may write records
     #[arg(long)]
     pub(crate) anyone_may_write: bool,
 }
@@ -173,6 +218,8 @@ pub(crate) struct HostArguments {
     pub(crate) registry: String,
     #[command(flatten)]
     pub(crate) identity: Identity,
+    #[command(flatten)]
+    pub(crate) rights: Rights,
 }
 
 /// The registry that a command asks.
@@ -262,9 +309,12 @@ pub(crate) struct Serving {
     /// How long calls in flight may take to finish at shutdown
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     pub(crate) drain_timeout: Duration,
-    /// Token that callers must send
-    #[arg(long, env = "WHARF_TOKEN", hide_env_values = true, value_parser = token)]
+    /// Token that callers must send, of 16 characters or more; who has it may call everything
+    #[arg(long, conflicts_with = "principals", env = "WHARF_TOKEN", hide_env_values = true, value_parser = secret)]
     pub(crate) token: Option<String>,
+    /// Listen beyond loopback without --principals or --token: anyone may call everything
+    #[arg(long)]
+    pub(crate) anyone_may_call: bool,
     /// Protocols that callers may speak, separated by commas: wharf, gob (Go's net/rpc), jsonrpc, http
     /// and mcp
     #[arg(long, value_name = "NAMES", default_value = "wharf,gob,jsonrpc,http,mcp", value_delimiter = ',', value_parser = door)]
@@ -274,10 +324,6 @@ pub(crate) struct Serving {
     pub(crate) allow_origin: Vec<String>,
 }
 
-/// An address to listen on. `None`: do not listen.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HttpListen(pub(crate) Option<SocketAddr>);
-
 #[derive(Debug, Args)]
 #[command(after_help = REGISTRY_EXAMPLES)]
 pub(crate) struct RegistryArguments {
@@ -286,6 +332,8 @@ pub(crate) struct RegistryArguments {
     pub(crate) listen: SocketAddr,
     #[command(flatten)]
     pub(crate) keeping: Keeping,
+    #[command(flatten)]
+    pub(crate) rights: Rights,
 }
 
 #[derive(Debug, Args)]
@@ -329,117 +377,6 @@ pub(crate) struct Inspect {
     pub(crate) file: PathBuf,
 }
 
-fn metadatum(text: &str) -> Result<(String, String), String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    match text.split_once('=') {
-        Some((wharf_registry_api::METRICS, _)) => {
-            Err("the host sets this name itself: use another one".to_owned())
-        }
-        Some((name, value))
-            if !name.is_empty()
-                && name.len() <= wharf_registry_api::limits::METADATA_NAME
-                && name.chars().all(plain)
-                && value.len() <= wharf_registry_api::limits::METADATA_VALUE
-                && !value.contains(char::is_control) =>
-        {
-            Ok((name.to_owned(), value.to_owned()))
-        }
-        _ => {
-            Err("write it like zone=eu-1; a name has letters, digits, '-', '_' and '.'".to_owned())
-        }
-    }
-}
-
-fn door(text: &str) -> Result<Door, String> {
-    let found = Door::ALL.into_iter().find(|door| door.name() == text.trim());
-    found.ok_or_else(|| {
-        let names = Door::ALL.map(Door::name).join(", ");
-        format!("there are {names}")
-    })
-}
-
-/// What browsers send as `Origin`: a scheme and a host, without a path.
-fn origin(text: &str) -> Result<String, String> {
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '[' | ']');
-    match host {
-        Some(host) if !host.is_empty() && host.chars().all(plain) => Ok(text.to_ascii_lowercase()),
-        _ => Err("write it as browsers do, without a path: https://app.example".to_owned()),
-    }
-}
-
-fn http_listen(text: &str) -> Result<HttpListen, String> {
-    if text == "none" {
-        return Ok(HttpListen(None));
-    }
-    let listen = address(text).map(|address| HttpListen(Some(address)));
-    listen.map_err(|error| format!("{error}, or none"))
-}
-
-/// An address to listen on, by number or by name.
-fn address(text: &str) -> Result<SocketAddr, String> {
-    use std::net::ToSocketAddrs;
-
-    let found = text.to_socket_addrs().ok().and_then(|mut found| found.next());
-    found.ok_or_else(|| "write an address like 127.0.0.1:7400 or localhost:7400".to_owned())
-}
-
-fn token(text: &str) -> Result<String, String> {
-    match text.len() {
-        0 => Err("it is empty, which would let everybody in".to_owned()),
-        1..=1024 => Ok(text.to_owned()),
-        _ => Err("at most 1024 bytes are allowed".to_owned()),
-    }
-}
-
-fn host_name(text: &str) -> Result<String, String> {
-    let bad = |c: char| c.is_whitespace() || c.is_control();
-    match text.len() {
-        0 => Err("it is empty".to_owned()),
-        1..=wharf_registry_api::limits::NAME if !text.contains(bad) => Ok(text.to_owned()),
-        1..=wharf_registry_api::limits::NAME => {
-            Err("it has white space or control characters in it".to_owned())
-        }
-        _ => Err(format!("at most {} bytes are allowed", wharf_registry_api::limits::NAME)),
-    }
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write a time like 500ms, 10s or 2m"))?;
-    if time.is_zero() { Err("the time must be above zero".to_owned()) } else { Ok(time) }
-}
-
-/// `64 MiB`
-fn size(text: &str) -> Result<u64, String> {
-    let size = text.parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64());
-    match size {
-        Some(size) if size >= 1 << 20 => Ok(size),
-        Some(_) => Err("it must be at least 1 MiB".to_owned()),
-        None => Err("write a size like 64MiB or 2GiB".to_owned()),
-    }
-}
-
-/// A size, or a number of MiB.
-fn memory(text: &str) -> Result<u64, String> {
-    let bytes = match text.parse::<u64>() {
-        Ok(mebibytes) => mebibytes.saturating_mul(1 << 20),
-        Err(_) => size(text)?,
-    };
-    let range = 1 << 20..=4 << 30;
-    if range.contains(&bytes) {
-        Ok(bytes)
-    } else {
-        Err("it must be between 1MiB and 4GiB".to_owned())
-    }
-}
-
-fn ttl(text: &str) -> Result<Duration, String> {
-    let ttl = time(text)?;
-    let range = Duration::from_millis(500)..=Duration::from_secs(86_400);
-    if range.contains(&ttl) { Ok(ttl) } else { Err("it must be between 500ms and 1day".to_owned()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -448,32 +385,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn sizes_have_a_unit_and_memory_may_be_a_number_of_mebibytes() {
-        assert_eq!(size("64MiB"), Ok(64 << 20));
-        assert_eq!(size("2 GiB"), Ok(2 << 30));
-        assert!(size("lots").unwrap_err().contains("write a size like"));
-        assert_eq!(memory("64"), Ok(64 << 20));
-        assert_eq!(memory("64 MiB"), Ok(64 << 20));
-        assert!(memory("5000").is_err() && memory("0").is_err());
-    }
-
-    #[test]
-    fn an_address_has_a_port_and_may_be_a_name() {
-        assert_eq!(address("127.0.0.1:7400").unwrap().port(), 7400);
-        assert!(address("localhost:7400").unwrap().ip().is_loopback());
-        assert!(address("localhost").unwrap_err().contains("localhost:7400"));
-        assert!(http_listen("none").unwrap().0.is_none());
-        assert!(http_listen("x").err().unwrap().ends_with("or none"));
-    }
-
-    #[test]
-    fn times_need_a_unit_and_a_value() {
-        assert_eq!(time("1500ms"), Ok(Duration::from_millis(1500)));
-        assert!(time("10").unwrap_err().contains("write a time like"));
-        assert!(time("0s").is_err());
-        assert!(ttl("1ms").is_err());
     }
 }

@@ -8,11 +8,13 @@ use etcetera::BaseStrategy;
 use tokio::net::TcpListener;
 
 use wharf_host::{Advertise, Config, Doors, Host};
-use wharf_net::Secret;
+use wharf_net::principals::Principals;
 use wharf_runtime::{CompilerProcess, Limits, Settings};
 
 use crate::args::{HostArguments, Serving};
 use crate::listen::bind;
+use crate::reloading::reload;
+use crate::rights::check_listen;
 use crate::shutdown::Shutdown;
 
 pub(crate) async fn run(arguments: HostArguments, files: Option<u64>) -> anyhow::Result<()> {
@@ -22,11 +24,15 @@ pub(crate) async fn run(arguments: HostArguments, files: Option<u64>) -> anyhow:
     };
     // An address that is of no use is refused before anything is bound.
     Advertise::new(arguments.serving.advertise.as_deref(), arguments.serving.listen)?;
-    let mut shutdown = Shutdown::listen()?;
+    let principals = arguments.rights.load()?;
+    check_listens(&arguments.serving, principals.as_ref())?;
+    let mut shutdown = reload(principals.clone(), None, Shutdown::listen()?)?;
     let listener = bind(arguments.serving.listen, "--listen").await?;
     let mut config = config(&arguments.serving, listener.local_addr()?, files)?;
     config.announce.registry = registry;
-    config.plugins.granting.protected.extend(arguments.identity.registry_certificate.clone());
+    let secrets = [&arguments.identity.registry_certificate, &arguments.rights.principals];
+    config.plugins.granting.protected.extend(secrets.into_iter().flatten().cloned());
+    config.rpc.principals = principals.unwrap_or(config.rpc.principals);
     let http = http_listener(&arguments.serving).await?;
     let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?;
     let host = Host::start(listener, http, config)?;
@@ -40,6 +46,23 @@ pub(crate) async fn run(arguments: HostArguments, files: Option<u64>) -> anyhow:
     tracing::info!("shutting down: calls in flight finish first");
     shutdown.or_at_once(host.drain()).await;
     Ok(())
+}
+
+/// Refuses addresses where strangers could call everything, before anything is bound.
+pub(crate) fn check_listens(
+    serving: &Serving,
+    principals: Option<&Principals>,
+) -> anyhow::Result<()> {
+    let principals = match (principals, serving.token.as_deref()) {
+        (Some(principals), _) => principals.clone(),
+        (None, Some(token)) => Principals::only(token.as_bytes()),
+        (None, None) => Principals::open(),
+    };
+    check_listen("--listen", serving.listen, &principals, serving.anyone_may_call)?;
+    match serving.http_listen.0 {
+        Some(http) => check_listen("--http-listen", http, &principals, serving.anyone_may_call),
+        None => Ok(()),
+    }
 }
 
 /// What the flags say of a host that listens on `bound`, in a process that may open so many files.
@@ -77,8 +100,9 @@ pub(crate) fn config(
     config.rpc.drain_timeout = serving.drain_timeout;
     config.rpc.doors = Doors::only(&serving.doors);
     config.rpc.allowed_origins.clone_from(&serving.allow_origin);
-    let token = serving.token.as_deref().filter(|token| !token.is_empty());
-    config.rpc.token = token.map(|token| Secret::new(token.as_bytes()));
+    if let Some(token) = &serving.token {
+        config.rpc.principals = Principals::only(token.as_bytes());
+    }
     config.announce.metadata = serving.metadata.iter().cloned().collect();
     let most = wharf_registry_api::limits::METADATA - 1;
     if config.announce.metadata.len() > most {

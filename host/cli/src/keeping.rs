@@ -1,35 +1,33 @@
-//! What the flags say of a registry: its store, its tokens, its TLS.
+//! What the flags say of a registry: its store, who may write, its TLS.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use etcetera::BaseStrategy;
-use tokio::signal::unix::{SignalKind, signal};
-use wharf_net::chain;
-use wharf_registry::{Config, EtcdConfig, Store, Tls, TlsFiles, TokenFile, etcd};
+use wharf_net::principals::Principals;
+use wharf_registry::{Config, EtcdConfig, Store, Tls, TlsFiles, etcd};
 
 use crate::args::Keeping;
-use crate::shutdown::Shutdown;
 
 /// A registry's config, for an address to listen on; everything is read before anything is bound.
 ///
 /// `default` is the store unless the flags name one.
 pub(crate) fn config(
     keeping: &Keeping,
+    principals: Option<Principals>,
     listen: SocketAddr,
     default: Store,
 ) -> anyhow::Result<Config> {
-    let tokens = keeping.tokens.as_deref().map(TokenFile::load).transpose()?;
     let files = keeping.tls_certificate.clone().zip(keeping.tls_key.clone());
     let tls = files.map(|(certificate, key)| {
         let client_authorities = keeping.tls_client_authorities.clone();
         Tls::load(TlsFiles { certificate, key, client_authorities })
     });
     let tls = tls.transpose()?;
-    let guarded = tokens.is_some() || tls.as_ref().is_some_and(Tls::knows_its_clients);
+    let guarded = principals.is_some() || tls.as_ref().is_some_and(Tls::knows_its_clients);
     if !listen.ip().is_loopback() && !guarded && !keeping.anyone_may_write {
         anyhow::bail!(
-            "whoever reaches {listen} could register anything: give the registry --tokens or --tls-client-authorities, listen on loopback, or say --anyone-may-write"
+            "whoever reaches {listen} could register anything: give the registry --principals or --tls-client-authorities, listen on loopback, or say --anyone-may-write"
         );
     }
     let store = match keeping.store.as_deref() {
@@ -49,7 +47,7 @@ pub(crate) fn config(
             "--etcd-authorities and --etcd-certificate are for --store etcds://HOST:PORT"
         );
     }
-    Ok(Config { store, tokens, tls, ..Config::with_ttl(keeping.ttl) })
+    Ok(Config { store, principals, tls, ..Config::with_ttl(keeping.ttl) })
 }
 
 /// A cluster by its URL: `etcd://HOST:PORT,HOST:PORT/PREFIX`, `etcds` for TLS.
@@ -104,36 +102,4 @@ pub(crate) fn default_file(listen: SocketAddr) -> anyhow::Result<Store> {
         );
     };
     Ok(Store::File(base.join("wharf").join(format!("registry-{}.redb", listen.port()))))
-}
-
-/// Reads tokens and certificates again at each SIGHUP, for as long as the process lives. If there are
-/// none, SIGHUP ends the process in order, as other signals do.
-///
-/// # Errors
-/// When the system does not let us hear of signals.
-pub(crate) fn reload_at_hangup(config: &Config, shutdown: Shutdown) -> std::io::Result<Shutdown> {
-    let (tokens, tls) = (config.tokens.clone(), config.tls.clone());
-    if tokens.is_none() && tls.is_none() {
-        return Ok(shutdown);
-    }
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            match tokens.as_ref().map(TokenFile::reload) {
-                Some(Ok(())) => tracing::info!("the tokens were read again"),
-                Some(Err(error)) => {
-                    tracing::error!(error = %chain(&error), "the tokens stay as they were");
-                }
-                None => {}
-            }
-            match tls.as_ref().map(Tls::reload) {
-                Some(Ok(())) => tracing::info!("the certificates were read again"),
-                Some(Err(error)) => {
-                    tracing::error!(error = %chain(&error), "the certificates stay as they were");
-                }
-                None => {}
-            }
-        }
-    });
-    Ok(shutdown.but_for_hangup())
 }

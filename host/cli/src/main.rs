@@ -12,9 +12,12 @@ mod keeping;
 mod listen;
 mod logging;
 mod registry;
+mod reloading;
+mod rights;
 mod services;
 mod shutdown;
 mod up;
+mod values;
 
 use std::process::ExitCode;
 
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
             Command::Call(call) => call::run(call).await,
             Command::Services(services) => services::run(services).await,
             Command::Inspect(inspect) => inspect::run(&inspect),
+            Command::Rights(rights) => rights::run(rights),
             Command::Compile(_) => Ok(()),
         }
     });

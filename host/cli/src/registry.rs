@@ -7,6 +7,7 @@ use wharf_registry::Store;
 use crate::args::RegistryArguments;
 use crate::keeping;
 use crate::listen::bind;
+use crate::reloading::reload;
 use crate::shutdown::Shutdown;
 
 pub(crate) async fn run(arguments: RegistryArguments) -> anyhow::Result<()> {
@@ -14,8 +15,10 @@ pub(crate) async fn run(arguments: RegistryArguments) -> anyhow::Result<()> {
         Some(_) => Store::Memory,
         None => keeping::default_file(arguments.listen)?,
     };
-    let config = keeping::config(&arguments.keeping, arguments.listen, default)?;
-    let mut shutdown = keeping::reload_at_hangup(&config, Shutdown::listen()?)?;
+    let principals = arguments.rights.load()?;
+    let config = keeping::config(&arguments.keeping, principals, arguments.listen, default)?;
+    let (principals, tls) = (config.principals.clone(), config.tls.clone());
+    let mut shutdown = reload(principals, tls, Shutdown::listen()?)?;
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let listener = bind(arguments.listen, "--listen").await?;
     let registry = tokio::select! {

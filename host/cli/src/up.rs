@@ -12,6 +12,7 @@ use wharf_schema::printable;
 use crate::args::Up;
 use crate::keeping;
 use crate::listen::bind;
+use crate::reloading::reload;
 use crate::shutdown::Shutdown;
 
 /// How long announcing to the registry in the same process may take.
@@ -27,9 +28,16 @@ pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()>
     }
     // By default the records are kept in memory: the only host declares itself again after a
     // restart.
-    let registry_config =
-        keeping::config(&arguments.keeping, arguments.registry_listen, Store::Memory)?;
-    let mut shutdown = keeping::reload_at_hangup(&registry_config, Shutdown::listen()?)?;
+    let principals = arguments.rights.load()?;
+    crate::host::check_listens(&arguments.serving, principals.as_ref())?;
+    let registry_config = keeping::config(
+        &arguments.keeping,
+        principals.clone(),
+        arguments.registry_listen,
+        Store::Memory,
+    )?;
+    let tls = registry_config.tls.clone();
+    let mut shutdown = reload(principals.clone(), tls, Shutdown::listen()?)?;
     let scheme = if registry_config.tls.is_some() { "https" } else { "http" };
     let registry = tokio::select! {
         registry = wharf_registry::Registry::open(registry_config) => registry?,
@@ -51,11 +59,12 @@ pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()>
     let mut config = crate::host::config(&arguments.serving, listener.local_addr()?, files)?;
     let secrets = [
         &arguments.identity.registry_certificate,
-        &arguments.keeping.tokens,
+        &arguments.rights.principals,
         &arguments.keeping.tls_key,
         &arguments.keeping.etcd_certificate,
     ];
     config.plugins.granting.protected.extend(secrets.into_iter().flatten().cloned());
+    config.rpc.principals = principals.unwrap_or(config.rpc.principals);
     config.announce.registry = Some(arguments.identity.client(&registry_url)?);
     let http = crate::host::http_listener(&arguments.serving).await?;
     let http_address = http.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wharf_net::Secret;
+use wharf_net::principals::Principals;
 use wharf_registry_api::{Metadata, RegistryClient};
 use wharf_runtime::{CompilerProcess, Settings};
 
@@ -56,8 +56,8 @@ pub struct RpcConfig {
     /// Origins of web pages whose scripts may call over HTTP, as `https://app.example`; none by
     /// default.
     pub allowed_origins: Vec<String>,
-    /// The token that a caller must send in its Hello. `None`: no token is required.
-    pub token: Option<Secret>,
+    /// Who may call what. By default everybody may call everything.
+    pub principals: Principals,
     /// Connections that may be open at once; 1024 by default.
     pub max_connections: usize,
     /// Bytes of replies that wait for callers to read them, all connections together; 512 MiB by
@@ -118,7 +118,7 @@ impl Config {
             rpc: RpcConfig {
                 doors: Doors::default(),
                 allowed_origins: Vec::new(),
-                token: None,
+                principals: Principals::open(),
                 max_connections: 1024,
                 max_unread: 512 * 1024 * 1024,
                 idle_timeout: Duration::from_secs(300),

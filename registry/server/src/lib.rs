@@ -7,7 +7,6 @@
 //! durable. `view` is what this process knows; it consists of `catalog`, `liveness` and `journal`,
 //! which are plain state. `http` translates.
 
-mod access;
 mod catalog;
 mod clock;
 mod directory;
@@ -29,8 +28,8 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use wharf_net::listener::Bounds;
+use wharf_net::principals::Principals;
 
-pub use crate::access::{TokenFile, TokenFileError};
 pub use crate::store::etcd::EtcdConfig;
 pub use crate::store::file::{OPENING_THREAD, OpenError};
 pub use crate::validate::kebab;
@@ -57,7 +56,7 @@ pub struct Config {
     /// Where records are kept.
     pub store: Store,
     /// Who may do what. Without it, everyone who reaches the registry may do everything.
-    pub tokens: Option<TokenFile>,
+    pub principals: Option<Principals>,
     /// TLS. Without it, connections are not encrypted.
     pub tls: Option<Tls>,
 }
@@ -81,7 +80,7 @@ impl Default for Config {
             heartbeat: Duration::from_secs(5),
             max_connections: 16_384,
             store: Store::Memory,
-            tokens: None,
+            principals: None,
             tls: None,
         }
     }
@@ -194,8 +193,8 @@ impl Registry {
         let bounds = config.bounds();
         let routes = http::routes(http::Source {
             directory: directory.clone(),
-            trusts_this_machine: local && config.tokens.is_none() && config.tls.is_none(),
-            tokens: config.tokens,
+            trusts_this_machine: local && config.principals.is_none() && config.tls.is_none(),
+            principals: config.principals,
             metrics,
         });
         let serving = serve(&listener, &bounds, stop.subscribe(), routes);

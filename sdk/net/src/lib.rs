@@ -16,6 +16,8 @@ pub mod listener;
 mod meter;
 #[cfg(feature = "listener")]
 mod places;
+#[cfg(feature = "principals")]
+pub mod principals;
 #[cfg(feature = "private")]
 pub mod private;
 #[cfg(feature = "listener")]

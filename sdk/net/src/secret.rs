@@ -11,6 +11,12 @@ impl Secret {
         Secret(blake3::hash(secret))
     }
 
+    /// The secret with this BLAKE3 hash, written as 64 hexadecimal digits.
+    #[must_use]
+    pub fn of_hash(digits: &str) -> Option<Self> {
+        blake3::Hash::from_hex(digits).ok().map(Secret)
+    }
+
     /// Whether `shown` is this secret. The hashes are compared in constant time, so a nearly right
     /// secret takes as long as a wrong one.
     #[must_use]

@@ -97,6 +97,31 @@ impl Service {
         Service { name, docs, wit, types, labels, methods, index, fingerprint }
     }
 
+    /// The same service as whoever may see only some of its methods sees it. Nothing tells of the others:
+    /// there is no WIT, and types that only the others have are left blank. Methods keep their
+    /// fingerprints.
+    #[must_use]
+    pub fn part(&self, is_seen: impl Fn(&Method) -> bool) -> Self {
+        let methods: Vec<Method> =
+            self.methods.iter().filter(|method| is_seen(method)).cloned().collect();
+        let signatures = methods.iter().filter_map(|method| method.signature.as_ref().ok());
+        let named = signatures.flat_map(|s| s.params.iter().map(|param| param.ty).chain(s.result));
+        let types = self.types.blanked_except(named);
+        let callable = methods.iter().filter_map(|method| method.signature.as_ref().ok());
+        let fingerprints = callable.map(|signature| signature.fingerprint);
+        let labels = self.labels.iter().filter(|(ty, _)| types[**ty] == self.types[**ty]);
+        Service {
+            name: self.name.clone(),
+            docs: self.docs.clone(),
+            wit: String::new(),
+            labels: labels.map(|(ty, label)| (*ty, label.clone())).collect(),
+            types,
+            index: NameIndex::new(methods.iter().map(|method| &method.name[..])),
+            fingerprint: Digests::service(fingerprints),
+            methods,
+        }
+    }
+
     /// The same service, with the names of its types.
     #[cfg(feature = "wit")]
     pub(crate) fn with_labels(self, labels: HashMap<TypeId, Label>) -> Self {

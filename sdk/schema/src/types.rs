@@ -158,6 +158,22 @@ impl Types {
         self.types.iter()
     }
 
+    /// The same types with the same ids, where those that neither `named` nor their parts are have been
+    /// replaced by `bool`.
+    pub(crate) fn blanked_except(&self, named: impl Iterator<Item = TypeId>) -> Self {
+        let mut is_kept = vec![false; self.types.len()];
+        named.for_each(|id| is_kept[id.0 as usize] = true);
+        // The parts of a type stand before it.
+        for (at, ty) in self.types.iter().enumerate().rev() {
+            if is_kept[at] {
+                ty.parts().for_each(|part| is_kept[part.0 as usize] = true);
+            }
+        }
+        let kept = self.types.iter().zip(is_kept);
+        let types = kept.map(|(ty, is_kept)| if is_kept { ty.clone() } else { Type::Bool });
+        Types { types: types.collect(), depths: self.depths.clone() }
+    }
+
     /// A type in WIT's notation, with named types written out. A long text is cut.
     #[must_use]
     pub fn notation(&self, id: TypeId) -> String {

@@ -1,6 +1,7 @@
 //! The host's HTTP side, for operators and their monitoring: health, metrics, services.
 //!
-//! It only reads. It is meant for a trusted network, and binds to loopback by default.
+//! It only reads, and binds to loopback by default. If there are principals, metrics and services are for
+//! those with the scope to read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,10 +48,11 @@ pub(crate) struct Source {
 pub(crate) async fn serve(listener: TcpListener, source: Source) {
     let on_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let routes = Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/services", get(services))
+        .layer(middleware::from_fn_with_state(source.clone(), ask_who))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
         .fallback(any(unknown_path))
         .with_state(source)
         .layer(middleware::from_fn_with_state(on_loopback, refuse_rebound));
@@ -77,6 +79,17 @@ async fn refuse_rebound(State(on_loopback): State<bool>, request: Request, next:
         return (StatusCode::FORBIDDEN, why).into_response();
     }
     next.run(request).await
+}
+
+/// Lets only those read who may, if there are principals.
+async fn ask_who(State(source): State<Source>, request: Request, next: Next) -> Response {
+    let known = source.shared.config.principals.known();
+    let who = known.recognise(wharf_net::http::bearer(request.headers()));
+    if known.is_open() || who.is_ok_and(|who| who.may_read()) {
+        return next.run(request).await;
+    }
+    let why = "whoever reads this needs the scope \"read\" in the file of principals: send 'Authorization: Bearer SECRET'\n";
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], why).into_response()
 }
 
 /// The process is alive and responds.

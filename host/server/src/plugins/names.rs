@@ -65,13 +65,14 @@ impl Names {
 
     /// Finds the service with a name. A full name always means its own service. If a part fits several
     /// versions, it means the newest.
-    pub(crate) fn find(&self, name: &ServiceName) -> Found {
+    pub(crate) fn find(&self, name: &ServiceName, is_seen: impl Fn(&ServiceName) -> bool) -> Found {
         let candidates = self.interfaces.get(&name.interface).map_or(&[][..], Vec::as_slice);
-        if let Some(exact) = candidates.iter().find(|slot| slot.name == *name) {
+        let candidates = candidates.iter().filter(|slot| is_seen(&slot.name));
+        if let Some(exact) = candidates.clone().find(|slot| slot.name == *name) {
             return Found::One(exact.clone());
         }
         let mut matching: Vec<&Arc<Slot>> =
-            candidates.iter().filter(|slot| name.matches(&slot.name)).collect();
+            candidates.filter(|slot| name.matches(&slot.name)).collect();
         // If several packages have an interface with this name, the name must include the package.
         let packages: BTreeSet<_> = matching.iter().map(|slot| &slot.name.package).collect();
         if packages.len() > 1 {
@@ -89,8 +90,14 @@ impl Names {
 
     /// The end of an error's message, which suggests the most similar name of an interface, if any is
     /// similar. This takes time.
-    pub(crate) fn similar(&self, interface: &str) -> String {
-        did_you_mean(interface, self.interfaces.keys().take(COMPARED).map(String::as_str))
+    pub(crate) fn similar(
+        &self,
+        interface: &str,
+        is_seen: impl Fn(&ServiceName) -> bool,
+    ) -> String {
+        let all = self.interfaces.iter().take(COMPARED);
+        let seen = all.filter(|(_, slots)| slots.iter().any(|slot| is_seen(&slot.name)));
+        did_you_mean(interface, seen.map(|(interface, _)| &interface[..]))
     }
 }
 
@@ -103,7 +110,7 @@ mod tests {
         for name in names {
             all.get_or_add(&ServiceName::parse(name).unwrap());
         }
-        match all.find(&ServiceName::parse(wanted).unwrap()) {
+        match all.find(&ServiceName::parse(wanted).unwrap(), |_| true) {
             Found::One(slot) => Ok(slot.name.to_string()),
             Found::Ambiguous(names) => Err(names),
             Found::None => Err(Vec::new()),
@@ -134,8 +141,8 @@ mod tests {
         let name = ServiceName::parse("x:y/api").unwrap();
         names.get_or_add(&name);
         assert!(names.remove("x:y/api").is_some());
-        assert!(matches!(names.find(&name), Found::None));
+        assert!(matches!(names.find(&name, |_| true), Found::None));
         assert!(names.interfaces.is_empty() && names.get("x:y/api").is_none());
-        assert_eq!(names.similar("apj"), "");
+        assert_eq!(names.similar("apj", |_| true), "");
     }
 }

@@ -146,14 +146,18 @@ impl Table {
     }
 
     /// Finds the service with a name.
-    pub(crate) fn find(&self, name: &ServiceName) -> Found {
-        self.services.load().find(name)
+    pub(crate) fn find(&self, name: &ServiceName, is_seen: impl Fn(&ServiceName) -> bool) -> Found {
+        self.services.load().find(name, is_seen)
     }
 
     /// The end of an error's message, which suggests a similar service, if there is one. This takes
     /// time.
-    pub(crate) fn similar(&self, interface: &str) -> String {
-        self.services.load().similar(interface)
+    pub(crate) fn similar(
+        &self,
+        interface: &str,
+        is_seen: impl Fn(&ServiceName) -> bool,
+    ) -> String {
+        self.services.load().similar(interface, is_seen)
     }
 
     /// Makes a plugin serve its services, and replaces the previous version of `file`. A service that

@@ -5,7 +5,9 @@
 //! protocols which calls are admitted, what their deadlines are, which trace they belong to, and
 //! how they are counted.
 
+mod caller;
 mod calls;
+mod denials;
 mod detect;
 mod http;
 mod invoke;
@@ -15,6 +17,7 @@ mod last_words;
 mod mcp;
 mod netrpc;
 mod shared;
+mod sight;
 mod tools;
 mod wharf;
 
@@ -28,8 +31,8 @@ use wharf_net::Stream;
 use wharf_net::listener::{self, Bounds};
 use wharf_wire::limits;
 
+use self::caller::Caller;
 use self::detect::Protocol;
-use self::invoke::Caller;
 pub(crate) use self::shared::Shared;
 use crate::doors::{Door, Doors};
 
@@ -98,9 +101,32 @@ async fn connection(
         let words = closed(door, &shared.config.doors);
         return last_words::say(stream, words.as_bytes()).await;
     }
-    // Where a caller has to show the token depends on the protocol; some have no place for it.
-    let is_known = shared.config.token.is_none();
-    let caller = Caller { peer, door, is_known };
+    // Where a caller shows who it is depends on the protocol; some have no place for it.
+    let principals = shared.config.principals.clone();
+    let who = principals.known().anonymous().clone();
+    let caller = Caller { peer, door, who: who.clone() };
+    let withdrawn = async {
+        match door {
+            // They look after it by themselves.
+            Door::Wharf | Door::Http | Door::Mcp => std::future::pending().await,
+            Door::Gob | Door::JsonRpc => principals.withdrawn(&who).await,
+        }
+    };
+    let served = serve_protocol(protocol, stream, caller, shared, drain, open_by);
+    tokio::select! {
+        () = served => {}
+        () = withdrawn => tracing::debug!(%peer, "a caller's rights have changed, and its connection ended"),
+    }
+}
+
+async fn serve_protocol(
+    protocol: Protocol,
+    stream: Stream,
+    caller: Caller,
+    shared: Arc<Shared>,
+    drain: watch::Receiver<bool>,
+    open_by: Instant,
+) {
     match protocol {
         Protocol::Wharf => wharf::serve(stream, caller, shared, drain, open_by).await,
         Protocol::Gob => netrpc::serve_gob(stream, caller, shared, drain).await,

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use bytes::Bytes;
 use wharf_net::budget::Budget;
 
+use super::denials::Denials;
 use super::kept::Kept;
 use super::tools::Tools;
 use crate::config::RpcConfig;
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(super) running: Arc<AtomicU64>,
     /// Descriptions of what is served, for generators of clients.
     pub(super) documents: Kept<Bytes>,
+    /// Tells the log who was denied what.
+    pub(super) denials: Denials,
     /// What models may call.
     pub(super) tools: Kept<Arc<Tools>>,
     /// Bytes of replies that wait for callers to read them.
@@ -36,7 +39,17 @@ impl Shared {
     pub(crate) fn new(table: Arc<Table>, metrics: Arc<Metrics>, config: RpcConfig) -> Arc<Self> {
         let held = Budget::new(config.calls.max_held, SMALL);
         let unread = Budget::new(config.max_unread, SMALL);
-        let (running, documents, tools) = Default::default();
-        Arc::new(Shared { table, metrics, config, held, unread, running, documents, tools })
+        let (running, documents, denials, tools) = Default::default();
+        Arc::new(Shared {
+            table,
+            metrics,
+            config,
+            held,
+            unread,
+            running,
+            documents,
+            denials,
+            tools,
+        })
     }
 }

@@ -1,12 +1,11 @@
 //! The methods that models may call as tools, as the Model Context Protocol describes them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use wharf_schema::{JsonDialect, JsonSchemas, Method, Service, Signature, Type, TypeId, Types};
 
-use crate::plugins::slot::Served;
+use super::sight::Shown;
 
 /// The member that has a result which is no object. Clients want objects.
 pub(super) const WRAPPED: &str = "result";
@@ -32,7 +31,7 @@ struct Tool {
 
 impl Tools {
     /// Those that the sidecars of these services offer.
-    pub(super) fn of(all: &[Arc<Served>]) -> Self {
+    pub(super) fn of(all: &[Shown]) -> Self {
         let offering: Vec<_> = all.iter().filter(|served| !served.tools.is_empty()).collect();
         let mut count: HashMap<&str, usize> = HashMap::new();
         for served in &offering {

@@ -6,20 +6,21 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use wharf_net::http::bearer;
+use wharf_net::principals::{Principal, Principals};
 use wharf_registry_api::{Code, Problem};
 
 use super::{Refused, Source};
-use crate::access::{Token, TokenFile, Tokens};
 
 /// Who asks.
 #[derive(Clone)]
 pub(super) enum Caller {
-    /// There are no tokens, so everybody may do everything.
+    /// There are no principals, so everybody may do everything.
     Anybody,
-    /// There are tokens, and this caller showed none.
+    /// There are principals, and this caller showed no secret.
     Nobody,
-    /// The caller holds this token.
-    Holder(Arc<Token>),
+    /// The caller showed the secret of this principal.
+    Known(Arc<Principal>),
 }
 
 impl Caller {
@@ -28,11 +29,11 @@ impl Caller {
         match self {
             Caller::Anybody => Ok(()),
             Caller::Nobody => Err(missing()),
-            Caller::Holder(token) if token.may_write(host) => Ok(()),
-            Caller::Holder(token) => {
+            Caller::Known(principal) if principal.may_write(host) => Ok(()),
+            Caller::Known(principal) => {
                 let detail = format!(
-                    "the token '{}' may not write '{host}': add the name to the token's hosts in the registry's token file",
-                    token.name
+                    "the principal '{}' may not write '{host}': add the name to its hosts in the registry's file of principals",
+                    principal.name()
                 );
                 Err(Problem::new(Code::Forbidden, detail))
             }
@@ -44,36 +45,38 @@ impl Caller {
         match self {
             Caller::Anybody => Ok(()),
             Caller::Nobody => Err(missing()),
-            Caller::Holder(token) if token.writes() => Ok(()),
-            Caller::Holder(token) => {
-                let detail =
-                    format!("the token '{}' does not have the scope \"write\"", token.name);
+            Caller::Known(principal) if principal.writes() => Ok(()),
+            Caller::Known(principal) => {
+                let detail = format!(
+                    "the principal '{}' does not have the scope \"write\"",
+                    principal.name()
+                );
                 Err(Problem::new(Code::Forbidden, detail))
             }
         }
     }
 
-    /// Completes when this caller may not read any more, because the tokens have changed.
-    pub(super) async fn revoked(self, file: Option<TokenFile>) {
-        let Some(file) = file else { return std::future::pending().await };
-        let mut changes = file.changes();
-        let reads = |tokens: &Arc<Tokens>| match &self {
-            Caller::Anybody => true,
-            Caller::Nobody => tokens.anonymous_reads(),
-            Caller::Holder(token) => tokens.still_reads(token),
+    /// Completes when this caller may not read any more, or its rights have changed.
+    pub(super) async fn revoked(self, principals: Option<Principals>) {
+        let Some(principals) = principals else { return std::future::pending().await };
+        let who = match self {
+            Caller::Anybody => return std::future::pending().await,
+            Caller::Nobody => principals.known().anonymous().clone(),
+            Caller::Known(principal) => principal,
         };
-        if changes.wait_for(|tokens| !reads(tokens)).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        principals.withdrawn(&who).await;
     }
 
     fn may_read(&self) -> Result<(), Problem> {
         match self {
-            Caller::Holder(token) if !token.may_read() => {
-                let detail = format!("the token '{}' does not have the scope \"read\"", token.name);
+            Caller::Known(principal) if !principal.may_read() => {
+                let detail = format!(
+                    "the principal '{}' does not have the scope \"read\"",
+                    principal.name()
+                );
                 Err(Problem::new(Code::Forbidden, detail))
             }
-            Caller::Anybody | Caller::Holder(_) => Ok(()),
+            Caller::Anybody | Caller::Known(_) => Ok(()),
             Caller::Nobody => Err(missing()),
         }
     }
@@ -92,7 +95,10 @@ pub(super) async fn authorize(
         Err(refused) => return *refused,
     };
     if reads(&request) {
-        let open = source.tokens.as_ref().is_some_and(|file| file.current().anonymous_reads());
+        let open = source
+            .principals
+            .as_ref()
+            .is_some_and(|principals| principals.known().anonymous().may_read());
         if let Err(problem) = caller.may_read()
             && !(open && matches!(caller, Caller::Nobody))
         {
@@ -110,35 +116,31 @@ pub(super) async fn authorize(
 }
 
 fn caller(source: &Source, headers: &HeaderMap) -> Result<Caller, Box<Response>> {
-    let Some(file) = &source.tokens else { return Ok(Caller::Anybody) };
+    let Some(principals) = &source.principals else { return Ok(Caller::Anybody) };
     let Some(secret) = secret(headers) else { return Ok(Caller::Nobody) };
-    let tokens = file.current();
-    let Some(token) = tokens.find(secret) else {
+    let known = principals.known();
+    let Ok(principal) = known.recognise(Some(secret)) else {
         source.metrics.denied();
-        let detail =
-            "the token is not known: was it changed or removed in the registry's token file?";
+        let detail = "the token is not known: was it changed or removed in the registry's file of principals?";
         return Err(Box::new(Refused(Problem::new(Code::Unauthenticated, detail)).into_response()));
     };
-    if let Err(wait) = token.admit() {
+    if let Err(wait) = principal.count() {
         let seconds = wait.as_secs_f64().ceil().max(1.0);
-        let detail = format!("the token '{}' exceeds its rate: retry in {seconds} s", token.name);
+        let detail =
+            format!("the principal '{}' exceeds its rate: retry in {seconds} s", principal.name());
         let mut response = Refused(Problem::new(Code::RateLimited, detail)).into_response();
         if let Ok(seconds) = HeaderValue::from_str(&seconds.to_string()) {
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
         return Err(Box::new(response));
     }
-    Ok(Caller::Holder(token.clone()))
+    Ok(Caller::Known(principal.clone()))
 }
 
-/// The secret of a bearer token (RFC 6750), or from the header that Consul's clients send.
+/// The secret of a bearer token, or from the header that Consul's clients send.
 fn secret(headers: &HeaderMap) -> Option<&[u8]> {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
-        let (scheme, secret) = value.as_bytes().split_at_checked(7)?;
-        scheme.eq_ignore_ascii_case(b"bearer ").then_some(secret)
-    });
-    let consul = || headers.get("x-consul-token").map(HeaderValue::as_bytes);
-    bearer.or_else(consul).map(<[u8]>::trim_ascii).filter(|secret| !secret.is_empty())
+    let consul = || headers.get("x-consul-token").map(|value| value.as_bytes().trim_ascii());
+    bearer(headers).or_else(consul).filter(|secret| !secret.is_empty())
 }
 
 fn missing() -> Problem {

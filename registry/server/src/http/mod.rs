@@ -20,7 +20,6 @@ use axum::routing::{any, get, post, put};
 use axum::{Json, Router, middleware};
 use wharf_registry_api::{Code, OPENAPI, PROBLEM_JSON, Problem, limits};
 
-use crate::access::TokenFile;
 use crate::directory::Directory;
 use crate::metrics::Metrics;
 
@@ -30,7 +29,7 @@ pub(crate) use watch::frame;
 #[derive(Clone)]
 pub(crate) struct Source {
     pub(crate) directory: Arc<Directory>,
-    pub(crate) tokens: Option<TokenFile>,
+    pub(crate) principals: Option<wharf_net::principals::Principals>,
     /// The registry listens on loopback only, and everybody who reaches it may do anything.
     pub(crate) trusts_this_machine: bool,
     pub(crate) metrics: Arc<Metrics>,

@@ -61,7 +61,7 @@ pub(super) async fn watch(
     if let Some(after) = after {
         source.directory.caught_up(after).await;
     }
-    let revoked = Box::pin(caller.revoked(source.tokens));
+    let revoked = Box::pin(caller.revoked(source.principals));
     let counted = source.metrics.watching();
     let watcher = Watcher::new(source.directory, service, after, counted, revoked);
     let events = futures_util::stream::unfold(watcher, |mut watcher| async move {

@@ -222,6 +222,7 @@ struct Opened {
 }
 
 /// Reads a store, and waits for a predecessor that ends.
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, which does nothing but this")]
 fn wait_and_read(path: &Path) -> Result<Opened, OpenError> {
     let began = Instant::now();
     let mut said = false;

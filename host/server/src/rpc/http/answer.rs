@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde_json::{Value, json};
 
 use super::connect;
-use crate::plugins::table::Table;
 use crate::rpc::invoke::CallFailure;
+use crate::rpc::sight::Shown;
 
 /// The header by which callers find their requests in logs. It is sent back.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -84,12 +84,12 @@ pub(super) fn options() -> Response {
 }
 
 /// What somebody sees who comes with a browser.
-pub(super) fn welcome(table: &Table) -> Response {
+pub(super) fn welcome(seen: &[Shown]) -> Response {
     let mut text = "This is a Wharf host. Call a method with POST /SERVICE/METHOD and JSON; \
                     GET /openapi.json describes all of them.\n\n"
         .to_owned();
-    for served in table.all_served().iter().take(100) {
-        text.push_str(&served.service.name().to_string());
+    for shown in seen.iter().take(100) {
+        text.push_str(&shown.service.name().to_string());
         text.push('\n');
     }
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Bytes::from(text)).into_response()

@@ -174,12 +174,13 @@ async fn result(
 
 async fn tools(connection: &Connection) -> Result<Arc<Tools>, CallFailure> {
     let shared = &connection.shared;
-    let table = shared.table.clone();
-    let make = move || Ok(Arc::new(Tools::of(&table.all_served())));
+    let (table, sight) = (shared.table.clone(), connection.sight());
+    let key = sight.key();
+    let make = move || Ok(Arc::new(Tools::of(&sight.all(&table))));
     let lost = |error| {
         CallFailure::refused(Status::Internal, format!("the list of tools failed: {error}"))
     };
-    shared.tools.get("", shared.table.version(), make, lost).await
+    shared.tools.get(&key, shared.table.version(), make, lost).await
 }
 
 async fn call(

@@ -9,23 +9,27 @@ mod mcp;
 mod openapi;
 mod rpc;
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::{Method, Request, header};
+use axum::http::{HeaderMap, Method, Request, header};
 use axum::response::Response;
 use tokio::sync::watch;
 use tower::Service;
 use wharf_net::Stream;
 use wharf_net::budget::Taken;
+use wharf_net::http::bearer;
 use wharf_wire::{Status, TraceParent};
 
 use super::Shared;
-use super::invoke::{Alone, CallFailure, Caller, Invoker, Load, Named, Outcome};
+use super::caller::Caller;
+use super::invoke::{Alone, CallFailure, Invoker, Load, Named, Outcome};
+use super::sight::Sight;
 use crate::doors::{Door, Doors};
 
 /// The version of HTTP on a connection.
@@ -43,6 +47,9 @@ const QUIET: Duration = Duration::from_secs(100);
 /// time.
 const HINTS: u32 = 64;
 
+/// The most doors and principals that one connection keeps what it has found for.
+const MAX_INVOKERS: usize = 32;
+
 /// Whether anything is served over HTTP.
 pub(super) fn is_open(doors: &Doors) -> bool {
     [Door::Http, Door::JsonRpc, Door::Mcp].into_iter().any(|door| doors.has(door))
@@ -57,12 +64,10 @@ pub(super) async fn serve(
     version: Version,
 ) {
     let peer = caller.peer;
-    // The token comes with each request, and is checked there.
-    let caller = Caller { is_known: true, ..caller };
-    let service = Requests(Arc::new(Connection {
+    let service = Requests(Arc::new(Lasting {
         shared,
         caller,
-        invokers: Default::default(),
+        invokers: Mutex::default(),
         hints: Mutex::new(HINTS),
     }));
     let served = match version {
@@ -75,13 +80,27 @@ pub(super) async fn serve(
     }
 }
 
+/// An invoker for requests of several tasks.
+type SharedInvoker = Arc<Mutex<Invoker>>;
+
 /// What the requests of one connection share.
+struct Lasting {
+    shared: Arc<Shared>,
+    /// Each request shows anew who asks.
+    caller: Caller,
+    /// For each door, because calls are counted by door, and for each principal, because a proxy's
+    /// connection has the requests of many. They are made when they are needed.
+    invokers: Mutex<HashMap<(Door, u64), SharedInvoker>>,
+    hints: Mutex<u32>,
+}
+
+/// The connection, as one request sees it.
 struct Connection {
     shared: Arc<Shared>,
     caller: Caller,
-    /// For each door, because calls are counted by door. They are made when they are needed.
-    invokers: [OnceLock<Mutex<Invoker>>; Door::ALL.len()],
-    hints: Mutex<u32>,
+    lasting: Arc<Lasting>,
+    /// Those that it has used. What one of them has found means nothing to another.
+    invokers: [OnceLock<SharedInvoker>; Door::ALL.len()],
 }
 
 /// What a request says of its call.
@@ -99,24 +118,28 @@ impl Terms {
 }
 
 impl Connection {
-    /// Calls of a connection are begun one after the other, and nobody waits while one is begun.
-    fn invoker(&self, door: Door) -> MutexGuard<'_, Invoker> {
-        let invoker = self.invokers[door as usize].get_or_init(|| {
-            let caller = Caller { door, ..self.caller.clone() };
-            Mutex::new(Invoker::new(self.shared.clone(), caller))
-        });
-        invoker.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Begins or finds something, for this request's principal. That is done one after the other for all
+    /// requests of a connection, and nobody waits meanwhile.
+    fn with_invoker<T>(&self, door: Door, act: impl FnOnce(&mut Invoker) -> T) -> T {
+        let invoker =
+            self.invokers[door as usize].get_or_init(|| self.lasting.invoker(door, &self.caller));
+        act(&mut invoker.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What this request's principal sees.
+    fn sight(&self) -> Sight {
+        Sight::new(self.caller.who.clone())
     }
 
     /// Finds a method by its name.
     fn named(&self, door: Door, name: &str) -> Result<Named, CallFailure> {
         let may_hint = || {
-            let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut hints = self.lasting.hints.lock().unwrap_or_else(PoisonError::into_inner);
             let allowed = *hints > 0;
             *hints = hints.saturating_sub(1);
             allowed
         };
-        self.invoker(door).named(name, may_hint)
+        self.with_invoker(door, |invoker| invoker.named(name, may_hint))
     }
 
     /// Makes a call. Dropping the future cancels it. `taken` is the room that the body took while it
@@ -133,12 +156,12 @@ impl Connection {
         let mut arguments = Some((arguments, taken));
         let begun = std::future::poll_fn(|cx| {
             let Some(arguments) = arguments.take() else { return Poll::Pending };
-            let mut invoker = self.invoker(door);
-            let load = Load::default();
             let arrived = if arguments.1.is_some() { 0 } else { len };
-            let call =
-                invoker.admit(named.index, (load, len, arrived), terms.timeout, terms.trace, now);
-            Poll::Ready(call.and_then(|call| invoker.begin_alone(cx, call, arguments, now)))
+            let size = (Load::default(), len, arrived);
+            Poll::Ready(self.with_invoker(door, |invoker| {
+                let call = invoker.admit(named.index, size, terms.timeout, terms.trace, now)?;
+                invoker.begin_alone(cx, call, arguments, now)
+            }))
         })
         .await?;
         match begun {
@@ -146,22 +169,40 @@ impl Connection {
             Alone::Running(awaited) => awaited.outcome().await,
         }
     }
+}
 
-    /// Whether a request shows the host's token, if it wants one.
-    fn is_let_in(&self, headers: &axum::http::HeaderMap) -> bool {
-        let Some(token) = &self.shared.config.token else { return true };
-        let shown = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        let shown = shown.and_then(|shown| {
-            let (scheme, token) = shown.split_at_checked("Bearer ".len())?;
-            scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
+impl Lasting {
+    /// The connection as a request with these headers sees it; `None` if nobody may call anything who
+    /// shows what it shows.
+    fn seen_by(self: &Arc<Self>, headers: &HeaderMap) -> Option<Connection> {
+        // What is no bearer token belongs to nobody, but it is not nothing either.
+        let other = || headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let shown = bearer(headers).or_else(other);
+        let known = self.shared.config.principals.known();
+        let who = known.recognise(shown).ok().filter(|who| !who.calls().is_nothing())?.clone();
+        let (shared, caller) = (self.shared.clone(), Caller { who, ..self.caller.clone() });
+        let invokers = Default::default();
+        Some(Connection { shared, caller, lasting: self.clone(), invokers })
+    }
+
+    /// What calls for a principal. It is kept for later requests.
+    fn invoker(&self, door: Door, caller: &Caller) -> SharedInvoker {
+        let mut invokers = self.invokers.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (door, caller.who.id());
+        if invokers.len() >= MAX_INVOKERS && !invokers.contains_key(&key) {
+            invokers.clear();
+        }
+        let made = invokers.entry(key).or_insert_with(|| {
+            let caller = Caller { door, ..caller.clone() };
+            Arc::new(Mutex::new(Invoker::new(self.shared.clone(), caller)))
         });
-        shown.is_some_and(|shown| token.matches(shown))
+        made.clone()
     }
 }
 
 /// Answers the requests of one connection.
 #[derive(Clone)]
-struct Requests(Arc<Connection>);
+struct Requests(Arc<Lasting>);
 
 impl<B> Service<Request<B>> for Requests
 where
@@ -186,7 +227,7 @@ where
 }
 
 /// Answers a request, by its path.
-async fn respond(connection: &Connection, request: Request<Body>) -> Response {
+async fn respond(connection: &Arc<Lasting>, request: Request<Body>) -> Response {
     let config = &connection.shared.config;
     let cross = match cross_site::check(&request, connection.caller.peer, &config.allowed_origins) {
         Ok(cross) => cross,
@@ -196,10 +237,10 @@ async fn respond(connection: &Connection, request: Request<Body>) -> Response {
         return cross.answer(answer::options());
     }
     let id = request.headers().get(answer::REQUEST_ID).cloned();
-    let mut response = match connection.is_let_in(request.headers()) {
-        true => routed(connection, request).await,
-        false => {
-            let message = connection.caller.door.how_to_show_a_token();
+    let mut response = match connection.seen_by(request.headers()) {
+        Some(connection) => routed(&connection, request).await,
+        None => {
+            let message = Door::Http.how_to_show_a_token();
             answer::failure(&CallFailure::refused(Status::Unauthenticated, message))
         }
     };
@@ -228,10 +269,12 @@ async fn routed(connection: &Connection, request: Request<Body>) -> Response {
     match door {
         Door::JsonRpc => rpc::answer(connection, request).await,
         Door::Mcp => mcp::answer(connection, request).await,
-        _ if reads && path == "/" => answer::welcome(&connection.shared.table),
+        _ if reads && path == "/" => {
+            answer::welcome(&connection.sight().all(&connection.shared.table))
+        }
         _ if reads && path.ends_with(openapi::FILE) => {
             let of = path.trim_end_matches(openapi::FILE).to_owned();
-            openapi::answer(&connection.shared, of).await
+            openapi::answer(connection, of).await
         }
         _ => call::answer(connection, request).await,
     }

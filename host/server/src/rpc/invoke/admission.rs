@@ -1,7 +1,10 @@
 //! Decides whether there is room for another call. The limits are a number of calls and a number of
 //! bytes, for its connection and for the host.
 
+use std::time::Duration;
+
 use wharf_net::budget::Account;
+use wharf_net::principals::Principal;
 use wharf_wire::{Status, limits};
 
 use super::CallFailure;
@@ -47,6 +50,14 @@ pub(super) fn check(
         return Err(CallFailure::refused(Status::ResourceExhausted, message).retry_after(10));
     }
     Ok(())
+}
+
+/// The failure of a call of a principal that calls too often.
+pub(super) fn too_often(who: &Principal, wait: Duration) -> CallFailure {
+    let milliseconds = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
+    let message =
+        format!("'{}' calls more often than it may: retry in {milliseconds} ms", who.name());
+    CallFailure::refused(Status::ResourceExhausted, message).retry_after(milliseconds)
 }
 
 /// The failure of a call that the host has no room for.

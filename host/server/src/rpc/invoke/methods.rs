@@ -17,6 +17,8 @@ use crate::plugins::Found;
 use crate::plugins::slot::{Served, Slot};
 use crate::plugins::table::Table;
 use crate::rpc::Shared;
+use crate::rpc::caller::Caller;
+use crate::rpc::sight::Sight;
 
 /// When to come back to a host that is still loading its plugins, in milliseconds.
 const LOADING_MS: u32 = 100;
@@ -28,6 +30,9 @@ const MAX_METHODS: usize = 10_000;
 pub(super) struct Methods {
     /// Calls are counted by the door that they come through.
     door: Door,
+    /// Who resolves them. Whatever it may not call does not exist for it.
+    caller: Caller,
+    sight: Sight,
     entries: Vec<Entry>,
     /// The places of entries, by what tells them apart: the slot, the fingerprint and the method.
     places: HashMap<(usize, Fingerprint, String), usize>,
@@ -94,9 +99,11 @@ pub(super) struct ServedMethod {
 }
 
 impl Methods {
-    pub(super) fn new(door: Door) -> Self {
+    pub(super) fn new(caller: &Caller) -> Self {
         Methods {
-            door,
+            door: caller.door,
+            sight: Sight::new(caller.who.clone()),
+            caller: caller.clone(),
             entries: Vec::new(),
             places: HashMap::new(),
             named: HashMap::new(),
@@ -107,7 +114,7 @@ impl Methods {
     /// Finds a method by its name. Returns its index and its fingerprint.
     pub(super) fn resolve(
         &mut self,
-        Shared { table, metrics, .. }: &Shared,
+        Shared { table, metrics, denials, .. }: &Shared,
         name: &str,
         wanted: Option<[u8; 16]>,
         may_hint: impl FnOnce() -> bool,
@@ -116,13 +123,16 @@ impl Methods {
             .map_err(|error| CallFailure::refused(Status::InvalidArgument, error.to_string()))?;
         let mut may_hint = Some(may_hint);
         let mut may_hint = || may_hint.take().is_some_and(|may_hint| may_hint());
-        let (slot, served) = find(table, &path.service, &mut may_hint)?;
-        let (index, method) = find_method(&served.service, &path.method, &mut may_hint)?;
+        let (slot, served) = find(table, &self.sight, &path.service, &mut may_hint)
+            .inspect_err(|_| denials.note_service(table, &self.caller, &path.service))?;
+        let seen = Some(&self.sight);
+        let (index, method) = find_method(&served.service, seen, &path.method, &mut may_hint)
+            .inspect_err(|_| denials.note_method(&served.service, &self.caller, &path.method))?;
         let name = format!("{}.{}", served.service.name().interface, method.name);
         let signature = method.signature.as_ref().map_err(|reason| not_callable(&name, reason))?;
         let fingerprint = signature.fingerprint;
         if wanted.is_some_and(|wanted| wanted != fingerprint.0) {
-            return Err(mismatch(&name, &served.service, method));
+            return Err(mismatch(&name, &self.sight, &served, method));
         }
         let index = MethodIndex { service: served.service_index, method: index };
         // A slot lives as long as the entry that has it, so its address stays its own.
@@ -217,10 +227,10 @@ impl Methods {
         };
         if served.generation != entry.generation {
             // The plugin was replaced. A method with the same signature keeps its index.
-            let (index, method) = find_method(&served.service, &entry.method, || true)?;
+            let (index, method) = find_method(&served.service, None, &entry.method, || false)?;
             let same = method.signature.as_ref().is_ok_and(|s| s.fingerprint == entry.fingerprint);
             if !same {
-                return Err(mismatch(&entry.resolved.name, &served.service, method));
+                return Err(mismatch(&entry.resolved.name, &self.sight, served, method));
             }
             entry.generation = served.generation;
             entry.index = MethodIndex { service: served.service_index, method: index };
@@ -229,25 +239,29 @@ impl Methods {
         let method = method.map_err(|error| CallFailure::of_call(&entry.resolved.name, &error))?;
         Ok(ServedMethod { method, resolved: entry.resolved.clone() })
     }
-}
 
-/// The description of a service.
-pub(super) fn describe(
-    table: &Table,
-    name: &str,
-    may_hint: impl FnOnce() -> bool,
-) -> Result<Bytes, CallFailure> {
-    let name = ServiceName::parse(name)
-        .map_err(|error| CallFailure::refused(Status::InvalidArgument, error.to_string()))?;
-    find(table, &name, may_hint).map(|(_, served)| served.document.clone())
+    /// The description of a service.
+    pub(super) fn describe(
+        &self,
+        Shared { table, denials, .. }: &Shared,
+        name: &str,
+        may_hint: impl FnOnce() -> bool,
+    ) -> Result<Bytes, CallFailure> {
+        let name = ServiceName::parse(name)
+            .map_err(|error| CallFailure::refused(Status::InvalidArgument, error.to_string()))?;
+        find(table, &self.sight, &name, may_hint)
+            .inspect_err(|_| denials.note_service(table, &self.caller, &name))
+            .map(|(_, served)| self.sight.document(&served))
+    }
 }
 
 fn find(
     table: &Table,
+    sight: &Sight,
     name: &ServiceName,
     may_hint: impl FnOnce() -> bool,
 ) -> Result<(Arc<Slot>, Arc<Served>), CallFailure> {
-    match table.find(name) {
+    match table.find(name, |service| sight.has(service)) {
         Found::One(slot) => match slot.served().clone() {
             Some(served) => Ok((slot, served)),
             None => Err(CallFailure::missing(
@@ -268,7 +282,7 @@ fn find(
         }
         Found::None => {
             let hint = match may_hint() {
-                true => table.similar(&name.interface),
+                true => table.similar(&name.interface, |service| sight.has(service)),
                 false => String::new(),
             };
             let message = format!("this host has no service '{name}'{hint}");
@@ -277,15 +291,19 @@ fn find(
     }
 }
 
+/// `None` sees all methods.
 fn find_method<'s>(
     service: &'s Service,
+    sight: Option<&Sight>,
     name: &str,
     may_hint: impl FnOnce() -> bool,
 ) -> Result<(usize, &'s Method), CallFailure> {
+    let is_seen =
+        |method: &&Method| sight.is_none_or(|sight| sight.has_method(service.name(), &method.name));
     let index = service.method_index(name);
     let found = index.and_then(|index| Some((index, service.methods().get(index)?)));
-    found.ok_or_else(|| {
-        let known = service.methods().iter().map(|method| &method.name[..]);
+    found.filter(|(_, method)| is_seen(method)).ok_or_else(|| {
+        let known = service.methods().iter().filter(is_seen).map(|method| &method.name[..]);
         let hint = if may_hint() { did_you_mean(name, known) } else { String::new() };
         let message = format!("the service '{}' has no method '{name}'{hint}", service.name());
         CallFailure::missing(Missing::Method, message)
@@ -302,10 +320,12 @@ fn not_callable(name: &str, reason: &str) -> CallFailure {
     CallFailure::refused(Status::Unimplemented, message)
 }
 
-fn mismatch(name: &str, service: &Service, method: &Method) -> CallFailure {
-    let notation = service.notation(method);
+fn mismatch(name: &str, sight: &Sight, served: &Served, method: &Method) -> CallFailure {
+    let notation = served.service.notation(method);
+    let shown = sight.of(served);
+    let wit = shown.as_ref().map_or("", |shown| shown.service.wit());
     CallFailure {
-        detail: (DetailKind::SchemaMismatch, format!("{notation}\n\n{}", service.wit())),
+        detail: (DetailKind::SchemaMismatch, format!("{notation}\n\n{wit}")),
         ..CallFailure::refused(
             Status::FailedPrecondition,
             format!(

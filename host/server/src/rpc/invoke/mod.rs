@@ -12,7 +12,6 @@ mod room;
 mod trace;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -37,19 +36,10 @@ use self::methods::{Methods, ResolvedMethod, ServedMethod};
 use self::room::Fit;
 pub(crate) use self::room::Room;
 use super::Shared;
-use crate::doors::Door;
+use super::caller::Caller;
 
 /// The outcome of a call.
 pub(crate) type Outcome = Result<Bytes, CallFailure>;
-
-/// Who calls on a connection, and how.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller {
-    pub(crate) peer: SocketAddr,
-    pub(crate) door: Door,
-    /// Whether it has shown the token, if the host wants one.
-    pub(crate) is_known: bool,
-}
 
 /// Calls the methods that one connection has resolved. Dropping it cancels all calls in flight.
 pub(crate) struct Invoker {
@@ -189,7 +179,7 @@ impl Invoker {
     ) -> Self {
         let (finish, finished) = mpsc::unbounded_channel();
         Invoker {
-            methods: Methods::new(caller.door),
+            methods: Methods::new(&caller),
             caller,
             account,
             unread,
@@ -237,12 +227,12 @@ impl Invoker {
     /// When the service does not exist.
     pub(crate) fn describe(&self, service: &str, may_hint: impl FnOnce() -> bool) -> Outcome {
         self.check_caller()?;
-        methods::describe(&self.shared.table, service, may_hint)
+        self.methods.describe(&self.shared, service, may_hint)
     }
 
-    /// Whoever is not known finds no method, and so cannot call any.
+    /// Whoever may call nothing is told to show who it is.
     fn check_caller(&self) -> Result<(), CallFailure> {
-        if self.caller.is_known {
+        if !self.caller.who.calls().is_nothing() {
             return Ok(());
         }
         let message = self.caller.door.how_to_show_a_token();
@@ -278,6 +268,9 @@ impl Invoker {
         trace: Option<TraceParent>,
         now: Instant,
     ) -> Result<Call, CallFailure> {
+        if let Err(wait) = self.caller.who.count() {
+            return Err(self.refused(method, admission::too_often(&self.caller.who, wait)));
+        }
         let bounds = &self.shared.config.calls;
         admission::check(bounds, load, &self.account, (len, arrived))
             .map_err(|failure| self.refused(method, failure))?;

@@ -14,8 +14,9 @@ use tokio_util::io::{poll_read_buf, poll_write_buf};
 use wharf_net::Stream;
 use wharf_net::budget::Taken;
 
+use crate::rpc::caller::Caller;
 use crate::rpc::calls::Calls;
-use crate::rpc::invoke::{CallFailure, Caller, Invoker, Outcome};
+use crate::rpc::invoke::{CallFailure, Invoker, Outcome};
 use crate::rpc::{Shared, last_words};
 
 /// Bytes read from the socket at once.

@@ -16,7 +16,7 @@ use self::connection::Connection;
 use self::gob::Gob;
 use self::json::Json;
 use super::Shared;
-use super::invoke::Caller;
+use super::caller::Caller;
 use super::last_words;
 
 /// What `rpc.DialHTTP` sends first.

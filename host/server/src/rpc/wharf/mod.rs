@@ -23,7 +23,8 @@ use wharf_wire::{Assembler, GoAwayCode, Header, Inbound, Outbound, Status, limit
 use self::dispatch::Dispatched;
 use self::replies::Replies;
 use super::Shared;
-use super::invoke::{Call, CallFailure, Caller, HELD_MAX, Invoker};
+use super::caller::Caller;
+use super::invoke::{Call, CallFailure, HELD_MAX, Invoker};
 use super::last_words::{self, LAST_WORDS};
 
 /// Bytes read from the socket at once.
@@ -103,8 +104,9 @@ pub(super) async fn serve(
         }
     };
     tracing::debug!(%peer, agent = opened.agent, version = opened.negotiated.version, "a connection opened");
-    // The Hello showed the token.
-    let caller = Caller { is_known: true, ..caller };
+    // The Hello showed who it is.
+    let caller = Caller { who: opened.who.clone(), ..caller };
+    let principals = shared.config.principals.clone();
     let mut connection = Connection::new((stream, caller), inbound, &opened, shared);
     let end = {
         let mut told_to_drain = pin!(async {
@@ -113,6 +115,8 @@ pub(super) async fn serve(
         let seat = connection.stream.seat().clone();
         seat.says_goodbye();
         let mut has_to_leave = pin!(seat.has_to_leave());
+        let mut withdrawn = pin!(principals.withdrawn(&opened.who));
+        let mut is_withdrawn = false;
         let mut told = false;
         let mut leaves = false;
         let mut looks = tokio::time::interval(LOOK);
@@ -121,6 +125,11 @@ pub(super) async fn serve(
             if !told && told_to_drain.as_mut().poll(cx).is_ready() {
                 told = true;
                 connection.go_away(GoAwayCode::Shutdown, "the host shuts down: connect to another");
+            }
+            if !is_withdrawn && withdrawn.as_mut().poll(cx).is_ready() {
+                is_withdrawn = true;
+                connection
+                    .go_away(GoAwayCode::Other, "what you may call has changed: connect again");
             }
             if !leaves && has_to_leave.as_mut().poll(cx).is_ready() {
                 leaves = true;

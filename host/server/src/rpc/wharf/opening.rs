@@ -1,8 +1,11 @@
 //! Opens a connection: each side sends the magic bytes and a Hello, within a limited time.
 
+use std::sync::Arc;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use wharf_net::Stream;
+use wharf_net::principals::Principal;
 use wharf_wire::{
     FrameError, GoAwayCode, Header, Hello, HelloError, Inbound, MAGIC, Negotiated, Outbound,
     limits, negotiate,
@@ -14,6 +17,7 @@ use crate::config::RpcConfig;
 pub(super) struct Opened {
     pub(super) negotiated: Negotiated,
     pub(super) agent: String,
+    pub(super) who: Arc<Principal>,
 }
 
 /// Why a connection did not open.
@@ -84,9 +88,11 @@ async fn hear(
     };
     let (Header::Hello(hello), _) = frame.parse()? else { return Err(OpenError::NotHello) };
     let negotiated = negotiate(&hello)?;
-    if config.token.as_ref().is_some_and(|token| !token.matches(hello.token)) {
+    let known = config.principals.known();
+    let who = known.recognise(Some(hello.token)).map_err(|_| OpenError::Token)?;
+    if who.calls().is_nothing() {
         return Err(OpenError::Token);
     }
     inbound.accept_frames(limits::MAX_FRAME);
-    Ok(Opened { negotiated, agent: hello.agent.to_owned() })
+    Ok(Opened { negotiated, agent: hello.agent.to_owned(), who: who.clone() })
 }

@@ -1,7 +1,6 @@
 //! Writes an OpenAPI 3.1 document. <https://spec.openapis.org/oas/v3.1.1.html>
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use wharf_schema::{
@@ -9,7 +8,7 @@ use wharf_schema::{
     net_rpc,
 };
 
-use crate::plugins::slot::Served;
+use crate::rpc::sight::Shown;
 
 /// Where the definitions of types are.
 const SCHEMAS: &str = "#/components/schemas/";
@@ -19,7 +18,7 @@ const FAILURE: &str = "WharfFailure";
 
 /// Describes the services `chosen`. `all` are those of the host: the path of a service depends on
 /// which others have its name.
-pub(super) fn of(all: &[Arc<Served>], chosen: &[Arc<Served>], has_token: bool) -> Value {
+pub(super) fn of(all: &[Shown], chosen: &[Shown], has_token: bool) -> Value {
     let mut count: HashMap<&str, usize> = HashMap::new();
     for served in all {
         *count.entry(&served.service.name().interface).or_default() += 1;
@@ -84,14 +83,14 @@ impl Names {
     }
 }
 
-fn title(chosen: &[Arc<Served>]) -> String {
+fn title(chosen: &[Shown]) -> String {
     match chosen {
         [one] => one.service.name().to_string(),
         _ => "Wharf".to_owned(),
     }
 }
 
-fn version(chosen: &[Arc<Served>]) -> String {
+fn version(chosen: &[Shown]) -> String {
     let version = match chosen {
         [one] => one.service.name().version.as_ref().map(ToString::to_string),
         _ => None,

@@ -1,0 +1,17 @@
+//! Who calls on a connection, and how.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use wharf_net::principals::Principal;
+
+use crate::doors::Door;
+
+/// Who calls on a connection, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) peer: SocketAddr,
+    pub(crate) door: Door,
+    /// Who it is, as far as it has shown that.
+    pub(crate) who: Arc<Principal>,
+}

@@ -1,0 +1,342 @@
+//! Who asks, and what they may do: principals, from one file for hosts and registries alike.
+//!
+//! A principal is a name with rights. It is shown by a secret: in the Hello, or as a bearer token
+//! (RFC 6750). The file is read again when it changes. Whoever was found before keeps the rights of that
+//! time until [`Principals::withdrawn`] completes.
+
+mod file;
+mod rights;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use governor::clock::Clock;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::sync::watch;
+
+pub use self::file::PrincipalsError;
+pub use self::rights::{Callee, Calls, Pattern};
+use crate::{Secret, chain};
+
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// All principals, as they were read last. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Principals {
+    path: Option<Arc<PathBuf>>,
+    known: Arc<watch::Sender<Arc<Known>>>,
+}
+
+/// The principals of one moment.
+#[derive(Debug)]
+pub struct Known {
+    /// Whether nobody is asked who they are.
+    is_open: bool,
+    anonymous: Arc<Principal>,
+    principals: Vec<Arc<Principal>>,
+}
+
+/// Who asks.
+#[derive(Debug)]
+pub struct Principal {
+    /// No other principal of this process has or had it.
+    id: u64,
+    rate: Option<DefaultDirectRateLimiter>,
+    written: Written,
+}
+
+/// What is written of a principal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Written {
+    name: String,
+    secret: Option<Secret>,
+    calls: Calls,
+    scopes: Scopes,
+    /// Names of hosts that it may write in a registry. `*` at the end stands for anything.
+    hosts: Vec<String>,
+    quota: Option<Quota>,
+}
+
+/// What a principal may do in a registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Scopes {
+    read: bool,
+    write: bool,
+    admin: bool,
+}
+
+/// A secret that belongs to nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the token is not known")]
+pub struct UnknownSecret;
+
+impl Default for Principals {
+    fn default() -> Self {
+        Self::open()
+    }
+}
+
+impl Principals {
+    /// Everybody may do everything, and nobody is asked.
+    #[must_use]
+    pub fn open() -> Self {
+        let anonymous = Principal::new(Written::anonymous(Calls::everything()));
+        Self::of(None, Known { is_open: true, anonymous, principals: Vec::new() })
+    }
+
+    /// One principal, which may call and read everything. Nobody else may do anything.
+    #[must_use]
+    pub fn only(secret: &[u8]) -> Self {
+        let principal = Principal::new(Written {
+            name: "token".to_owned(),
+            secret: Some(Secret::new(secret)),
+            scopes: Scopes { read: true, ..Scopes::default() },
+            ..Written::anonymous(Calls::everything())
+        });
+        let anonymous = Principal::new(Written::anonymous(Calls::default()));
+        Self::of(None, Known { is_open: false, anonymous, principals: vec![principal] })
+    }
+
+    /// Reads a file of principals.
+    ///
+    /// # Errors
+    /// When it cannot be read, or its content is not valid.
+    pub fn load(path: &Path) -> Result<Self, PrincipalsError> {
+        let known = file::read(path)?.known(None);
+        Ok(Self::of(Some(Arc::new(path.to_owned())), known))
+    }
+
+    fn of(path: Option<Arc<PathBuf>>, known: Known) -> Self {
+        Principals { path, known: Arc::new(watch::Sender::new(Arc::new(known))) }
+    }
+
+    /// Reads the file again. Principals that are written as before stay the same.
+    ///
+    /// # Errors
+    /// As [`Principals::load`]. The previous principals then stay in force.
+    pub fn reload(&self) -> Result<(), PrincipalsError> {
+        if let Some(path) = &self.path {
+            let read = file::read(path)?;
+            self.known.send_modify(|known| *known = Arc::new(read.known(Some(known))));
+        }
+        Ok(())
+    }
+
+    /// Reads the file again whenever it changes, for ever. What cannot be read is logged, and leaves
+    /// everything as it was.
+    pub async fn follow(self) {
+        let Some(path) = self.path.clone() else { return };
+        let mut seen = stamp(&path);
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = stamp(&path);
+            // It may be missing for a moment while it is replaced.
+            if now == seen || now.is_none() {
+                continue;
+            }
+            seen = now;
+            match self.reload() {
+                Ok(()) => tracing::info!(path = %path.display(), "the principals were read again"),
+                Err(error) => {
+                    tracing::error!(error = %chain(&error), "the principals stay as they were");
+                }
+            }
+        }
+    }
+
+    /// The file, if there is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref().map(PathBuf::as_path)
+    }
+
+    /// The principals of this moment.
+    #[must_use]
+    pub fn known(&self) -> Arc<Known> {
+        self.known.borrow().clone()
+    }
+
+    /// Completes when this principal is not known any more, or its rights have changed.
+    pub async fn withdrawn(&self, principal: &Arc<Principal>) {
+        let mut changes = self.known.subscribe();
+        if changes.wait_for(|known| !known.has(principal)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// What tells one content of a file from another, most likely.
+fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+impl Known {
+    /// Whether nobody is asked who they are, and everybody may do everything.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Who asks without a secret.
+    #[must_use]
+    pub fn anonymous(&self) -> &Arc<Principal> {
+        &self.anonymous
+    }
+
+    /// Who shows this secret, if any is shown. Where nobody is asked, any secret will do.
+    ///
+    /// # Errors
+    /// When it belongs to nobody.
+    pub fn recognise(&self, shown: Option<&[u8]>) -> Result<&Arc<Principal>, UnknownSecret> {
+        match shown.filter(|shown| !shown.is_empty() && !self.is_open) {
+            Some(secret) => self.find(secret).ok_or(UnknownSecret),
+            None => Ok(&self.anonymous),
+        }
+    }
+
+    /// The principal with this secret. The time that this takes does not reveal which one it is, or
+    /// whether there is one: all hashes are compared, each in constant time.
+    fn find(&self, secret: &[u8]) -> Option<&Arc<Principal>> {
+        let shown = Some(Secret::new(secret));
+        self.principals.iter().fold(None, |found, principal| {
+            if principal.written.secret == shown { Some(principal) } else { found }
+        })
+    }
+
+    /// The principal with this name; `anonymous` for nobody in particular.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Arc<Principal>> {
+        self.all().find(|principal| principal.name() == name)
+    }
+
+    /// The names of all principals, with `anonymous`.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.all().map(|principal| principal.name())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Principal>> {
+        self.principals.iter().chain([&self.anonymous])
+    }
+
+    fn has(&self, principal: &Arc<Principal>) -> bool {
+        self.all().any(|known| known.id == principal.id)
+    }
+}
+
+impl Written {
+    fn anonymous(calls: Calls) -> Self {
+        Written {
+            name: "anonymous".to_owned(),
+            secret: None,
+            calls,
+            scopes: Scopes::default(),
+            hosts: Vec::new(),
+            quota: None,
+        }
+    }
+}
+
+impl Principal {
+    fn new(written: Written) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Principal { id, rate: written.quota.map(RateLimiter::direct), written })
+    }
+
+    /// A number that no other principal of this process has or had, not even one with other rights under
+    /// the same name.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Its name, for logs and messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.written.name
+    }
+
+    /// The methods that it may call.
+    #[must_use]
+    pub fn calls(&self) -> &Calls {
+        &self.written.calls
+    }
+
+    /// Whether it may read a registry's lists.
+    #[must_use]
+    pub fn may_read(&self) -> bool {
+        self.written.scopes.read || self.written.scopes.admin
+    }
+
+    /// Whether it may write anything at all in a registry.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.written.scopes.write || self.written.scopes.admin
+    }
+
+    /// Whether it may write what belongs to this host, or to this classic name, in a registry.
+    #[must_use]
+    pub fn may_write(&self, host: &str) -> bool {
+        let own = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => host.starts_with(prefix),
+            None => host == pattern,
+        };
+        self.written.scopes.admin
+            || (self.written.scopes.write && self.written.hosts.iter().any(own))
+    }
+
+    /// Counts a call or a request.
+    ///
+    /// # Errors
+    /// When it asks too often: how long it has to wait.
+    pub fn count(&self) -> Result<(), Duration> {
+        let Some(rate) = &self.rate else { return Ok(()) };
+        rate.check()
+            .map_err(|until| until.wait_time_from(governor::clock::DefaultClock::default().now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHOP: &str =
+        "[[principal]]\nname = 'shop'\nsecret = '0123456789abcdef'\ncalls = ['arith']\n";
+    const DESK: &str = "[[principal]]\nname = 'desk'\nsecret = 'fedcba9876543210'\ncalls = ['*']\n";
+
+    #[tokio::test]
+    async fn whoever_is_written_as_before_stays_who_he_is_and_others_are_withdrawn() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("principals.toml");
+        std::fs::write(&path, format!("{SHOP}{DESK}")).unwrap();
+        let principals = Principals::load(&path).unwrap();
+        let known = principals.known();
+        let of = |secret: &str| known.recognise(Some(secret.as_bytes())).unwrap().clone();
+        let (shop, desk) = (of("0123456789abcdef"), of("fedcba9876543210"));
+        assert_eq!((shop.name(), desk.name()), ("shop", "desk"));
+        assert!(known.recognise(Some(b"0123456789abcdeF")).is_err());
+        assert_eq!(known.recognise(None).unwrap().name(), "anonymous");
+        // Anywhere else in the file, and the other one may call something else.
+        std::fs::write(&path, format!("\n{}{SHOP}", DESK.replace("'*'", "'textkit'"))).unwrap();
+        principals.reload().unwrap();
+        principals.withdrawn(&desk).await;
+        assert!(principals.known().has(&shop) && !principals.known().has(&desk));
+        std::fs::write(&path, "nonsense").unwrap();
+        principals.reload().unwrap_err();
+        assert!(principals.known().has(&shop));
+    }
+
+    #[test]
+    fn where_nobody_is_asked_everybody_is_the_same() {
+        let open = Principals::open().known();
+        assert!(open.recognise(Some(b"whatever")).unwrap().calls().is_everything());
+        let only = Principals::only(b"secret").known();
+        assert!(only.recognise(Some(b"secret")).unwrap().calls().is_everything());
+        assert!(only.recognise(None).unwrap().calls().is_nothing());
+        assert!(only.recognise(Some(b"other")).is_err());
+    }
+}
