@@ -331,3 +331,29 @@ async fn beyond_loopback_a_host_that_trusts_everybody_has_to_be_told_so() {
     assert_eq!(guessed.code, Some(2));
     assert!(guessed.stderr.contains("it can be guessed"), "{}", guessed.stderr);
 }
+
+#[tokio::test]
+async fn secrets_that_are_guessed_are_answered_later_and_later_and_told_to_the_log() {
+    let guarded = Guarded::start(PRINCIPALS).await;
+    let wrong = Some("wrong-secret-0123456789");
+    let divide = json!({"a": 8, "b": 2});
+    for _ in 0..5 {
+        let (status, _) = guarded.ask(wrong, Method::POST, "/arith/divide", divide.clone()).await;
+        assert_eq!(status, 401);
+    }
+    guarded.process.logged("an address shows secrets that belong to nobody").await.unwrap();
+    for _ in 0..3 {
+        guarded.ask(wrong, Method::POST, "/arith/divide", divide.clone()).await;
+    }
+    let (status, _) = guarded.ask(Some(SHOP), Method::POST, "/arith/divide", divide.clone()).await;
+    assert_eq!(status, 200, "others at this address are served");
+    // At Wharf's own door, and on the HTTP side, it is the same count.
+    let error = call(&guarded.client(wrong), "arith.divide", &[divide]).await.unwrap_err();
+    assert!(error.to_string().contains("the token is missing or wrong"), "{error}");
+    let mut request = http_client().unwrap().get(format!("{}/metrics", guarded.http));
+    request = request.bearer_auth("wrong-secret-0123456789");
+    let begun = tokio::time::Instant::now();
+    let response = within("an answer", request.send()).await.unwrap().unwrap();
+    assert_eq!(response.status().as_u16(), 401);
+    assert!(begun.elapsed() >= std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
+}

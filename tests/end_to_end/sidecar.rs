@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use wharf_client::{Client, RpcError, Status};
-use wharf_tests::{Wharf, eventually, get_json, guest};
+use wharf_tests::{Args, Wharf, arith_that, eventually, get_json, guest, plugin};
 
 type Reached<T> = Result<T, String>;
 
@@ -255,4 +255,41 @@ async fn a_sidecar_without_a_plugin_is_said_to_have_no_effect() {
     let wharf = Wharf::up(&plugins, &[]).await.unwrap();
     let (_, log) = wharf.process.terminate().await.unwrap();
     assert!(log.contains("there is no raech.wasm, so this file has no effect"), "{log}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_pinned_gives_way_only_to_the_one_that_is_pinned() {
+    let old = plugin("arith").unwrap();
+    let new = arith_that("(i64.const 9)").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let pin = |bytes: &[u8]| {
+        let path = folder.path().join("bytes");
+        std::fs::write(&path, bytes).unwrap();
+        let output = std::process::Command::new("sha256sum").arg(&path).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        format!("sha256 = \"{}\"\n", text.split_whitespace().next().unwrap())
+    };
+    let (of_old, of_new) = (pin(&old), pin(&new));
+    let wharf = Wharf::up(&[("arith.wasm", &old), ("arith.toml", of_old.as_bytes())], &[]).await;
+    let wharf = wharf.unwrap();
+    let client = wharf.client().await.unwrap();
+    let multiply =
+        async || client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }).await.unwrap();
+    assert_eq!(multiply().await, 56);
+    std::fs::write(wharf.file("arith.wasm"), &new).unwrap();
+    let reason = eventually("the new one is refused", async || {
+        let overview = get_json(&format!("{}/services", wharf.http)).await.unwrap();
+        overview["files"][0]["reason"].as_str().map(str::to_owned)
+    })
+    .await
+    .unwrap();
+    for part in ["it is not the file that is pinned", &of_new[10..74], &of_old[10..74]] {
+        assert!(reason.contains(part), "{part}: {reason}");
+    }
+    assert_eq!(multiply().await, 56, "the old one goes on serving");
+    std::fs::write(wharf.file("arith.toml"), &of_new).unwrap();
+    eventually("the new one serves", async || (multiply().await == 9).then_some(())).await.unwrap();
+    std::fs::write(wharf.file("arith.toml"), "sha256 = \"abc\"\n").unwrap();
+    let told = "arith.toml, line 1, sha256: a SHA-256 has 64 hexadecimal digits";
+    wharf.process.logged(told).await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! The places for connections of one listener, and who has to leave when all are taken.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -39,6 +39,7 @@ pub(crate) struct Places {
 /// The place of one connection. It tells when the connection was used, and when it has to leave.
 #[derive(Debug)]
 pub struct Seat {
+    address: IpAddr,
     peer: Arc<Account>,
     /// When bytes came or went last.
     used: AtomicU64,
@@ -80,7 +81,7 @@ impl Places {
         loop {
             let freed = self.freed.notified();
             if let Some(place) = account.take(1) {
-                return Some(self.seat(account, place));
+                return Some(self.seat(peer.ip(), account, place));
             }
             self.log();
             let full = self.budget.taken() >= self.budget.max();
@@ -98,8 +99,9 @@ impl Places {
         }
     }
 
-    fn seat(&self, peer: Arc<Account>, place: Taken) -> Arc<Seat> {
+    fn seat(&self, address: IpAddr, peer: Arc<Account>, place: Taken) -> Arc<Seat> {
         let seat = Arc::new(Seat {
+            address,
             peer,
             used: AtomicU64::new(self.now.load(Ordering::Relaxed)),
             now: self.now.clone(),
@@ -170,6 +172,12 @@ impl Places {
 }
 
 impl Seat {
+    /// The peer's address.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// Bytes came.
     pub(crate) fn heard_now(&self) {
         if !self.heard.load(Ordering::Relaxed) {

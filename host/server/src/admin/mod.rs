@@ -84,9 +84,14 @@ async fn refuse_rebound(State(on_loopback): State<bool>, request: Request, next:
 /// Lets only those read who may, if there are principals.
 async fn ask_who(State(source): State<Source>, request: Request, next: Next) -> Response {
     let known = source.shared.config.principals.known();
-    let who = known.recognise(wharf_net::http::bearer(request.headers()));
+    let shown = wharf_net::http::bearer(request.headers());
+    let who = known.recognise(shown);
     if known.is_open() || who.is_ok_and(|who| who.may_read()) {
         return next.run(request).await;
+    }
+    let peer = request.extensions().get::<wharf_net::http::Peer>();
+    if let Some(peer) = peer.filter(|_| known.recognise(shown).is_err()) {
+        tokio::time::sleep(source.shared.config.principals.note_wrong(peer.0)).await;
     }
     let why = "whoever reads this needs the scope \"read\" in the file of principals: send 'Authorization: Bearer SECRET'\n";
     (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], why).into_response()

@@ -1,7 +1,6 @@
 //! Which grants a plugin really gets. What a sidecar asks for counts only if nobody else could have
 //! written the sidecar, and never reaches what would give a plugin more than it was granted.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use wharf_net::private::{self, PrivateError};
 use wharf_runtime::Grants;
 
 use super::file::{self, ReadError};
+use super::pin::Pin;
 use super::sidecar::{self, SidecarError};
 
 /// Directories that are the system's view of processes and devices. Through them, a plugin would reach
@@ -46,29 +46,45 @@ pub(crate) enum GrantingError {
     Protected { granted: PathBuf, how: &'static str, protected: PathBuf },
 }
 
-/// The grants of one plugin. `asked` is what its sidecar grants. This reads files, so it may block.
+/// What a plugin gets, and what its file must have for that.
+#[derive(Debug, PartialEq)]
+pub(super) struct Granted {
+    pub(super) grants: Grants,
+    /// Each of them has to be met.
+    pub(super) pins: Vec<Pin>,
+}
+
+/// The grants of one plugin. `asked` and `pin` are what its sidecar says. This reads files, so it may
+/// block.
 pub(super) fn decide(
     granting: &Granting,
     folder: &Path,
     (plugin, sidecar): (&str, &Path),
-    asked: &Grants,
+    (asked, pin): (&Grants, Option<Pin>),
     defaults: &Grants,
-) -> Result<Grants, GrantingError> {
+) -> Result<Granted, GrantingError> {
     let asks = grants_something(asked, defaults);
     // Whoever can change one of these files has what is granted.
     let unchanged = |file: &Path| match granting.shared_folder {
         true => Ok(()),
         false => private::check_edited(file).map_err(GrantingError::Unsafe),
     };
-    if asks {
+    if asks || pin.is_some() {
         unchanged(sidecar)?;
     }
+    let mut pins: Vec<Pin> = pin.into_iter().collect();
     let grants = match &granting.file {
         Some(file) if asks => {
             let (file, plugin) = (file.clone(), plugin.to_owned());
             return Err(GrantingError::OnlyFromFile { file, plugin });
         }
-        Some(file) => from_file(file, plugin, defaults)?.unwrap_or_else(|| asked.clone()),
+        Some(file) => match from_file(file, plugin, defaults)? {
+            Some((grants, pin)) => {
+                pins.extend(pin);
+                grants
+            }
+            None => asked.clone(),
+        },
         None if asks && granting.shared_folder => return Err(GrantingError::Shared),
         None => asked.clone(),
     };
@@ -94,7 +110,7 @@ pub(super) fn decide(
             return Err(GrantingError::Protected { granted, how, protected });
         }
     }
-    Ok(grants)
+    Ok(Granted { grants, pins })
 }
 
 /// Whether these grants give more than the defaults. An empty list gives nothing: it says that nothing is
@@ -110,7 +126,7 @@ fn from_file(
     path: &Path,
     plugin: &str,
     defaults: &Grants,
-) -> Result<Option<Grants>, GrantingError> {
+) -> Result<Option<(Grants, Option<Pin>)>, GrantingError> {
     let failed = |why: String| GrantingError::File { file: path.to_owned(), why };
     private::check_edited(path).map_err(|error| failed(error.to_string()))?;
     let bytes = file::read_now(path, sidecar::MAX_SIZE)
@@ -118,7 +134,7 @@ fn from_file(
     let text = String::from_utf8(bytes).map_err(|error| failed(error.to_string()))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut all: BTreeMap<String, Grants> = sidecar::parse_grants(&text, &name, folder, defaults)?;
+    let mut all = sidecar::parse_grants(&text, &name, folder, defaults)?;
     Ok(all.remove(plugin))
 }
 
@@ -137,17 +153,18 @@ pub(super) struct Question {
     pub(super) plugin: String,
     pub(super) sidecar: PathBuf,
     pub(super) asked: Grants,
+    pub(super) pin: Option<Pin>,
     pub(super) defaults: Grants,
 }
 
 impl Question {
-    pub(super) async fn answer(self) -> Result<Grants, GrantingError> {
+    pub(super) async fn answer(self) -> Result<Granted, GrantingError> {
         let unanswered = self.granting.file.clone().unwrap_or_default();
         let decided = tokio::task::spawn_blocking(move || {
-            let Question { granting, plugin, sidecar, asked, defaults } = self;
+            let Question { granting, plugin, sidecar, asked, pin, defaults } = self;
             let folder = sidecar.parent().unwrap_or(Path::new("."));
             let files = (plugin.as_str(), sidecar.as_path());
-            decide(&granting, folder, files, &asked, &defaults)
+            decide(&granting, folder, files, (&asked, pin), &defaults)
         });
         decided.await.unwrap_or_else(|error| {
             Err(GrantingError::File { file: unanswered, why: error.to_string() })
@@ -190,7 +207,8 @@ mod tests {
             let plugins = self.root.path().join("plugins");
             let sidecar = plugins.join("x.toml");
             let files = ("x.wasm", &*sidecar);
-            decide(&self.granting, &plugins, files, asked, &Grants::default())
+            decide(&self.granting, &plugins, files, (asked, None), &Grants::default())
+                .map(|granted| granted.grants)
                 .map_err(|error| error.to_string())
         }
     }
@@ -255,6 +273,18 @@ mod tests {
         assert!(error.contains("grants.toml, line 2"), "{error}");
         std::fs::write(&file, "").unwrap();
         assert_eq!(scene.decide(&Grants::default()), Ok(Grants::default()));
+        // Pins of both count.
+        let (first, second) = (Pin::of(b"1"), Pin::of(b"2"));
+        std::fs::write(&file, format!("[\"x.wasm\"]\nsha256 = \"{second}\"\n")).unwrap();
+        let sidecar = root.join("plugins/x.toml");
+        let granted = decide(
+            &scene.granting,
+            &root.join("plugins"),
+            ("x.wasm", &sidecar),
+            (&Grants::default(), Some(first)),
+            &Grants::default(),
+        );
+        assert_eq!(granted.unwrap().pins, [first, second]);
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o666)).unwrap();
         assert!(scene.decide(&Grants::default()).is_err());
     }

@@ -10,7 +10,8 @@ use wharf_runtime::{Candidate, Engine, Grants, LoadError, Settings};
 use wharf_schema::ServiceName;
 
 use super::file::{self, ReadError};
-use super::granting::{self, Granting, GrantingError};
+use super::granting::{self, Granted, Granting, GrantingError};
+use super::pin::Pin;
 use super::sidecar::{self, Sidecar, SidecarError};
 use super::table::{Occupied, Ready, Table};
 
@@ -61,6 +62,10 @@ pub(super) enum FileError {
     NoneChosen(String),
     #[error("{0}")]
     NoTool(String),
+    #[error(
+        "it is not the file that is pinned: its SHA-256 is {is}, and the pin says {pinned}; if the new one is meant, change the pin"
+    )]
+    Pin { is: Pin, pinned: Pin },
     #[error(transparent)]
     Granting(#[from] GrantingError),
     #[error(transparent)]
@@ -118,18 +123,23 @@ impl Load {
     pub(super) async fn run(self) -> Loaded {
         let start = Instant::now();
         let mut sidecar = self.sidecar().await;
+        let mut pins = Vec::new();
         if let Ok(read) = &mut sidecar {
-            match self.grants(read).await {
-                Ok(grants) => read.settings.grants = grants,
+            match self.granted(read).await {
+                Ok(granted) => (read.settings.grants, pins) = (granted.grants, granted.pins),
                 Err(error) => sidecar = Err(error),
             }
         }
         let grants = sidecar.as_ref().ok().map(|sidecar| sidecar.settings.grants.clone());
-        let result = self.load(sidecar).await;
+        let result = self.load(sidecar, pins).await;
         Loaded { took: start.elapsed(), grants, result, file: self.file }
     }
 
-    async fn load(&self, sidecar: Result<Sidecar, FileError>) -> Result<Ready, FileError> {
+    async fn load(
+        &self,
+        sidecar: Result<Sidecar, FileError>,
+        pins: Vec<Pin>,
+    ) -> Result<Ready, FileError> {
         let Workshop { engine, max_size, table, room, .. } = &self.workshop;
         let len = file::len(&self.path).await.min(*max_size);
         let len = u32::try_from(len).unwrap_or(AT_ONCE);
@@ -137,6 +147,8 @@ impl Load {
         let _room = room.acquire_many(len.min(AT_ONCE)).await.ok();
         leave_files_for_others()?;
         let bytes = file::read(&self.path, *max_size).await?;
+        // Nothing is made of what is not what the operator has seen.
+        let bytes = pinned(bytes, pins).await?;
         let mut candidate = Candidate::read(bytes).await?;
         if let Ok(sidecar) = &sidecar
             && let Err(exported) = candidate.choose(|name| sidecar.chooses(name))
@@ -160,13 +172,14 @@ impl Load {
         Ok(Ready { plugin, documents, tools })
     }
 
-    /// The grants that it really gets.
-    async fn grants(&self, sidecar: &Sidecar) -> Result<Grants, FileError> {
+    /// The grants that it really gets, and the pins that its file has to meet.
+    async fn granted(&self, sidecar: &Sidecar) -> Result<Granted, FileError> {
         let question = granting::Question {
             granting: self.workshop.granting.clone(),
             plugin: self.file.clone(),
             sidecar: self.sidecar.clone(),
             asked: sidecar.settings.grants.clone(),
+            pin: sidecar.pin,
             defaults: self.workshop.settings.grants.clone(),
         };
         Ok(question.answer().await?)
@@ -186,6 +199,20 @@ impl Load {
         let text = text.map_err(|error| unread(ReadError::Io(std::io::Error::other(error))))?;
         let folder = self.sidecar.parent().unwrap_or(Path::new("."));
         Ok(sidecar::parse(&text, &file, folder, defaults)?)
+    }
+}
+
+/// The bytes of a file, if they are what each pin says. To hash a large file takes a while, so a thread
+/// that may block does it.
+async fn pinned(bytes: Vec<u8>, pins: Vec<Pin>) -> Result<Vec<u8>, FileError> {
+    if pins.is_empty() {
+        return Ok(bytes);
+    }
+    let hash = move || (Pin::of(&bytes), bytes);
+    let (is, bytes) = tokio::task::spawn_blocking(hash).await.map_err(FileError::Host)?;
+    match pins.into_iter().find(|pin| *pin != is) {
+        Some(pinned) => Err(FileError::Pin { is, pinned }),
+        None => Ok(bytes),
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod granting;
 mod load;
 mod loader;
 mod names;
+mod pin;
 mod settling;
 mod sidecar;
 pub(crate) mod slot;

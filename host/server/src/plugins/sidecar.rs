@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! services = ["demo:arith/*"]   # which of its services are served; all by default
+//! sha256 = "ba7816bf..."        # what its file must have, by sha256sum
 //! mcp = ["multiply"]            # methods that models may call as tools, or true for all; none by default
 //!
 //! [limits]
@@ -37,6 +38,7 @@ use wharf_runtime::{DirGrant, Grants, HttpHost, Isolation, Limits, Settings, Tcp
 use wharf_schema::ServiceName;
 
 pub(crate) use self::tools::ToolChoice;
+use super::pin::Pin;
 
 use self::values::{
     Bounded, Count, GuestPath, InheritedName, Parsed, Size, Time, VariableName, VariableValue,
@@ -60,6 +62,7 @@ pub(crate) struct SidecarError {
 #[derive(Default)]
 struct Document {
     services: Option<Bounded<ServicePattern>>,
+    sha256: Option<Pin>,
     mcp: ToolChoice,
     limits: LimitsTable,
     isolation: IsolationTable,
@@ -94,6 +97,18 @@ struct GrantsTable {
     tcp: Option<Bounded<Parsed<TcpAddress>>>,
 }
 
+/// What a file with the grants of several plugins says of one: its pin beside its grants.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct PluginTable {
+    sha256: Option<Pin>,
+    env: BTreeMap<VariableName, VariableValue>,
+    inherit_env: Bounded<InheritedName>,
+    dirs: Option<Bounded<DirTable>>,
+    http: Option<Bounded<Parsed<HttpHost>>>,
+    tcp: Option<Bounded<Parsed<TcpAddress>>>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct DirTable {
@@ -119,12 +134,14 @@ pub(crate) struct Sidecar {
     services: Option<Vec<ServicePattern>>,
     /// Which methods are tools for models.
     pub(crate) tools: ToolChoice,
+    /// What the plugin's file must have.
+    pub(crate) pin: Option<Pin>,
 }
 
 impl Sidecar {
     /// Without a sidecar: the settings of all plugins, and all services.
     pub(crate) fn of(defaults: &Settings) -> Self {
-        Sidecar { settings: defaults.clone(), services: None, tools: ToolChoice::None }
+        Sidecar { settings: defaults.clone(), services: None, tools: ToolChoice::None, pin: None }
     }
 
     /// Whether the service with this full name is to be served.
@@ -197,11 +214,11 @@ pub(crate) fn parse(
     let grants = document.grants.over(grants, folder);
     let services = document.services.map(|services| services.0);
     let settings = Settings { limits, isolation, grants };
-    Ok(Sidecar { settings, services, tools: document.mcp })
+    Ok(Sidecar { settings, services, tools: document.mcp, pin: document.sha256 })
 }
 
-/// Reads a file with the grants of several plugins, each under the name of its file. They are added to
-/// `defaults`.
+/// Reads a file with the grants and pins of several plugins, each under the name of its file. Grants are
+/// added to `defaults`.
 ///
 /// # Errors
 /// What is wrong with it: file, line and key.
@@ -210,10 +227,14 @@ pub(crate) fn parse_grants(
     file: &str,
     folder: &Path,
     defaults: &Grants,
-) -> Result<BTreeMap<String, Grants>, SidecarError> {
-    let all: BTreeMap<String, GrantsTable> =
+) -> Result<BTreeMap<String, (Grants, Option<Pin>)>, SidecarError> {
+    let all: BTreeMap<String, PluginTable> =
         toml::from_str(text).map_err(|error| at(&error, text, file))?;
-    let of = |(plugin, own): (String, GrantsTable)| (plugin, own.over(defaults.clone(), folder));
+    let of = |(plugin, own): (String, PluginTable)| {
+        let PluginTable { sha256, env, inherit_env, dirs, http, tcp } = own;
+        let grants = GrantsTable { env, inherit_env, dirs, http, tcp };
+        (plugin, (grants.over(defaults.clone(), folder), sha256))
+    };
     Ok(all.into_iter().map(of).collect())
 }
 

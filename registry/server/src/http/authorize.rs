@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use wharf_net::http::bearer;
+use wharf_net::http::{Peer, bearer};
 use wharf_net::principals::{Principal, Principals};
 use wharf_registry_api::{Code, Problem};
 
@@ -92,7 +92,16 @@ pub(super) async fn authorize(
 ) -> Response {
     let caller = match caller(&source, request.headers()) {
         Ok(caller) => caller,
-        Err(refused) => return *refused,
+        Err(Turned::Rate(refused)) => return *refused,
+        Err(Turned::WrongSecret) => {
+            source.metrics.denied();
+            let peer = request.extensions().get::<Peer>();
+            if let Some((principals, Peer(peer))) = source.principals.as_ref().zip(peer) {
+                tokio::time::sleep(principals.note_wrong(*peer)).await;
+            }
+            let detail = "the token is not known: was it changed or removed in the registry's file of principals?";
+            return Refused(Problem::new(Code::Unauthenticated, detail)).into_response();
+        }
     };
     if reads(&request) {
         let open = source
@@ -115,14 +124,19 @@ pub(super) async fn authorize(
     next.run(request).await
 }
 
-fn caller(source: &Source, headers: &HeaderMap) -> Result<Caller, Box<Response>> {
+/// Why a request is turned away whatever it asks for.
+enum Turned {
+    WrongSecret,
+    /// With the answer.
+    Rate(Box<Response>),
+}
+
+fn caller(source: &Source, headers: &HeaderMap) -> Result<Caller, Turned> {
     let Some(principals) = &source.principals else { return Ok(Caller::Anybody) };
     let Some(secret) = secret(headers) else { return Ok(Caller::Nobody) };
     let known = principals.known();
     let Ok(principal) = known.recognise(Some(secret)) else {
-        source.metrics.denied();
-        let detail = "the token is not known: was it changed or removed in the registry's file of principals?";
-        return Err(Box::new(Refused(Problem::new(Code::Unauthenticated, detail)).into_response()));
+        return Err(Turned::WrongSecret);
     };
     if let Err(wait) = principal.count() {
         let seconds = wait.as_secs_f64().ceil().max(1.0);
@@ -132,7 +146,7 @@ fn caller(source: &Source, headers: &HeaderMap) -> Result<Caller, Box<Response>>
         if let Ok(seconds) = HeaderValue::from_str(&seconds.to_string()) {
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
-        return Err(Box::new(response));
+        return Err(Turned::Rate(Box::new(response)));
     }
     Ok(Caller::Known(principal.clone()))
 }

@@ -136,7 +136,11 @@ pub fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"bearer ") && !secret.is_empty()).then_some(secret)
 }
 
-/// Keeps the place of a connection while a request is answered.
+/// The address of the peer. Each request has it among its extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
+
+/// Keeps the place of a connection while a request is answered, and tells who sent it.
 #[derive(Clone)]
 struct Busy<S> {
     service: S,
@@ -158,7 +162,8 @@ where
         self.service.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<R>) -> Self::Future {
+    fn call(&mut self, mut request: Request<R>) -> Self::Future {
+        request.extensions_mut().insert(Peer(self.seat.address()));
         self.open.fetch_add(1, Ordering::Relaxed);
         self.seat.set_busy(true);
         let future = Box::pin(self.service.call(request));

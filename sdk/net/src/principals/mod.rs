@@ -5,8 +5,10 @@
 //! time until [`Principals::withdrawn`] completes.
 
 mod file;
+mod guesses;
 mod rights;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +19,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::watch;
 
 pub use self::file::PrincipalsError;
+use self::guesses::Guesses;
 pub use self::rights::{Callee, Calls, Pattern};
 use crate::{Secret, chain};
 
@@ -28,6 +31,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Principals {
     path: Option<Arc<PathBuf>>,
     known: Arc<watch::Sender<Arc<Known>>>,
+    guesses: Arc<Guesses>,
 }
 
 /// The principals of one moment.
@@ -110,7 +114,8 @@ impl Principals {
     }
 
     fn of(path: Option<Arc<PathBuf>>, known: Known) -> Self {
-        Principals { path, known: Arc::new(watch::Sender::new(Arc::new(known))) }
+        let known = Arc::new(watch::Sender::new(Arc::new(known)));
+        Principals { path, known, guesses: Arc::default() }
     }
 
     /// Reads the file again. Principals that are written as before stay the same.
@@ -151,6 +156,14 @@ impl Principals {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref().map(PathBuf::as_path)
+    }
+
+    /// Counts a secret that belongs to nobody, and tells the log. Returns how long its answer has to be
+    /// held back, so that secrets cannot be guessed quickly. Right secrets from the same address are not
+    /// delayed: others may be behind it.
+    #[must_use]
+    pub fn note_wrong(&self, peer: IpAddr) -> Duration {
+        self.guesses.note(peer)
     }
 
     /// The principals of this moment.

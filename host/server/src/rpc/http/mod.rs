@@ -240,6 +240,10 @@ async fn respond(connection: &Arc<Lasting>, request: Request<Body>) -> Response 
     let mut response = match connection.seen_by(request.headers()) {
         Some(connection) => routed(&connection, request).await,
         None => {
+            if request.headers().contains_key(header::AUTHORIZATION) {
+                let principals = &connection.shared.config.principals;
+                tokio::time::sleep(principals.note_wrong(connection.caller.peer.ip())).await;
+            }
             let message = Door::Http.how_to_show_a_token();
             answer::failure(&CallFailure::refused(Status::Unauthenticated, message))
         }

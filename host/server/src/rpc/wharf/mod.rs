@@ -93,7 +93,7 @@ pub(super) async fn serve(
     let peer = caller.peer;
     let mut inbound = Inbound::new();
     let opened = tokio::select! {
-        opened = opening::open(&mut stream, &mut inbound, &shared.config, open_by) => opened,
+        opened = opening::open((&mut stream, peer.ip()), &mut inbound, &shared.config, open_by) => opened,
         _ = drain.wait_for(|drain| *drain) => return,
     };
     let opened = match opened {

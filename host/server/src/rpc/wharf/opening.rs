@@ -1,5 +1,6 @@
 //! Opens a connection: each side sends the magic bytes and a Hello, within a limited time.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,18 +37,24 @@ pub(super) enum OpenError {
     #[error("the first frame is not a Hello")]
     NotHello,
     #[error("the token is missing or wrong")]
-    Token,
+    Token {
+        /// Whether one was shown, and belongs to nobody.
+        is_wrong: bool,
+    },
 }
 
 /// Reads the peer's Hello and answers with ours. Both must be done before `open_by`.
 pub(super) async fn open(
-    stream: &mut Stream,
+    (stream, peer): (&mut Stream, IpAddr),
     inbound: &mut Inbound,
     config: &RpcConfig,
     open_by: Instant,
 ) -> Result<Opened, OpenError> {
     let opening = async {
         let heard = hear(stream, inbound, config).await;
+        if let Err(OpenError::Token { is_wrong: true }) = &heard {
+            tokio::time::sleep(config.principals.note_wrong(peer)).await;
+        }
         let mut outbound = Outbound::new(limits::CHUNK, limits::WINDOW);
         if let Err(OpenError::Frame(FrameError::Magic(_))) = &heard {
             return heard;
@@ -61,7 +68,7 @@ pub(super) async fn open(
         if let Err(error) = &heard {
             let code = match error {
                 OpenError::Hello(HelloError::Version { .. }) => GoAwayCode::Version,
-                OpenError::Token => GoAwayCode::Unauthenticated,
+                OpenError::Token { .. } => GoAwayCode::Unauthenticated,
                 _ => GoAwayCode::Protocol,
             };
             outbound.push(&Header::GoAway { last_id: 0, code, message: &error.to_string() });
@@ -89,9 +96,10 @@ async fn hear(
     let (Header::Hello(hello), _) = frame.parse()? else { return Err(OpenError::NotHello) };
     let negotiated = negotiate(&hello)?;
     let known = config.principals.known();
-    let who = known.recognise(Some(hello.token)).map_err(|_| OpenError::Token)?;
+    let who =
+        known.recognise(Some(hello.token)).map_err(|_| OpenError::Token { is_wrong: true })?;
     if who.calls().is_nothing() {
-        return Err(OpenError::Token);
+        return Err(OpenError::Token { is_wrong: false });
     }
     inbound.accept_frames(limits::MAX_FRAME);
     Ok(Opened { negotiated, agent: hello.agent.to_owned(), who: who.clone() })
