@@ -395,3 +395,37 @@ async fn a_host_without_its_token_says_so_and_serves_on() {
     .await
     .unwrap();
 }
+
+#[tokio::test]
+async fn hosts_announce_only_the_services_that_their_principal_may_announce() {
+    let announces = "hosts = [\"edge-*\", \"Arith\"]\nannounces = [\"demo:*\", \"plain\"]";
+    let (registry, _, _folder) =
+        guarded(&TOKENS.replace("hosts = [\"edge-*\", \"Arith\"]", announces)).await;
+    let declare = async |token: &str, session: u64, services: &[(Option<&str>, &str)]| {
+        let mut declared = declaration(session, &vec!["x"; services.len()]);
+        for (position, (package, service)) in services.iter().enumerate() {
+            let endpoint = &mut declared["endpoints"][position];
+            endpoint["service"] = json!(service);
+            if let Some(package) = package {
+                endpoint["package"] = json!(package);
+            }
+        }
+        ask(&registry, Some(token), Method::PUT, "/v1/hosts/edge-1", Some(declared)).await
+    };
+    let own = [(Some("demo:arith"), "arith"), (None, "plain")];
+    assert_eq!(declare(EDGE, 1, &own).await.0, 201);
+    for (package, service, named) in [
+        (Some("evil:arith"), "arith", "may not announce evil:arith/arith:"),
+        (None, "arith", "may not announce arith:"),
+    ] {
+        let all = [own[0], (package, service)];
+        let (status, problem) = declare(EDGE, 1, &all).await;
+        assert_eq!((status.as_u16(), problem["code"].as_str()), (403, Some("forbidden")));
+        assert!(problem["detail"].as_str().unwrap().contains(named), "{problem}");
+        assert_eq!(declare(ADMIN, 1, &all).await.0, 200, "an operator may");
+    }
+    // A classic name is written as such, and is no announcement of a host.
+    let (status, _) =
+        ask(&registry, Some(EDGE), Method::GET, "/register?name=Arith&addr=a:1", None).await;
+    assert_eq!(status, 200);
+}

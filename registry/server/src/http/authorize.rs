@@ -7,8 +7,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use wharf_net::http::{Peer, bearer};
-use wharf_net::principals::{Principal, Principals};
-use wharf_registry_api::{Code, Problem};
+use wharf_net::principals::{Callee, Principal, Principals};
+use wharf_registry_api::{Code, EndpointSpec, Problem};
 
 use super::{Refused, Source};
 
@@ -38,6 +38,24 @@ impl Caller {
                 Err(Problem::new(Code::Forbidden, detail))
             }
         }
+    }
+
+    /// Whether the hosts of this caller may announce these services. (Short names lead callers to whoever
+    /// announces them.)
+    pub(super) fn may_announce(&self, endpoints: &[EndpointSpec]) -> Result<(), Problem> {
+        let Caller::Known(principal) = self else { return Ok(()) };
+        for EndpointSpec { package, service, .. } in endpoints {
+            let package = package.as_deref().unwrap_or_default();
+            if !principal.may_announce(Callee { package, interface: service }) {
+                let slash = if package.is_empty() { "" } else { "/" };
+                let detail = format!(
+                    "the principal '{}' may not announce {package}{slash}{service}: add it to its announces in the registry's file of principals",
+                    principal.name()
+                );
+                return Err(Problem::new(Code::Forbidden, detail));
+            }
+        }
+        Ok(())
     }
 
     /// Whether this caller may change anything at all.

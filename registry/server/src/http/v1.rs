@@ -26,6 +26,7 @@ pub(super) async fn declare(
 ) -> Result<Response, Refused> {
     let host = named(host)?;
     caller.may_write(&host)?;
+    caller.may_announce(&declaration.endpoints)?;
     let (created, declared) = directory.declare(&host, declaration).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(declared)).into_response())

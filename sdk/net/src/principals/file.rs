@@ -85,6 +85,7 @@ struct Entry {
     calls: Vec<Spanned<String>>,
     #[serde(default)]
     scopes: Vec<Scope>,
+    announces: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     hosts: Vec<String>,
     rate: Option<NonZeroU32>,
@@ -152,15 +153,28 @@ fn parse(text: &str) -> Result<Content, String> {
             file.principal.len()
         ));
     }
-    let calls = |patterns: Vec<Spanned<String>>| {
+    let patterns = |key: &str, patterns: Vec<Spanned<String>>| {
         if patterns.len() > MAX_PATTERNS {
-            return Err(format!("calls: at most {MAX_PATTERNS} patterns are allowed"));
+            return Err(format!("{key}: at most {MAX_PATTERNS} patterns are allowed"));
         }
         let parsed = patterns.into_iter().map(|pattern| {
             let line = line(pattern.span().start);
-            Pattern::parse(pattern.get_ref(), line).map_err(|error| format!("line {line}: {error}"))
+            let parsed = Pattern::parse(pattern.get_ref(), line);
+            parsed.map_err(|error| format!("line {line}: {key}: {error}"))
         });
-        parsed.collect::<Result<Vec<_>, _>>().map(Calls::new)
+        parsed.collect::<Result<Vec<_>, _>>()
+    };
+    let calls = |written| patterns("calls", written).map(Calls::new);
+    let announces = |written| {
+        let patterns = patterns("announces", written)?;
+        match patterns.iter().find(|pattern| pattern.is_method()) {
+            Some(pattern) => Err(format!(
+                "line {}: announces: '{}' is a method: hosts announce services, as in \"demo:*\"",
+                pattern.line(),
+                pattern.text()
+            )),
+            None => Ok(Calls::new(patterns)),
+        }
     };
     let anonymous = Written {
         scopes: match &file.anonymous.scopes[..] {
@@ -174,8 +188,9 @@ fn parse(text: &str) -> Result<Content, String> {
     for entry in file.principal {
         let at = line(entry.name.span().start);
         let (name, calls) = (entry.name.get_ref().clone(), calls(entry.calls.clone())?);
+        let announces = entry.announces.clone().map(announces).transpose()?;
         let written = entry
-            .written(name, calls)
+            .written(name, calls, announces)
             .and_then(|written| {
                 let twice = |other: &&Written| other.name == written.name;
                 if let Some(other) = principals.iter().find(twice) {
@@ -196,7 +211,12 @@ fn parse(text: &str) -> Result<Content, String> {
 }
 
 impl Entry {
-    fn written(self, name: String, calls: Calls) -> Result<Written, String> {
+    fn written(
+        self,
+        name: String,
+        calls: Calls,
+        announces: Option<Calls>,
+    ) -> Result<Written, String> {
         let bad = |what: &str| Err(format!("the principal '{name}' {what}"));
         if name.is_empty() || name.len() > MAX_NAME || name.contains(char::is_control) {
             return Err(
@@ -225,6 +245,9 @@ impl Entry {
         if !scopes.write && !self.hosts.is_empty() {
             return bad("has hosts, but not the scope \"write\": add it, or remove the hosts");
         }
+        if !scopes.write && announces.is_some() {
+            return bad("has announces, but not the scope \"write\": add it, or remove them");
+        }
         if self.burst.is_some() && self.rate.is_none() {
             return bad("has a burst, but no rate: give it both, or neither");
         }
@@ -235,7 +258,8 @@ impl Entry {
                 "needs a secret of at least 16 printable ASCII characters without spaces, or its hash (blake3: and 64 hexadecimal digits): take the output of 'openssl rand -hex 32'",
             );
         };
-        Ok(Written { name, secret: Some(secret), calls, scopes, hosts: self.hosts, quota })
+        let (secret, hosts) = (Some(secret), self.hosts);
+        Ok(Written { name, secret, calls, scopes, announces, hosts, quota })
     }
 }
 
@@ -305,6 +329,11 @@ mod tests {
             (with("scopes = ['write']"), "say which names it may write"),
             (with("scopes = ['read']\nhosts = ['x']"), "not the scope \"write\""),
             (with("scopes = ['read']\nburst = 3"), "no rate"),
+            (with("scopes = ['read']\nannounces = ['demo:*']"), "has announces, but not the scope"),
+            (
+                with("scopes = ['write']\nhosts = ['x']\nannounces = ['a.b']"),
+                "line 6: announces: 'a.b' is a method",
+            ),
             (with("scopes = ['root']"), "line 4: unknown variant `root`"),
             (with("scopes = ['read']\nscope = 1"), "unknown field `scope`"),
             (with("calls = ['*',\n 'Arith']"), "line 5: calls: 'Arith' is no pattern"),

@@ -59,6 +59,8 @@ struct Written {
     secret: Option<Secret>,
     calls: Calls,
     scopes: Scopes,
+    /// The services that its hosts may announce in a registry. `None`: all.
+    announces: Option<Calls>,
     /// Names of hosts that it may write in a registry. `*` at the end stands for anything.
     hosts: Vec<String>,
     quota: Option<Quota>,
@@ -247,6 +249,7 @@ impl Written {
             secret: None,
             calls,
             scopes: Scopes::default(),
+            announces: None,
             hosts: Vec::new(),
             quota: None,
         }
@@ -300,6 +303,14 @@ impl Principal {
         };
         self.written.scopes.admin
             || (self.written.scopes.write && self.written.hosts.iter().any(own))
+    }
+
+    /// Whether the hosts that it may write may announce this service in a registry.
+    #[must_use]
+    pub fn may_announce(&self, service: Callee<'_>) -> bool {
+        let announces = self.written.announces.as_ref();
+        self.written.scopes.admin
+            || announces.is_none_or(|announces| announces.has_service(service))
     }
 
     /// Counts a call or a request.

@@ -9,7 +9,7 @@ pub struct Callee<'n> {
     pub interface: &'n str,
 }
 
-/// The methods that a principal may call: a list of patterns.
+/// The methods that a principal may call, or the services that its hosts may announce: a list of patterns.
 ///
 /// - `*`: all methods of all services
 /// - `demo:*`: all services of a namespace
@@ -58,8 +58,13 @@ impl Pattern {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn parse(text: &str, line: usize) -> Result<Self, String> {
-        let what = What::parse(text).map_err(|what| format!("calls: '{text}' {what}"))?;
+        let what = What::parse(text).map_err(|what| format!("'{text}' {what}"))?;
         Ok(Pattern { text: text.to_owned(), line, what })
+    }
+
+    /// Whether it allows one method only.
+    pub(super) fn is_method(&self) -> bool {
+        matches!(self.what, What::Methods { method: Some(_), .. })
     }
 
     /// As it was written.
