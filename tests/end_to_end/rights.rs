@@ -174,7 +174,9 @@ async fn at_each_door_everybody_calls_what_they_may_and_the_rest_does_not_exist(
 
 #[tokio::test]
 async fn lists_and_descriptions_show_what_one_may_call() {
-    let guarded = Guarded::start(PRINCIPALS).await;
+    let ghost =
+        "[[principal]]\nname = 'ghost'\nsecret = 'ghost-secret-0123456789'\ncalls = ['arith.old']";
+    let guarded = Guarded::start(&format!("{PRINCIPALS}\n{ghost}")).await;
     let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
     for (who, seen, unseen) in [
         (None, vec!["multiply"], vec!["divide", "recase", "quotient", "textkit"]),
@@ -198,6 +200,12 @@ async fn lists_and_descriptions_show_what_one_may_call() {
         assert_eq!(welcome.contains("textkit"), seen.contains(&"recase"), "{who:?}: {welcome}");
         let (status, _) = guarded.ask(who, Method::GET, "/textkit/openapi.json", Value::Null).await;
         assert_eq!(status, if seen.contains(&"recase") { 200 } else { 404 }, "{who:?}");
+    }
+    // A service without any method that one may call is not there.
+    let ghost = guarded.client(Some("ghost-secret-0123456789"));
+    for service in ["arith", "arithx"] {
+        let error = ghost.describe(service).await.unwrap_err().to_string();
+        assert!(error.contains(&format!("this host has no service '{service}'")), "{error}");
     }
     // What a part of a service does not show is not in its types either.
     let part = guarded.client(None).describe("arith").await.unwrap();

@@ -98,7 +98,8 @@ impl Service {
     }
 
     /// The same service as whoever may see only some of its methods sees it. Nothing tells of the others:
-    /// there is no WIT, and types that only the others have are left blank. Methods keep their
+    /// there are no WIT and no docs of the
+    /// whole, and types that only the others have are left blank. Methods keep their
     /// fingerprints.
     #[must_use]
     pub fn part(&self, is_seen: impl Fn(&Method) -> bool) -> Self {
@@ -112,7 +113,7 @@ impl Service {
         let labels = self.labels.iter().filter(|(ty, _)| types[**ty] == self.types[**ty]);
         Service {
             name: self.name.clone(),
-            docs: self.docs.clone(),
+            docs: String::new(),
             wit: String::new(),
             labels: labels.map(|(ty, label)| (*ty, label.clone())).collect(),
             types,

@@ -50,9 +50,10 @@ impl Denials {
     }
 
     fn say(&self, caller: &Caller, what: &str) {
-        let unsaid = self.unsaid.fetch_add(1, Ordering::Relaxed);
-        if self.lines.check().is_ok() {
-            self.unsaid.fetch_sub(unsaid + 1, Ordering::Relaxed);
+        if self.lines.check().is_err() {
+            self.unsaid.fetch_add(1, Ordering::Relaxed);
+        } else {
+            let unsaid = self.unsaid.swap(0, Ordering::Relaxed);
             tracing::warn!(
                 principal = caller.who.name(),
                 peer = %caller.peer.ip(),

@@ -33,7 +33,17 @@ impl Sight {
 
     /// Whether it has this method of a service, whose name is full.
     pub(crate) fn has_method(&self, service: &ServiceName, method: &str) -> bool {
-        self.0.calls().of_method(callee(service), method).is_some()
+        let has = |name: &str| self.0.calls().of_method(callee(service), name).is_some();
+        // WIT allows words in capitals, `get-HTTP`; patterns are in lower case.
+        has(method)
+            || (method.bytes().any(|byte| byte.is_ascii_uppercase())
+                && has(&method.to_ascii_lowercase()))
+    }
+
+    /// Whether it has a method of this service, as it is served.
+    pub(crate) fn has_any(&self, service: &Service) -> bool {
+        let name = service.name();
+        self.has_whole(name) || service.methods().iter().any(|m| self.has_method(name, &m.name))
     }
 
     fn has_whole(&self, service: &ServiceName) -> bool {
@@ -46,7 +56,7 @@ impl Sight {
         if self.has_whole(name) {
             return Some(Shown { service: service.clone(), tools: served.tools.to_vec() });
         }
-        if !self.has(name) {
+        if !self.has_any(service) {
             return None;
         }
         let is_tool = |method: &str| {

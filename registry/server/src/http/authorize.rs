@@ -17,8 +17,9 @@ use super::{Refused, Source};
 pub(super) enum Caller {
     /// There are no principals, so everybody may do everything.
     Anybody,
-    /// There are principals, and this caller showed no secret.
-    Nobody,
+    /// There are principals, and this caller showed no secret. What it may do is what was written for
+    /// such callers when it asked.
+    Nobody(Arc<Principal>),
     /// The caller showed the secret of this principal.
     Known(Arc<Principal>),
 }
@@ -28,7 +29,7 @@ impl Caller {
     pub(super) fn may_write(&self, host: &str) -> Result<(), Problem> {
         match self {
             Caller::Anybody => Ok(()),
-            Caller::Nobody => Err(missing()),
+            Caller::Nobody(_) => Err(missing()),
             Caller::Known(principal) if principal.may_write(host) => Ok(()),
             Caller::Known(principal) => {
                 let detail = format!(
@@ -62,7 +63,7 @@ impl Caller {
     fn writes_at_all(&self) -> Result<(), Problem> {
         match self {
             Caller::Anybody => Ok(()),
-            Caller::Nobody => Err(missing()),
+            Caller::Nobody(_) => Err(missing()),
             Caller::Known(principal) if principal.writes() => Ok(()),
             Caller::Known(principal) => {
                 let detail = format!(
@@ -79,8 +80,7 @@ impl Caller {
         let Some(principals) = principals else { return std::future::pending().await };
         let who = match self {
             Caller::Anybody => return std::future::pending().await,
-            Caller::Nobody => principals.known().anonymous().clone(),
-            Caller::Known(principal) => principal,
+            Caller::Nobody(principal) | Caller::Known(principal) => principal,
         };
         principals.withdrawn(&who).await;
     }
@@ -94,8 +94,8 @@ impl Caller {
                 );
                 Err(Problem::new(Code::Forbidden, detail))
             }
-            Caller::Anybody | Caller::Known(_) => Ok(()),
-            Caller::Nobody => Err(missing()),
+            Caller::Nobody(principal) if !principal.may_read() => Err(missing()),
+            Caller::Anybody | Caller::Known(_) | Caller::Nobody(_) => Ok(()),
         }
     }
 }
@@ -121,16 +121,10 @@ pub(super) async fn authorize(
             return Refused(Problem::new(Code::Unauthenticated, detail)).into_response();
         }
     };
-    if reads(&request) {
-        let open = source
-            .principals
-            .as_ref()
-            .is_some_and(|principals| principals.known().anonymous().may_read());
-        if let Err(problem) = caller.may_read()
-            && !(open && matches!(caller, Caller::Nobody))
-        {
-            return Refused(problem).into_response();
-        }
+    if reads(&request)
+        && let Err(problem) = caller.may_read()
+    {
+        return Refused(problem).into_response();
     }
     if !reads(&request)
         && let Err(problem) = caller.writes_at_all()
@@ -151,8 +145,10 @@ enum Turned {
 
 fn caller(source: &Source, headers: &HeaderMap) -> Result<Caller, Turned> {
     let Some(principals) = &source.principals else { return Ok(Caller::Anybody) };
-    let Some(secret) = secret(headers) else { return Ok(Caller::Nobody) };
     let known = principals.known();
+    let Some(secret) = secret(headers) else {
+        return Ok(Caller::Nobody(known.anonymous().clone()));
+    };
     let Ok(principal) = known.recognise(Some(secret)) else {
         return Err(Turned::WrongSecret);
     };

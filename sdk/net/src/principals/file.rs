@@ -147,6 +147,15 @@ fn parse(text: &str) -> Result<Content, String> {
             None => error.message().to_owned(),
         }
     })?;
+    if file.principal.is_empty()
+        && file.anonymous.calls.is_empty()
+        && file.anonymous.scopes.is_empty()
+    {
+        // It is more likely to be half written than to be meant.
+        return Err(
+            "nobody may do anything: write a [[principal]], or what [anonymous] may".to_owned()
+        );
+    }
     if file.principal.len() > MAX_PRINCIPALS {
         return Err(format!(
             "{} principals, at most {MAX_PRINCIPALS} are allowed",
@@ -341,6 +350,8 @@ mod tests {
             (with("calls = ['*']").replace(SECRET, "blake3:0123456789abcdef"), "64 hexadecimal"),
             (with("calls = ['*']").replace("'a'", "'anonymous'"), "say what they may do in"),
             ("[anonymous]\nscopes = ['admin']".to_owned(), "and no other"),
+            (String::new(), "nobody may do anything"),
+            ("[anonymous]".to_owned(), "nobody may do anything"),
             (twice, "line 6: there is another principal 'a'"),
             (same, "have the same secret"),
         ] {

@@ -10,8 +10,8 @@ mod rights;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use governor::clock::Clock;
@@ -23,7 +23,7 @@ use self::guesses::Guesses;
 pub use self::rights::{Callee, Calls, Pattern};
 use crate::{Secret, chain};
 
-/// How often the file is looked at.
+/// How often the file is looked at. It is read once two looks in a row have found the same.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// All principals, as they were read last. Clones share them.
@@ -31,6 +31,9 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Principals {
     path: Option<Arc<PathBuf>>,
     known: Arc<watch::Sender<Arc<Known>>>,
+    /// The file as it was when it was read last. Held while it is read, so that a later content is never
+    /// followed by an earlier one.
+    read: Arc<Mutex<Option<Stamp>>>,
     guesses: Arc<Guesses>,
 }
 
@@ -111,13 +114,16 @@ impl Principals {
     /// # Errors
     /// When it cannot be read, or its content is not valid.
     pub fn load(path: &Path) -> Result<Self, PrincipalsError> {
+        let stamp = stamp(path);
         let known = file::read(path)?.known(None);
-        Ok(Self::of(Some(Arc::new(path.to_owned())), known))
+        let principals = Self::of(Some(Arc::new(path.to_owned())), known);
+        *principals.last_read() = stamp;
+        Ok(principals)
     }
 
     fn of(path: Option<Arc<PathBuf>>, known: Known) -> Self {
         let known = Arc::new(watch::Sender::new(Arc::new(known)));
-        Principals { path, known, guesses: Arc::default() }
+        Principals { path, known, read: Arc::default(), guesses: Arc::default() }
     }
 
     /// Reads the file again. Principals that are written as before stay the same.
@@ -126,6 +132,8 @@ impl Principals {
     /// As [`Principals::load`]. The previous principals then stay in force.
     pub fn reload(&self) -> Result<(), PrincipalsError> {
         if let Some(path) = &self.path {
+            let mut last = self.last_read();
+            *last = stamp(path);
             let read = file::read(path)?;
             self.known.send_modify(|known| *known = Arc::new(read.known(Some(known))));
         }
@@ -136,15 +144,15 @@ impl Principals {
     /// everything as it was.
     pub async fn follow(self) {
         let Some(path) = self.path.clone() else { return };
-        let mut seen = stamp(&path);
+        let mut looked = None;
         loop {
             tokio::time::sleep(LOOK).await;
             let now = stamp(&path);
-            // It may be missing for a moment while it is replaced.
-            if now == seen || now.is_none() {
+            let before = std::mem::replace(&mut looked, now);
+            // It may be missing for a moment while it is replaced, or be written just now.
+            if now.is_none() || now != before || now == *self.last_read() {
                 continue;
             }
-            seen = now;
             match self.reload() {
                 Ok(()) => tracing::info!(path = %path.display(), "the principals were read again"),
                 Err(error) => {
@@ -152,6 +160,10 @@ impl Principals {
                 }
             }
         }
+    }
+
+    fn last_read(&self) -> MutexGuard<'_, Option<Stamp>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The file, if there is one.
@@ -183,10 +195,21 @@ impl Principals {
     }
 }
 
-/// What tells one content of a file from another, most likely.
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+/// What tells one content of a file from another. Some tools keep the time of the last write, so on Unix
+/// there are also the times of the last change and the file's number.
+type Stamp = (SystemTime, u64, [i128; 3]);
+
+fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+    #[cfg(unix)]
+    let more = {
+        use std::os::unix::fs::MetadataExt;
+
+        [metadata.ino().into(), metadata.ctime().into(), metadata.ctime_nsec().into()]
+    };
+    #[cfg(not(unix))]
+    let more = [0; 3];
+    Some((metadata.modified().ok()?, metadata.len(), more))
 }
 
 impl Known {

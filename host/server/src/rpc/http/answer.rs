@@ -6,10 +6,11 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde_json::{Value, json};
+use wharf_schema::ServiceName;
 
 use super::connect;
+use crate::plugins::table::Table;
 use crate::rpc::invoke::CallFailure;
-use crate::rpc::sight::Shown;
 
 /// The header by which callers find their requests in logs. It is sent back.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -84,12 +85,14 @@ pub(super) fn options() -> Response {
 }
 
 /// What somebody sees who comes with a browser.
-pub(super) fn welcome(seen: &[Shown]) -> Response {
+pub(super) fn welcome(table: &Table, is_seen: impl Fn(&ServiceName) -> bool) -> Response {
     let mut text = "This is a Wharf host. Call a method with POST /SERVICE/METHOD and JSON; \
                     GET /openapi.json describes all of them.\n\n"
         .to_owned();
-    for shown in seen.iter().take(100) {
-        text.push_str(&shown.service.name().to_string());
+    let all = table.all_served();
+    let names = all.iter().map(|served| served.service.name());
+    for name in names.filter(|name| is_seen(name)).take(100) {
+        text.push_str(&name.to_string());
         text.push('\n');
     }
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Bytes::from(text)).into_response()

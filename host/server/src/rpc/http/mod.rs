@@ -171,18 +171,30 @@ impl Connection {
     }
 }
 
+/// Somebody who may call nothing.
+struct Stranger {
+    /// Whether it shows a secret that belongs to nobody.
+    shows_wrong_secret: bool,
+}
+
 impl Lasting {
-    /// The connection as a request with these headers sees it; `None` if nobody may call anything who
-    /// shows what it shows.
-    fn seen_by(self: &Arc<Self>, headers: &HeaderMap) -> Option<Connection> {
+    /// The connection as a request with these headers sees it.
+    ///
+    /// # Errors
+    /// When whoever shows what it shows may call nothing.
+    fn seen_by(self: &Arc<Self>, headers: &HeaderMap) -> Result<Connection, Stranger> {
         // What is no bearer token belongs to nobody, but it is not nothing either.
         let other = || headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let shown = bearer(headers).or_else(other);
         let known = self.shared.config.principals.known();
-        let who = known.recognise(shown).ok().filter(|who| !who.calls().is_nothing())?.clone();
+        let who =
+            known.recognise(shown).map_err(|_| Stranger { shows_wrong_secret: true })?.clone();
+        if who.calls().is_nothing() {
+            return Err(Stranger { shows_wrong_secret: false });
+        }
         let (shared, caller) = (self.shared.clone(), Caller { who, ..self.caller.clone() });
         let invokers = Default::default();
-        Some(Connection { shared, caller, lasting: self.clone(), invokers })
+        Ok(Connection { shared, caller, lasting: self.clone(), invokers })
     }
 
     /// What calls for a principal. It is kept for later requests.
@@ -238,9 +250,9 @@ async fn respond(connection: &Arc<Lasting>, request: Request<Body>) -> Response 
     }
     let id = request.headers().get(answer::REQUEST_ID).cloned();
     let mut response = match connection.seen_by(request.headers()) {
-        Some(connection) => routed(&connection, request).await,
-        None => {
-            if request.headers().contains_key(header::AUTHORIZATION) {
+        Ok(connection) => routed(&connection, request).await,
+        Err(Stranger { shows_wrong_secret }) => {
+            if shows_wrong_secret {
                 let principals = &connection.shared.config.principals;
                 tokio::time::sleep(principals.note_wrong(connection.caller.peer.ip())).await;
             }
@@ -274,7 +286,8 @@ async fn routed(connection: &Connection, request: Request<Body>) -> Response {
         Door::JsonRpc => rpc::answer(connection, request).await,
         Door::Mcp => mcp::answer(connection, request).await,
         _ if reads && path == "/" => {
-            answer::welcome(&connection.sight().all(&connection.shared.table))
+            let sight = connection.sight();
+            answer::welcome(&connection.shared.table, |service| sight.has(service))
         }
         _ if reads && path.ends_with(openapi::FILE) => {
             let of = path.trim_end_matches(openapi::FILE).to_owned();

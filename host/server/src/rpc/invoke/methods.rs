@@ -261,9 +261,19 @@ fn find(
     name: &ServiceName,
     may_hint: impl FnOnce() -> bool,
 ) -> Result<(Arc<Slot>, Arc<Served>), CallFailure> {
+    let missing = |may_hint: bool| {
+        let hint = match may_hint {
+            true => table.similar(&name.interface, |service| sight.has(service)),
+            false => String::new(),
+        };
+        let message = format!("this host has no service '{name}'{hint}");
+        Err(CallFailure::missing(Missing::Service, message))
+    };
     match table.find(name, |service| sight.has(service)) {
         Found::One(slot) => match slot.served().clone() {
-            Some(served) => Ok((slot, served)),
+            Some(served) if sight.has_any(&served.service) => Ok((slot, served)),
+            // Of the methods that may be called, it has none.
+            Some(_) => missing(false),
             None => Err(CallFailure::missing(
                 Missing::Service,
                 format!("the service '{name}' was just removed from this host"),
@@ -280,14 +290,7 @@ fn find(
                 format!("this host has no service '{name}' yet: it is still loading its plugins");
             Err(CallFailure::refused(Status::Unavailable, message).retry_after(LOADING_MS))
         }
-        Found::None => {
-            let hint = match may_hint() {
-                true => table.similar(&name.interface, |service| sight.has(service)),
-                false => String::new(),
-            };
-            let message = format!("this host has no service '{name}'{hint}");
-            Err(CallFailure::missing(Missing::Service, message))
-        }
+        Found::None => missing(may_hint()),
     }
 }
 

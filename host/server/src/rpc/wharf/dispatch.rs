@@ -123,6 +123,10 @@ impl Connection {
             }
             Header::Resolve { id, name, fingerprint } => {
                 self.take_id(id)?;
+                if let Some(failure) = self.leaving(id) {
+                    self.fail(id, &failure);
+                    return Ok(());
+                }
                 let hints = &mut self.hints;
                 match self.invoker.resolve(name, fingerprint, || hints.count()) {
                     Ok((method, fingerprint)) => {
@@ -133,6 +137,12 @@ impl Connection {
             }
             Header::Describe { id, service } => {
                 self.take_id(id)?;
+                // For whoever sees a part of a service, it is made anew.
+                self.odd = self.odd.saturating_sub(1);
+                if let Some(failure) = self.leaving(id) {
+                    self.fail(id, &failure);
+                    return Ok(());
+                }
                 let hints = &mut self.hints;
                 match self.invoker.describe(service, || hints.count()) {
                     Ok(document) => self.reply(id, document),
@@ -188,6 +198,12 @@ impl Connection {
         Ok(())
     }
 
+    /// The failure of whatever is asked after this side has said that it goes away.
+    fn leaving(&self, id: u64) -> Option<CallFailure> {
+        let leaves = self.going.is_some_and(|last| id > last);
+        leaves.then(|| CallFailure::refused(Status::Unavailable, self.going_why))
+    }
+
     /// Admits a call whose arguments will have `len` bytes, of which `arrived` are there.
     fn admit(
         &self,
@@ -197,9 +213,7 @@ impl Connection {
         timeout: Option<Duration>,
         trace: Option<TraceParent>,
     ) -> Result<Call, CallFailure> {
-        if self.going.is_some_and(|last| id > last) {
-            let message = "the host shuts down: call another host";
-            let failure = CallFailure::refused(Status::Unavailable, message);
+        if let Some(failure) = self.leaving(id) {
             return Err(self.invoker.refused(method, failure));
         }
         let (running, (waiting, held)) = (self.invoker.load(), self.replies.waiting());

@@ -207,6 +207,8 @@ struct Connection {
     written: u64,
     /// Set once a GoAway was sent. The calls up to this id are still answered.
     going: Option<u64>,
+    /// What callers are told of it.
+    going_why: &'static str,
     /// Set once nothing more is read. The queued frames are written, then the connection ends.
     closing: Option<Instant>,
     /// Whether a GoAway says why the connection closes.
@@ -252,6 +254,7 @@ impl Connection {
             odd: ODD,
             written: 0,
             going: None,
+            going_why: "",
             closing: None,
             said_why: false,
             now,
@@ -370,9 +373,9 @@ impl Connection {
     }
 
     /// Stops taking new calls. Calls in flight are still answered.
-    fn go_away(&mut self, code: GoAwayCode, message: &str) {
+    fn go_away(&mut self, code: GoAwayCode, message: &'static str) {
         if self.going.is_none() {
-            self.going = Some(self.last_id);
+            (self.going, self.going_why) = (Some(self.last_id), message);
             self.outbound.push(&Header::GoAway { last_id: self.last_id, code, message });
         }
     }
