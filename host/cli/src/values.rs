@@ -75,7 +75,7 @@ pub(crate) fn token(text: &str) -> Result<String, String> {
 /// A secret that is asked for here.
 pub(crate) fn secret(text: &str) -> Result<String, String> {
     let secret = token(text)?;
-    match secret.len() >= 16 && secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+    match wharf_net::principals::is_hard_to_guess(&secret) {
         true => Ok(secret),
         false => Err("it can be guessed: take 16 printable ASCII characters or more, without spaces, such as the output of 'openssl rand -hex 32'".to_owned()),
     }

@@ -98,9 +98,8 @@ impl Service {
     }
 
     /// The same service as whoever may see only some of its methods sees it. Nothing tells of the others:
-    /// there are no WIT and no docs of the
-    /// whole, and types that only the others have are left blank. Methods keep their
-    /// fingerprints.
+    /// there are no WIT and no docs of the whole, and types that only the others have are left blank. Methods
+    /// keep their fingerprints.
     #[must_use]
     pub fn part(&self, is_seen: impl Fn(&Method) -> bool) -> Self {
         let methods: Vec<Method> =

@@ -21,7 +21,7 @@ const MAX_PRINCIPALS: usize = 1_000;
 const MAX_PATTERNS: usize = 1_000;
 
 /// The shortest secret, in bytes. A shorter one can be guessed.
-pub(crate) const MIN_SECRET: usize = 16;
+const MIN_SECRET: usize = 16;
 
 /// What stands before the hash of a secret, in hexadecimal digits.
 const HASHED: &str = "blake3:";
@@ -105,6 +105,10 @@ pub(super) fn read(path: &Path) -> Result<Content, PrincipalsError> {
 
     let unreadable = |source| PrincipalsError::Unreadable { path: path.to_owned(), source };
     let invalid = |what: String| PrincipalsError::Invalid { path: path.to_owned(), what };
+    // Whoever can change it may do everything.
+    if path.exists() {
+        crate::private::check_edited(path).map_err(|error| invalid(error.to_string()))?;
+    }
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut text = String::new();
     file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(unreadable)?;
@@ -275,12 +279,13 @@ impl Entry {
 fn secret(text: &str) -> Option<Secret> {
     match text.strip_prefix(HASHED) {
         Some(digits) => Secret::of_hash(digits),
-        None => is_long_enough(text).then(|| Secret::new(text.as_bytes())),
+        None => is_hard_to_guess(text).then(|| Secret::new(text.as_bytes())),
     }
 }
 
-/// Whether a secret cannot be guessed by its length, and can be sent in a header.
-fn is_long_enough(secret: &str) -> bool {
+/// Whether a secret is long enough not to be guessed, and can be sent in a header.
+#[must_use]
+pub fn is_hard_to_guess(secret: &str) -> bool {
     secret.len() >= MIN_SECRET && secret.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
@@ -310,6 +315,20 @@ mod tests {
         let admin = admin.recognise(Some(SECRET.as_bytes())).unwrap();
         assert!(admin.may_read() && admin.may_write("anything"));
         assert!(known("[anonymous]\nscopes = ['read']").anonymous().may_read());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_others_may_write_to_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("principals.toml");
+        std::fs::write(&path, with("calls = ['*']")).unwrap();
+        read(&path).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("run 'chmod go-w "), "{error}");
     }
 
     #[test]

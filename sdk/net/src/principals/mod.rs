@@ -18,7 +18,7 @@ use governor::clock::Clock;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::watch;
 
-pub use self::file::PrincipalsError;
+pub use self::file::{PrincipalsError, is_hard_to_guess};
 use self::guesses::Guesses;
 pub use self::rights::{Callee, Calls, Pattern};
 use crate::{Secret, chain};
@@ -164,12 +164,6 @@ impl Principals {
 
     fn last_read(&self) -> MutexGuard<'_, Option<Stamp>> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The file, if there is one.
-    #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref().map(PathBuf::as_path)
     }
 
     /// Counts a secret that belongs to nobody, and tells the log. Returns how long its answer has to be
