@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use wharf_client::TrustDomain;
 use wharf_host::Door;
 
 use crate::values::{
-    HttpListen, address, door, host_name, http_listen, memory, metadatum, origin, secret, size,
-    time, token, ttl,
+    HttpListen, address, certificate_life, door, host_name, http_listen, memory, metadatum, origin,
+    secret, size, time, token, ttl,
 };
 
 /// The default address of a registry: `up` and `registry` listen there by default.
-const REGISTRY: &str = "http://127.0.0.1:8500";
+pub(crate) const REGISTRY: &str = "http://127.0.0.1:8500";
 
 /// The default plugins folder. `up` creates it.
 pub(crate) const PLUGINS: &str = "plugins";
@@ -33,6 +34,8 @@ Environment:
   WHARF_TOKEN     token for calls, like --token
   WHARF_REGISTRY_TOKEN, WHARF_REGISTRY_AUTHORITIES, WHARF_REGISTRY_CERTIFICATE
                   like --registry-token, --registry-authorities, --registry-certificate
+  WHARF_IDENTITY  folder of a certificate, like --identity
+  WHARF_JOIN      join token, like --join
   WHARF_ETCD_USER NAME:PASSWORD for a registry's etcd cluster
   WHARF_LOG       log filter, for example info or wharf_host=debug
   TRACEPARENT     the trace that a call belongs to (W3C Trace Context)
@@ -44,7 +47,8 @@ const UP_EXAMPLES: &str = "\
 Examples:
   wharf up                              registry, and host for plugins/
   wharf up --plugins services           host for another folder
-  wharf up --listen 0.0.0.0:7400 --advertise 10.0.0.7:7400";
+  wharf up --listen 0.0.0.0:7400 --advertise 10.0.0.7:7400
+  wharf up --secure                     the same, encrypted, and everybody proves who he is";
 
 const HOST_EXAMPLES: &str = "\
 Examples:
@@ -60,6 +64,7 @@ Examples:
   wharf registry --store /var/lib/wharf/registry.redb
   wharf registry --store etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379
   wharf registry --listen 10.0.0.2:8500 --principals principals.toml --tls-certificate cert.pem --tls-key key.pem
+  wharf registry --listen 10.0.0.2:8500 --identity domain
   curl 'localhost:8500/register?name=Arith&addr=localhost:1234'
   curl 'localhost:8500/heartbeat?name=Arith'
   curl localhost:8500/services";
@@ -78,6 +83,16 @@ const SERVICES_EXAMPLES: &str = "\
 Examples:
   wharf services
   wharf services --registry http://10.0.0.2:8500 --json";
+
+const IDENTITY_EXAMPLES: &str = "\
+Examples:
+  wharf identity init acme.internal --identity domain
+  wharf registry --identity domain
+  wharf identity token --host edge-1 --identity domain
+  wharf host --registry https://10.0.0.2:8500 --identity member --join TOKEN
+  wharf identity token --caller shop --identity domain
+  wharf identity join TOKEN --registry https://10.0.0.2:8500 --identity shop
+  wharf call --registry https://10.0.0.2:8500 --identity shop arith.multiply '{\"a\":7,\"b\":8}'";
 
 const RIGHTS_EXAMPLES: &str = "\
 Prints the line that allows it, or fails.
@@ -111,6 +126,8 @@ pub(crate) enum Command {
     Services(Services),
     /// Show what a component exports, and which grants it needs
     Inspect(Inspect),
+    /// Make a trust domain, and let hosts and callers into it
+    Identity(IdentityCommand),
     /// Ask a file of principals who may call what
     Rights(RightsCommand),
     /// Compile a component from standard input to standard output; hosts run this
@@ -133,11 +150,31 @@ pub(crate) struct Up {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8500", value_parser = address)]
     pub(crate) registry_listen: SocketAddr,
     #[command(flatten)]
-    pub(crate) identity: Identity,
+    pub(crate) access: Access,
+    /// Make a trust domain for this machine: registry, host and calls prove who they are, and are encrypted
+    #[arg(long, conflicts_with_all = ["identity", "tls_certificate"])]
+    pub(crate) secure: bool,
     #[command(flatten)]
     pub(crate) keeping: Keeping,
     #[command(flatten)]
+    pub(crate) tls: Tls,
+    #[command(flatten)]
     pub(crate) rights: Rights,
+}
+
+/// TLS with certificates of your own.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct Tls {
+    /// Serve TLS with this certificate, in PEM; read again at SIGHUP
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// The private key of --tls-certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Accept only clients with a certificate from one of these authorities, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_client_authorities: Option<PathBuf>,
 }
 
 /// Who may do what.
@@ -147,6 +184,89 @@ pub(crate) struct Rights {
     /// File that says who may do what: principals, their secrets and rights; read again when it changes
     #[arg(long, value_name = "FILE")]
     pub(crate) principals: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = IDENTITY_EXAMPLES)]
+pub(crate) struct IdentityCommand {
+    #[command(subcommand)]
+    pub(crate) verb: IdentityVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IdentityVerb {
+    /// Make a trust domain: a root, and an issuer for a registry
+    Init {
+        /// Its name, as in acme.internal
+        domain: TrustDomain,
+        #[command(flatten)]
+        folder: IdentityFolder,
+    },
+    /// Print a token that lets a host, a caller or a registry into the trust domain
+    Token {
+        #[command(flatten)]
+        who: Joiner,
+        /// How long the token can be used
+        #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = time)]
+        life: Duration,
+        #[command(flatten)]
+        folder: IdentityFolder,
+    },
+    /// Join a trust domain with a token, and keep the certificate in the folder
+    Join {
+        /// The token
+        token: String,
+        /// The registry that gives out certificates
+        #[arg(long, value_name = "URL", env = "WHARF_REGISTRY")]
+        registry: String,
+        /// The name to take, if the token allows several
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        folder: IdentityFolder,
+    },
+    /// Say who the folder's certificate is for
+    Show {
+        #[command(flatten)]
+        folder: IdentityFolder,
+    },
+    /// Exchange the root: add the next one, use it, drop the others
+    Root {
+        /// The step: `add`; a minute later `use`; when all certificates are new `drop`
+        step: RootStep,
+        #[command(flatten)]
+        folder: IdentityFolder,
+    },
+}
+
+/// Whom a token lets in.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Joiner {
+    /// A host of this name; * at its end stands for anything
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+    /// A caller of this name; * at its end stands for anything
+    #[arg(long, value_name = "NAME")]
+    pub(crate) caller: Option<String>,
+    /// A further registry
+    #[arg(long)]
+    pub(crate) registry: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum RootStep {
+    Add,
+    Use,
+    Drop,
+}
+
+/// Where an identity is kept.
+#[derive(Debug, Args)]
+pub(crate) struct IdentityFolder {
+    /// The folder of the identity; default: wharf/identity in the user's state directory
+    #[arg(long, value_name = "DIR", env = "WHARF_IDENTITY")]
+    pub(crate) identity: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -189,15 +309,6 @@ pub(crate) struct Keeping {
     /// Client certificate for an etcd cluster and its private key, both in one PEM file
     #[arg(long, value_name = "FILE", requires = "store")]
     pub(crate) etcd_certificate: Option<PathBuf>,
-    /// Serve TLS with this certificate, in PEM; read again at SIGHUP
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub(crate) tls_certificate: Option<PathBuf>,
-    /// The private key of --tls-certificate, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
-    pub(crate) tls_key: Option<PathBuf>,
-    /// Accept only clients with a certificate from one of these authorities, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
-    pub(crate) tls_client_authorities: Option<PathBuf>,
     /// Listen beyond loopback without principals or client certificates: anyone may write records
     #[arg(long)]
     pub(crate) anyone_may_write: bool,
@@ -217,7 +328,18 @@ pub(crate) struct HostArguments {
     )]
     pub(crate) registry: String,
     #[command(flatten)]
-    pub(crate) identity: Identity,
+    pub(crate) access: Access,
+    /// Join a trust domain with this token from `wharf identity token`; the certificate is kept in --identity
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "WHARF_JOIN",
+        hide_env_values = true,
+        requires = "identity"
+    )]
+    pub(crate) join: Option<String>,
+    #[command(flatten)]
+    pub(crate) tls: Tls,
     #[command(flatten)]
     pub(crate) rights: Rights,
 }
@@ -234,20 +356,33 @@ pub(crate) struct Asked {
     )]
     pub(crate) registry: String,
     #[command(flatten)]
-    pub(crate) identity: Identity,
+    pub(crate) access: Access,
 }
 
 /// How a client authenticates itself to a registry, and how it verifies the registry.
 #[derive(Debug, Args)]
-pub(crate) struct Identity {
+pub(crate) struct Access {
+    /// Folder with this program's certificate in a trust domain: registries and hosts have to belong to it
+    #[arg(long, value_name = "DIR", env = "WHARF_IDENTITY")]
+    pub(crate) identity: Option<PathBuf>,
     /// Token for the registry
     #[arg(long, value_name = "SECRET", env = "WHARF_REGISTRY_TOKEN", hide_env_values = true, value_parser = token)]
     pub(crate) registry_token: Option<String>,
     /// Trust only registries with a certificate from one of these authorities, in PEM
-    #[arg(long, value_name = "FILE", env = "WHARF_REGISTRY_AUTHORITIES")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "WHARF_REGISTRY_AUTHORITIES",
+        conflicts_with = "identity"
+    )]
     pub(crate) registry_authorities: Option<PathBuf>,
     /// Client certificate for the registry and its private key, both in one PEM file
-    #[arg(long, value_name = "FILE", env = "WHARF_REGISTRY_CERTIFICATE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "WHARF_REGISTRY_CERTIFICATE",
+        conflicts_with = "identity"
+    )]
     pub(crate) registry_certificate: Option<PathBuf>,
 }
 
@@ -333,7 +468,33 @@ pub(crate) struct RegistryArguments {
     #[command(flatten)]
     pub(crate) keeping: Keeping,
     #[command(flatten)]
+    pub(crate) issuing: Issuing,
+    #[command(flatten)]
+    pub(crate) tls: Tls,
+    #[command(flatten)]
     pub(crate) rights: Rights,
+}
+
+/// How a registry gives out certificates.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Identity")]
+pub(crate) struct Issuing {
+    /// Give out certificates for the trust domain in this folder, made by `wharf identity init` or --join
+    #[arg(long, value_name = "DIR", env = "WHARF_IDENTITY", conflicts_with = "tls_certificate")]
+    pub(crate) identity: Option<PathBuf>,
+    /// Join a trust domain as a further registry, with a token from `wharf identity token --registry`
+    #[arg(long, value_name = "TOKEN", env = "WHARF_JOIN", hide_env_values = true, requires_all = ["identity", "join_at"])]
+    pub(crate) join: Option<String>,
+    /// The registry that has the trust domain, for a registry that joined
+    #[arg(long, value_name = "URL", requires = "identity")]
+    pub(crate) join_at: Option<String>,
+    /// DNS name or IP address to put into the registry's certificate, for clients other than Wharf's;
+    /// may be repeated
+    #[arg(long, value_name = "NAME", requires = "identity")]
+    pub(crate) certificate_name: Vec<String>,
+    /// How long the certificates of hosts and callers last
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = certificate_life)]
+    pub(crate) certificate_life: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -353,6 +514,15 @@ pub(crate) struct Call {
     /// Call this host directly, without a registry
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) direct: Option<String>,
+    /// Name that the host of --direct has to prove; default: its address
+    #[arg(long, value_name = "NAME", requires = "direct")]
+    pub(crate) host_name: Option<String>,
+    /// Call only hosts that prove their name with a certificate from one of these authorities, in PEM
+    #[arg(long, value_name = "FILE", conflicts_with = "identity")]
+    pub(crate) host_authorities: Option<PathBuf>,
+    /// Client certificate for hosts and its private key, both in one PEM file
+    #[arg(long, value_name = "FILE", requires = "host_authorities")]
+    pub(crate) host_certificate: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) asked: Asked,
     /// Token for the host

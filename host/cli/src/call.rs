@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use wharf_client::{CallOptions, Client, Failure, Outcome, RpcError};
+use wharf_client::{CallOptions, Client, Failure, Identity, Member, Outcome, RpcError};
 use wharf_schema::{MethodPath, argument_from_text, most_similar, printable_json, printable_lines};
 
 use crate::args::Call;
@@ -22,9 +22,16 @@ pub(crate) async fn run(arguments: Call) -> anyhow::Result<()> {
     if let Some(token) = &arguments.token {
         builder = builder.token(token.as_str());
     }
+    let member = arguments.asked.member().await?;
+    if let Some(identity) = identity(&arguments, member.as_ref())? {
+        builder = builder.identity(&identity);
+    }
+    if let Some(name) = &arguments.host_name {
+        builder = builder.host_name(name);
+    }
     let client = match &arguments.direct {
         Some(address) => builder.direct(address),
-        None => builder.registry_client(arguments.asked.client()?),
+        None => builder.registry_client(arguments.asked.client(member.as_ref())?),
     };
     let outcome = call(&client, &path, (&arguments, &texts)).await;
     // The next call begins with the lists of this one.
@@ -166,6 +173,15 @@ async fn explain(error: anyhow::Error, client: &Client, path: &MethodPath) -> an
         }
         _ => error,
     }
+}
+
+/// What the call shows to hosts, and whom it believes.
+fn identity(arguments: &Call, member: Option<&Member>) -> anyhow::Result<Option<Identity>> {
+    if let Some(member) = member {
+        return Ok(Some(member.identity().clone()));
+    }
+    let Some(authorities) = &arguments.host_authorities else { return Ok(None) };
+    Ok(Some(Identity::load(authorities, arguments.host_certificate.as_deref())?))
 }
 
 /// Prints a string without quotes, and anything else as JSON. Objects and arrays take several

@@ -7,45 +7,124 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 use tokio::net::TcpListener;
 
+use wharf_client::{Member, Role};
 use wharf_host::{Advertise, Config, Doors, Host};
 use wharf_net::principals::Principals;
+use wharf_net::tls::{Clients, Tls};
 use wharf_runtime::{CompilerProcess, Limits, Settings};
 
+use crate::access;
 use crate::args::{HostArguments, Serving};
+use crate::identity::machine;
 use crate::listen::bind;
+use crate::registry::keep;
 use crate::reloading::reload;
 use crate::rights::check_listen;
 use crate::shutdown::Shutdown;
 
 pub(crate) async fn run(arguments: HostArguments, files: Option<u64>) -> anyhow::Result<()> {
-    let registry = match arguments.registry.as_str() {
-        "none" => None,
-        address => Some(arguments.identity.client(address)?),
-    };
     // An address that is of no use is refused before anything is bound.
     Advertise::new(arguments.serving.advertise.as_deref(), arguments.serving.listen)?;
     let principals = arguments.rights.load()?;
+    let tls = arguments.tls.load()?;
+    let secured = Secured::new(&arguments, tls.clone()).await?;
+    let principals = principals.or_else(|| secured.principals(&arguments.serving));
     check_listens(&arguments.serving, principals.as_ref())?;
-    let mut shutdown = reload(principals.clone(), None, Shutdown::listen()?)?;
+    let registry = match arguments.registry.as_str() {
+        "none" => None,
+        address => Some(arguments.access.client(address, secured.member.as_ref())?),
+    };
+    let mut shutdown = reload(principals.clone(), tls, Shutdown::listen()?)?;
     let listener = bind(arguments.serving.listen, "--listen").await?;
     let mut config = config(&arguments.serving, listener.local_addr()?, files)?;
     config.announce.registry = registry;
-    let secrets = [&arguments.identity.registry_certificate, &arguments.rights.principals];
+    let secrets = [
+        &arguments.access.registry_certificate,
+        &arguments.access.identity,
+        &arguments.rights.principals,
+        &arguments.tls.tls_key,
+    ];
     config.plugins.granting.protected.extend(secrets.into_iter().flatten().cloned());
+    secured.apply(&mut config, &arguments.registry, arguments.serving.name.as_deref())?;
     config.rpc.principals = principals.unwrap_or(config.rpc.principals);
     let http = http_listener(&arguments.serving).await?;
     let http_address = http.as_ref().map(TcpListener::local_addr).transpose()?;
+    let is_encrypted = config.rpc.tls.is_some();
     let host = Host::start(listener, http, config)?;
     let mut out = std::io::stdout();
     writeln!(out, "host: {}", host.address())?;
     if let Some(address) = http_address {
-        writeln!(out, "http: http://{address}")?;
+        let scheme = if is_encrypted { "https" } else { "http" };
+        writeln!(out, "http: {scheme}://{address}")?;
     }
     out.flush()?;
     shutdown.asked().await;
     tracing::info!("shutting down: calls in flight finish first");
     shutdown.or_at_once(host.drain()).await;
     Ok(())
+}
+
+/// How a host proves who it is.
+pub(crate) struct Secured {
+    pub(crate) member: Option<Member>,
+    pub(crate) tls: Option<Tls>,
+}
+
+impl Secured {
+    async fn new(arguments: &HostArguments, tls: Option<Tls>) -> anyhow::Result<Self> {
+        let HostArguments { serving, registry, access, join, .. } = arguments;
+        if access.identity.is_some() && registry == "none" {
+            anyhow::bail!(
+                "--identity needs a registry that renews the certificate: say which with --registry"
+            );
+        }
+        let name = serving.name.clone().unwrap_or_else(machine);
+        let member = access.member_or_join(registry, join.as_deref(), &name).await?;
+        match member {
+            Some(member) => Secured::of(member),
+            None => Ok(Secured { member: None, tls }),
+        }
+    }
+
+    /// A host that is a member of a trust domain.
+    pub(crate) fn of(member: Member) -> anyhow::Result<Self> {
+        if member.id().role() != Role::Host {
+            anyhow::bail!(
+                "the identity is for {}, and not for a host: join with a token from 'wharf identity token --host NAME'",
+                member.id()
+            );
+        }
+        let tls = Tls::new(member.identity().clone(), Clients::Asked)?;
+        Ok(Secured { member: Some(member), tls: Some(tls) })
+    }
+
+    /// Who may call if nothing else says so: whoever has a certificate of the trust domain.
+    pub(crate) fn principals(&self, serving: &Serving) -> Option<Principals> {
+        let certified =
+            self.tls.as_ref().is_some_and(Tls::knows_its_clients) || self.member.is_some();
+        (certified && serving.token.is_none()).then(Principals::certified)
+    }
+
+    /// Serves with TLS, under the name in the certificate, and keeps that new.
+    pub(crate) fn apply(
+        self,
+        config: &mut Config,
+        registry: &str,
+        chosen: Option<&str>,
+    ) -> anyhow::Result<()> {
+        config.rpc.tls = self.tls;
+        let Some(member) = self.member else { return Ok(()) };
+        let name = member.id().name().to_owned();
+        if chosen.is_some_and(|chosen| chosen != name) {
+            anyhow::bail!(
+                "--name {}: the certificate is for '{name}', and a host has the name of its certificate",
+                chosen.unwrap_or_default()
+            );
+        }
+        config.announce.name = name;
+        tokio::spawn(keep(member, access::registry(registry, true)));
+        Ok(())
+    }
 }
 
 /// Refuses addresses where strangers could call everything, before anything is bound.

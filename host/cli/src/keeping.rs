@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use etcetera::BaseStrategy;
 use wharf_net::principals::Principals;
-use wharf_registry::{Config, EtcdConfig, Store, Tls, TlsFiles, etcd};
+use wharf_net::tls::Tls;
+use wharf_registry::identity::Issuer;
+use wharf_registry::{Config, EtcdConfig, Store, etcd};
 
 use crate::args::Keeping;
 
@@ -15,19 +17,16 @@ use crate::args::Keeping;
 pub(crate) fn config(
     keeping: &Keeping,
     principals: Option<Principals>,
-    listen: SocketAddr,
-    default: Store,
+    tls: Option<Tls>,
+    issuer: Option<Issuer>,
+    (listen, default): (SocketAddr, Store),
 ) -> anyhow::Result<Config> {
-    let files = keeping.tls_certificate.clone().zip(keeping.tls_key.clone());
-    let tls = files.map(|(certificate, key)| {
-        let client_authorities = keeping.tls_client_authorities.clone();
-        Tls::load(TlsFiles { certificate, key, client_authorities })
-    });
-    let tls = tls.transpose()?;
-    let guarded = principals.is_some() || tls.as_ref().is_some_and(Tls::knows_its_clients);
+    let guarded = principals.is_some()
+        || issuer.is_some()
+        || tls.as_ref().is_some_and(Tls::knows_its_clients);
     if !listen.ip().is_loopback() && !guarded && !keeping.anyone_may_write {
         anyhow::bail!(
-            "whoever reaches {listen} could register anything: give the registry --principals or --tls-client-authorities, listen on loopback, or say --anyone-may-write"
+            "whoever reaches {listen} could register anything: give the registry --identity, --principals or --tls-client-authorities, listen on loopback, or say --anyone-may-write"
         );
     }
     let store = match keeping.store.as_deref() {
@@ -47,7 +46,7 @@ pub(crate) fn config(
             "--etcd-authorities and --etcd-certificate are for --store etcds://HOST:PORT"
         );
     }
-    Ok(Config { store, principals, tls, ..Config::with_ttl(keeping.ttl) })
+    Ok(Config { store, principals, tls, issuer, ..Config::with_ttl(keeping.ttl) })
 }
 
 /// A cluster by its URL: `etcd://HOST:PORT,HOST:PORT/PREFIX`, `etcds` for TLS.

@@ -2,6 +2,7 @@
 //!
 //! All arguments are parsed before anything is bound. Each command is a module.
 
+mod access;
 mod args;
 mod call;
 mod exit;
@@ -14,8 +15,10 @@ mod logging;
 mod registry;
 mod reloading;
 mod rights;
+mod secure;
 mod services;
 mod shutdown;
+mod tls;
 mod up;
 mod values;
 
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
             Command::Call(call) => call::run(call).await,
             Command::Services(services) => services::run(services).await,
             Command::Inspect(inspect) => inspect::run(&inspect),
+            Command::Identity(identity) => identity::run(identity).await,
             Command::Rights(rights) => rights::run(rights),
             Command::Compile(_) => Ok(()),
         }

@@ -1,14 +1,19 @@
 //! `wharf registry`
 
 use std::io::Write;
+use std::net::SocketAddr;
 
+use wharf_client::Member;
+use wharf_net::chain;
 use wharf_registry::Store;
+use wharf_registry::identity::{DomainFolder, Issuer, IssuerOptions};
 
-use crate::args::RegistryArguments;
-use crate::keeping;
+use crate::args::{Issuing, RegistryArguments};
+use crate::identity::machine;
 use crate::listen::bind;
 use crate::reloading::reload;
 use crate::shutdown::Shutdown;
+use crate::{access, keeping};
 
 pub(crate) async fn run(arguments: RegistryArguments) -> anyhow::Result<()> {
     let default = match arguments.keeping.store {
@@ -16,10 +21,14 @@ pub(crate) async fn run(arguments: RegistryArguments) -> anyhow::Result<()> {
         None => keeping::default_file(arguments.listen)?,
     };
     let principals = arguments.rights.load()?;
-    let config = keeping::config(&arguments.keeping, principals, arguments.listen, default)?;
+    let issuer = arguments.issuing.issuer(arguments.listen).await?;
+    let scheme =
+        if issuer.is_some() || arguments.tls.tls_certificate.is_some() { "https" } else { "http" };
+    let tls = arguments.tls.load()?;
+    let listen = arguments.listen;
+    let config = keeping::config(&arguments.keeping, principals, tls, issuer, (listen, default))?;
     let (principals, tls) = (config.principals.clone(), config.tls.clone());
     let mut shutdown = reload(principals, tls, Shutdown::listen()?)?;
-    let scheme = if config.tls.is_some() { "https" } else { "http" };
     let listener = bind(arguments.listen, "--listen").await?;
     let registry = tokio::select! {
         registry = wharf_registry::Registry::open_on(&listener, config) => registry?,
@@ -46,4 +55,43 @@ pub(crate) async fn run(arguments: RegistryArguments) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+impl Issuing {
+    /// What gives out certificates, if there is a trust domain.
+    async fn issuer(&self, listen: SocketAddr) -> anyhow::Result<Option<Issuer>> {
+        let Some(path) = &self.identity else { return Ok(None) };
+        let folder = DomainFolder::at(path);
+        if let Some(at) = &self.join_at {
+            let member = match (folder.exists(), &self.join) {
+                (false, Some(token)) => access::join(path, at, token, "registry").await?,
+                _ => Member::open(path)?,
+            };
+            tokio::spawn(keep(member, at.clone()));
+        }
+        let mut options = IssuerOptions::default();
+        options.life = self.certificate_life;
+        options.names = certificate_names(&self.certificate_name, listen);
+        Ok(Some(Issuer::open(folder, options)?))
+    }
+}
+
+/// Keeps a member's certificate new while the process lives.
+pub(crate) async fn keep(member: Member, registry: String) {
+    if let Err(error) = member.keep(&registry).await {
+        tracing::error!(error = %chain(&error), "the certificate will not be renewed");
+    }
+}
+
+/// The names in a registry's certificate: as told, and those by which this machine calls itself.
+pub(crate) fn certificate_names(told: &[String], listen: SocketAddr) -> Vec<String> {
+    let mut names = told.to_vec();
+    names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    names.push(machine());
+    if !listen.ip().is_unspecified() {
+        names.push(listen.ip().to_string());
+    }
+    names.sort();
+    names.dedup();
+    names
 }

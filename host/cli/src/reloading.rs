@@ -1,8 +1,9 @@
 //! What servers read again while they run: principals and certificates.
 
 use tokio::signal::unix::{SignalKind, signal};
+use wharf_net::chain;
 use wharf_net::principals::Principals;
-use wharf_net::{Tls, chain};
+use wharf_net::tls::Tls;
 
 use crate::shutdown::Shutdown;
 

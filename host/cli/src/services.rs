@@ -14,7 +14,8 @@ use crate::args::Services;
 const ADDRESSES: usize = 3;
 
 pub(crate) async fn run(arguments: Services) -> anyhow::Result<()> {
-    let registry = arguments.asked.client()?;
+    let member = arguments.asked.member().await?;
+    let registry = arguments.asked.client(member.as_ref())?;
     let list = registry.services().await?;
     let mut out = std::io::stdout().lock();
     if arguments.json {

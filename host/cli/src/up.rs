@@ -1,18 +1,21 @@
 //! `wharf up`: registry and host in one process.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use wharf_host::{Advertise, FileState, Host};
+use wharf_net::principals::Principals;
 use wharf_registry::Store;
 use wharf_schema::printable;
 
 use crate::args::Up;
+use crate::host::Secured;
 use crate::keeping;
 use crate::listen::bind;
 use crate::reloading::reload;
+use crate::secure::Secure;
 use crate::shutdown::Shutdown;
 
 /// How long announcing to the registry in the same process may take.
@@ -29,16 +32,23 @@ pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()>
     // By default the records are kept in memory: the only host declares itself again after a
     // restart.
     let principals = arguments.rights.load()?;
-    crate::host::check_listens(&arguments.serving, principals.as_ref())?;
+    let secure = arguments.secure.then(|| Secure::open(&arguments)).transpose()?;
+    let tls = arguments.tls.load()?;
+    let for_host = match (&principals, &secure, &arguments.serving.token) {
+        (None, Some(_), None) => Some(Principals::certified()),
+        _ => principals.clone(),
+    };
+    crate::host::check_listens(&arguments.serving, for_host.as_ref())?;
     let registry_config = keeping::config(
         &arguments.keeping,
         principals.clone(),
-        arguments.registry_listen,
-        Store::Memory,
+        tls.clone(),
+        secure.as_ref().map(|secure| secure.issuer.clone()),
+        (arguments.registry_listen, Store::Memory),
     )?;
-    let tls = registry_config.tls.clone();
-    let mut shutdown = reload(principals.clone(), tls, Shutdown::listen()?)?;
-    let scheme = if registry_config.tls.is_some() { "https" } else { "http" };
+    let is_encrypted = tls.is_some() || secure.is_some();
+    let mut shutdown = reload(principals.clone(), tls.clone(), Shutdown::listen()?)?;
+    let scheme = if is_encrypted { "https" } else { "http" };
     let registry = tokio::select! {
         registry = wharf_registry::Registry::open(registry_config) => registry?,
         () = shutdown.asked() => return Ok(()),
@@ -58,14 +68,25 @@ pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()>
     let registry_url = format!("{scheme}://{registry_address}");
     let mut config = crate::host::config(&arguments.serving, listener.local_addr()?, files)?;
     let secrets = [
-        &arguments.identity.registry_certificate,
+        &arguments.access.registry_certificate,
+        &arguments.access.identity,
         &arguments.rights.principals,
-        &arguments.keeping.tls_key,
+        &arguments.tls.tls_key,
         &arguments.keeping.etcd_certificate,
     ];
     config.plugins.granting.protected.extend(secrets.into_iter().flatten().cloned());
-    config.rpc.principals = principals.unwrap_or(config.rpc.principals);
-    config.announce.registry = Some(arguments.identity.client(&registry_url)?);
+    config.rpc.principals = for_host.unwrap_or(config.rpc.principals);
+    let (secured, caller) = match &secure {
+        Some(secure) => {
+            config.plugins.granting.protected.push(secure.folder().to_owned());
+            let caller = secure.caller(&registry_url).await?;
+            (Secured::of(secure.host(&registry_url).await?)?, Some(caller))
+        }
+        None => (Secured { member: None, tls }, None),
+    };
+    config.announce.registry =
+        Some(arguments.access.client(&registry_url, secured.member.as_ref())?);
+    secured.apply(&mut config, &registry_url, None)?;
     let http = crate::host::http_listener(&arguments.serving).await?;
     let http_address = http.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;
     let host = Host::start(listener, http, config)?;
@@ -78,7 +99,8 @@ pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()>
     };
     let greeted = async {
         up.await;
-        greet(&host, &registry_url, http_address, plugins)?;
+        let http = http_address.map(|address| format!("{scheme}://{address}"));
+        greet(&host, &registry_url, (http, caller.as_deref()), plugins)?;
         std::future::pending::<anyhow::Result<()>>().await
     };
     let mut ended = tokio::select! {
@@ -106,14 +128,14 @@ pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()>
 fn greet(
     host: &Host,
     registry: &str,
-    http: Option<SocketAddr>,
-    plugins: &std::path::Path,
+    (http, caller): (Option<String>, Option<&Path>),
+    plugins: &Path,
 ) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "registry: {registry}")?;
     writeln!(out, "host: {}", host.address())?;
     if let Some(http) = http {
-        writeln!(out, "http: http://{http}")?;
+        writeln!(out, "http: {http}")?;
     }
     let files = host.files();
     for (file, report) in &files {
@@ -127,8 +149,12 @@ fn greet(
     if files.is_empty() {
         writeln!(out, "  {} is empty: drop a .wasm component into it", plugins.display())?;
     }
-    let default = registry == format!("http://127.0.0.1:{}", wharf_registry_api::DEFAULT_PORT);
-    let with_registry = if default { String::new() } else { format!(" --registry {registry}") };
+    let (_, address) = registry.split_once("://").unwrap_or_default();
+    let default = address == format!("127.0.0.1:{}", wharf_registry_api::DEFAULT_PORT);
+    let mut with_registry = if default { String::new() } else { format!(" --registry {registry}") };
+    if let Some(caller) = caller {
+        with_registry.push_str(&format!(" --identity {}", caller.display()));
+    }
     writeln!(out, "try: wharf services{with_registry}")?;
     if files.values().flat_map(|report| &report.services).any(|s| s.contains("/arith@")) {
         writeln!(out, "     wharf call{with_registry} Arith.Multiply '{{\"a\":7,\"b\":8}}'")?;

@@ -129,6 +129,16 @@ pub(crate) fn ttl(text: &str) -> Result<Duration, String> {
     if range.contains(&ttl) { Ok(ttl) } else { Err("it must be between 500ms and 1day".to_owned()) }
 }
 
+pub(crate) fn certificate_life(text: &str) -> Result<Duration, String> {
+    let life = time(text)?;
+    let range = Duration::from_secs(5)..=Duration::from_secs(90 * 86_400);
+    if range.contains(&life) {
+        Ok(life)
+    } else {
+        Err("it must be between 5s and 90days".to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

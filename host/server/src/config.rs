@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use wharf_net::principals::Principals;
+use wharf_net::tls::Tls;
 use wharf_registry_api::{Metadata, RegistryClient};
 use wharf_runtime::{CompilerProcess, Settings};
 
@@ -58,6 +59,8 @@ pub struct RpcConfig {
     pub allowed_origins: Vec<String>,
     /// Who may call what. By default everybody may call everything.
     pub principals: Principals,
+    /// TLS on the RPC port and the HTTP side. Without it, connections are not encrypted.
+    pub tls: Option<Tls>,
     /// Connections that may be open at once; 1024 by default.
     pub max_connections: usize,
     /// Bytes of replies that wait for callers to read them, all connections together; 512 MiB by
@@ -119,6 +122,7 @@ impl Config {
                 doors: Doors::default(),
                 allowed_origins: Vec::new(),
                 principals: Principals::open(),
+                tls: None,
                 max_connections: 1024,
                 max_unread: 512 * 1024 * 1024,
                 idle_timeout: Duration::from_secs(300),

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::RegistryError;
 use crate::watch::Watch;
 use crate::{
-    Declaration, Declared, EndpointList, EndpointState, Heartbeat, HeartbeatReply, Index,
-    ServiceList, StateChange,
+    CertificateOrder, Declaration, Declared, EndpointList, EndpointState, GrantedCertificate,
+    Heartbeat, HeartbeatReply, Index, ServiceList, StateChange, TrustBundle,
 };
 
 /// How long one request may take, in addition to the time that it asks the registry to wait.
@@ -51,6 +51,8 @@ pub struct RegistryOptions {
     pub authorities: Option<Vec<u8>>,
     /// The client's certificate and its private key, in PEM.
     pub certificate: Option<Vec<u8>>,
+    /// Speaks TLS in this way, whatever the other options say. The registry's address then is https.
+    pub tls: Option<rustls::ClientConfig>,
 }
 
 impl std::fmt::Debug for RegistryOptions {
@@ -130,7 +132,8 @@ impl RegistryClient {
         // An address without a scheme takes that of the first one: a token must not be sent
         // unencrypted by mistake.
         let first = address.split(',').next().and_then(|first| first.trim().split_once("://"));
-        let scheme = first.map_or("http", |(scheme, _)| scheme);
+        let usual = if options.tls.is_some() { "https" } else { "http" };
+        let scheme = first.map_or(usual, |(scheme, _)| scheme);
         let bases: Vec<Url> =
             address.split(',').map(|address| base(address, scheme)).collect::<Result<_, _>>()?;
         choose_cryptography();
@@ -141,6 +144,12 @@ impl RegistryClient {
                 what: "token",
                 why: "one of the addresses is not encrypted, but another one is; use https for all"
                     .to_owned(),
+            });
+        }
+        if options.tls.is_some() && bases.iter().any(|base| base.scheme() == "http") {
+            return Err(RegistryError::BadIdentity {
+                what: "address",
+                why: "whoever has an identity speaks to registries over https only".to_owned(),
             });
         }
         let mut headers = HeaderMap::new();
@@ -162,7 +171,9 @@ impl RegistryClient {
         let bad = |what| {
             move |error: reqwest::Error| RegistryError::BadIdentity { what, why: error.to_string() }
         };
-        if let Some(pem) = options.authorities.filter(|_| encrypted) {
+        if let Some(tls) = options.tls {
+            builder = builder.tls_backend_preconfigured(tls);
+        } else if let Some(pem) = options.authorities.filter(|_| encrypted) {
             let authorities =
                 reqwest::Certificate::from_pem_bundle(&pem).map_err(bad("authorities"))?;
             builder = builder.tls_certs_only(authorities);
@@ -247,6 +258,26 @@ impl RegistryClient {
         let mut request = Request::new(Method::DELETE, &path);
         request.query.push(("session", session.to_string()));
         self.send(request).await.map(drop)
+    }
+
+    /// Asks for a certificate.
+    ///
+    /// # Errors
+    /// [`crate::Code::Forbidden`] when the token or the earlier certificate does not allow it.
+    pub async fn order_certificate(
+        &self,
+        order: &CertificateOrder,
+    ) -> Result<GrantedCertificate, RegistryError> {
+        self.json(Request::new(Method::POST, &["v1", "identity", "certificates"]).json(order)?)
+            .await
+    }
+
+    /// Whom members of the trust domain believe.
+    ///
+    /// # Errors
+    /// [`crate::Code::UnknownPath`] when the registry gives out no certificates.
+    pub async fn trust_bundle(&self) -> Result<TrustBundle, RegistryError> {
+        self.json(Request::new(Method::GET, &["v1", "identity", "bundle"])).await
     }
 
     /// All services.

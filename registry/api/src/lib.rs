@@ -7,6 +7,7 @@
 mod client;
 #[cfg(feature = "client")]
 mod error;
+mod identity;
 mod net_rpc;
 mod pauses;
 mod problem;
@@ -18,6 +19,10 @@ mod watch;
 pub use client::{ListOptions, RegistryClient, RegistryOptions, choose_cryptography};
 #[cfg(feature = "client")]
 pub use error::RegistryError;
+pub use identity::{
+    CertificateOrder, GrantedCertificate, JoinClaims, JoinToken, JoinTokenError, Renewal,
+    TrustBundle,
+};
 pub use net_rpc::{NetRpc, RpcProtocol};
 pub use pauses::retry_pauses;
 pub use problem::{Code, PROBLEM_JSON, Problem};

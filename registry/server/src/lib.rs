@@ -12,6 +12,7 @@ mod clock;
 mod directory;
 pub mod etcd;
 mod http;
+pub mod identity;
 mod journal;
 mod listing;
 mod liveness;
@@ -33,9 +34,10 @@ use wharf_net::principals::Principals;
 pub use crate::store::etcd::EtcdConfig;
 pub use crate::store::file::{OPENING_THREAD, OpenError};
 pub use crate::validate::kebab;
-pub use wharf_net::{Tls, TlsError, TlsFiles};
+pub use wharf_net::tls::{Tls, TlsError, TlsFiles};
 
 use crate::directory::Directory;
+use crate::identity::Issuer;
 use crate::store::Backend;
 use crate::store::file::File;
 use crate::store::local::Local;
@@ -59,6 +61,9 @@ pub struct Config {
     pub principals: Option<Principals>,
     /// TLS. Without it, connections are not encrypted.
     pub tls: Option<Tls>,
+    /// Gives out certificates to the members of its trust domain. The listener then shows the domain's
+    /// certificate, whatever `tls` says.
+    pub issuer: Option<Issuer>,
 }
 
 /// Where records are kept.
@@ -82,6 +87,7 @@ impl Default for Config {
             store: Store::Memory,
             principals: None,
             tls: None,
+            issuer: None,
         }
     }
 }
@@ -95,7 +101,8 @@ impl Config {
 
     fn bounds(&self) -> Bounds {
         let mut bounds = Bounds::new(self.max_connections, LAST_ANSWERS);
-        bounds.tls.clone_from(&self.tls);
+        let issued = self.issuer.as_ref().map(|issuer| issuer.tls().clone());
+        bounds.tls = issued.or_else(|| self.tls.clone());
         bounds
     }
 }
@@ -191,11 +198,18 @@ impl Registry {
         let sweeper = tokio::spawn(directory.clone().sweep());
         let local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
         let bounds = config.bounds();
+        let following = config.issuer.clone().map(|issuer| tokio::spawn(issuer.follow()));
+        let is_encrypted = bounds.tls.is_some();
+        // Who belongs to the trust domain is known by certificate.
+        let principals = config.principals;
+        let principals =
+            principals.or_else(|| config.issuer.as_ref().map(|_| Principals::certified()));
         let routes = http::routes(http::Source {
             directory: directory.clone(),
-            trusts_this_machine: local && config.principals.is_none() && config.tls.is_none(),
-            principals: config.principals,
+            trusts_this_machine: local && principals.is_none() && !is_encrypted,
+            principals,
             metrics,
+            issuer: config.issuer,
         });
         let serving = serve(&listener, &bounds, stop.subscribe(), routes);
         let mut serving = std::pin::pin!(serving);
@@ -208,6 +222,7 @@ impl Registry {
         stop.send_replace(true);
         serving.await;
         sweeper.abort();
+        following.inspect(tokio::task::JoinHandle::abort);
         served
     }
 }

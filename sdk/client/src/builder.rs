@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "tls")]
+use wharf_net::tls::Identity;
 #[cfg(feature = "discovery")]
 use wharf_registry_api::{RegistryClient, RegistryError};
 use wharf_schema::{MethodPath, NameError};
@@ -21,6 +23,7 @@ use crate::endpoints::Endpoints;
 use crate::named::Target;
 use crate::observe::{Interceptor, Observer};
 use crate::retry::RetryBudget;
+use crate::security::Security;
 
 /// The default timeout of a call.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,6 +35,8 @@ pub struct ClientBuilder {
     token: Vec<u8>,
     connections: NonZeroUsize,
     keep_alive: KeepAlive,
+    security: Security,
+    host_name: Option<String>,
     #[cfg(feature = "discovery")]
     lists: Option<PathBuf>,
     #[cfg(feature = "discovery")]
@@ -51,6 +56,8 @@ impl Default for ClientBuilder {
             token: Vec::new(),
             connections: NonZeroUsize::MIN,
             keep_alive: KeepAlive::default(),
+            security: Security::default(),
+            host_name: None,
             #[cfg(feature = "discovery")]
             lists: default_folder(),
             #[cfg(feature = "discovery")]
@@ -100,6 +107,23 @@ impl ClientBuilder {
     #[must_use]
     pub fn token(self, token: impl Into<Vec<u8>>) -> Self {
         ClientBuilder { token: token.into(), ..self }
+    }
+
+    /// Encrypts connections to hosts, and calls only hosts that prove their name: the one that the registry has
+    /// for them. With a member of a trust domain, hand its registry client over too
+    /// ([`Member::registry`](crate::Member::registry)).
+    #[must_use]
+    #[cfg(feature = "tls")]
+    pub fn identity(self, identity: &Identity) -> Self {
+        ClientBuilder { security: Security::of(identity.clone()), ..self }
+    }
+
+    /// The name that a host has to prove which is called directly. By default it is the address without its
+    /// port.
+    #[must_use]
+    #[cfg(feature = "tls")]
+    pub fn host_name(self, name: impl Into<String>) -> Self {
+        ClientBuilder { host_name: Some(name.into()), ..self }
     }
 
     /// How many connections to keep to each endpoint; 1 by default, which carries many calls at
@@ -214,12 +238,15 @@ impl ClientBuilder {
     /// A client that calls one host at `host:port`, without a registry.
     #[must_use]
     pub fn direct(self, address: &str) -> Client {
-        self.build(|endpoints| Target::Direct(Arc::new(balance::direct(endpoints, address))))
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = self.host_name.clone().unwrap_or(host);
+        self.build(|endpoints| Target::Direct(Arc::new(balance::direct(endpoints, address, &host))))
     }
 
     fn build(self, target: impl FnOnce(&Arc<Endpoints>) -> Target) -> Client {
-        let ClientBuilder { token, connections, keep_alive, .. } = self;
-        let settings = Settings { token, connections, keep_alive };
+        let ClientBuilder { token, connections, keep_alive, security, .. } = self;
+        let settings = Settings { token, connections, keep_alive, security };
         let endpoints = Arc::new(Endpoints::new(settings));
         let caller = Caller {
             target: target(&endpoints),

@@ -55,6 +55,8 @@ pub(crate) struct Channel {
 
 struct Shared {
     address: Arc<str>,
+    /// The host's name, by which it is verified.
+    host: Arc<str>,
     settings: Arc<Settings>,
     connection: ArcSwapOption<Connection>,
     standing: watch::Sender<Standing>,
@@ -72,9 +74,10 @@ struct Standing {
 }
 
 impl Channel {
-    pub(crate) fn new(address: Arc<str>, settings: Arc<Settings>) -> Self {
+    pub(crate) fn new(address: Arc<str>, host: Arc<str>, settings: Arc<Settings>) -> Self {
         let shared = Arc::new(Shared {
             address,
+            host,
             settings,
             connection: ArcSwapOption::empty(),
             standing: watch::Sender::default(),
@@ -205,7 +208,8 @@ async fn keep(shared: Arc<Shared>) {
             shared.wanted.notified().await;
         }
         shared.standing.send_modify(|standing| standing.connecting = Some(Instant::now()));
-        match Connection::open(&shared.address, &shared.settings, CONNECT_TIMEOUT).await {
+        let to = (&*shared.address, &*shared.host);
+        match Connection::open(to, &shared.settings, CONNECT_TIMEOUT).await {
             Ok((connection, leaving)) => {
                 shared.connection.store(Some(Arc::new(connection)));
                 shared.standing.send_modify(|standing| {

@@ -23,6 +23,7 @@ use crate::error::{ConnectError, Failure};
 use crate::methods::MethodKey;
 use crate::opening;
 use crate::pending::{Waiter, ticket};
+use crate::security::Security;
 
 /// The length of the queue of requests; further callers wait for a place in it.
 const REQUESTS: usize = 1024;
@@ -38,6 +39,18 @@ pub(crate) struct Settings {
     /// The number of connections to each endpoint.
     pub(crate) connections: NonZeroUsize,
     pub(crate) keep_alive: KeepAlive,
+    pub(crate) security: Security,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            token: Vec::new(),
+            connections: NonZeroUsize::MIN,
+            keep_alive: KeepAlive::default(),
+            security: Security::default(),
+        }
+    }
 }
 
 /// How the client detects a peer that is stopped, cut off from the network, or whose machine is
@@ -111,11 +124,11 @@ impl Question {
 impl Connection {
     /// Connects and starts the task. The receiver tells when no more calls are taken.
     pub(crate) async fn open(
-        address: &str,
+        (address, host): (&str, &str),
         settings: &Settings,
         timeout: Duration,
     ) -> Result<(Self, oneshot::Receiver<Leaving>), ConnectError> {
-        let opened = opening::open(address, &settings.token, timeout).await?;
+        let opened = opening::open((address, host), settings, timeout).await?;
         let (max_message, credit) =
             (opened.negotiated.max_message, Credit::new(&opened.negotiated));
         let (requests, to_do) = mpsc::channel(REQUESTS);

@@ -20,6 +20,7 @@ pub(crate) struct Endpoints {
 
 #[derive(Default)]
 struct ByAddress {
+    /// By address, and by host where hosts are verified.
     endpoints: HashMap<Arc<str>, Weak<Endpoint>>,
     /// Those that are gone are removed when there are this many. Looking for them at each new address
     /// would take a time that grows with the square of the list.
@@ -30,6 +31,8 @@ struct ByAddress {
 pub(crate) struct Endpoint {
     address: Arc<str>,
     channels: Box<[Channel]>,
+    /// Whether the host has to prove its name.
+    is_verified: bool,
     turn: AtomicUsize,
 }
 
@@ -38,25 +41,31 @@ impl Endpoints {
         Endpoints { settings: Arc::new(settings), by_address: Mutex::default() }
     }
 
-    /// The endpoint at an address. It lives for as long as it is referenced.
-    pub(crate) fn at(&self, address: &str) -> Arc<Endpoint> {
+    /// The endpoint at an address, which has to be the host of this name if hosts are verified. It lives for
+    /// as long as it is referenced.
+    pub(crate) fn at(&self, address: &str, host: &str) -> Arc<Endpoint> {
+        let key: Arc<str> = match self.settings.security.is_on() {
+            true => format!("{address} {host}").into(),
+            false => address.into(),
+        };
         let mut all = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let ByAddress { endpoints, clean_at } = &mut *all;
-        if let Some(known) = endpoints.get(address).and_then(Weak::upgrade) {
+        if let Some(known) = endpoints.get(&key).and_then(Weak::upgrade) {
             return known;
         }
         if endpoints.len() >= *clean_at {
             endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
             *clean_at = (2 * endpoints.len()).max(MIN_CLEAN);
         }
-        let address: Arc<str> = address.into();
-        let channel = |_| Channel::new(address.clone(), self.settings.clone());
+        let (address, host): (Arc<str>, Arc<str>) = (address.into(), host.into());
+        let channel = |_| Channel::new(address.clone(), host.clone(), self.settings.clone());
         let endpoint = Arc::new(Endpoint {
             address: address.clone(),
             channels: (0..self.settings.connections.get()).map(channel).collect(),
+            is_verified: self.settings.security.is_on(),
             turn: AtomicUsize::new(0),
         });
-        endpoints.insert(address, Arc::downgrade(&endpoint));
+        endpoints.insert(key, Arc::downgrade(&endpoint));
         endpoint
     }
 }
@@ -64,6 +73,11 @@ impl Endpoints {
 impl Endpoint {
     pub(crate) fn address(&self) -> &Arc<str> {
         &self.address
+    }
+
+    /// Whether its host has to prove its name.
+    pub(crate) fn is_verified(&self) -> bool {
+        self.is_verified
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -116,21 +130,16 @@ impl Endpoint {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
-
     use super::*;
-    use crate::connection::KeepAlive;
 
     #[test]
     fn addresses_that_nobody_uses_are_forgotten() {
-        let (token, keep_alive) = (Vec::new(), KeepAlive::default());
-        let endpoints =
-            Endpoints::new(Settings { token, connections: NonZeroUsize::MIN, keep_alive });
-        let kept = endpoints.at("kept:1");
+        let endpoints = Endpoints::new(Settings::default());
+        let kept = endpoints.at("kept:1", "kept");
         for number in 0..10_000 {
-            drop(endpoints.at(&format!("h{number}:1")));
+            drop(endpoints.at(&format!("h{number}:1"), "h"));
         }
         assert!(endpoints.by_address.lock().unwrap().endpoints.len() <= 2 * MIN_CLEAN);
-        assert!(Arc::ptr_eq(&kept, &endpoints.at("kept:1")));
+        assert!(Arc::ptr_eq(&kept, &endpoints.at("kept:1", "kept")));
     }
 }

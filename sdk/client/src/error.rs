@@ -265,6 +265,20 @@ pub enum ConnectError {
     /// The peer did not answer in time.
     #[error("cannot connect: no answer within {}", humane(*.0))]
     TimedOut(Duration),
+    /// The other side is not who it has to be. Nothing was sent to it.
+    #[error("the other side could not be verified to be the host '{host}'")]
+    Unverified {
+        /// The host's name, as the registry has it.
+        host: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The other side speaks no TLS, and this client calls nobody that it cannot verify.
+    #[error(
+        "the other side does not speak TLS, and this client has an identity: it calls nobody that it cannot verify"
+    )]
+    NoTls,
     /// The peer speaks another protocol.
     #[error("the other side does not speak Wharf's protocol")]
     Frame(#[from] FrameError),

@@ -69,6 +69,8 @@ mod error;
 mod fixed_list;
 mod id_hasher;
 mod json;
+#[cfg(feature = "discovery")]
+mod member;
 mod methods;
 mod named;
 mod names;
@@ -79,6 +81,7 @@ mod opening;
 mod options;
 mod pending;
 mod retry;
+mod security;
 #[doc(hidden)]
 pub mod stub;
 
@@ -89,6 +92,8 @@ pub use client::{Client, EndpointStatus};
 pub use connection::KeepAlive;
 pub use error::{CallError, ConnectError, Failure, Remote, RpcError};
 pub use fixed_list::FixedList;
+#[cfg(feature = "discovery")]
+pub use member::{Member, MemberError};
 pub use observe::{Attempt, Ended, Interceptor, Observer, Outgoing};
 pub use options::CallOptions;
 pub use semver::VersionReq;
@@ -131,6 +136,8 @@ pub use semver::VersionReq;
 /// An error in the WIT is reported with its file, line and text. The macro reads no other files.
 #[cfg(feature = "bindgen")]
 pub use wharf_bindgen::bindgen;
+#[cfg(feature = "tls")]
+pub use wharf_net::tls::{Identity, Names, Role, SpiffeId, TlsError, TrustDomain};
 #[cfg(feature = "discovery")]
 pub use wharf_registry_api::RegistryError;
 pub use wharf_schema::{Fingerprint, NameError, Outcome, Service};

@@ -8,13 +8,18 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use wharf_net::Socket;
 use wharf_wire::{Header, Hello, Inbound, MAGIC, Negotiated, Outbound, limits, negotiate};
 
+use crate::connection::Settings;
 use crate::error::ConnectError;
+use crate::security::Doubt;
 
 /// An open connection after the exchange of Hellos.
 pub(crate) struct Opened {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Socket<TcpStream>,
+    /// Whether the host is still believed.
+    pub(crate) doubt: Doubt,
     pub(crate) inbound: Inbound,
     pub(crate) negotiated: Negotiated,
 }
@@ -28,13 +33,13 @@ const STAGGER: Duration = Duration::from_millis(250);
 
 /// Connects and exchanges Hellos, within a timeout. All addresses of a name are tried.
 pub(crate) async fn open(
-    address: &str,
-    token: &[u8],
+    (address, host): (&str, &str),
+    settings: &Settings,
     timeout: Duration,
 ) -> Result<Opened, ConnectError> {
     let opening = async {
         let found = tokio::net::lookup_host(address).await.map_err(ConnectError::Io)?;
-        race(in_turn(found.take(MAX_ADDRESSES)), token).await
+        race(in_turn(found.take(MAX_ADDRESSES)), host, settings).await
     };
     tokio::time::timeout(timeout, opening).await.map_err(|_| ConnectError::TimedOut(timeout))?
 }
@@ -55,12 +60,16 @@ fn in_turn(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 
 /// The first address that answers. Each next one begins when the one before has failed or is slow, and
 /// the Hello belongs to it: a host may be silent.
-async fn race(addresses: Vec<SocketAddr>, token: &[u8]) -> Result<Opened, ConnectError> {
+async fn race(
+    addresses: Vec<SocketAddr>,
+    host: &str,
+    settings: &Settings,
+) -> Result<Opened, ConnectError> {
     let (mut left, mut running) = (addresses.into_iter(), FuturesUnordered::new());
     let mut failed = None;
     loop {
         if let Some(address) = left.next() {
-            running.push(open_one(address, token));
+            running.push(open_one(address, host, settings));
         }
         let is_last = left.len() == 0;
         let ended = match is_last {
@@ -84,15 +93,21 @@ async fn race(addresses: Vec<SocketAddr>, token: &[u8]) -> Result<Opened, Connec
     }
 }
 
-async fn open_one(address: SocketAddr, token: &[u8]) -> Result<Opened, ConnectError> {
-    let mut stream = TcpStream::connect(address).await.map_err(ConnectError::Io)?;
-    stream.set_nodelay(true).map_err(ConnectError::Io)?;
-    wharf_net::limit_unsent(&stream).map_err(ConnectError::Io)?;
+async fn open_one(
+    address: SocketAddr,
+    host: &str,
+    settings: &Settings,
+) -> Result<Opened, ConnectError> {
+    let socket = TcpStream::connect(address).await.map_err(ConnectError::Io)?;
+    socket.set_nodelay(true).map_err(ConnectError::Io)?;
+    wharf_net::limit_unsent(&socket).map_err(ConnectError::Io)?;
+    let (mut stream, doubt) = settings.security.secure(socket, host).await?;
     let mut outbound = Outbound::new(limits::CHUNK, limits::WINDOW);
     outbound.push_raw(&MAGIC);
     // A client serves nothing, so it accepts no calls.
-    outbound.push(&Header::Hello(Hello { max_calls: 0, token, ..Hello::ours() }));
+    outbound.push(&Header::Hello(Hello { max_calls: 0, token: &settings.token, ..Hello::ours() }));
     stream.write_all_buf(&mut outbound).await.map_err(ConnectError::Io)?;
+    stream.flush().await.map_err(ConnectError::Io)?;
     let mut inbound = Inbound::new();
     let hello = next(&mut stream, &mut inbound).await?;
     let (Header::Hello(hello), _) = hello.parse()? else {
@@ -100,19 +115,31 @@ async fn open_one(address: SocketAddr, token: &[u8]) -> Result<Opened, ConnectEr
     };
     let negotiated = negotiate(&hello)?;
     inbound.accept_frames(limits::MAX_FRAME);
-    Ok(Opened { stream, inbound, negotiated })
+    Ok(Opened { stream, doubt, inbound, negotiated })
 }
 
 async fn next(
-    stream: &mut TcpStream,
+    stream: &mut Socket<TcpStream>,
     inbound: &mut Inbound,
 ) -> Result<wharf_wire::Frame, ConnectError> {
     loop {
         if let Some(frame) = inbound.next_frame()? {
             return Ok(frame);
         }
-        if stream.read_buf(inbound.buffer()).await.map_err(ConnectError::Io)? == 0 {
-            return Err(ConnectError::Refused("it closed the connection without a reason".into()));
+        let read = stream.read_buf(inbound.buffer()).await;
+        match read {
+            Ok(0) => {
+                let why = "it closed the connection without a reason";
+                return Err(ConnectError::Refused(why.into()));
+            }
+            Ok(_) => {}
+            // With TLS 1.3 a server says only here what it thinks of the client's certificate.
+            Err(error) if stream.is_encrypted() => {
+                return Err(ConnectError::Refused(format!(
+                    "it ended the encrypted connection: {error}"
+                )));
+            }
+            Err(error) => return Err(ConnectError::Io(error)),
         }
     }
 }
@@ -151,6 +178,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_is_silent_or_refuses_does_not_keep_the_next_from_being_tried() {
+        let settings = Settings::default();
         // It accepts, and says nothing.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let refuses = {
@@ -164,11 +192,12 @@ mod tests {
             vec![refuses, good],
             vec![silent.1, refuses, silent.1, good],
         ] {
-            let opened = tokio::time::timeout(Duration::from_secs(30), race(addresses, b"")).await;
+            let opened =
+                tokio::time::timeout(Duration::from_secs(30), race(addresses, "", &settings)).await;
             assert!(opened.unwrap().is_ok());
         }
-        let error = race(vec![refuses], b"").await.err().unwrap();
+        let error = race(vec![refuses], "", &settings).await.err().unwrap();
         assert!(matches!(error, ConnectError::Io(_)), "{error:?}");
-        assert!(matches!(race(vec![], b"").await, Err(ConnectError::Io(_))));
+        assert!(matches!(race(vec![], "", &settings).await, Err(ConnectError::Io(_))));
     }
 }

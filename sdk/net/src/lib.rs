@@ -22,10 +22,11 @@ pub mod principals;
 pub mod private;
 #[cfg(feature = "listener")]
 mod secret;
+mod socket;
 #[cfg(feature = "listener")]
 mod stream;
-#[cfg(feature = "listener")]
-mod tls;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod unsent;
 #[cfg(feature = "listener")]
 mod unstalled;
@@ -36,8 +37,7 @@ pub use meter::Meter;
 pub use places::Seat;
 #[cfg(feature = "listener")]
 pub use secret::Secret;
+pub use socket::Socket;
 #[cfg(feature = "listener")]
 pub use stream::Stream;
-#[cfg(feature = "listener")]
-pub use tls::{Tls, TlsError, TlsFiles};
 pub use unsent::limit_unsent;

@@ -34,6 +34,23 @@ pub struct Bounds {
     pub drain: Duration,
     /// Without it, connections are not encrypted.
     pub tls: Option<Tls>,
+    /// With TLS: what a peer is told that speaks none, by its first bytes, before its connection is closed.
+    pub refuse_plain: fn(&[u8]) -> Vec<u8>,
+}
+
+/// What a peer is told that speaks no TLS: by HTTP if that is what it seems to speak.
+fn refuse_plain(first: &[u8]) -> Vec<u8> {
+    const WHY: &str = "this port speaks TLS: call it with https";
+    let is_http = first.first().is_some_and(u8::is_ascii_alphabetic);
+    let head = if is_http {
+        format!(
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            WHY.len() + 1
+        )
+    } else {
+        String::new()
+    };
+    format!("{head}{WHY}\n").into_bytes()
 }
 
 impl Bounds {
@@ -46,6 +63,7 @@ impl Bounds {
             stall: Duration::from_secs(30),
             drain,
             tls: None,
+            refuse_plain,
         }
     }
 }
@@ -96,8 +114,13 @@ where
         connections.spawn(async move {
             let seat_of_stream = seat.clone();
             let served = async move {
-                if let Some(stream) = open(socket, peer, &bounds, seat_of_stream).await {
-                    serve(stream, peer).await;
+                let Some(stream) = open(socket, peer, &bounds, seat_of_stream).await else { return };
+                let disbelieved = stream.disbelieved();
+                tokio::select! {
+                    () = serve(stream, peer) => {}
+                    () = async { disbelieved.await; tokio::time::sleep(bounds.drain).await } => {
+                        tracing::debug!(%peer, "a connection was closed: its certificate is not believed any more");
+                    }
                 }
             };
             tokio::select! {
@@ -133,7 +156,8 @@ async fn open(
     bounds: &Bounds,
     seat: Arc<Seat>,
 ) -> Option<Stream> {
-    let accepting = Stream::accept(socket, bounds.tls.as_ref(), bounds.stall, seat);
+    let plain = (bounds.stall, bounds.refuse_plain);
+    let accepting = Stream::accept(socket, bounds.tls.as_ref(), plain, seat);
     match tokio::time::timeout(bounds.handshake, accepting).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {

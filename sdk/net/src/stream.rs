@@ -8,47 +8,84 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
 use crate::places::Seat;
-use crate::tls::Tls;
+use crate::socket::Socket;
+use crate::tls::{Believed, Names, Tls};
 use crate::unsent::limit_unsent;
 use crate::unstalled::Unstalled;
+
+/// What a handshake of TLS begins with.
+const HANDSHAKE: u8 = 0x16;
+
+/// How long a peer that speaks no TLS has time to read what is wrong.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The server's end of a connection.
 ///
 /// Writes fail with [`io::ErrorKind::TimedOut`] if the peer reads nothing for longer than the
 /// listener's bounds allow.
 pub struct Stream {
-    socket: Socket,
+    socket: Socket<Unstalled<TcpStream>>,
+    /// The names in the peer's certificate, if it showed one.
+    names: Option<Arc<Names>>,
     /// Bytes that were inspected but not read.
     given_back: BytesMut,
+    believed: Option<Believed>,
     seat: Arc<Seat>,
 }
 
-enum Socket {
-    Plain(Unstalled<TcpStream>),
-    Tls(Box<TlsStream<Unstalled<TcpStream>>>),
-}
-
 impl Stream {
-    /// A stream over a socket; with TLS, after its handshake.
+    /// A stream over a socket; with TLS, after its handshake. If a peer speaks no TLS where it has to, it
+    /// is told so by the words for its first bytes.
     pub(crate) async fn accept(
         socket: TcpStream,
         tls: Option<&Tls>,
-        stall: Duration,
+        (stall, refuse_plain): (Duration, fn(&[u8]) -> Vec<u8>),
         seat: Arc<Seat>,
     ) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         limit_unsent(&socket)?;
+        let mut first = [0; 4];
+        if tls.is_some() {
+            let heard = socket.peek(&mut first).await?;
+            if heard > 0 && first[0] != HANDSHAKE {
+                return Err(
+                    say(Unstalled::new(socket, stall), &refuse_plain(&first[..heard])).await
+                );
+            }
+        }
         let socket = Unstalled::new(socket, stall);
         let socket = match tls {
-            Some(tls) => Socket::Tls(Box::new(tls.accept(socket).await?)),
+            Some(tls) => Socket::Tls(Box::new(tls.accept(socket).await?.into())),
             None => Socket::Plain(socket),
         };
-        Ok(Stream { socket, given_back: BytesMut::new(), seat })
+        let names =
+            socket.peer().first().and_then(Names::in_certificate).map(|names| {
+                Arc::new(names.verified_in(tls.and_then(|tls| tls.identity().domain())))
+            });
+        let believed = tls.map(|tls| Believed::new(tls.identity(), socket.peer()));
+        Ok(Stream { socket, names, given_back: BytesMut::new(), believed, seat })
+    }
+
+    /// The names in the certificate that the peer showed, which was verified; `None` if it showed none.
+    #[must_use]
+    pub fn names(&self) -> Option<&Arc<Names>> {
+        self.names.as_ref()
+    }
+
+    /// Completes when the peer's certificate is not believed any more. The connection then has the time to end
+    /// that it has when the listener stops.
+    pub fn disbelieved(&self) -> impl Future<Output = ()> + Send + use<> {
+        let believed = self.believed.clone();
+        async move {
+            match believed {
+                Some(believed) => believed.lost().await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Its place at the listener.
@@ -77,6 +114,19 @@ impl Stream {
     }
 }
 
+/// Tells a peer that speaks no TLS what is wrong, and waits until it has read that.
+async fn say(mut socket: Unstalled<TcpStream>, words: &[u8]) -> io::Error {
+    let saying = async {
+        socket.write_all(words).await?;
+        socket.shutdown().await?;
+        let mut discarded = [0; 1024];
+        while socket.read(&mut discarded).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    let _ = tokio::time::timeout(LAST_WORDS, saying).await;
+    io::Error::new(io::ErrorKind::InvalidData, "the peer does not speak TLS")
+}
+
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Stream")
@@ -103,29 +153,13 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
-            Socket::Tls(socket) => Pin::new(socket).poll_read(cx, buffer),
-        }
-    }
-}
-
 impl AsyncWrite for Stream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = match &mut self.socket {
-            Socket::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Socket::Tls(socket) => Pin::new(socket).poll_write(cx, bytes),
-        };
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
         if written.is_ready() {
             self.seat.use_now();
         }
@@ -137,10 +171,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = match &mut self.socket {
-            Socket::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
-            Socket::Tls(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
-        };
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
         if written.is_ready() {
             self.seat.use_now();
         }
@@ -148,24 +179,15 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.socket {
-            Socket::Plain(socket) => socket.is_write_vectored(),
-            Socket::Tls(socket) => socket.is_write_vectored(),
-        }
+        self.socket.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.socket {
-            Socket::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            Socket::Tls(socket) => Pin::new(socket).poll_flush(cx),
-        }
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.socket {
-            Socket::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Socket::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
 
@@ -181,7 +203,12 @@ mod tests {
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, from) = listener.accept().await.unwrap();
         let seat = crate::places::Places::new(1).take(from).await.unwrap();
-        (peer, Stream::accept(socket, None, Duration::from_secs(1), seat).await.unwrap())
+        (
+            peer,
+            Stream::accept(socket, None, (Duration::from_secs(1), |_| Vec::new()), seat)
+                .await
+                .unwrap(),
+        )
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use axum::{Json, Router};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use wharf_net::http::names_this_machine;
+use wharf_net::http::{Certified, names_this_machine};
 use wharf_net::listener::{self, Bounds};
 use wharf_runtime::Engine;
 
@@ -46,6 +46,8 @@ pub(crate) struct Source {
 
 /// Serves for as long as the host does.
 pub(crate) async fn serve(listener: TcpListener, source: Source) {
+    let mut bounds = Bounds::new(MAX_CONNECTIONS, Duration::ZERO);
+    bounds.tls.clone_from(&source.shared.config.tls);
     let on_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let routes = Router::new()
         .route("/metrics", get(metrics))
@@ -67,8 +69,7 @@ pub(crate) async fn serve(listener: TcpListener, source: Source) {
             }
         }
     };
-    listener::serve(listener, &Bounds::new(MAX_CONNECTIONS, Duration::ZERO), stopped, connection)
-        .await;
+    listener::serve(listener, &bounds, stopped, connection).await;
 }
 
 /// On loopback, refuses a web page whose own name was made to lead to this machine.
@@ -85,12 +86,14 @@ async fn refuse_rebound(State(on_loopback): State<bool>, request: Request, next:
 async fn ask_who(State(source): State<Source>, request: Request, next: Next) -> Response {
     let known = source.shared.config.principals.known();
     let shown = wharf_net::http::bearer(request.headers());
-    let who = known.recognise(shown);
+    let certified = request.extensions().get::<Certified>().map(|Certified(names)| names);
+    let who = known.recognise(shown, certified);
+    let is_wrong = who.is_err();
     if known.is_open() || who.is_ok_and(|who| who.may_read()) {
         return next.run(request).await;
     }
     let peer = request.extensions().get::<wharf_net::http::Peer>();
-    if let Some(peer) = peer.filter(|_| known.recognise(shown).is_err()) {
+    if let Some(peer) = peer.filter(|_| is_wrong) {
         tokio::time::sleep(source.shared.config.principals.note_wrong(peer.0)).await;
     }
     let why = "whoever reads this needs the scope \"read\" in the file of principals: send 'Authorization: Bearer SECRET'\n";

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use wharf_net::principals::Principal;
+use wharf_net::tls::Names;
 
 use crate::doors::Door;
 
@@ -12,6 +13,8 @@ use crate::doors::Door;
 pub(crate) struct Caller {
     pub(crate) peer: SocketAddr,
     pub(crate) door: Door,
+    /// The names in its certificate, if it showed one.
+    pub(crate) names: Option<Arc<Names>>,
     /// Who it is, as far as it has shown that.
     pub(crate) who: Arc<Principal>,
 }

@@ -16,6 +16,7 @@ mod kept;
 mod last_words;
 mod mcp;
 mod netrpc;
+mod plain;
 mod shared;
 mod sight;
 mod tools;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use wharf_net::Stream;
 use wharf_net::listener::{self, Bounds};
+use wharf_net::tls::Tls;
 use wharf_wire::limits;
 
 use self::caller::Caller;
@@ -44,7 +46,9 @@ pub(crate) async fn serve(
     drain: watch::Receiver<bool>,
 ) {
     let cap = shared.config.drain_timeout;
-    let bounds = Bounds::new(shared.config.max_connections, cap);
+    let mut bounds = Bounds::new(shared.config.max_connections, cap);
+    bounds.tls = shared.config.tls.as_ref().map(Tls::with_http2);
+    bounds.refuse_plain = plain::refuse;
     let connection = {
         let drain = drain.clone();
         let shared = shared.clone();
@@ -103,8 +107,10 @@ async fn connection(
     }
     // Where a caller shows who it is depends on the protocol; some have no place for it.
     let principals = shared.config.principals.clone();
-    let who = principals.known().anonymous().clone();
-    let caller = Caller { peer, door, who: who.clone() };
+    let names = stream.names().cloned();
+    let known = principals.known();
+    let who = known.recognise(None, names.as_ref()).unwrap_or_else(|_| known.anonymous().clone());
+    let caller = Caller { peer, door, names, who: who.clone() };
     let withdrawn = async {
         match door {
             // They look after it by themselves.
@@ -144,11 +150,7 @@ async fn serve_protocol(
 fn closed(door: Door, doors: &Doors) -> String {
     let why = format!("this host does not serve {}: it serves {}", door.name(), doors.names());
     match door {
-        Door::Http | Door::Mcp => {
-            let head =
-                "HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\nconnection: close\r\n";
-            format!("{head}content-length: {}\r\n\r\n{why}\n", why.len() + 1)
-        }
+        Door::Http | Door::Mcp => http::refuse("403 Forbidden", &why),
         Door::JsonRpc => jsonrpc::refuse(&why) + "\n",
         Door::Gob | Door::Wharf => String::new(),
     }

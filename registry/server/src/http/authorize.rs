@@ -6,8 +6,9 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use wharf_net::http::{Peer, bearer};
+use wharf_net::http::{Certified, Peer, bearer};
 use wharf_net::principals::{Callee, Principal, Principals};
+use wharf_net::tls::Names;
 use wharf_registry_api::{Code, EndpointSpec, Problem};
 
 use super::{Refused, Source};
@@ -20,7 +21,7 @@ pub(super) enum Caller {
     /// There are principals, and this caller showed no secret. What it may do is what was written for
     /// such callers when it asked.
     Nobody(Arc<Principal>),
-    /// The caller showed the secret of this principal.
+    /// The caller showed the secret or the certificate of this principal.
     Known(Arc<Principal>),
 }
 
@@ -108,7 +109,8 @@ pub(super) async fn authorize(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let caller = match caller(&source, request.headers()) {
+    let certified = request.extensions().get::<Certified>().map(|Certified(names)| names.clone());
+    let caller = match caller(&source, request.headers(), certified.as_ref()) {
         Ok(caller) => caller,
         Err(Turned::Rate(refused)) => return *refused,
         Err(Turned::WrongSecret) => {
@@ -143,13 +145,18 @@ enum Turned {
     Rate(Box<Response>),
 }
 
-fn caller(source: &Source, headers: &HeaderMap) -> Result<Caller, Turned> {
+fn caller(
+    source: &Source,
+    headers: &HeaderMap,
+    certified: Option<&Arc<Names>>,
+) -> Result<Caller, Turned> {
     let Some(principals) = &source.principals else { return Ok(Caller::Anybody) };
     let known = principals.known();
-    let Some(secret) = secret(headers) else {
+    let secret = secret(headers);
+    if secret.is_none() && certified.is_none() {
         return Ok(Caller::Nobody(known.anonymous().clone()));
-    };
-    let Ok(principal) = known.recognise(Some(secret)) else {
+    }
+    let Ok(principal) = known.recognise(secret, certified) else {
         return Err(Turned::WrongSecret);
     };
     if let Err(wait) = principal.count() {
@@ -162,7 +169,7 @@ fn caller(source: &Source, headers: &HeaderMap) -> Result<Caller, Turned> {
         }
         return Err(Turned::Rate(Box::new(response)));
     }
-    Ok(Caller::Known(principal.clone()))
+    Ok(Caller::Known(principal))
 }
 
 /// The secret of a bearer token, or from the header that Consul's clients send.

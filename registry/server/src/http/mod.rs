@@ -4,6 +4,7 @@ mod authorize;
 mod classic;
 mod consul;
 mod cross_site;
+mod identity;
 mod measure;
 mod operate;
 mod parameters;
@@ -33,6 +34,8 @@ pub(crate) struct Source {
     /// The registry listens on loopback only, and everybody who reaches it may do anything.
     pub(crate) trusts_this_machine: bool,
     pub(crate) metrics: Arc<Metrics>,
+    /// Gives out certificates, if there is a trust domain.
+    pub(crate) issuer: Option<crate::identity::Issuer>,
 }
 
 impl FromRef<Source> for Arc<Directory> {
@@ -65,6 +68,11 @@ pub(crate) fn routes(source: Source) -> Router {
         .route("/v1/catalog/node/{name}", get(consul::node))
         .route("/v1/health/service/{name}", get(consul::health))
         .layer(middleware::from_fn_with_state(source.clone(), authorize::authorize))
+        .route("/v1/identity/bundle", get(identity::bundle))
+        .route(
+            "/v1/identity/certificates",
+            post(identity::certificates).layer(DefaultBodyLimit::max(identity::MAX_ORDER)),
+        )
         .route("/v1/openapi.json", get(openapi))
         .route("/healthz", get(operate::healthz))
         .route("/readyz", get(operate::readyz))

@@ -50,7 +50,7 @@ impl KnownNodes {
             let interface = spec.service.clone();
             let name = ServiceName { package, interface, version, requirement: None };
             let fingerprint = spec.fingerprint.parse().ok();
-            let endpoint = endpoints.at(&listed.address);
+            let endpoint = endpoints.at(&listed.address, &listed.host);
             let net_rpc = NetRpc::of(spec).map(|net_rpc| NetRpcName {
                 service: net_rpc.name.into(),
                 protocol: net_rpc.protocol,
@@ -70,10 +70,11 @@ impl KnownNodes {
 }
 
 /// A single endpoint of which only the address is known.
-pub(crate) fn direct(endpoints: &Endpoints, address: &str) -> Selection {
+pub(crate) fn direct(endpoints: &Endpoints, address: &str, host: &str) -> Selection {
     let interface = String::new();
     let anything = ServiceName { package: None, interface, version: None, requirement: None };
-    let node = Node::new(endpoints.at(address), Arc::new(anything), None, EndpointState::Serving);
+    let node =
+        Node::new(endpoints.at(address, host), Arc::new(anything), None, EndpointState::Serving);
     Selection::new(vec![Arc::new(node)])
 }
 
@@ -146,8 +147,7 @@ fn states<'n>(nodes: impl Iterator<Item = &'n Arc<Node>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::{KeepAlive, Settings};
-    use std::num::NonZeroUsize;
+    use crate::connection::Settings;
     use wharf_registry_api::{Condition, EndpointSpec};
 
     fn endpoint(version: &str, address: &str, fingerprint: u8, state: EndpointState) -> Endpoint {
@@ -165,8 +165,7 @@ mod tests {
     }
 
     fn endpoints() -> Endpoints {
-        let (token, keep_alive) = (Vec::new(), KeepAlive::default());
-        Endpoints::new(Settings { token, connections: NonZeroUsize::MIN, keep_alive })
+        Endpoints::new(Settings::default())
     }
 
     fn listed() -> KnownNodes {

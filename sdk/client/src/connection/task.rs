@@ -7,11 +7,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
-use wharf_net::Meter;
+use wharf_net::{Meter, Socket};
 use wharf_schema::Fingerprint;
 use wharf_wire::{Body, GoAwayCode, Header, Inbound, Metadata, Outbound, Status, Timeout, limits};
 
@@ -71,7 +72,9 @@ pub(super) struct Way {
 }
 
 pub(super) struct Task {
-    stream: TcpStream,
+    stream: Socket<TcpStream>,
+    /// Completes when the host is not believed any more.
+    doubt: Pin<Box<dyn Future<Output = ()> + Send>>,
     inbound: Inbound,
     outbound: Outbound,
     requests: mpsc::Receiver<Request>,
@@ -110,6 +113,7 @@ impl Task {
         let now = Instant::now();
         Task {
             stream: opened.stream,
+            doubt: Box::pin(opened.doubt.arises()),
             inbound: opened.inbound,
             // What the host holds of arguments is counted before a call comes here.
             outbound: Outbound::new(opened.negotiated.chunk, u64::MAX),
@@ -139,6 +143,9 @@ impl Task {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let end = std::future::poll_fn(|cx| {
+            if self.going.is_none() && self.doubt.as_mut().poll(cx).is_ready() {
+                self.leave_impostor();
+            }
             // Read first, then judge the silence.
             let mut progress = self.poll(cx);
             while progress.is_ok() && looks.poll_tick(cx).is_ready() {
@@ -156,6 +163,15 @@ impl Task {
             request.waiter.answer(Err(not_sent(&reason)));
         }
         reason
+    }
+
+    /// Takes no more calls, because the host's certificate is not believed any more. What it was sent before
+    /// may still be answered.
+    fn leave_impostor(&mut self) {
+        let reason = "the host's certificate is not believed any more";
+        self.take_no_more(Leaving::Lost(reason.to_owned()));
+        answer_all(self.methods.give_up_all(), || not_sent(reason));
+        self.going = Some(reason.to_owned());
     }
 
     fn take_no_more(&mut self, leaving: Leaving) {
@@ -358,18 +374,26 @@ impl Task {
 
     /// Writes a limited number of times. Returns whether that was the reason to stop.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut takes_more = true;
         for _ in 0..WRITES {
             if !self.outbound.has_remaining() {
-                return Ok(false);
+                break;
             }
             match poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.outbound) {
-                Poll::Pending => return Ok(false),
+                Poll::Pending => {
+                    takes_more = false;
+                    break;
+                }
                 Poll::Ready(Ok(0)) => return Err(End::Closed),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Err(End::Io(error)),
             }
         }
-        Ok(self.outbound.has_remaining())
+        // With TLS, some of it may wait in the stream.
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
+            return Err(End::Io(error));
+        }
+        Ok(takes_more && self.outbound.has_remaining())
     }
 
     fn dispatch(&mut self, header: Header<'_>, payload: Bytes) -> Result<(), End> {

@@ -19,7 +19,7 @@ use wharf_wire::Status;
 use self::connection::Connection;
 use crate::balance::{NetRpcName, Node};
 use crate::connection::Deadline;
-use crate::error::{Failure, Remote, RpcError};
+use crate::error::{ConnectError, Failure, Remote, RpcError};
 use crate::named::Named;
 use crate::observe::{Ended, Observer};
 
@@ -98,6 +98,11 @@ impl NetRpcCalls {
             let address = node.endpoint.address();
             course.attempts += 1;
             course.endpoint = Some(address.clone());
+            if node.endpoint.is_verified() {
+                // Such a service cannot prove its name.
+                last = Some(Failure::Connect(Arc::new(ConnectError::NoTls)));
+                continue;
+            }
             let connection = self.connection(address, name.protocol);
             let method = method_name(name, spelled);
             match connection.call(&method, &argument).await {

@@ -24,6 +24,7 @@ use lingering::{Lingering, Noting, Unread};
 
 use crate::places::Seat;
 use crate::stream::Stream;
+use crate::tls::Names;
 
 /// How long the head of a request may take to arrive, and a connection may wait for the next one.
 pub const HEAD: Duration = Duration::from_secs(30);
@@ -59,9 +60,10 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let seat = stream.seat().clone();
+    let names = stream.names().cloned();
     let unread = Unread::default();
     let stream = Lingering::new(stream, unread.clone());
-    let service = Noting::new(Busy { service, open: Arc::default(), seat }, unread);
+    let service = Noting::new(Busy { service, open: Arc::default(), seat, names }, unread);
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head)
@@ -95,7 +97,8 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let seat = stream.seat().clone();
-    let service = Busy { service, open: Arc::default(), seat };
+    let names = stream.names().cloned();
+    let service = Busy { service, open: Arc::default(), seat, names };
     let serving = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(quiet)
@@ -140,6 +143,10 @@ pub fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 
+/// The names in the peer's certificate. Each request of a peer that showed one has them among its extensions.
+#[derive(Clone, Debug)]
+pub struct Certified(pub Arc<Names>);
+
 /// Keeps the place of a connection while a request is answered, and tells who sent it.
 #[derive(Clone)]
 struct Busy<S> {
@@ -147,6 +154,7 @@ struct Busy<S> {
     /// The requests that are being answered.
     open: Arc<AtomicUsize>,
     seat: Arc<Seat>,
+    names: Option<Arc<Names>>,
 }
 
 impl<S, R, B> Service<Request<R>> for Busy<S>
@@ -164,6 +172,9 @@ where
 
     fn call(&mut self, mut request: Request<R>) -> Self::Future {
         request.extensions_mut().insert(Peer(self.seat.address()));
+        if let Some(names) = &self.names {
+            request.extensions_mut().insert(Certified(names.clone()));
+        }
         self.open.fetch_add(1, Ordering::Relaxed);
         self.seat.set_busy(true);
         let future = Box::pin(self.service.call(request));

@@ -80,7 +80,8 @@ struct Anonymous {
 #[serde(deny_unknown_fields)]
 struct Entry {
     name: Spanned<String>,
-    secret: String,
+    secret: Option<String>,
+    certificate: Option<String>,
     #[serde(default)]
     calls: Vec<Spanned<String>>,
     #[serde(default)]
@@ -138,6 +139,7 @@ impl Content {
             is_open: false,
             anonymous: principal(self.anonymous),
             principals: self.principals.into_iter().map(principal).collect::<Vec<Arc<_>>>(),
+            certified: Calls::default(),
         }
     }
 }
@@ -209,10 +211,13 @@ fn parse(text: &str) -> Result<Content, String> {
                 if let Some(other) = principals.iter().find(twice) {
                     return Err(format!("there is another principal '{}'", other.name));
                 }
-                let same = |other: &&Written| other.secret == written.secret;
+                let same = |other: &&Written| {
+                    other.secret == written.secret && other.certificate == written.certificate
+                };
                 match principals.iter().find(same) {
                     Some(other) => {
-                        Err(format!("'{}' and '{}' have the same secret", other.name, written.name))
+                        let what = if written.secret.is_some() { "secret" } else { "certificate" };
+                        Err(format!("'{}' and '{}' have the same {what}", other.name, written.name))
                     }
                     None => Ok(written),
                 }
@@ -266,13 +271,37 @@ impl Entry {
         }
         let quota =
             self.rate.map(|rate| Quota::per_second(rate).allow_burst(self.burst.unwrap_or(rate)));
-        let Some(secret) = secret(&self.secret) else {
-            return bad(
-                "needs a secret of at least 16 printable ASCII characters without spaces, or its hash (blake3: and 64 hexadecimal digits): take the output of 'openssl rand -hex 32'",
-            );
+        let secret = match (&self.secret, &self.certificate) {
+            (Some(text), None) => match secret(text) {
+                Some(secret) => Some(secret),
+                None => {
+                    return bad(
+                        "needs a secret of at least 16 printable ASCII characters without spaces, or its hash (blake3: and 64 hexadecimal digits): take the output of 'openssl rand -hex 32'",
+                    );
+                }
+            },
+            (None, Some(name)) if is_in_certificates(name) => None,
+            (None, Some(_)) => {
+                return bad(
+                    "has a certificate that is no name: write the name that its certificates have, as in \"spiffe://acme.internal/caller/shop\" (* at the end stands for anything) or \"shop.example\"",
+                );
+            }
+            _ => return bad("has to have either a secret or a certificate"),
         };
-        let (secret, hosts) = (Some(secret), self.hosts);
-        Ok(Written { name, secret, calls, scopes, announces, hosts, quota })
+        let (certificate, hosts) = (self.certificate, self.hosts);
+        Ok(Written { name, secret, certificate, calls, scopes, announces, hosts, quota })
+    }
+}
+
+/// Whether certificates can have a name like this.
+fn is_in_certificates(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    match name.strip_prefix("spiffe://") {
+        Some(rest) => {
+            let rest = rest.strip_suffix('*').unwrap_or(rest);
+            rest.contains('/') && rest.split('/').all(|part| part.chars().all(plain))
+        }
+        None => !name.is_empty() && name.chars().all(plain),
     }
 }
 
@@ -307,12 +336,12 @@ mod tests {
     fn scopes_say_who_may_do_what_in_a_registry() {
         let known_ = known(&with("scopes = ['write']\nhosts = ['edge-*', 'db']"));
         assert!(!known_.anonymous().may_read());
-        let principal = known_.recognise(Some(SECRET.as_bytes())).unwrap();
+        let principal = known_.recognise(Some(SECRET.as_bytes()), None).unwrap();
         assert!(principal.may_write("edge-7") && principal.may_write("db"));
         assert!(!principal.may_write("db-2") && !principal.may_write("Edge-7"));
         assert!(!principal.may_read() && principal.calls().is_nothing());
         let admin = known(&with("scopes = ['admin']"));
-        let admin = admin.recognise(Some(SECRET.as_bytes())).unwrap();
+        let admin = admin.recognise(Some(SECRET.as_bytes()), None).unwrap();
         assert!(admin.may_read() && admin.may_write("anything"));
         assert!(known("[anonymous]\nscopes = ['read']").anonymous().may_read());
     }
@@ -335,13 +364,13 @@ mod tests {
     fn a_secret_may_be_written_as_its_hash() {
         let hash = blake3::hash(SECRET.as_bytes());
         let text = with("calls = ['*']").replace(SECRET, &format!("blake3:{hash}"));
-        assert_eq!(known(&text).recognise(Some(SECRET.as_bytes())).unwrap().name(), "a");
+        assert_eq!(known(&text).recognise(Some(SECRET.as_bytes()), None).unwrap().name(), "a");
     }
 
     #[test]
     fn whoever_asks_too_often_is_told_when_to_come_back() {
         let known = known(&with("scopes = ['read']\nrate = 1\nburst = 2"));
-        let principal = known.recognise(Some(SECRET.as_bytes())).unwrap();
+        let principal = known.recognise(Some(SECRET.as_bytes()), None).unwrap();
         assert_eq!((principal.count(), principal.count()), (Ok(()), Ok(())));
         let wait = principal.count().unwrap_err();
         let second = std::time::Duration::from_secs(1);
@@ -373,6 +402,12 @@ mod tests {
             ("[anonymous]".to_owned(), "nobody may do anything"),
             (twice, "line 6: there is another principal 'a'"),
             (same, "have the same secret"),
+            (with("certificate = 'x'\ncalls = ['*']"), "either a secret or a certificate"),
+            (
+                "[[principal]]\nname = 'a'\ncertificate = 'spiffe://acme'\ncalls = ['*']"
+                    .to_owned(),
+                "has a certificate that is no name",
+            ),
         ] {
             let error = parse(&text).unwrap_err();
             assert!(error.contains(reason), "{error}");

@@ -1,7 +1,7 @@
 //! Who asks, and what they may do: principals, from one file for hosts and registries alike.
 //!
-//! A principal is a name with rights. It is shown by a secret: in the Hello, or as a bearer token
-//! (RFC 6750). The file is read again when it changes. Whoever was found before keeps the rights of that
+//! A principal is a name with rights. It is shown by a secret, in the Hello or as a bearer token (RFC 6750),
+//! or by a client certificate. The file is read again when it changes. Whoever was found before keeps the rights of that
 //! time until [`Principals::withdrawn`] completes.
 
 mod file;
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 pub use self::file::{PrincipalsError, is_hard_to_guess};
 use self::guesses::Guesses;
 pub use self::rights::{Callee, Calls, Pattern};
+use crate::tls::{Names, Role};
 use crate::{Secret, chain};
 
 /// How often the file is looked at. It is read once two looks in a row have found the same.
@@ -44,6 +45,8 @@ pub struct Known {
     is_open: bool,
     anonymous: Arc<Principal>,
     principals: Vec<Arc<Principal>>,
+    /// What callers may call whose certificate is good, and belongs to no principal.
+    certified: Calls,
 }
 
 /// Who asks.
@@ -53,6 +56,8 @@ pub struct Principal {
     id: u64,
     rate: Option<DefaultDirectRateLimiter>,
     written: Written,
+    /// It is written nowhere: it is whom its certificate names.
+    certified: Option<Arc<Names>>,
 }
 
 /// What is written of a principal.
@@ -60,6 +65,8 @@ pub struct Principal {
 struct Written {
     name: String,
     secret: Option<Secret>,
+    /// A name that its certificates have.
+    certificate: Option<String>,
     calls: Calls,
     scopes: Scopes,
     /// The services that its hosts may announce in a registry. `None`: all.
@@ -93,7 +100,13 @@ impl Principals {
     #[must_use]
     pub fn open() -> Self {
         let anonymous = Principal::new(Written::anonymous(Calls::everything()));
-        Self::of(None, Known { is_open: true, anonymous, principals: Vec::new() })
+        Self::of(None, Known { is_open: true, anonymous, ..Known::default() })
+    }
+
+    /// Whoever shows a good certificate may call everything. Nobody else may do anything.
+    #[must_use]
+    pub fn certified() -> Self {
+        Self::of(None, Known { certified: Calls::everything(), ..Known::default() })
     }
 
     /// One principal, which may call and read everything. Nobody else may do anything.
@@ -105,8 +118,7 @@ impl Principals {
             scopes: Scopes { read: true, ..Scopes::default() },
             ..Written::anonymous(Calls::everything())
         });
-        let anonymous = Principal::new(Written::anonymous(Calls::default()));
-        Self::of(None, Known { is_open: false, anonymous, principals: vec![principal] })
+        Self::of(None, Known { principals: vec![principal], ..Known::default() })
     }
 
     /// Reads a file of principals.
@@ -206,6 +218,15 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some((metadata.modified().ok()?, metadata.len(), more))
 }
 
+impl Default for Known {
+    /// Nobody may do anything.
+    fn default() -> Self {
+        let anonymous = Principal::new(Written::anonymous(Calls::default()));
+        let (principals, certified) = (Vec::new(), Calls::default());
+        Known { is_open: false, anonymous, principals, certified }
+    }
+}
+
 impl Known {
     /// Whether nobody is asked who they are, and everybody may do everything.
     #[must_use]
@@ -219,15 +240,33 @@ impl Known {
         &self.anonymous
     }
 
-    /// Who shows this secret, if any is shown. Where nobody is asked, any secret will do.
+    /// Who shows this secret, or else a certificate with these names. Where nobody is asked, any secret will do.
     ///
     /// # Errors
-    /// When it belongs to nobody.
-    pub fn recognise(&self, shown: Option<&[u8]>) -> Result<&Arc<Principal>, UnknownSecret> {
-        match shown.filter(|shown| !shown.is_empty() && !self.is_open) {
-            Some(secret) => self.find(secret).ok_or(UnknownSecret),
-            None => Ok(&self.anonymous),
+    /// When the secret belongs to nobody.
+    pub fn recognise(
+        &self,
+        shown: Option<&[u8]>,
+        names: Option<&Arc<Names>>,
+    ) -> Result<Arc<Principal>, UnknownSecret> {
+        match (shown.filter(|shown| !shown.is_empty() && !self.is_open), names) {
+            (Some(secret), _) => self.find(secret).cloned().ok_or(UnknownSecret),
+            (None, Some(names)) if !self.is_open => Ok(self.of_certificate(names)),
+            (None, _) => Ok(self.anonymous.clone()),
         }
+    }
+
+    /// Whose certificate has these names: a principal, or else whom it names.
+    fn of_certificate(&self, names: &Arc<Names>) -> Arc<Principal> {
+        match self.listed(names) {
+            Some(principal) => principal.clone(),
+            None => Principal::certified(names, self.certified.clone()),
+        }
+    }
+
+    fn listed(&self, names: &Names) -> Option<&Arc<Principal>> {
+        let has = |written: &String| names.has(written);
+        self.principals.iter().find(|p| p.written.certificate.as_ref().is_some_and(has))
     }
 
     /// The principal with this secret. The time that this takes does not reveal which one it is, or
@@ -254,8 +293,17 @@ impl Known {
         self.principals.iter().chain([&self.anonymous])
     }
 
-    fn has(&self, principal: &Arc<Principal>) -> bool {
-        self.all().any(|known| known.id == principal.id)
+    /// Whether this principal still has the rights that it had.
+    #[must_use]
+    pub fn has(&self, principal: &Principal) -> bool {
+        match &principal.certified {
+            Some(names) => {
+                !self.is_open
+                    && self.listed(names).is_none()
+                    && principal.written.calls == self.certified
+            }
+            None => self.all().any(|known| known.id == principal.id),
+        }
     }
 }
 
@@ -264,6 +312,7 @@ impl Written {
         Written {
             name: "anonymous".to_owned(),
             secret: None,
+            certificate: None,
             calls,
             scopes: Scopes::default(),
             announces: None,
@@ -275,9 +324,28 @@ impl Written {
 
 impl Principal {
     fn new(written: Written) -> Arc<Self> {
+        Principal::of(written, None)
+    }
+
+    fn of(written: Written, certified: Option<Arc<Names>>) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Principal { id, rate: written.quota.map(RateLimiter::direct), written })
+        let rate = written.quota.map(RateLimiter::direct);
+        Arc::new(Principal { id, rate, written, certified })
+    }
+
+    /// Whom a certificate names. In a registry everybody who has one may read, and a host may write what is
+    /// its own.
+    fn certified(names: &Arc<Names>, calls: Calls) -> Arc<Self> {
+        let member = names.member();
+        let host = member.as_ref().filter(|id| id.role() == Role::Host);
+        let written = Written {
+            name: member.as_ref().map_or_else(|| names.to_string(), ToString::to_string),
+            scopes: Scopes { read: member.is_some(), write: host.is_some(), admin: false },
+            hosts: host.map(|id| id.name().to_owned()).into_iter().collect(),
+            ..Written::anonymous(calls)
+        };
+        Principal::of(written, Some(names.clone()))
     }
 
     /// A number that no other principal of this process has or had, not even one with other rights under
@@ -356,11 +424,11 @@ mod tests {
         std::fs::write(&path, format!("{SHOP}{DESK}")).unwrap();
         let principals = Principals::load(&path).unwrap();
         let known = principals.known();
-        let of = |secret: &str| known.recognise(Some(secret.as_bytes())).unwrap().clone();
+        let of = |secret: &str| known.recognise(Some(secret.as_bytes()), None).unwrap();
         let (shop, desk) = (of("0123456789abcdef"), of("fedcba9876543210"));
         assert_eq!((shop.name(), desk.name()), ("shop", "desk"));
-        assert!(known.recognise(Some(b"0123456789abcdeF")).is_err());
-        assert_eq!(known.recognise(None).unwrap().name(), "anonymous");
+        assert!(known.recognise(Some(b"0123456789abcdeF"), None).is_err());
+        assert_eq!(known.recognise(None, None).unwrap().name(), "anonymous");
         // Anywhere else in the file, and the other one may call something else.
         std::fs::write(&path, format!("\n{}{SHOP}", DESK.replace("'*'", "'textkit'"))).unwrap();
         principals.reload().unwrap();
@@ -374,10 +442,10 @@ mod tests {
     #[test]
     fn where_nobody_is_asked_everybody_is_the_same() {
         let open = Principals::open().known();
-        assert!(open.recognise(Some(b"whatever")).unwrap().calls().is_everything());
+        assert!(open.recognise(Some(b"whatever"), None).unwrap().calls().is_everything());
         let only = Principals::only(b"secret").known();
-        assert!(only.recognise(Some(b"secret")).unwrap().calls().is_everything());
-        assert!(only.recognise(None).unwrap().calls().is_nothing());
-        assert!(only.recognise(Some(b"other")).is_err());
+        assert!(only.recognise(Some(b"secret"), None).unwrap().calls().is_everything());
+        assert!(only.recognise(None, None).unwrap().calls().is_nothing());
+        assert!(only.recognise(Some(b"other"), None).is_err());
     }
 }

@@ -55,6 +55,12 @@ pub(super) fn is_open(doors: &Doors) -> bool {
     [Door::Http, Door::JsonRpc, Door::Mcp].into_iter().any(|door| doors.has(door))
 }
 
+/// An answer before any request is read.
+pub(super) fn refuse(status: &str, why: &str) -> String {
+    let head = "content-type: text/plain\r\nconnection: close\r\n";
+    format!("HTTP/1.1 {status}\r\n{head}content-length: {}\r\n\r\n{why}\n", why.len() + 1)
+}
+
 /// Serves a connection to its end.
 pub(super) async fn serve(
     stream: Stream,
@@ -187,8 +193,12 @@ impl Lasting {
         let other = || headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let shown = bearer(headers).or_else(other);
         let known = self.shared.config.principals.known();
-        let who =
-            known.recognise(shown).map_err(|_| Stranger { shows_wrong_secret: true })?.clone();
+        let who = match shown {
+            None if known.has(&self.caller.who) => self.caller.who.clone(),
+            shown => known
+                .recognise(shown, self.caller.names.as_ref())
+                .map_err(|_| Stranger { shows_wrong_secret: true })?,
+        };
         if who.calls().is_nothing() {
             return Err(Stranger { shows_wrong_secret: false });
         }

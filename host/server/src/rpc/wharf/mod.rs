@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Buf;
+use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 use wharf_net::budget::Taken;
@@ -115,7 +116,13 @@ pub(super) async fn serve(
         let seat = connection.stream.seat().clone();
         seat.says_goodbye();
         let mut has_to_leave = pin!(seat.has_to_leave());
-        let mut withdrawn = pin!(principals.withdrawn(&opened.who));
+        let disbelieved = connection.stream.disbelieved();
+        let mut withdrawn = pin!(async {
+            tokio::select! {
+                () = principals.withdrawn(&opened.who) => "what you may call has changed: connect again",
+                () = disbelieved => "your certificate is not believed any more: connect again with another",
+            }
+        });
         let mut is_withdrawn = false;
         let mut told = false;
         let mut leaves = false;
@@ -126,10 +133,9 @@ pub(super) async fn serve(
                 told = true;
                 connection.go_away(GoAwayCode::Shutdown, "the host shuts down: connect to another");
             }
-            if !is_withdrawn && withdrawn.as_mut().poll(cx).is_ready() {
+            if !is_withdrawn && let Poll::Ready(why) = withdrawn.as_mut().poll(cx) {
                 is_withdrawn = true;
-                connection
-                    .go_away(GoAwayCode::Other, "what you may call has changed: connect again");
+                connection.go_away(GoAwayCode::Other, why);
             }
             if !leaves && has_to_leave.as_mut().poll(cx).is_ready() {
                 leaves = true;
@@ -365,6 +371,10 @@ impl Connection {
                 Poll::Ready(Err(error)) => return Err(error),
             }
             wrote = Wrote::Some;
+        }
+        // With TLS, some of it may wait in the stream.
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
+            return Err(error);
         }
         if self.unread.amount() > 0 {
             self.unread.shrink_to(self.outbound.queued() as u64);

@@ -96,11 +96,11 @@ async fn hear(
     let (Header::Hello(hello), _) = frame.parse()? else { return Err(OpenError::NotHello) };
     let negotiated = negotiate(&hello)?;
     let known = config.principals.known();
-    let who =
-        known.recognise(Some(hello.token)).map_err(|_| OpenError::Token { is_wrong: true })?;
+    let who = known.recognise(Some(hello.token), stream.names());
+    let who = who.map_err(|_| OpenError::Token { is_wrong: true })?;
     if who.calls().is_nothing() {
         return Err(OpenError::Token { is_wrong: false });
     }
     inbound.accept_frames(limits::MAX_FRAME);
-    Ok(Opened { negotiated, agent: hello.agent.to_owned(), who: who.clone() })
+    Ok(Opened { negotiated, agent: hello.agent.to_owned(), who })
 }
