@@ -15,6 +15,7 @@ mod generators;
 mod go;
 mod hostile_doors;
 mod hosts;
+mod identity;
 mod json_rpc;
 mod mcp;
 mod observed;

@@ -11,6 +11,15 @@ pub fn client() -> anyhow::Result<reqwest::Client> {
     Ok(reqwest::Client::builder().no_proxy().tls_certs_only([]).build()?)
 }
 
+/// A client that believes every certificate.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn client_that_trusts_all() -> anyhow::Result<reqwest::Client> {
+    wharf_registry_api::choose_cryptography();
+    Ok(reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).build()?)
+}
+
 /// The status and body of the response from a URL.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! Code that the tests and benches share: processes, guests, waiting.
 
+mod fleet;
 mod golang;
 mod guests;
 mod http;
@@ -12,12 +13,15 @@ mod registry;
 mod tongues;
 mod waiting;
 
+pub use fleet::{DOMAIN, Fleet, FleetHost};
 pub use golang::go_program;
 pub use guests::{
     arith_reordered, arith_that, big, component, component_in_utf16, hard_to_compile, heavy,
     hostile, imports_the_unknown, many_methods, never_starts, renamed, with_section,
 };
-pub use http::{client as http_client, get, get_json};
+pub use http::{
+    client as http_client, client_that_trusts_all as http_client_that_trusts_all, get, get_json,
+};
 pub use link::Link;
 pub use load::Load;
 pub use process::{Finished, Process, Wharf, client, example, guest, plugin, run_command, wharf};

@@ -228,6 +228,12 @@ impl Process {
         self.log.borrow().contains(text)
     }
 
+    /// How often its log contains this text by now.
+    #[must_use]
+    pub fn count_logged(&self, text: &str) -> usize {
+        self.log.borrow().matches(text).count()
+    }
+
     /// Its process id.
     ///
     /// # Errors

@@ -41,9 +41,9 @@ impl Access {
         let Some(folder) = &self.identity else { return Ok(None) };
         let member = Member::open(folder)?;
         if member.is_due() {
-            let client = member.registry(&self::registry(registry, true))?;
+            let registry = self::registry(registry, true);
             // What there is may still do.
-            match tokio::time::timeout(RENEWING, member.renew(&client)).await {
+            match tokio::time::timeout(RENEWING, member.renew(&registry)).await {
                 Ok(Err(error)) if is_refused(&error) => return Err(error.into()),
                 Ok(Err(error)) => {
                     tracing::debug!(error = %wharf_net::chain(&error), "not renewed");
@@ -69,7 +69,7 @@ impl Access {
             _ => Member::open(folder)?,
         };
         if member.is_due() {
-            let renewed = member.renew(&member.registry(&address)?).await;
+            let renewed = member.renew(&address).await;
             match (renewed, token) {
                 (Ok(()), _) => {}
                 (Err(error), Some(token)) if is_refused(&error) => {

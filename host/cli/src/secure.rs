@@ -67,8 +67,7 @@ impl Secure {
             if !member.is_due() {
                 return Ok(member);
             }
-            let client = member.registry(registry)?;
-            if member.renew(&client).await.is_ok() {
+            if member.renew(registry).await.is_ok() {
                 return Ok(member);
             }
         }

@@ -39,14 +39,15 @@ impl Door {
     /// What a caller without the host's token is told.
     pub(crate) fn how_to_show_a_token(self) -> String {
         match self {
-            Door::Wharf => "this host requires a token in the Hello".to_owned(),
+            Door::Wharf => "this host requires a token in the Hello, or a certificate that it knows".to_owned(),
             Door::Gob | Door::JsonRpc => format!(
-                "this host requires a token, and {} cannot carry one: call it over HTTP, or with a \
-                 Wharf client",
+                "this host requires a token, and {} cannot carry one: call it over HTTP, with a Wharf \
+                 client, or over TLS with a certificate",
                 self.name()
             ),
             Door::Http | Door::Mcp => {
-                "this host requires a token: send 'Authorization: Bearer TOKEN'".to_owned()
+                "this host requires a token or a certificate that it knows: send 'Authorization: Bearer TOKEN'"
+                    .to_owned()
             }
         }
     }

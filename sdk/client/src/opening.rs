@@ -134,14 +134,20 @@ async fn next(
             }
             Ok(_) => {}
             // With TLS 1.3 a server says only here what it thinks of the client's certificate.
-            Err(error) if stream.is_encrypted() => {
-                return Err(ConnectError::Refused(format!(
-                    "it ended the encrypted connection: {error}"
-                )));
-            }
+            Err(error) if stream.is_encrypted() => return Err(ended(error)),
             Err(error) => return Err(ConnectError::Io(error)),
         }
     }
+}
+
+#[cfg(feature = "tls")]
+fn ended(error: std::io::Error) -> ConnectError {
+    ConnectError::Refused(wharf_net::tls::in_words(error).to_string())
+}
+
+#[cfg(not(feature = "tls"))]
+fn ended(error: std::io::Error) -> ConnectError {
+    ConnectError::Io(error)
 }
 
 #[cfg(test)]

@@ -179,7 +179,7 @@ fn secret(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 fn missing() -> Problem {
-    let detail = "this registry requires a token: send 'Authorization: Bearer SECRET' (wharf's commands take it from WHARF_REGISTRY_TOKEN)";
+    let detail = "this registry requires a token or a certificate: send 'Authorization: Bearer SECRET' (wharf's commands take it from WHARF_REGISTRY_TOKEN, or the certificate from WHARF_IDENTITY)";
     Problem::new(Code::Unauthenticated, detail)
 }
 

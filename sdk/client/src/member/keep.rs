@@ -25,7 +25,7 @@ impl Member {
     /// # Errors
     /// Only when the registry's address is not valid.
     pub async fn keep(self, registry: &str) -> Result<(), MemberError> {
-        let registry = self.registry(registry)?;
+        let registry = self.issuer(registry)?;
         let mut known_failure = None;
         let mut pauses = retry_pauses();
         loop {
@@ -69,7 +69,7 @@ impl Member {
         }
         if self.is_due() {
             let begun = Instant::now();
-            self.renew(registry).await?;
+            self.renew_at(registry).await?;
             tracing::info!(member = %self.id, elapsed = ?begun.elapsed(), "the certificate was renewed");
         }
         Ok(Duration::from_millis(bundle.refresh_in_ms))

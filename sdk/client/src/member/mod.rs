@@ -189,7 +189,16 @@ impl Member {
     ///
     /// # Cancel safety
     /// Nothing is written unless it completes.
-    pub async fn renew(&self, registry: &RegistryClient) -> Result<(), MemberError> {
+    pub async fn renew(&self, registry: &str) -> Result<(), MemberError> {
+        self.renew_at(&self.issuer(registry)?).await
+    }
+
+    /// A client of a registry that need not accept our certificate: it may have ended.
+    fn issuer(&self, address: &str) -> Result<RegistryClient, MemberError> {
+        client(address, &self.identity.hidden(), &Expected::Registry)
+    }
+
+    async fn renew_at(&self, registry: &RegistryClient) -> Result<(), MemberError> {
         let held = self.folder.read()?;
         let request = CertificateRequest::new(&self.id)?;
         let signature = CertificateRequest::sign_with(&held.key, request.pem().as_bytes())?;

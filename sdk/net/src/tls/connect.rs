@@ -11,6 +11,7 @@ use tokio_rustls::TlsConnector;
 
 use super::identity::Identity;
 use super::verify::{Expected, Servers, provider};
+use super::words::in_words;
 use crate::socket::Socket;
 
 /// What is sent as the server's name if it is no DNS name, or nobody asks for one.
@@ -42,7 +43,8 @@ impl Identity {
             Some(name) => name,
             None => ServerName::try_from(NAMELESS).map_err(io::Error::other)?,
         };
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await?;
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, socket);
+        let stream = connecting.await.map_err(in_words)?;
         Ok(Socket::Tls(Box::new(stream.into())))
     }
 

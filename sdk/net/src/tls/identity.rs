@@ -29,7 +29,10 @@ const MAX_ROOTS: usize = 64;
 /// What a process shows of itself, and whom it believes. Clones share it. Both may change while
 /// connections are open.
 #[derive(Clone)]
-pub struct Identity(Arc<Shared>);
+pub struct Identity {
+    shared: Arc<Shared>,
+    is_hidden: bool,
+}
 
 struct Shared {
     /// Peers are known by their names in this trust domain; without one, by DNS names.
@@ -67,12 +70,19 @@ impl Identity {
     #[must_use]
     pub fn anonymous(domain: Option<TrustDomain>, roots: Roots) -> Self {
         let current = Current { roots, ..Current::default() };
-        Identity(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             domain,
             current: ArcSwap::from_pointee(current),
             changes: watch::Sender::default(),
             issuer_is_away: AtomicBool::new(false),
-        }))
+        });
+        Identity { shared, is_hidden: false }
+    }
+
+    /// The same, which shows nothing. For asking whoever refuses a certificate that has ended.
+    #[must_use]
+    pub fn hidden(&self) -> Self {
+        Identity { shared: self.shared.clone(), is_hidden: true }
     }
 
     /// Reads what is believed, and what is shown if that is given: a certificate, the chain from it to
@@ -109,8 +119,8 @@ impl Identity {
         };
         let shown = CertifiedKey::from_der(chain, key, &verify::provider())
             .map_err(|error| TlsError::unfit("certificate with its key", &error))?;
-        self.0.current.store(Arc::new(Current { shown: Some(Arc::new(shown)), names, roots }));
-        self.0.changes.send_replace(());
+        self.shared.current.store(Arc::new(Current { shown: Some(Arc::new(shown)), names, roots }));
+        self.shared.changes.send_replace(());
         Ok(())
     }
 
@@ -128,32 +138,34 @@ impl Identity {
 
     /// Believes these authorities from now on.
     pub fn believe(&self, roots: &Roots) {
-        self.0.current.rcu(|current| Current { roots: roots.clone(), ..Current::clone(current) });
-        self.0.changes.send_replace(());
+        self.shared
+            .current
+            .rcu(|current| Current { roots: roots.clone(), ..Current::clone(current) });
+        self.shared.changes.send_replace(());
     }
 
     /// Notes whether those who give out certificates answer. While they do not, certificates are believed
     /// for a day after their end: nobody can have a new one.
     pub fn note_issuer(&self, answers: bool) {
-        self.0.issuer_is_away.store(!answers, Ordering::Relaxed);
+        self.shared.issuer_is_away.store(!answers, Ordering::Relaxed);
     }
 
     /// Within which trust domain peers are known by their names.
     #[must_use]
     pub fn domain(&self) -> Option<&TrustDomain> {
-        self.0.domain.as_ref()
+        self.shared.domain.as_ref()
     }
 
     /// The names that it shows.
     #[must_use]
     pub fn names(&self) -> Names {
-        self.0.current.load().names.clone()
+        self.shared.current.load().names.clone()
     }
 
     /// The authorities that are believed.
     #[must_use]
     pub fn roots(&self) -> Roots {
-        self.0.current.load().roots.clone()
+        self.shared.current.load().roots.clone()
     }
 
     /// Whether a certificate is believed now. While nobody gives out new ones, it may have ended.
@@ -164,13 +176,15 @@ impl Identity {
         now: UnixTime,
         usage: KeyUsage,
     ) -> Result<(), rustls::Error> {
-        let current = self.0.current.load();
+        let current = self.shared.current.load();
         let verify = |at| verify::chain(certificate, chain, &current.roots.anchors, at, usage);
         match verify(now) {
             Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
                 time,
                 not_after,
-            })) if self.0.domain.is_some() && self.0.issuer_is_away.load(Ordering::Relaxed) => {
+            })) if self.shared.domain.is_some()
+                && self.shared.issuer_is_away.load(Ordering::Relaxed) =>
+            {
                 let since = time.as_secs().saturating_sub(not_after.as_secs());
                 if since < GRACE.as_secs() {
                     return verify(not_after);
@@ -182,7 +196,7 @@ impl Identity {
     }
 
     fn shown(&self) -> Option<Arc<CertifiedKey>> {
-        self.0.current.load().shown.clone()
+        if self.is_hidden { None } else { self.shared.current.load().shown.clone() }
     }
 }
 
@@ -204,7 +218,7 @@ impl ResolvesClientCert for Identity {
     }
 
     fn has_certs(&self) -> bool {
-        self.0.current.load().shown.is_some()
+        self.shown().is_some()
     }
 }
 
@@ -219,7 +233,7 @@ impl Believed {
     /// end meanwhile: what was verified at the beginning of a connection stays. A peer that showed none is
     /// never in doubt.
     pub async fn lost(&self) {
-        let Identity(shared) = &self.identity;
+        let shared = &self.identity.shared;
         let mut changes = shared.changes.subscribe();
         while self.chain.is_empty() || shared.current.load().roots.lead_to(&self.chain) {
             if changes.changed().await.is_err() {

@@ -13,6 +13,7 @@ mod identity;
 mod names;
 mod request;
 mod verify;
+mod words;
 
 pub use accept::{Clients, Tls, TlsFiles};
 pub use chain::Chain;
@@ -21,3 +22,4 @@ pub use identity::{Believed, Identity, Roots};
 pub use names::{Names, Role, SpiffeId, SpiffeIdError, TrustDomain};
 pub use request::{CertificateRequest, RequestError};
 pub use verify::Expected;
+pub use words::in_words;

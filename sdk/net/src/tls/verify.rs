@@ -29,11 +29,18 @@ pub enum Expected {
 }
 
 /// A peer that is somebody else.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("its certificate is for {names}, and not for {expected}")]
 struct SomebodyElse {
     names: Names,
     expected: String,
+}
+
+/// As it is said to people: libraries show it to them in this way.
+impl fmt::Debug for SomebodyElse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// What signs and encrypts.

@@ -27,20 +27,21 @@ pub(super) enum Cross {
 ///
 /// Browsers name the origin of the page in `Origin`, whatever the page does; programs leave it out.
 /// With DNS rebinding a page's own name leads to this machine, and then a plain GET has no `Origin`.
-/// So a caller on loopback has to name this machine in `Host`.
+/// So a caller on loopback has to name this machine in `Host`; over TLS browsers have checked the name.
 ///
 /// # Errors
 /// Why it may not.
 pub(super) fn check(
     request: &Request<Body>,
-    peer: SocketAddr,
+    (peer, is_encrypted): (SocketAddr, bool),
     allowed: &[String],
 ) -> Result<Cross, CallFailure> {
     let headers = request.headers();
     let refused = |message: String| CallFailure::refused(Status::PermissionDenied, message);
     let authority = request.uri().authority().map(|authority| authority.as_str());
     let host = text(headers, &header::HOST).or(authority);
-    if peer.ip().to_canonical().is_loopback() && !names_this_machine(host) {
+    let is_here = peer.ip().to_canonical().is_loopback() && !is_encrypted;
+    if is_here && !names_this_machine(host) {
         let why = "a call from this machine has to name it in the Host header: 127.0.0.1, [::1] or \
                    localhost";
         return Err(refused(why.to_owned()));
@@ -107,7 +108,7 @@ mod tests {
         }
         let request = request.body(Body::empty()).unwrap();
         let allowed = ["https://app.example".to_owned()];
-        check(&request, peer.parse().unwrap(), &allowed)
+        check(&request, (peer.parse().unwrap(), false), &allowed)
             .map(|cross| matches!(cross, Cross::Allowed { .. }))
             .map_err(|failure| failure.message)
     }

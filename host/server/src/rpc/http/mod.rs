@@ -251,7 +251,8 @@ where
 /// Answers a request, by its path.
 async fn respond(connection: &Arc<Lasting>, request: Request<Body>) -> Response {
     let config = &connection.shared.config;
-    let cross = match cross_site::check(&request, connection.caller.peer, &config.allowed_origins) {
+    let from = (connection.caller.peer, config.tls.is_some());
+    let cross = match cross_site::check(&request, from, &config.allowed_origins) {
         Ok(cross) => cross,
         Err(refused) => return answer::failure(&refused),
     };
