@@ -334,14 +334,18 @@ impl Principal {
         Arc::new(Principal { id, rate, written, certified })
     }
 
-    /// Whom a certificate names. In a registry everybody who has one may read, and a host may write what is
-    /// its own.
+    /// Whom a certificate names. In a registry a host may write what is its own. Others may read there if
+    /// they may call anything.
     fn certified(names: &Arc<Names>, calls: Calls) -> Arc<Self> {
         let member = names.member();
         let host = member.as_ref().filter(|id| id.role() == Role::Host);
         let written = Written {
             name: member.as_ref().map_or_else(|| names.to_string(), ToString::to_string),
-            scopes: Scopes { read: member.is_some(), write: host.is_some(), admin: false },
+            scopes: Scopes {
+                read: member.is_some() && !calls.is_nothing(),
+                write: host.is_some(),
+                admin: false,
+            },
             hosts: host.map(|id| id.name().to_owned()).into_iter().collect(),
             ..Written::anonymous(calls)
         };

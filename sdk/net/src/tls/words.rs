@@ -47,9 +47,9 @@ fn of_alert(alert: AlertDescription) -> Option<String> {
         AlertDescription::CertificateExpired => "it says that our certificate has ended",
         AlertDescription::UnknownCA => "it does not believe the authority of our certificate",
         AlertDescription::CertificateRequired => "it wants a certificate, and we have none",
-        AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {
-            "it does not accept our certificate"
-        }
+        AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::DecryptError => "it does not accept our certificate",
         AlertDescription::ProtocolVersion => "it speaks another version of TLS than 1.3",
         _ => return None,
     };
