@@ -9,6 +9,7 @@ mod calls;
 mod classic;
 mod command_line;
 mod credit;
+mod domains;
 mod doors;
 mod folder;
 mod generators;

@@ -16,7 +16,6 @@ use crate::attempts::Caller;
 use crate::balance;
 use crate::binds::{BindError, Binds};
 use crate::client::{Client, Defaults};
-use crate::connection::{KeepAlive, Settings};
 #[cfg(feature = "discovery")]
 use crate::discovery::{Discovery, Lists, default_folder};
 use crate::endpoints::Endpoints;
@@ -24,6 +23,7 @@ use crate::named::Target;
 use crate::observe::{Interceptor, Observer};
 use crate::retry::RetryBudget;
 use crate::security::Security;
+use crate::settings::{KeepAlive, Settings};
 
 /// The default timeout of a call.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);

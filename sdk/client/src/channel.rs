@@ -13,8 +13,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use wharf_registry_api::retry_pauses;
 
-use crate::connection::{Connection, Leaving, Settings};
+use crate::connection::{Connection, Leaving};
 use crate::error::{ConnectError, Failure};
+use crate::settings::Settings;
 
 /// The longest time that connecting may take, whatever the call's deadline.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

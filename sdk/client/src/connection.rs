@@ -8,7 +8,6 @@ mod credit;
 mod failures;
 mod task;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,53 +22,13 @@ use crate::error::{ConnectError, Failure};
 use crate::methods::MethodKey;
 use crate::opening;
 use crate::pending::{Waiter, ticket};
-use crate::security::Security;
+use crate::settings::Settings;
 
 /// The length of the queue of requests; further callers wait for a place in it.
 const REQUESTS: usize = 1024;
 
 /// The most calls in flight on one connection, even if its host takes more.
 const MAX_CALLS: u32 = 16 * 1024;
-
-/// How connections are made and kept.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    /// The token for hosts.
-    pub(crate) token: Vec<u8>,
-    /// The number of connections to each endpoint.
-    pub(crate) connections: NonZeroUsize,
-    pub(crate) keep_alive: KeepAlive,
-    pub(crate) security: Security,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            token: Vec::new(),
-            connections: NonZeroUsize::MIN,
-            keep_alive: KeepAlive::default(),
-            security: Security::default(),
-        }
-    }
-}
-
-/// How the client detects a peer that is stopped, cut off from the network, or whose machine is
-/// gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeepAlive {
-    /// If the peer is silent for this long while calls are in flight, it is pinged; 1 second by
-    /// default. While no call is in flight, it is pinged after ten times as long.
-    pub ask_after: Duration,
-    /// If nothing arrives for this long after the ping, the connection is given up, with the calls
-    /// on it; 3 seconds by default. Both times are checked twice a second.
-    pub give_up_after: Duration,
-}
-
-impl Default for KeepAlive {
-    fn default() -> Self {
-        KeepAlive { ask_after: Duration::from_secs(1), give_up_after: Duration::from_secs(3) }
-    }
-}
 
 /// Why a connection takes no more calls.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use crate::channel::{Channel, LinkState};
-use crate::connection::{Connection, Settings};
+use crate::connection::Connection;
 use crate::error::Failure;
+use crate::settings::Settings;
 
 /// Fewer addresses than this are not cleaned.
 const MIN_CLEAN: usize = 16;

@@ -82,6 +82,7 @@ mod options;
 mod pending;
 mod retry;
 mod security;
+mod settings;
 #[doc(hidden)]
 pub mod stub;
 
@@ -89,7 +90,6 @@ pub use binds::BindError;
 pub use builder::ClientBuilder;
 pub use bytes::Bytes;
 pub use client::{Client, EndpointStatus};
-pub use connection::KeepAlive;
 pub use error::{CallError, ConnectError, Failure, Remote, RpcError};
 pub use fixed_list::FixedList;
 #[cfg(feature = "discovery")]
@@ -97,6 +97,7 @@ pub use member::{Member, MemberError};
 pub use observe::{Attempt, Ended, Interceptor, Observer, Outgoing};
 pub use options::CallOptions;
 pub use semver::VersionReq;
+pub use settings::KeepAlive;
 /// Generates typed stubs for the services of a WIT package.
 ///
 /// `bindgen!("wit")` reads the WIT file or folder at that path, relative to the package's

@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use wharf_net::Socket;
 use wharf_wire::{Header, Hello, Inbound, MAGIC, Negotiated, Outbound, limits, negotiate};
 
-use crate::connection::Settings;
 use crate::error::ConnectError;
 use crate::security::Doubt;
+use crate::settings::Settings;
 
 /// An open connection after the exchange of Hellos.
 pub(crate) struct Opened {

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::places::{Places, Seat};
+pub use crate::stream::PlainRefusal;
 use crate::stream::Stream;
 use crate::tls::Tls;
 
@@ -35,7 +36,7 @@ pub struct Bounds {
     /// Without it, connections are not encrypted.
     pub tls: Option<Tls>,
     /// With TLS: what a peer is told that speaks none, by its first bytes, before its connection is closed.
-    pub refuse_plain: fn(&[u8]) -> Vec<u8>,
+    pub refuse_plain: PlainRefusal,
 }
 
 /// What a peer is told that speaks no TLS: by HTTP if that is what it seems to speak.

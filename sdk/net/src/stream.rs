@@ -23,6 +23,9 @@ const HANDSHAKE: u8 = 0x16;
 /// How long a peer that speaks no TLS has time to read what is wrong.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// What a peer is told that speaks no TLS where it has to, by its first bytes.
+pub type PlainRefusal = fn(&[u8]) -> Vec<u8>;
+
 /// The server's end of a connection.
 ///
 /// Writes fail with [`io::ErrorKind::TimedOut`] if the peer reads nothing for longer than the
@@ -43,7 +46,7 @@ impl Stream {
     pub(crate) async fn accept(
         socket: TcpStream,
         tls: Option<&Tls>,
-        (stall, refuse_plain): (Duration, fn(&[u8]) -> Vec<u8>),
+        (stall, refuse_plain): (Duration, PlainRefusal),
         seat: Arc<Seat>,
     ) -> io::Result<Self> {
         socket.set_nodelay(true)?;

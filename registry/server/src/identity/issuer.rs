@@ -317,7 +317,7 @@ impl State {
             return self.roots.member(earlier, LATE);
         }
         let unfit = |why: &str| TlsError::unfit("certificate", &why);
-        joined::check(&earlier.certificates(), &self.roots, LATE).map_err(|why| unfit(why))?;
+        joined::check(&earlier.certificates(), &self.roots, LATE).map_err(unfit)?;
         earlier.names().spiffe_id().ok_or_else(|| unfit("it names no member of a trust domain"))
     }
 }

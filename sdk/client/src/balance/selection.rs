@@ -147,7 +147,7 @@ fn states<'n>(nodes: impl Iterator<Item = &'n Arc<Node>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::Settings;
+    use crate::settings::Settings;
     use wharf_registry_api::{Condition, EndpointSpec};
 
     fn endpoint(version: &str, address: &str, fingerprint: u8, state: EndpointState) -> Endpoint {

@@ -18,11 +18,12 @@ use wharf_wire::{Body, GoAwayCode, Header, Inbound, Metadata, Outbound, Status, 
 
 use super::cancels::{Cancels, PACE};
 use super::failures::{End, mismatch, remote};
-use super::{KeepAlive, Leaving, Question, Request, not_sent};
+use super::{Leaving, Question, Request, not_sent};
 use crate::error::Failure;
 use crate::methods::{Methods, Resolved};
 use crate::opening::Opened;
 use crate::pending::{Answer, Pending};
+use crate::settings::KeepAlive;
 
 /// Bytes read from the socket at once.
 const READ: usize = 64 * 1024;

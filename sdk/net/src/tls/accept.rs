@@ -13,7 +13,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::files::{self, TlsError};
 use super::identity::{Identity, Roots};
-use super::verify::{Peers, provider};
+use super::path::provider;
+use super::verify::Peers;
 
 /// Whether clients show certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

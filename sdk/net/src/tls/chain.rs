@@ -11,7 +11,7 @@ use webpki::{EndEntityCert, KeyUsage};
 use super::files::TlsError;
 use super::identity::Roots;
 use super::names::{Names, SpiffeId};
-use super::verify;
+use super::path;
 
 /// The longest chain.
 const MAX_CHAIN: usize = 8;
@@ -74,7 +74,7 @@ impl Roots {
         let unfit = |error: &dyn ToString| TlsError::unfit("certificate", &error.to_string());
         let (first, rest) = chain.0.split_first().ok_or_else(|| unfit(&"it is empty"))?;
         let parsed = EndEntityCert::try_from(first).map_err(|error| unfit(&error))?;
-        let verify = |at| verify::chain(&parsed, rest, self.anchors(), at, KeyUsage::client_auth());
+        let verify = |at| path::check(&parsed, rest, self.anchors(), at, KeyUsage::client_auth());
         match verify(UnixTime::now()) {
             Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
                 time,

@@ -10,7 +10,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::identity::Identity;
-use super::verify::{Expected, Servers, provider};
+use super::path::provider;
+use super::verify::{Expected, Servers};
 use super::words::in_words;
 use crate::socket::Socket;
 

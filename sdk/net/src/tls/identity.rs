@@ -18,7 +18,7 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use super::files::{self, TlsError};
 use super::names::{Names, TrustDomain};
-use super::verify;
+use super::path;
 
 /// How long after its end a certificate is believed while nobody gives out new ones.
 const GRACE: Duration = Duration::from_secs(24 * 3600);
@@ -117,7 +117,7 @@ impl Identity {
             let parsed = EndEntityCert::try_from(first);
             Names::of(&parsed.map_err(|error| TlsError::unfit("certificate", &error))?)
         };
-        let shown = CertifiedKey::from_der(chain, key, &verify::provider())
+        let shown = CertifiedKey::from_der(chain, key, &path::provider())
             .map_err(|error| TlsError::unfit("certificate with its key", &error))?;
         self.shared.current.store(Arc::new(Current { shown: Some(Arc::new(shown)), names, roots }));
         self.shared.changes.send_replace(());
@@ -177,7 +177,7 @@ impl Identity {
         usage: KeyUsage,
     ) -> Result<(), rustls::Error> {
         let current = self.shared.current.load();
-        let verify = |at| verify::chain(certificate, chain, &current.roots.anchors, at, usage);
+        let verify = |at| path::check(certificate, chain, &current.roots.anchors, at, usage);
         match verify(now) {
             Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
                 time,
@@ -300,17 +300,17 @@ impl Roots {
         let Ok(certificate) = EndEntityCert::try_from(first) else { return false };
         let usages = [KeyUsage::client_auth(), KeyUsage::server_auth()];
         usages.into_iter().any(|usage| {
-            match verify::chain(&certificate, rest, &self.anchors, UnixTime::now(), usage) {
+            match path::check(&certificate, rest, &self.anchors, UnixTime::now(), usage) {
                 Ok(()) => true,
                 // As of its last second.
                 Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
                     not_after,
                     ..
-                })) => verify::chain(&certificate, rest, &self.anchors, not_after, usage).is_ok(),
+                })) => path::check(&certificate, rest, &self.anchors, not_after, usage).is_ok(),
                 Err(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
                     not_before,
                     ..
-                })) => verify::chain(&certificate, rest, &self.anchors, not_before, usage).is_ok(),
+                })) => path::check(&certificate, rest, &self.anchors, not_before, usage).is_ok(),
                 Err(_) => false,
             }
         })

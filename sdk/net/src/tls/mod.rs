@@ -11,6 +11,7 @@ mod connect;
 mod files;
 mod identity;
 mod names;
+mod path;
 mod request;
 mod verify;
 mod words;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::crypto::verify_tls13_signature;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme,
@@ -15,6 +15,7 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use super::identity::Identity;
 use super::names::Names;
+use super::path::{self, in_words_of_tls};
 
 /// Who a peer has to be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,42 +44,6 @@ impl fmt::Debug for SomebodyElse {
     }
 }
 
-/// What signs and encrypts.
-pub(super) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-/// Whether a chain of certificates leads to one of the authorities.
-pub(super) fn chain(
-    certificate: &EndEntityCert<'_>,
-    chain: &[CertificateDer<'_>],
-    anchors: &[TrustAnchor<'_>],
-    at: UnixTime,
-    usage: KeyUsage,
-) -> Result<(), rustls::Error> {
-    let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
-    certificate
-        .verify_for_usage(algorithms, anchors, chain, at, usage, None, None)
-        .map(drop)
-        .map_err(in_words_of_tls)
-}
-
-/// The error by which the peer learns what is wrong.
-fn in_words_of_tls(error: webpki::Error) -> rustls::Error {
-    match error {
-        webpki::Error::CertExpired { time, not_after } => {
-            CertificateError::ExpiredContext { time, not_after }.into()
-        }
-        webpki::Error::CertNotValidYet { time, not_before } => {
-            CertificateError::NotValidYetContext { time, not_before }.into()
-        }
-        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer.into(),
-        webpki::Error::BadDer | webpki::Error::BadDerTime => CertificateError::BadEncoding.into(),
-        webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature.into(),
-        other => CertificateError::Other(OtherError(Arc::new(other))).into(),
-    }
-}
-
 /// Verifies servers.
 #[derive(Debug)]
 pub(super) struct Servers {
@@ -104,7 +69,7 @@ impl Servers {
                 let root = chain.iter().find(|part| Sha256::digest(part)[..] == hash[..]);
                 let root = root.ok_or(CertificateError::UnknownIssuer)?;
                 let anchor = webpki::anchor_from_trusted_cert(root).map_err(in_words_of_tls)?;
-                self::chain(&certificate, chain, &[anchor], now, usage)?;
+                path::check(&certificate, chain, &[anchor], now, usage)?;
                 names.spiffe_id().is_some_and(|id| id.role() == super::names::Role::Registry)
             }
             expected => {
