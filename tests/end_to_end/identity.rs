@@ -73,6 +73,7 @@ async fn a_fleet_joins_by_tokens_and_needs_them_once() {
     .unwrap();
     let shown = wharf(&["identity", "show", "--identity", &folder]).await.unwrap();
     assert!(shown.stdout.contains("/caller/shop"), "{shown:?}");
+    monitoring_reads_over_https(&fleet, &folder, &host.http).await;
     // A host that starts again has what it needs, whatever became of its token.
     host.process.terminate().await.unwrap();
     let plugins = host.plugins.to_str().unwrap();
@@ -103,6 +104,28 @@ async fn a_fleet_joins_by_tokens_and_needs_them_once() {
     })
     .await
     .unwrap();
+}
+
+/// A program that knows no SPIFFE finds the host in the registry, and reads its metrics by its DNS name.
+async fn monitoring_reads_over_https(fleet: &Fleet, folder: &str, side: &str) {
+    let file = |name: &str| std::fs::read(Path::new(folder).join(name)).unwrap();
+    let side = side.trim_start_matches("https://").to_owned();
+    let name = format!("edge-1.host.{DOMAIN}");
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only(reqwest::Certificate::from_pem_bundle(&file("roots.pem")).unwrap())
+        .identity(reqwest::Identity::from_pem(&file("member.pem")).unwrap())
+        .resolve(&name, side.parse().unwrap())
+        .build()
+        .unwrap();
+    let get = async |url: String| client.get(url).send().await.unwrap().text().await.unwrap();
+    let targets = get(format!("{}/v1/sd/prometheus", fleet.url)).await;
+    let targets: serde_json::Value = serde_json::from_str(&targets).unwrap();
+    assert_eq!(targets[0]["targets"][0], side, "{targets}");
+    assert_eq!(targets[0]["labels"]["__scheme__"], "https", "{targets}");
+    let (_, port) = side.rsplit_once(':').unwrap();
+    let metrics = get(format!("https://{name}:{port}/metrics")).await;
+    assert!(metrics.contains("wharf_calls_total"), "{metrics}");
 }
 
 #[tokio::test]

@@ -365,3 +365,26 @@ async fn secrets_that_are_guessed_are_answered_later_and_later_and_told_to_the_l
     assert_eq!(response.status().as_u16(), 401);
     assert!(begun.elapsed() >= std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
 }
+
+#[tokio::test]
+async fn a_principal_has_no_more_connections_than_its_line_says() {
+    let guarded =
+        Guarded::start(&PRINCIPALS.replace("\"shop\"", "\"shop\"\nconnections = 2")).await;
+    let pair = [json!({"a": 8, "b": 2})];
+    let clients = [(); 3].map(|()| guarded.client(Some(SHOP)));
+    for client in &clients[..2] {
+        call(client, "arith.divide", &pair).await.unwrap();
+    }
+    let refused = call(&clients[2], "arith.divide", &pair).await.unwrap_err();
+    assert!(refused.to_string().contains("'shop' has as many connections"), "{refused}");
+    assert!(!refused.may_have_executed);
+    let (status, body) = guarded.ask(Some(SHOP), Method::POST, "/arith/divide", json!(pair)).await;
+    assert!(status == 429 && body.contains("close one"), "{status} {body}");
+    // Others have theirs, and a place that is given back can be taken.
+    call(&guarded.client(Some(DESK)), "arith.divide", &pair).await.unwrap();
+    drop(clients);
+    let client = guarded.client(Some(SHOP));
+    eventually("there is a place", async || call(&client, "arith.divide", &pair).await.ok())
+        .await
+        .unwrap();
+}

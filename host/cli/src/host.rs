@@ -183,7 +183,7 @@ pub(crate) fn config(
         config.rpc.principals = Principals::only(token.as_bytes());
     }
     config.announce.metadata = serving.metadata.iter().cloned().collect();
-    let most = wharf_registry_api::limits::METADATA - 1;
+    let most = wharf_registry_api::limits::METADATA - 2;
     if config.announce.metadata.len() > most {
         anyhow::bail!("--metadata: at most {most} are taken");
     }

@@ -12,7 +12,7 @@ pub(crate) struct HttpListen(pub(crate) Option<SocketAddr>);
 pub(crate) fn metadatum(text: &str) -> Result<(String, String), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     match text.split_once('=') {
-        Some((wharf_registry_api::METRICS, _)) => {
+        Some((wharf_registry_api::METRICS | wharf_registry_api::METRICS_SCHEME, _)) => {
             Err("the host sets this name itself: use another one".to_owned())
         }
         Some((name, value))

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use wharf_net::private::PrivateError;
-use wharf_registry_api::METRICS;
+use wharf_registry_api::{METRICS, METRICS_SCHEME};
 use wharf_runtime::{CacheDirectory, Engine, EngineError, EngineOptions};
 
 use crate::announce::{Announcer, Farewell};
@@ -112,6 +112,9 @@ impl Host {
             let mut metadata = announce.metadata.clone();
             if let Some(http) = http.as_ref().and_then(|http| http.local_addr().ok()) {
                 metadata.insert(METRICS.to_owned(), announce.advertise.beside(http));
+                if rpc.tls.is_some() {
+                    metadata.insert(METRICS_SCHEME.to_owned(), "https".to_owned());
+                }
             }
             let announcer = Announcer::new(registry, announce, metadata, table.clone(), announced);
             let (farewell, heard) = oneshot::channel();

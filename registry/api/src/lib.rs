@@ -38,6 +38,9 @@ pub use watch::Watch;
 /// it.
 pub const METRICS: &str = "metrics";
 
+/// The metadatum that says how [`METRICS`] is read: `https`, or `http` if it is missing.
+pub const METRICS_SCHEME: &str = "metrics-scheme";
+
 /// The media type of a watch's answer.
 pub const EVENT_STREAM: &str = "text/event-stream";
 

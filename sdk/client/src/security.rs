@@ -81,6 +81,6 @@ impl Security {
 #[cfg(not(feature = "tls"))]
 impl Doubt {
     pub(crate) async fn arises(self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

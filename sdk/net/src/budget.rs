@@ -25,17 +25,32 @@ pub struct Budget {
     taken: AtomicU64,
     /// Peers that hold something.
     holders: AtomicU64,
-    accounts: Mutex<HashMap<IpAddr, Weak<Account>>>,
+    accounts: Mutex<HashMap<Payer, Weak<Account>>>,
 }
 
-/// What one peer takes of a budget. All connections from one address share an account. On loopback,
-/// each connection has its own.
+/// Who takes of a budget.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Payer {
+    /// Whoever comes from this address.
+    Address(IpAddr),
+    /// The principal of this name, wherever it comes from.
+    Principal(Arc<str>),
+}
+
+impl From<IpAddr> for Payer {
+    fn from(address: IpAddr) -> Self {
+        Payer::Address(address)
+    }
+}
+
+/// What one peer takes of a budget. All connections of a principal share an account, and all of strangers
+/// from one address. On loopback, each connection of a stranger has its own.
 #[derive(Debug)]
 pub struct Account {
     budget: Arc<Budget>,
     taken: AtomicU64,
-    /// Its address, if it is shared.
-    address: Option<IpAddr>,
+    /// Whose it is, if it is shared.
+    payer: Option<Payer>,
 }
 
 /// An amount that was taken. Dropping it gives it back.
@@ -79,16 +94,22 @@ impl Budget {
 
     /// The account of a peer.
     #[must_use]
-    pub fn account(self: &Arc<Self>, peer: IpAddr) -> Arc<Account> {
-        let address = network(peer);
-        let new = || Arc::new(Account { budget: self.clone(), taken: AtomicU64::new(0), address });
-        let Some(address) = address else { return new() };
+    pub fn account(self: &Arc<Self>, payer: impl Into<Payer>) -> Arc<Account> {
+        let payer = match payer.into() {
+            Payer::Address(address) => network(address).map(Payer::Address),
+            principal @ Payer::Principal(_) => Some(principal),
+        };
+        let new = || {
+            let (budget, payer) = (self.clone(), payer.clone());
+            Arc::new(Account { budget, taken: AtomicU64::new(0), payer })
+        };
+        let Some(key) = payer.clone() else { return new() };
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = accounts.get(&address).and_then(Weak::upgrade) {
+        if let Some(known) = accounts.get(&key).and_then(Weak::upgrade) {
             return known;
         }
         let account = new();
-        accounts.insert(address, Arc::downgrade(&account));
+        accounts.insert(key, Arc::downgrade(&account));
         account
     }
 
@@ -173,11 +194,11 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let Some(address) = self.address else { return };
+        let Some(payer) = &self.payer else { return };
         let mut accounts = self.budget.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         // The peer may have opened another account in the meantime.
-        if accounts.get(&address).is_some_and(|account| account.strong_count() == 0) {
-            accounts.remove(&address);
+        if accounts.get(payer).is_some_and(|account| account.strong_count() == 0) {
+            accounts.remove(payer);
         }
     }
 }
@@ -278,7 +299,8 @@ mod tests {
     }
 
     #[test]
-    fn connections_from_one_address_share_an_account_and_those_on_loopback_do_not() {
+    fn connections_of_a_principal_or_from_one_address_share_an_account_and_those_on_loopback_do_not()
+     {
         let budget = Budget::new(100, 1);
         for (one, other, same) in [
             ("10.0.0.1", "10.0.0.1", true),
@@ -292,6 +314,10 @@ mod tests {
             let (one, other) = (budget.account(address(one)), budget.account(address(other)));
             assert_eq!(Arc::ptr_eq(&one, &other), same, "{one:?} {other:?}");
         }
+        let of = |name: &str| budget.account(Payer::Principal(name.into()));
+        let (shop, desk) = (of("shop"), of("desk"));
+        assert!(Arc::ptr_eq(&shop, &of("shop")) && !Arc::ptr_eq(&shop, &desk));
+        drop((shop, desk));
         assert!(budget.accounts.lock().unwrap().is_empty(), "they went with their connections");
     }
 

@@ -12,7 +12,17 @@ pub enum Socket<S> {
     Plain(S),
     /// Encrypted.
     #[cfg(feature = "tls")]
-    Tls(Box<tokio_rustls::TlsStream<S>>),
+    Tls(Box<tokio_rustls::TlsStream<tokio::io::BufReader<S>>>),
+}
+
+/// Bytes that are read at once from an encrypted socket. rustls alone would read 4 KiB at a time.
+#[cfg(feature = "tls")]
+const READ: usize = 32 * 1024;
+
+/// What an encrypted socket is read through.
+#[cfg(feature = "tls")]
+pub(crate) fn buffered<S: AsyncRead>(socket: S) -> tokio::io::BufReader<S> {
+    tokio::io::BufReader::with_capacity(READ, socket)
 }
 
 impl<S> Socket<S> {

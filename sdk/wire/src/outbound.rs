@@ -13,6 +13,10 @@ use crate::{Body, Fail, Header, limits};
 /// their own.
 const COPY: usize = 8 * 1024;
 
+/// The most bytes of a payload in one chunk, even if the peer takes more. What is ready when a small frame
+/// comes is sent first, so this is how long it waits for large payloads.
+const PIECE: usize = 16 * 1024;
+
 /// What one connection still has to send.
 ///
 /// Small frames are coalesced into one buffer. Payloads larger than a chunk are cut. Their chunks
@@ -188,8 +192,8 @@ impl Outbound {
         while self.ready_bytes == 0
             && let Some(mut stream) = self.streams.pop_front()
         {
-            let rest = stream.rest.len();
-            let taken = if self.is_to_be_cut(rest) { self.chunk } else { rest };
+            let (rest, piece) = (stream.rest.len(), self.chunk.min(PIECE));
+            let taken = if rest > limits::largest_whole(piece) { piece } else { rest };
             let chunk = stream.rest.split_to(taken);
             self.uncut -= chunk.len();
             self.push_frame(&Header::Chunk { id: stream.id }, chunk);

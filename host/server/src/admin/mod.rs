@@ -48,7 +48,9 @@ pub(crate) struct Source {
 pub(crate) async fn serve(listener: TcpListener, source: Source) {
     let mut bounds = Bounds::new(MAX_CONNECTIONS, Duration::ZERO);
     bounds.tls.clone_from(&source.shared.config.tls);
-    let on_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    // Over TLS browsers have checked the name.
+    let on_loopback = source.shared.config.tls.is_none()
+        && listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/services", get(services))

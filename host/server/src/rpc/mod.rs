@@ -111,17 +111,26 @@ async fn connection(
     let known = principals.known();
     let who = known.recognise(None, names.as_ref()).unwrap_or_else(|_| known.anonymous().clone());
     let caller = Caller { peer, door, names, who: who.clone() };
-    let withdrawn = async {
-        match door {
-            // They look after it by themselves.
-            Door::Wharf | Door::Http | Door::Mcp => std::future::pending().await,
-            Door::Gob | Door::JsonRpc => principals.withdrawn(&who).await,
+    // Whoever loses rights on a connection without a place to say so finishes its calls, as when the host
+    // drains. The others look after it by themselves.
+    let disbelieved = stream.disbelieved();
+    let (leave, leaving) = watch::channel(false);
+    let told_to_leave = async {
+        tokio::select! {
+            _ = drain.wait_for(|drain| *drain) => {}
+            () = principals.withdrawn(&who), if matches!(door, Door::Gob | Door::JsonRpc) => {
+                tracing::debug!(%peer, "a caller's rights have changed, and its connection ends");
+            }
+            () = disbelieved, if door != Door::Wharf => {
+                tracing::debug!(%peer, "a caller's certificate is not believed any more");
+            }
         }
+        leave.send_replace(true);
+        std::future::pending::<()>().await;
     };
-    let served = serve_protocol(protocol, stream, caller, shared, drain, open_by);
     tokio::select! {
-        () = served => {}
-        () = withdrawn => tracing::debug!(%peer, "a caller's rights have changed, and its connection ended"),
+        () = serve_protocol(protocol, stream, caller, shared, leaving, open_by) => {}
+        () = told_to_leave => {}
     }
 }
 

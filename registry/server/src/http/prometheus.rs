@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use wharf_registry_api::{METRICS, Metadata};
+use wharf_registry_api::{METRICS, METRICS_SCHEME, Metadata};
 
 use super::Refused;
 use super::parameters::{Parameters, query};
@@ -48,6 +48,9 @@ fn of_host(host: &HostSnapshot) -> Option<Group> {
     let address = host.record.metadata.get(METRICS)?.clone();
     let names: Vec<&str> = host.record.endpoints.iter().map(|spec| &spec.service[..]).collect();
     let mut labels = labels(host);
+    if host.record.metadata.get(METRICS_SCHEME).is_some_and(|scheme| scheme == "https") {
+        labels.insert("__scheme__".to_owned(), "https".to_owned());
+    }
     // Commas surround each name, so that a regular expression can match a whole name.
     labels.insert("__meta_wharf_services".to_owned(), format!(",{},", names.join(",")));
     Some(Group { targets: vec![address], labels })

@@ -91,6 +91,7 @@ struct Entry {
     hosts: Vec<String>,
     rate: Option<NonZeroU32>,
     burst: Option<NonZeroU32>,
+    connections: Option<NonZeroU32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -289,7 +290,20 @@ impl Entry {
             _ => return bad("has to have either a secret or a certificate"),
         };
         let (certificate, hosts) = (self.certificate, self.hosts);
-        Ok(Written { name, secret, certificate, calls, scopes, announces, hosts, quota })
+        let max_connections = self.connections;
+        let written = Written {
+            name,
+            secret,
+            certificate,
+            calls,
+            scopes,
+            announces,
+            hosts,
+            quota,
+            max_connections,
+            is_shared: false,
+        };
+        Ok(written)
     }
 }
 
@@ -375,6 +389,18 @@ mod tests {
         let wait = principal.count().unwrap_err();
         let second = std::time::Duration::from_secs(1);
         assert!(!wait.is_zero() && wait <= second, "{wait:?}");
+    }
+
+    #[test]
+    fn a_principal_has_no_more_connections_than_it_may_and_pays_under_its_name() {
+        let known = known(&with("scopes = ['read']\nconnections = 2"));
+        let principal = known.recognise(Some(SECRET.as_bytes()), None).unwrap();
+        let (first, second) = (principal.connect(), principal.connect());
+        assert!(first.is_some() && second.is_some() && principal.connect().is_none());
+        drop(first);
+        assert!(principal.connect().is_some());
+        assert_eq!(principal.payer().map(|name| &**name), Some("a"));
+        assert!(known.anonymous().payer().is_none());
     }
 
     #[test]

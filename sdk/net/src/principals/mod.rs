@@ -9,8 +9,9 @@ mod guesses;
 mod rights;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -55,9 +56,25 @@ pub struct Principal {
     /// No other principal of this process has or had it.
     id: u64,
     rate: Option<DefaultDirectRateLimiter>,
+    /// How many connections it has.
+    connections: Arc<AtomicU32>,
+    /// Its name, under which it pays for what it takes. Nobody pays for those who are nobody in particular.
+    payer: Option<Arc<str>>,
     written: Written,
     /// It is written nowhere: it is whom its certificate names.
     certified: Option<Arc<Names>>,
+}
+
+/// A connection of a principal, which is counted until this is dropped.
+#[derive(Debug)]
+pub struct Connected(Option<Arc<AtomicU32>>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        if let Some(connections) = &self.0 {
+            connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What is written of a principal.
@@ -74,6 +91,9 @@ struct Written {
     /// Names of hosts that it may write in a registry. `*` at the end stands for anything.
     hosts: Vec<String>,
     quota: Option<Quota>,
+    max_connections: Option<NonZeroU32>,
+    /// Many callers share it, and each pays for itself.
+    is_shared: bool,
 }
 
 /// What a principal may do in a registry.
@@ -115,6 +135,7 @@ impl Principals {
         let principal = Principal::new(Written {
             name: "token".to_owned(),
             secret: Some(Secret::new(secret)),
+            is_shared: true,
             scopes: Scopes { read: true, ..Scopes::default() },
             ..Written::anonymous(Calls::everything())
         });
@@ -318,6 +339,8 @@ impl Written {
             announces: None,
             hosts: Vec::new(),
             quota: None,
+            max_connections: None,
+            is_shared: false,
         }
     }
 }
@@ -331,7 +354,11 @@ impl Principal {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let rate = written.quota.map(RateLimiter::direct);
-        Arc::new(Principal { id, rate, written, certified })
+        let is_somebody =
+            certified.is_some() || written.secret.is_some() || written.certificate.is_some();
+        let payer = (is_somebody && !written.is_shared).then(|| written.name.as_str().into());
+        let connections = Arc::default();
+        Arc::new(Principal { id, rate, connections, payer, written, certified })
     }
 
     /// Whom a certificate names. In a registry a host may write what is its own. Others may read there if
@@ -363,6 +390,21 @@ impl Principal {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.written.name
+    }
+
+    /// Under which name it pays for what it takes of a server. `None` for those who are nobody in particular.
+    #[must_use]
+    pub fn payer(&self) -> Option<&Arc<str>> {
+        self.payer.as_ref()
+    }
+
+    /// Counts a connection of it, until what is returned is dropped. `None` if it has as many as it may.
+    #[must_use]
+    pub fn connect(&self) -> Option<Connected> {
+        let Some(max) = self.written.max_connections else { return Some(Connected(None)) };
+        let another = |open| (open < max.get()).then_some(open + 1);
+        let counted = self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, another);
+        counted.ok().map(|_| Connected(Some(self.connections.clone())))
     }
 
     /// The methods that it may call.

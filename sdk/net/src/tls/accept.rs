@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, NoServerSessionStorage};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -15,6 +15,7 @@ use super::files::{self, TlsError};
 use super::identity::{Identity, Roots};
 use super::path::provider;
 use super::verify::Peers;
+use crate::socket::buffered;
 
 /// Whether clients show certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +118,8 @@ impl Tls {
     pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
-    ) -> io::Result<TlsStream<S>> {
-        TlsAcceptor::from(self.config.clone()).accept(stream).await
+    ) -> io::Result<TlsStream<BufReader<S>>> {
+        TlsAcceptor::from(self.config.clone()).accept(buffered(stream)).await
     }
 }
 

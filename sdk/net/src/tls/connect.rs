@@ -13,7 +13,7 @@ use super::identity::Identity;
 use super::path::provider;
 use super::verify::{Expected, Servers};
 use super::words::in_words;
-use crate::socket::Socket;
+use crate::socket::{Socket, buffered};
 
 /// What is sent as the server's name if it is no DNS name, or nobody asks for one.
 const NAMELESS: &str = "wharf.invalid";
@@ -44,7 +44,7 @@ impl Identity {
             Some(name) => name,
             None => ServerName::try_from(NAMELESS).map_err(io::Error::other)?,
         };
-        let connecting = TlsConnector::from(Arc::new(config)).connect(name, socket);
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, buffered(socket));
         let stream = connecting.await.map_err(in_words)?;
         Ok(Socket::Tls(Box::new(stream.into())))
     }

@@ -74,7 +74,7 @@ pub(super) async fn read(
 
 async fn collect(connection: &Connection, mut body: Body) -> Result<(Bytes, Taken), CallFailure> {
     let max = connection.shared.config.calls.max_message;
-    let mut taken = connection.shared.held.account(connection.caller.peer.ip()).take_anyway(0);
+    let mut taken = connection.shared.held.account(connection.caller.payer()).take_anyway(0);
     let too_long = || {
         let why = format!("the body has more than {max} bytes");
         CallFailure::refused(Status::ResourceExhausted, why)
@@ -119,7 +119,7 @@ pub(super) fn of_answer(connection: &Connection, bytes: String) -> Result<Body, 
     if bytes.len() <= UNCOUNTED {
         return Ok(Body::from(bytes));
     }
-    let account = connection.shared.unread.account(connection.caller.peer.ip());
+    let account = connection.shared.unread.account(connection.caller.payer());
     match account.take(bytes.len() as u64) {
         Some(taken) => Ok(Body::new(Counted { bytes: bytes.into(), taken })),
         None => {

@@ -60,6 +60,15 @@ pub(super) fn too_often(who: &Principal, wait: Duration) -> CallFailure {
     CallFailure::refused(Status::ResourceExhausted, message).retry_after(milliseconds)
 }
 
+/// The failure of what is asked for on a connection that is one too many.
+pub(super) fn too_many_connections(who: &Principal) -> CallFailure {
+    let message = format!(
+        "'{}' has as many connections to this host as it may: close one, or call over those",
+        who.name()
+    );
+    CallFailure::refused(Status::ResourceExhausted, message)
+}
+
 /// The failure of a call that the host has no room for.
 pub(crate) fn host_is_full() -> CallFailure {
     let message =
@@ -69,7 +78,7 @@ pub(crate) fn host_is_full() -> CallFailure {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
 
     use wharf_net::budget::Budget;
 
@@ -79,7 +88,7 @@ mod tests {
     fn each_bound_refuses_with_its_own_words_and_a_time_to_come_back() {
         let bounds = CallBounds { max_calls: 2, ..CallBounds::default() };
         let load = |calls, held| Load { calls, held };
-        let account = Budget::new(1000, 10).account(Ipv4Addr::LOCALHOST.into());
+        let account = Budget::new(1000, 10).account(IpAddr::from(Ipv4Addr::LOCALHOST));
         assert!(check(&bounds, load(1, 10), &account, (990, 0)).is_ok());
         let whole = (u64::MAX, u64::MAX);
         assert!(check(&bounds, load(0, 0), &account, whole).is_ok(), "the only call has room");
@@ -102,7 +111,7 @@ mod tests {
     #[test]
     fn bytes_that_are_only_announced_take_no_room_of_the_host() {
         let bounds = CallBounds::default();
-        let account = Budget::new(1000, 10).account(Ipv4Addr::LOCALHOST.into());
+        let account = Budget::new(1000, 10).account(IpAddr::from(Ipv4Addr::LOCALHOST));
         let _held = account.take(1000);
         assert!(check(&bounds, Load::default(), &account, (16 << 20, 0)).is_ok());
         assert!(check(&bounds, Load::default(), &account, (16 << 20, 100)).is_err());

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::ReusableBoxFuture;
 use tracing::{Instrument, Span};
 use wharf_net::budget::{Account, Taken};
+use wharf_net::principals::Connected;
 use wharf_runtime::{InvokeError, Plugin, Running};
 use wharf_wire::{Status, TraceParent, limits};
 
@@ -45,6 +46,8 @@ pub(crate) type Outcome = Result<Bytes, CallFailure>;
 pub(crate) struct Invoker {
     shared: Arc<Shared>,
     caller: Caller,
+    /// `None`: the caller has more connections than it may.
+    connected: Option<Connected>,
     methods: Methods,
     /// The calls that did not end where they arrived.
     running: HashMap<u64, RunningCall>,
@@ -166,8 +169,8 @@ impl EndedCall {
 
 impl Invoker {
     pub(crate) fn new(shared: Arc<Shared>, caller: Caller) -> Self {
-        let account = shared.held.account(caller.peer.ip());
-        let unread = shared.unread.account(caller.peer.ip());
+        let account = shared.held.account(caller.payer());
+        let unread = shared.unread.account(caller.payer());
         Invoker::of(shared, caller, account, unread)
     }
 
@@ -180,6 +183,7 @@ impl Invoker {
         let (finish, finished) = mpsc::unbounded_channel();
         Invoker {
             methods: Methods::new(&caller),
+            connected: caller.who.connect(),
             caller,
             account,
             unread,
@@ -225,13 +229,20 @@ impl Invoker {
     ///
     /// # Errors
     /// When the service does not exist.
-    pub(crate) fn describe(&self, service: &str, may_hint: impl FnOnce() -> bool) -> Outcome {
+    pub(crate) fn describe(&mut self, service: &str, may_hint: impl FnOnce() -> bool) -> Outcome {
         self.check_caller()?;
         self.methods.describe(&self.shared, service, may_hint)
     }
 
-    /// Whoever may call nothing is told to show who it is.
-    fn check_caller(&self) -> Result<(), CallFailure> {
+    /// Whoever may call nothing is told to show who it is, and whoever has too many connections to close one.
+    fn check_caller(&mut self) -> Result<(), CallFailure> {
+        if self.connected.is_none() {
+            // Another may have ended since.
+            self.connected = self.caller.who.connect();
+        }
+        if self.connected.is_none() {
+            return Err(admission::too_many_connections(&self.caller.who));
+        }
         if !self.caller.who.calls().is_nothing() {
             return Ok(());
         }

@@ -57,7 +57,7 @@ impl<'a> Room<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
 
     use wharf_net::budget::Budget;
 
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn only_a_call_whose_reply_is_likely_to_be_large_waits_or_is_refused_before_it_runs() {
-        let account = Budget::new(1000, 10).account(Ipv4Addr::LOCALHOST.into());
+        let account = Budget::new(1000, 10).account(IpAddr::from(Ipv4Addr::LOCALHOST));
         let held = account.take(500);
         assert!(matches!(Room::new(0, &account).fit(0), Ok(Fit::Now)));
         assert!(matches!(Room::new(100, &account).fit(100), Ok(Fit::Now)));

@@ -147,7 +147,7 @@ enum Read {
 impl<D: Dialect> Connection<D> {
     pub(super) fn new(stream: Stream, caller: Caller, dialect: D, shared: &Arc<Shared>) -> Self {
         let peer = caller.peer;
-        let unread = shared.unread.account(peer.ip()).take_anyway(0);
+        let unread = shared.unread.account(caller.payer()).take_anyway(0);
         let calls = Calls::new(Invoker::new(shared.clone(), caller), shared.config.calls.max_calls);
         Connection {
             stream,

@@ -247,7 +247,7 @@ impl Connection {
             inbound,
             outbound,
             assembler: Assembler::new(shared.config.calls.max_message, UNFINISHED_MAX),
-            unread: shared.unread.account(caller.peer.ip()).take_anyway(0),
+            unread: shared.unread.account(caller.payer()).take_anyway(0),
             invoker: Invoker::new(shared.clone(), caller),
             replies: Replies::default(),
             given_up: VecDeque::new(),
