@@ -221,3 +221,31 @@ async fn a_port_that_is_taken_is_named_with_the_flag_to_change_it() {
         done.stderr
     );
 }
+
+#[tokio::test]
+async fn a_store_that_cannot_be_meant_is_refused_and_no_secret_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = folder.path().join("only.pem");
+    std::fs::write(&certificate, "-----BEGIN CERTIFICATE-----\n").unwrap();
+    let certificate = certificate.to_str().unwrap();
+    for (arguments, why) in [
+        (&["--store", "etcd://me:hunter2@db:2379"][..], "set WHARF_ETCD_USER to NAME:PASSWORD"),
+        (&["--store", "etcd:/db:2379"], "write a file, memory, or etcd://HOST:PORT"),
+        (&["--store", "redis://me:hunter2@db"], "write a file, memory, or etcd://HOST:PORT"),
+        (
+            &["--store", "etcd://db:2379", "--etcd-authorities", certificate],
+            "are for TLS: write --store etcds://db:2379",
+        ),
+        (
+            &["--store", "etcds://db:2379", "--etcd-certificate", certificate],
+            "there is no private key in it",
+        ),
+        (&["--store", "etcd://db"], "write the cluster's members as"),
+    ] {
+        let base = ["registry", "--listen", "127.0.0.1:0"];
+        let done = wharf(&[&base[..], arguments].concat()).await.unwrap();
+        assert_eq!(done.code, Some(1), "{arguments:?}");
+        assert!(done.stderr.contains(why), "{arguments:?}: {}", done.stderr);
+        assert!(!done.stderr.contains("hunter2"), "{}", done.stderr);
+    }
+}

@@ -339,3 +339,46 @@ async fn a_host_that_lies_about_its_name_is_not_called() {
     assert!(error.contains(expected), "{error}");
     tokio::time::timeout(Duration::from_secs(30), liar.process.terminate()).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn the_folder_of_a_trust_domain_is_nobody_elses_identity() {
+    let fleet = Fleet::start(&[]).await.unwrap();
+    let domain = fleet.path("domain").unwrap();
+    let issuer = || std::fs::read_to_string(Path::new(&domain).join("issuer.pem")).unwrap();
+    let before = issuer();
+    let token = fleet.token(&["--caller", "shop"]).await.unwrap();
+    let registry = ["--registry", &fleet.url, "--identity", &domain];
+    for (arguments, why) in [
+        (&["services"][..], "this is the folder of a registry"),
+        (&["call", "arith.multiply", PAIR], "this is the folder of a registry"),
+        (&["host", "--listen", "127.0.0.1:0"], "this is the folder of a registry"),
+        (&["identity", "join", &token], "there is another identity in it"),
+    ] {
+        let refused = wharf(&[arguments, &registry].concat()).await.unwrap();
+        assert_ne!(refused.code, Some(0), "{arguments:?}");
+        assert!(refused.stderr.contains(why), "{arguments:?}: {}", refused.stderr);
+    }
+    // Nor is it renewed by whoever opens it.
+    let member = Member::open(Path::new(&domain)).unwrap();
+    member.renew(&fleet.url).await.unwrap_err();
+    assert_eq!(issuer(), before);
+}
+
+#[tokio::test]
+async fn what_one_process_renews_another_one_shows() {
+    let fleet = Fleet::start(&[]).await.unwrap();
+    let one = fleet.caller("shop").await.unwrap();
+    let folder = fleet.path("caller-shop").unwrap();
+    let two = Member::open(Path::new(&folder)).unwrap();
+    let is_shown = |member: &Member| {
+        let text = std::fs::read_to_string(Path::new(&folder).join("member.pem")).unwrap();
+        let chain = &text[text.find("-----BEGIN CERTIFICATE-----").unwrap()..];
+        wharf_net::tls::Chain::from_pem(chain).unwrap().is_shown_by(member.identity())
+    };
+    one.renew(&fleet.url).await.unwrap();
+    assert!(is_shown(&one) && !is_shown(&two));
+    let (kept, url) = (two.clone(), fleet.url.clone());
+    let keeper = tokio::spawn(async move { kept.keep(&url).await });
+    eventually("the other one shows it", async || is_shown(&two).then_some(())).await.unwrap();
+    keeper.abort();
+}

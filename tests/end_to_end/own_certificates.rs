@@ -109,3 +109,68 @@ async fn a_host_shows_its_own_certificate_and_another_after_sighup_and_no_call_f
     let product = client.call::<_, i64>("arith.multiply", &Args { a: 7, b: 8 }).await;
     assert_eq!(product.unwrap(), 56);
 }
+
+#[tokio::test]
+async fn a_large_answer_arrives_whole_at_every_door_over_tls() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use wharf_net::tls::Expected;
+    use wharf_tests::{Fleet, within};
+
+    const LEN: usize = 1_000_000;
+
+    let fleet = Fleet::start(&[]).await.unwrap();
+    let host = fleet.host("edge-1", &[]).await.unwrap();
+    let member = fleet.caller("shop").await.unwrap();
+    let identity = member.identity();
+    let text = "a".repeat(LEN);
+    let client = Client::builder().identity(identity).host_name("edge-1").direct(&host.address);
+    let loud = eventually("it is called", async || {
+        client.call_json("textkit.recase", serde_json::json!([text, "upper"])).await.ok()
+    });
+    assert_eq!(loud.await.unwrap().as_str().unwrap().len(), LEN);
+    let own = std::fs::read(fleet.path("caller-shop").unwrap() + "/member.pem").unwrap();
+    let side = reqwest::Client::builder()
+        .no_proxy()
+        .tls_danger_accept_invalid_certs(true)
+        .identity(reqwest::Identity::from_pem(&own).unwrap())
+        .build()
+        .unwrap();
+    let answered = async || {
+        let url = format!("{}/metrics", host.http);
+        let text = side.get(url).send().await.unwrap().text().await.unwrap();
+        text.lines().filter(|line| line.contains("recase")).map(str::to_owned).collect::<String>()
+    };
+    let ask = async |said: String, ends: &str| {
+        // It takes little at once, so that the host has to wait.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(8 * 1024).unwrap();
+        let socket = socket.connect(host.address.parse().unwrap()).await.unwrap();
+        let expected = Expected::Host("edge-1".to_owned());
+        let mut socket = identity.connect(socket, &expected).await.unwrap();
+        let before = answered().await;
+        socket.write_all(said.as_bytes()).await.unwrap();
+        socket.flush().await.unwrap();
+        // It is made before anything of it is read.
+        eventually("it is answered", async || (answered().await != before).then_some(()))
+            .await
+            .unwrap();
+        let (mut heard, mut buffer) = (0, vec![0; 4096]);
+        loop {
+            let count = within("more of it", socket.read(&mut buffer)).await.unwrap().unwrap();
+            heard += count;
+            if count == 0 || buffer[..count].ends_with(ends.as_bytes()) && heard > LEN {
+                return heard;
+            }
+        }
+    };
+    let call =
+        format!("{{\"method\":\"Textkit.Recase\",\"params\":[\"{text}\",\"upper\"],\"id\":1}}");
+    assert!(ask(call, "}\n").await > LEN);
+    let body = format!("[\"{text}\",\"upper\"]");
+    let head = "POST /textkit/recase HTTP/1.1\r\nhost: h\r\nconnection: close\r\n";
+    let call = format!(
+        "{head}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    assert!(ask(call, "\"").await > LEN);
+}

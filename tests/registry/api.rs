@@ -64,13 +64,100 @@ async fn a_classic_registration_is_an_endpoint_in_all_lists_with_what_it_speaks(
     let (status, problem) = registry.get("/register?name=A&addr=a:1&proto=grpc").await;
     assert_eq!((status, &problem["code"]), (StatusCode::BAD_REQUEST, &json!("invalid")));
     let detail = problem["detail"].as_str().unwrap();
-    assert!(detail.contains("&proto=jsonrpc if it speaks that"), "{detail}");
+    assert!(detail.contains("&proto=jsonrpc"), "{detail}");
     eventually("both are dropped once they are silent", async || {
         let (_, list) = registry.get("/v1/services/word-count/endpoints").await;
         list["endpoints"].as_array().unwrap().is_empty().then_some(())
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn a_beat_by_name_keeps_the_newest_registration_alive_and_never_fails_for_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("registry.redb");
+    let arguments = ["--ttl", "1s", "--store", store.to_str().unwrap()];
+    let registry = RegistryProcess::start(&arguments).await.unwrap();
+    let address = registry.address().to_owned();
+    // It restarts on another port, as a service does whose port the system picks.
+    for port in ["1111", "2222"] {
+        let call = format!("/register?name=Arith&addr=localhost:{port}");
+        let (status, text) = registry.get(&call).await;
+        assert_eq!(status, StatusCode::OK);
+        let text = text.as_str().unwrap();
+        assert!(
+            text.contains("every 333.333333ms") && text.contains("after 1s of silence"),
+            "{text}"
+        );
+    }
+    eventually("the old one is dropped", async || {
+        let (status, text) = registry.get("/heartbeat?name=Arith").await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        let (_, list) = registry.get("/v1/services/arith/endpoints").await;
+        let shown = list["endpoints"].as_array().unwrap();
+        (shown.len() == 1 && shown[0]["address"] == "localhost:2222").then_some(())
+    })
+    .await
+    .unwrap();
+    // One that comes back to its port is the newest, whatever their order, also after a crash.
+    for port in ["3333", "1111"] {
+        registry.get(&format!("/register?name=Arith&addr=localhost:{port}")).await;
+    }
+    registry.process.kill().await.unwrap();
+    let registry = RegistryProcess::start_with(&address, &arguments, &[]).await.unwrap();
+    let (_, services) = registry.get("/services").await;
+    assert_eq!(services["Arith"]["Addr"], "localhost:1111");
+    // It was not heard since, and no time is made up. (This is Go's zero time.)
+    assert_eq!(services["Arith"]["Time"], "0001-01-01T00:00:00Z");
+    registry.get("/heartbeat?name=Arith&addr=localhost:1111").await;
+    let (_, services) = registry.get("/services").await;
+    assert!(services["Arith"]["Time"].as_str().unwrap().starts_with("20"), "{services}");
+}
+
+#[tokio::test]
+async fn a_classic_service_says_more_of_itself_and_withdraws() {
+    let folder = tempfile::tempdir().unwrap();
+    // A store that keeps nothing answers Consul's clients only after a while.
+    let store = folder.path().join("registry.redb");
+    let registry = RegistryProcess::start(&["--store", store.to_str().unwrap()]).await.unwrap();
+    let more = "&version=1.2.0&tag=blue&tag=eu&meta.zone=z1";
+    for port in [1, 2, 3] {
+        let call = format!("/register?name=Calc&addr=a:{port}{more}");
+        assert_eq!(registry.get(&call).await.0, StatusCode::OK);
+    }
+    let (_, list) = registry.get("/v1/services/calc/endpoints").await;
+    let first = &list["endpoints"][0];
+    assert_eq!((&first["version"], &first["tags"]), (&json!("1.2.0"), &json!(["blue", "eu"])));
+    assert_eq!(first["metadata"]["zone"], "z1");
+    let (_, tagged) = registry.get("/v1/health/service/calc?tag=eu").await;
+    assert_eq!(tagged.as_array().unwrap().len(), 3);
+    let shown = async || {
+        let (_, list) = registry.get("/v1/services/calc/endpoints").await;
+        list["endpoints"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| e["address"].clone())
+            .collect::<Vec<_>>()
+    };
+    let (status, _) = registry.get("/deregister?name=Calc&addr=a:2").await;
+    assert_eq!((status, shown().await), (StatusCode::OK, vec![json!("a:1"), json!("a:3")]));
+    assert_eq!(registry.get("/deregister?name=Calc&addr=a:2").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(registry.get("/deregister?name=Calc").await.0, StatusCode::OK);
+    assert!(shown().await.is_empty());
+    for (wrong, why) in [
+        ("/register?name=Calc&addr=a:1&tags=blue", "'tags' is not known"),
+        ("/register?name=Calc&addr=a:1&addr=a:2", "'addr' is there twice"),
+        ("/register?name=Calc&addr=a:1&version=one", "the version 'one' is invalid"),
+        ("/register?name=Calc&addr=a:1&meta.=x", "the metadata name"),
+        ("/heartbeat?name=Calc&tag=blue", "'tag' is not known"),
+        ("/deregister?addr=a:1", "there is no name"),
+    ] {
+        let (status, problem) = registry.get(wrong).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{wrong}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(why), "{wrong}: {problem}");
+    }
 }
 
 #[tokio::test]

@@ -11,4 +11,5 @@ mod durability;
 mod etcd_access;
 mod fleet;
 mod liveness;
+mod versions;
 mod watching;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use wharf_client::{Member, MemberError};
+use wharf_client::{Member, MemberError, Role};
 use wharf_registry_api::{Code, RegistryClient, RegistryOptions};
 
 use crate::args::{Access, Asked, REGISTRY};
@@ -39,7 +39,7 @@ impl Access {
     /// The member whose identity the command uses, with a certificate that is new enough.
     pub(crate) async fn member(&self, registry: &str) -> anyhow::Result<Option<Member>> {
         let Some(folder) = &self.identity else { return Ok(None) };
-        let member = Member::open(folder)?;
+        let member = no_registry(Member::open(folder)?)?;
         if member.is_due() {
             let registry = self::registry(registry, true);
             // What there is may still do.
@@ -66,7 +66,7 @@ impl Access {
         };
         let member = match (Member::is_in(folder), token) {
             (false, Some(token)) => join(folder, &address, token, name).await?,
-            _ => Member::open(folder)?,
+            _ => no_registry(Member::open(folder)?)?,
         };
         if member.is_due() {
             let renewed = member.renew(&address).await;
@@ -86,6 +86,16 @@ impl Access {
     }
 }
 
+/// Refuses the folder of a registry, which no other command has any business with.
+fn no_registry(member: Member) -> anyhow::Result<Member> {
+    if member.id().role() == Role::Registry {
+        anyhow::bail!(
+            "--identity: this is the folder of a registry: give hosts and callers folders of their own, with tokens from 'wharf identity token'"
+        );
+    }
+    Ok(member)
+}
+
 /// Joins with the token's name, or with this one if the token leaves the choice.
 pub(crate) async fn join(
     folder: &std::path::Path,
@@ -99,6 +109,13 @@ pub(crate) async fn join(
     };
     tracing::info!(member = %member.id(), "joined the trust domain");
     Ok(member)
+}
+
+/// Keeps a member's certificate new while the process lives.
+pub(crate) async fn keep(member: Member, registry: String) {
+    if let Err(error) = member.keep(&registry).await {
+        tracing::error!(error = %wharf_net::chain(&error), "the certificate will not be renewed");
+    }
 }
 
 /// Whether a registry answered, and will not change its mind.

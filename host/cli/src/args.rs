@@ -467,6 +467,9 @@ pub(crate) struct RegistryArguments {
     pub(crate) listen: SocketAddr,
     #[command(flatten)]
     pub(crate) keeping: Keeping,
+    /// Connections that may be open at once
+    #[arg(long, value_name = "COUNT", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_connections: u32,
     #[command(flatten)]
     pub(crate) issuing: Issuing,
     #[command(flatten)]

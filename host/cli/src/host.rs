@@ -17,7 +17,6 @@ use crate::access;
 use crate::args::{HostArguments, Serving};
 use crate::identity::machine;
 use crate::listen::bind;
-use crate::registry::keep;
 use crate::reloading::reload;
 use crate::rights::check_listen;
 use crate::shutdown::Shutdown;
@@ -122,7 +121,7 @@ impl Secured {
             );
         }
         config.announce.name = name;
-        tokio::spawn(keep(member, access::registry(registry, true)));
+        tokio::spawn(access::keep(member, access::registry(registry, true)));
         Ok(())
     }
 }
@@ -194,7 +193,7 @@ pub(crate) fn config(
 const KEPT_FILES: u64 = 256;
 
 /// How many connections there may be.
-fn connections(wanted: u32, files: Option<u64>) -> usize {
+pub(crate) fn connections(wanted: u32, files: Option<u64>) -> usize {
     let Some(files) = files else { return wanted as usize };
     let most = files.saturating_sub(KEPT_FILES).max(files / 2);
     let allowed = u64::from(wanted).min(most);

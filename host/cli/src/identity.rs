@@ -55,7 +55,7 @@ pub(crate) async fn run(command: IdentityCommand) -> anyhow::Result<()> {
                 }
                 RootStep::Use => {
                     folder.use_root()?;
-                    "new certificates are below the new root; when all are new (a day): wharf identity root drop"
+                    "everybody who runs renews within minutes; when all others have been on again: wharf identity root drop"
                 }
                 RootStep::Drop => {
                     folder.drop_roots()?;

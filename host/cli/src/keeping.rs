@@ -35,9 +35,14 @@ pub(crate) fn config(
         Some(url) if url.starts_with("etcd://") || url.starts_with("etcds://") => {
             cluster(url, keeping)?
         }
-        Some(url) if url.contains("://") => anyhow::bail!(
-            "--store {url}: write a file, memory, or etcd://HOST:PORT,HOST:PORT (etcds:// with TLS)"
-        ),
+        Some(url)
+            if url.contains("://") || url.starts_with("etcd:") || url.starts_with("etcds:") =>
+        {
+            anyhow::bail!(
+                "--store {}: write a file, memory, or etcd://HOST:PORT,HOST:PORT (etcds:// with TLS)",
+                without_secret(url)
+            )
+        }
         Some(path) => Store::File(PathBuf::from(path)),
     };
     let for_etcd = keeping.etcd_authorities.is_some() || keeping.etcd_certificate.is_some();
@@ -58,6 +63,18 @@ fn cluster(url: &str, keeping: &Keeping) -> anyhow::Result<Store> {
         Some((members, prefix)) => (members, prefix.trim_matches('/')),
         None => (rest, ""),
     };
+    if members.contains('@') {
+        anyhow::bail!(
+            "--store {}: a user and a password do not belong into the address, where others see them: set WHARF_ETCD_USER to NAME:PASSWORD",
+            without_secret(url)
+        );
+    }
+    let has_files = keeping.etcd_authorities.is_some() || keeping.etcd_certificate.is_some();
+    if scheme == "etcd" && has_files {
+        anyhow::bail!(
+            "--etcd-authorities and --etcd-certificate are for TLS: write --store etcds://{rest}"
+        );
+    }
     let endpoints: Vec<String> = members.split(',').map(str::to_owned).collect();
     let port =
         |member: &String| member.rsplit_once(':').is_some_and(|(_, p)| p.parse::<u16>().is_ok());
@@ -73,6 +90,15 @@ fn cluster(url: &str, keeping: &Keeping) -> anyhow::Result<Store> {
         })
         .transpose()
     };
+    let certificate = read(&keeping.etcd_certificate)?;
+    if let Some((pem, path)) = certificate.as_ref().zip(keeping.etcd_certificate.as_ref())
+        && !String::from_utf8_lossy(pem).contains("PRIVATE KEY-----")
+    {
+        anyhow::bail!(
+            "--etcd-certificate {}: there is no private key in it: put the certificate and its key into one file",
+            path.display()
+        );
+    }
     let user = std::env::var("WHARF_ETCD_USER").ok();
     let user = user.map(|user| match user.split_once(':') {
         Some((name, password)) => Ok((name.to_owned(), password.to_owned())),
@@ -84,10 +110,18 @@ fn cluster(url: &str, keeping: &Keeping) -> anyhow::Result<Store> {
         credentials: etcd::Credentials {
             encrypted: scheme == "etcds",
             authorities: read(&keeping.etcd_authorities)?,
-            certificate: read(&keeping.etcd_certificate)?,
+            certificate,
             user: user.transpose()?,
         },
     }))
+}
+
+/// An address without what may be a secret in it.
+fn without_secret(url: &str) -> String {
+    match (url.split_once(':'), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, hosts))) => format!("{scheme}://...@{hosts}"),
+        _ => url.to_owned(),
+    }
 }
 
 /// Where records are kept unless a flag says: where users' state is (XDG Base Directory

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         match arguments.command {
             Command::Up(up) => up::run(up, files).await,
             Command::Host(host) => host::run(host, files).await,
-            Command::Registry(registry) => registry::run(registry).await,
+            Command::Registry(registry) => registry::run(registry, files).await,
             Command::Call(call) => call::run(call).await,
             Command::Services(services) => services::run(services).await,
             Command::Inspect(inspect) => inspect::run(&inspect),

@@ -4,18 +4,18 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use wharf_client::Member;
-use wharf_net::chain;
 use wharf_registry::Store;
 use wharf_registry::identity::{DomainFolder, Issuer, IssuerOptions};
 
 use crate::args::{Issuing, RegistryArguments};
+use crate::host::connections;
 use crate::identity::machine;
 use crate::listen::bind;
 use crate::reloading::reload;
 use crate::shutdown::Shutdown;
 use crate::{access, keeping};
 
-pub(crate) async fn run(arguments: RegistryArguments) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: RegistryArguments, files: Option<u64>) -> anyhow::Result<()> {
     let default = match arguments.keeping.store {
         Some(_) => Store::Memory,
         None => keeping::default_file(arguments.listen)?,
@@ -26,7 +26,9 @@ pub(crate) async fn run(arguments: RegistryArguments) -> anyhow::Result<()> {
         if issuer.is_some() || arguments.tls.tls_certificate.is_some() { "https" } else { "http" };
     let tls = arguments.tls.load()?;
     let listen = arguments.listen;
-    let config = keeping::config(&arguments.keeping, principals, tls, issuer, (listen, default))?;
+    let mut config =
+        keeping::config(&arguments.keeping, principals, tls, issuer, (listen, default))?;
+    config.max_connections = connections(arguments.max_connections, files);
     let (principals, tls) = (config.principals.clone(), config.tls.clone());
     let mut shutdown = reload(principals, tls, Shutdown::listen()?)?;
     let listener = bind(arguments.listen, "--listen").await?;
@@ -67,19 +69,12 @@ impl Issuing {
                 (false, Some(token)) => access::join(path, at, token, "registry").await?,
                 _ => Member::open(path)?,
             };
-            tokio::spawn(keep(member, at.clone()));
+            tokio::spawn(access::keep(member, at.clone()));
         }
         let mut options = IssuerOptions::default();
         options.life = self.certificate_life;
         options.names = certificate_names(&self.certificate_name, listen);
         Ok(Some(Issuer::open(folder, options)?))
-    }
-}
-
-/// Keeps a member's certificate new while the process lives.
-pub(crate) async fn keep(member: Member, registry: String) {
-    if let Err(error) = member.keep(&registry).await {
-        tracing::error!(error = %chain(&error), "the certificate will not be renewed");
     }
 }
 

@@ -62,6 +62,9 @@ pub struct TrustBundle {
     pub domain: String,
     /// The authorities, in PEM: two while they are exchanged.
     pub roots: String,
+    /// The SHA-256 hash of the root below which certificates are given out now, in hexadecimal digits. Whose
+    /// certificate is below another one renews it at once.
+    pub root: String,
     /// When to ask again, in milliseconds.
     pub refresh_in_ms: u64,
 }

@@ -188,6 +188,18 @@ impl Catalog {
         self.services.keys()
     }
 
+    /// The addresses of a classic name, with the times of their registration and in their order.
+    pub(crate) fn classic_addresses(&self, name: &str) -> Vec<(u64, Arc<str>)> {
+        let Some((name, addresses)) = self.classic.get_key_value(name) else { return Vec::new() };
+        let registered = |address: &Arc<str>| {
+            let key = Key::Classic { name: name.clone(), address: address.clone() };
+            self.records.get(&key).map(|record| (record.session, address.clone()))
+        };
+        let mut all: Vec<_> = addresses.iter().filter_map(registered).collect();
+        all.sort();
+        all
+    }
+
     /// Classic names with their addresses.
     pub(crate) fn classic(&self) -> &BTreeMap<Arc<str>, BTreeSet<Arc<str>>> {
         &self.classic

@@ -1,5 +1,6 @@
 //! What requests ask of the registry. It checks each request, and answers in the API's terms.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,12 +9,12 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use wharf_registry_api::{
     Code, Declaration, Declared, EndpointList, EndpointSpec, EndpointState, HeartbeatReply, Index,
-    Problem, RpcProtocol, ServiceList,
+    Problem, ServiceList,
 };
 
 use crate::listing::{self, HostSnapshot};
 use crate::metrics::Metrics;
-use crate::record::{Key, Refusal, Write};
+use crate::record::{Key, Refusal, Registration, Write};
 use crate::store::{Backend, WriteError, Written};
 use crate::view::View;
 use crate::{Config, Store};
@@ -42,7 +43,8 @@ pub(crate) struct Directory {
 /// A service as the classic `/services` shows it.
 pub(crate) struct ClassicEntry {
     pub(crate) addr: String,
-    pub(crate) time: SystemTime,
+    /// When it was heard last, if it was since the registry started.
+    pub(crate) time: Option<SystemTime>,
 }
 
 impl Directory {
@@ -278,11 +280,16 @@ impl Directory {
     }
 
     /// Whether it answers lists and takes changes. If not, the error says why.
-    pub(crate) fn readiness(&self) -> Result<(), &'static str> {
+    pub(crate) fn readiness(&self) -> Result<(), Cow<'static, str>> {
         if *self.stopped.borrow() {
-            return Err("stopping: ask another registry");
+            return Err("stopping: ask another registry".into());
         }
         self.store.readiness()
+    }
+
+    /// Tells other registries of the same store that this process ends.
+    pub(crate) async fn resign(&self) {
+        self.store.resign().await;
     }
 
     /// Waits until this process has everything up to an index. Another process of its cluster may
@@ -302,59 +309,85 @@ impl Directory {
         &self,
         name: &str,
         addr: &str,
-        protocol: RpcProtocol,
+        registration: Registration,
     ) -> Result<(), Problem> {
         crate::validate::name("name", name)?;
         crate::validate::address(addr)?;
-        let write = Write::Register { protocol };
+        crate::validate::registration(&registration)?;
+        // Whoever registers last is the one that its name alone stands for.
+        let newest = self.view.classic_addresses(name).pop();
+        let session = (newest.as_deref() != Some(addr)).then(now_in_micros);
+        let write = Write::Register { session, registration };
         self.write(name, Key::classic(name, addr), write).await.map(drop)
     }
 
+    /// Keeps a classic registration alive: the one at this address, or else the newest of the name.
     pub(crate) async fn heartbeat_classic(
         &self,
         name: &str,
         addr: Option<&str>,
     ) -> Result<(), Problem> {
-        let mut addresses = self.view.classic_addresses(name);
-        if addresses.is_empty() {
-            self.store.catch_up().await.map_err(|error| problem(name, error))?;
-            addresses = self.view.classic_addresses(name);
-        }
-        let address = match (addr, &addresses[..]) {
-            (None, [only]) => only,
-            (None, [_, _, ..]) => {
-                return Err(Problem::new(
-                    Code::Ambiguous,
-                    format!("'{name}' is registered at several addresses: add &addr=HOST:PORT"),
-                ));
+        let address = self.classic_address(name, addr).await?;
+        let key = Key::classic(name, &address);
+        self.store.renew(&key).await.map_err(|error| problem(name, error))
+    }
+
+    /// Withdraws a classic registration: the one at this address, or else all of the name.
+    pub(crate) async fn deregister_classic(
+        &self,
+        name: &str,
+        addr: Option<&str>,
+    ) -> Result<(), Problem> {
+        self.classic_address(name, addr).await?;
+        for address in self.view.classic_addresses(name) {
+            if addr.is_none_or(|addr| *addr == *address) {
+                let write = Write::Withdraw { session: u64::MAX };
+                self.write(name, Key::classic(name, &address), write).await?;
             }
-            (addr, known) => {
-                known.iter().find(|known| Some(&known[..]) == addr).ok_or_else(|| {
-                    Problem::new(
-                        Code::UnknownService,
-                        format!(
-                            "nothing is registered as '{name}', or it fell silent: call /register?name={name}&addr=HOST:PORT"
-                        ),
-                    )
-                })?
+        }
+        Ok(())
+    }
+
+    /// The address that a classic call means.
+    async fn classic_address(&self, name: &str, addr: Option<&str>) -> Result<Arc<str>, Problem> {
+        let find = || {
+            let mut known = self.view.classic_addresses(name);
+            match addr {
+                None => known.pop(),
+                Some(addr) => known.into_iter().find(|known| **known == *addr),
             }
         };
-        let key = Key::classic(name, address);
-        self.store.renew(&key).await.map_err(|error| problem(name, error))
+        if let Some(found) = find() {
+            return Ok(found);
+        }
+        self.store.catch_up().await.map_err(|error| problem(name, error))?;
+        find().ok_or_else(|| {
+            Problem::new(
+                Code::UnknownService,
+                format!(
+                    "nothing is registered as '{name}'{}, or it fell silent: call /register?name={name}&addr=HOST:PORT",
+                    addr.map(|addr| format!(" at {addr}")).unwrap_or_default()
+                ),
+            )
+        })
+    }
+
+    /// How often those that are registered have to be heard, and after how long of silence they are dropped.
+    pub(crate) fn times(&self) -> (Duration, Duration) {
+        (self.heartbeat, self.ttl)
     }
 
     /// All names with one address each. What was registered through `/register` takes precedence.
     pub(crate) fn classic_services(&self) -> BTreeMap<String, ClassicEntry> {
         let (_, hosts) = self.view.hosts(None);
-        let now = SystemTime::now();
         let mut services = BTreeMap::new();
         for (service, host) in listing::newest(&hosts) {
             let name = heck::ToUpperCamelCase::to_upper_camel_case(service);
-            let time = host.heard.unwrap_or(now);
-            services.insert(name, ClassicEntry { addr: host.record.address.clone(), time });
+            services
+                .insert(name, ClassicEntry { addr: host.record.address.clone(), time: host.heard });
         }
         for (name, addr, heard) in self.view.classic() {
-            let entry = ClassicEntry { addr: addr.to_string(), time: heard.unwrap_or(now) };
+            let entry = ClassicEntry { addr: addr.to_string(), time: heard };
             services.insert(name.to_string(), entry);
         }
         services
@@ -367,6 +400,11 @@ fn digest(declaration: &Declaration) -> String {
     // It has only strings and maps with string keys, so JSON encoding cannot fail.
     let json = serde_json::to_vec(&content).unwrap_or_default();
     blake3::hash(&json).to_hex()[..32].to_owned()
+}
+
+fn now_in_micros() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -220,7 +220,9 @@ impl Registry {
             () = directory.store_ended() => Err(RunError::StoreEnded),
         };
         stop.send_replace(true);
-        serving.await;
+        // Another one takes over while the last answers are given.
+        let resigned = tokio::time::timeout(LAST_ANSWERS, directory.resign());
+        let _ = tokio::join!(serving, resigned);
         sweeper.abort();
         following.inspect(tokio::task::JoinHandle::abort);
         served

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use wharf_registry_api::{
     Condition, Declaration, EndpointSpec, EndpointState, Metadata, NetRpc, RpcProtocol,
 };
@@ -77,32 +78,58 @@ pub(crate) struct Record {
     pub(crate) digest: String,
     pub(crate) endpoints: Vec<EndpointSpec>,
     pub(crate) metadata: Metadata,
+    /// What a newer version of Wharf wrote of it, which this one does not know.
+    pub(crate) unknown: Option<Arc<Unknown>>,
+}
+
+/// Fields that this version does not know. They stay when the record is written again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unknown {
+    pub(crate) record: Map<String, Value>,
+    /// Of each endpoint, in their order.
+    pub(crate) endpoints: Vec<Map<String, Value>>,
+}
+
+/// What a classic registration says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Registration {
+    pub(crate) protocol: RpcProtocol,
+    pub(crate) version: Option<String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) metadata: Metadata,
 }
 
 impl Record {
-    /// The record of a classic registration: one endpoint, whose service has the name in kebab-case.
-    pub(crate) fn classic(name: &str, address: &str, protocol: RpcProtocol) -> Self {
-        let mut metadata = Metadata::new();
+    /// The record of a classic registration: one endpoint, whose service has the name in kebab-case. The
+    /// session is when it was registered, so that the newest one of a name can be told.
+    pub(crate) fn classic(
+        name: &str,
+        address: &str,
+        session: u64,
+        registration: Registration,
+    ) -> Self {
+        let Registration { protocol, version, tags, mut metadata } = registration;
         NetRpc { name, protocol }.describe(&mut metadata);
         let kebab = heck::ToKebabCase::to_kebab_case(name);
         let spec = EndpointSpec {
             // A name may be of signs only.
             service: if kebab.is_empty() { name.to_owned() } else { kebab },
             package: None,
-            version: None,
+            version,
             fingerprint: String::new(),
             condition: Condition::Serving,
             reason: None,
-            tags: Vec::new(),
+            tags,
             metadata,
         };
         Record {
-            session: 0,
+            session,
             address: address.to_owned(),
             state: EndpointState::Serving,
             digest: String::new(),
             endpoints: vec![spec],
             metadata: Metadata::new(),
+            unknown: None,
         }
     }
 
@@ -141,8 +168,8 @@ pub(crate) enum Write {
     SetState { session: u64, state: EndpointState },
     /// A host withdraws.
     Withdraw { session: u64 },
-    /// A classic registration.
-    Register { protocol: RpcProtocol },
+    /// A classic registration. `session` is the time, unless it was the newest of its name already.
+    Register { session: Option<u64>, registration: Registration },
     /// It was silent for too long.
     Evict,
 }
@@ -180,7 +207,8 @@ pub(crate) fn decide(key: &Key, known: Option<&Record>, write: Write) -> Result<
                 None => EndpointState::Serving,
             };
             let Declaration { session, address, endpoints, metadata } = declaration;
-            let record = Record { session, address, state, digest, endpoints, metadata };
+            let unknown = None;
+            let record = Record { session, address, state, digest, endpoints, metadata, unknown };
             Ok(replace(known, record))
         }
         Write::SetState { session, state } => {
@@ -196,9 +224,10 @@ pub(crate) fn decide(key: &Key, known: Option<&Record>, write: Write) -> Result<
             Some(known) => owned(known, session).map(|()| Verdict::Remove),
             None => Ok(Verdict::Unchanged),
         },
-        Write::Register { protocol } => {
+        Write::Register { session, registration } => {
             let Key::Classic { name, address } = key else { return Err(Refusal::Unknown) };
-            Ok(replace(known, Record::classic(name, address, protocol)))
+            let session = session.or(known.map(|known| known.session)).unwrap_or_default();
+            Ok(replace(known, Record::classic(name, address, session, registration)))
         }
         Write::Evict => Ok(if known.is_some() { Verdict::Remove } else { Verdict::Unchanged }),
     }
@@ -237,7 +266,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn classic(address: &str) -> Record {
-        Record::classic("Arith", address, RpcProtocol::Gob)
+        Record::classic("Arith", address, 0, Registration::default())
     }
 
     fn declaration(session: u64) -> Declaration {

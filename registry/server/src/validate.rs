@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use crate::record::Registration;
 use heck::ToKebabCase;
 use wharf_registry_api::{Code, Declaration, Metadata, Problem, limits};
 
@@ -139,6 +140,28 @@ fn metadata(metadata: &Metadata) -> Result<(), Problem> {
     Ok(())
 }
 
+fn tags(tags: &[String]) -> Result<(), Problem> {
+    if tags.len() > limits::TAGS {
+        let message = format!("{} tags, at most {}", tags.len(), limits::TAGS);
+        return Err(Problem::new(Code::Invalid, message));
+    }
+    tags.iter().try_for_each(|text| tag(text))
+}
+
+fn version(version: &str) -> Result<(), Problem> {
+    let parsed = semver::Version::parse(version).map(drop);
+    parsed.map_err(|error| {
+        Problem::new(Code::Invalid, format!("the version '{version}' is invalid: {error}"))
+    })
+}
+
+/// Checks what a classic registration says of itself.
+pub(crate) fn registration(registration: &Registration) -> Result<(), Problem> {
+    registration.version.as_deref().map_or(Ok(()), version)?;
+    tags(&registration.tags)?;
+    metadata(&registration.metadata)
+}
+
 /// Checks a whole declaration.
 pub(crate) fn declaration(declaration: &Declaration) -> Result<(), Problem> {
     session(declaration.session)?;
@@ -163,11 +186,7 @@ pub(crate) fn declaration(declaration: &Declaration) -> Result<(), Problem> {
         for (what, optional) in [("package", &endpoint.package), ("version", &endpoint.version)] {
             optional.as_deref().map_or(Ok(()), |text| name(what, text))?;
         }
-        if let Some(version) = &endpoint.version {
-            semver::Version::parse(version).map_err(|error| {
-                Problem::new(Code::Invalid, format!("the version '{version}' is invalid: {error}"))
-            })?;
-        }
+        endpoint.version.as_deref().map_or(Ok(()), version)?;
         let reason = endpoint.reason.as_deref().unwrap_or_default();
         if reason.len() > limits::REASON || reason.chars().any(char::is_control) {
             let message = format!(
@@ -178,11 +197,7 @@ pub(crate) fn declaration(declaration: &Declaration) -> Result<(), Problem> {
         }
         fingerprint(&endpoint.fingerprint)?;
         metadata(&endpoint.metadata)?;
-        if endpoint.tags.len() > limits::TAGS {
-            let message = format!("{} tags, at most {}", endpoint.tags.len(), limits::TAGS);
-            return Err(Problem::new(Code::Invalid, message));
-        }
-        endpoint.tags.iter().try_for_each(|text| tag(text))?;
+        tags(&endpoint.tags)?;
     }
     let mut known = HashSet::new();
     for endpoint in &declaration.endpoints {

@@ -3,7 +3,7 @@
 //! Stores feed it with records that they have accepted and made durable. Requests read it. One lock
 //! guards all of it. It is held no longer than copying a list takes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -176,11 +176,10 @@ impl View {
         Ok(resync)
     }
 
-    /// The addresses that are registered under a classic name.
+    /// The addresses that are registered under a classic name, in the order in which they were.
     pub(crate) fn classic_addresses(&self, name: &str) -> Vec<Arc<str>> {
         let (_, inner) = self.lock();
-        let addresses = inner.catalog.classic().get(name);
-        addresses.into_iter().flatten().cloned().collect()
+        inner.catalog.classic_addresses(name).into_iter().map(|(_, address)| address).collect()
     }
 
     pub(crate) fn record(&self, key: &Key) -> Option<Arc<Record>> {
@@ -293,17 +292,14 @@ impl View {
     pub(crate) fn classic(&self) -> Vec<(Arc<str>, Arc<str>, Option<SystemTime>)> {
         let (now, inner) = self.lock();
         let wall = SystemTime::now();
-        let newest = |(name, addresses): (&Arc<str>, &BTreeSet<Arc<str>>)| {
-            let heard = |address: &Arc<str>| {
-                let key = Key::Classic { name: name.clone(), address: address.clone() };
-                inner.liveness.heard(&key)
-            };
-            let (at, address) =
-                addresses.iter().map(|address| (heard(address), address)).max_by_key(|a| a.0)?;
+        let newest = |name: &Arc<str>| {
+            let (_, address) = inner.catalog.classic_addresses(name).pop()?;
+            let key = Key::Classic { name: name.clone(), address: address.clone() };
+            let at = inner.liveness.heard(&key);
             let at = at.and_then(|at| wall.checked_sub(now.saturating_sub(at)));
-            Some((name.clone(), address.clone(), at))
+            Some((name.clone(), address, at))
         };
-        inner.catalog.classic().iter().filter_map(newest).collect()
+        inner.catalog.classic().keys().filter_map(newest).collect()
     }
 
     pub(crate) fn index(&self, number: u64) -> Index {

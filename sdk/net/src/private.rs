@@ -3,6 +3,7 @@
 use std::fs::DirBuilder;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A directory that others could change, or that cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -44,22 +45,27 @@ pub fn make(path: &Path) -> io::Result<()> {
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     use std::io::Write;
 
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+
+    // Several processes may write it at once.
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    name.push(format!(".{}-{number}.new", std::process::id()));
     let new = path.with_file_name(name);
-    // Left by one that was interrupted, it may have other rights.
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&new)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)
+    let written = options.open(&new).and_then(|mut file| {
+        file.write_all(content)?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)
+    });
+    if written.is_err() {
+        // It may not be there at all.
+        let _ = std::fs::remove_file(&new);
+    }
+    written
 }
 
 /// Whether only we (and root) can change what is at `path`. The directories above it count too: whoever

@@ -110,7 +110,7 @@ async fn connection(
     let names = stream.names().cloned();
     let known = principals.known();
     let who = known.recognise(None, names.as_ref()).unwrap_or_else(|_| known.anonymous().clone());
-    let caller = Caller { peer, door, names, who: who.clone() };
+    let caller = Caller { peer, door, names: names.clone(), who: who.clone() };
     // Whoever loses rights on a connection without a place to say so finishes its calls, as when the host
     // drains. The others look after it by themselves.
     let disbelieved = stream.disbelieved();
@@ -118,7 +118,7 @@ async fn connection(
     let told_to_leave = async {
         tokio::select! {
             _ = drain.wait_for(|drain| *drain) => {}
-            () = principals.withdrawn(&who), if matches!(door, Door::Gob | Door::JsonRpc) => {
+            () = principals.withdrawn(&who, names.as_deref()), if matches!(door, Door::Gob | Door::JsonRpc) => {
                 tracing::debug!(%peer, "a caller's rights have changed, and its connection ends");
             }
             () = disbelieved, if door != Door::Wharf => {

@@ -15,9 +15,9 @@ use tonic_prost::ProstCodec;
 
 use super::messages::{
     AuthenticateRequest, AuthenticateResponse, LeaseGrantRequest, LeaseGrantResponse,
-    LeaseKeepAliveRequest, LeaseKeepAliveResponse, PutRequest, PutResponse, RangeRequest,
-    RangeResponse, StatusRequest, StatusResponse, TxnRequest, TxnResponse, WatchCreateRequest,
-    WatchRequest, WatchResponse,
+    LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseRevokeRequest, LeaseRevokeResponse,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest, StatusResponse,
+    TxnRequest, TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 
 /// How long connecting may take.
@@ -164,6 +164,16 @@ impl Member {
         let granted: LeaseGrantResponse =
             self.unary("/etcdserverpb.Lease/LeaseGrant", request).await?;
         Ok(granted.id)
+    }
+
+    /// Ends a lease, and removes its keys.
+    ///
+    /// # Errors
+    /// As for [`Member::range`].
+    pub async fn revoke(&self, lease: i64) -> Result<(), Error> {
+        let request = LeaseRevokeRequest { id: lease };
+        let LeaseRevokeResponse {} = self.unary("/etcdserverpb.Lease/LeaseRevoke", request).await?;
+        Ok(())
     }
 
     /// Renews a lease. Returns whether it still existed.

@@ -254,6 +254,18 @@ pub(super) struct LeaseGrantResponse {
     pub id: i64,
 }
 
+/// Ends a lease, and removes its keys.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct LeaseRevokeRequest {
+    /// Its number.
+    #[prost(int64, tag = "1")]
+    pub id: i64,
+}
+
+/// It has ended.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct LeaseRevokeResponse {}
+
 /// Renews a lease.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct LeaseKeepAliveRequest {

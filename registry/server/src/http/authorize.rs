@@ -21,8 +21,8 @@ pub(super) enum Caller {
     /// There are principals, and this caller showed no secret. What it may do is what was written for
     /// such callers when it asked.
     Nobody(Arc<Principal>),
-    /// The caller showed the secret or the certificate of this principal.
-    Known(Arc<Principal>),
+    /// The caller showed the secret of this principal, or its certificate with these names.
+    Known(Arc<Principal>, Option<Arc<Names>>),
 }
 
 impl Caller {
@@ -31,8 +31,8 @@ impl Caller {
         match self {
             Caller::Anybody => Ok(()),
             Caller::Nobody(_) => Err(missing()),
-            Caller::Known(principal) if principal.may_write(host) => Ok(()),
-            Caller::Known(principal) => {
+            Caller::Known(principal, _) if principal.may_write(host) => Ok(()),
+            Caller::Known(principal, _) => {
                 let detail = format!(
                     "the principal '{}' may not write '{host}': add the name to its hosts in the registry's file of principals",
                     principal.name()
@@ -45,7 +45,7 @@ impl Caller {
     /// Whether the hosts of this caller may announce these services. (Short names lead callers to whoever
     /// announces them.)
     pub(super) fn may_announce(&self, endpoints: &[EndpointSpec]) -> Result<(), Problem> {
-        let Caller::Known(principal) = self else { return Ok(()) };
+        let Caller::Known(principal, _) = self else { return Ok(()) };
         for EndpointSpec { package, service, .. } in endpoints {
             let package = package.as_deref().unwrap_or_default();
             if !principal.may_announce(Callee { package, interface: service }) {
@@ -65,8 +65,8 @@ impl Caller {
         match self {
             Caller::Anybody => Ok(()),
             Caller::Nobody(_) => Err(missing()),
-            Caller::Known(principal) if principal.writes() => Ok(()),
-            Caller::Known(principal) => {
+            Caller::Known(principal, _) if principal.writes() => Ok(()),
+            Caller::Known(principal, _) => {
                 let detail = format!(
                     "the principal '{}' does not have the scope \"write\"",
                     principal.name()
@@ -79,16 +79,17 @@ impl Caller {
     /// Completes when this caller may not read any more, or its rights have changed.
     pub(super) async fn revoked(self, principals: Option<Principals>) {
         let Some(principals) = principals else { return std::future::pending().await };
-        let who = match self {
+        let (who, names) = match self {
             Caller::Anybody => return std::future::pending().await,
-            Caller::Nobody(principal) | Caller::Known(principal) => principal,
+            Caller::Nobody(principal) => (principal, None),
+            Caller::Known(principal, names) => (principal, names),
         };
-        principals.withdrawn(&who).await;
+        principals.withdrawn(&who, names.as_deref()).await;
     }
 
     fn may_read(&self) -> Result<(), Problem> {
         match self {
-            Caller::Known(principal) if !principal.may_read() => {
+            Caller::Known(principal, _) if !principal.may_read() => {
                 let detail = format!(
                     "the principal '{}' does not have the scope \"read\"",
                     principal.name()
@@ -96,7 +97,7 @@ impl Caller {
                 Err(Problem::new(Code::Forbidden, detail))
             }
             Caller::Nobody(principal) if !principal.may_read() => Err(missing()),
-            Caller::Anybody | Caller::Known(_) | Caller::Nobody(_) => Ok(()),
+            Caller::Anybody | Caller::Known(..) | Caller::Nobody(_) => Ok(()),
         }
     }
 }
@@ -169,7 +170,7 @@ fn caller(
         }
         return Err(Turned::Rate(Box::new(response)));
     }
-    Ok(Caller::Known(principal))
+    Ok(Caller::Known(principal, certified.filter(|_| secret.is_none()).cloned()))
 }
 
 /// The secret of a bearer token, or from the header that Consul's clients send.
@@ -185,6 +186,6 @@ fn missing() -> Problem {
 
 /// Whether a request only reads. The classic calls change something even as a GET.
 pub(super) fn reads(request: &Request) -> bool {
-    let classic = matches!(request.uri().path(), "/register" | "/heartbeat");
+    let classic = matches!(request.uri().path(), "/register" | "/heartbeat" | "/deregister");
     matches!(*request.method(), Method::GET | Method::HEAD) && !classic
 }

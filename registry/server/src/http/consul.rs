@@ -136,10 +136,10 @@ async fn list(
     query: &Query,
 ) -> Result<(u64, Vec<HostSnapshot>), Problem> {
     directory.settled()?;
-    if let Err(why) = directory.readiness().map_err(str::to_owned)
+    if let Err(why) = directory.readiness()
         && query.consistent
     {
-        return Err(Problem::new(Code::StoreUnavailable, why));
+        return Err(Problem::new(Code::StoreUnavailable, why.into_owned()));
     }
     if let Some(index) = query.index.filter(|index| *index > 0) {
         let wait = query.wait.unwrap_or(WAITS.0);

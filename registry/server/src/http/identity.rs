@@ -2,28 +2,37 @@
 //! what is shown in the request decides.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use wharf_registry_api::{CertificateOrder, Code, GrantedCertificate, Problem, TrustBundle};
 
-use super::parameters::{Body, invalid};
+use super::parameters::SmallBody;
 use super::{Refused, Source};
 use crate::identity::{Issuer, Refusal};
+
+/// The longest reason of a refusal, in bytes: names that were asked for stand in it.
+const MAX_TOLD: usize = 400;
 
 /// The largest body of an order, in bytes.
 pub(super) const MAX_ORDER: usize = 64 * 1024;
 
 pub(super) async fn certificates(
     State(source): State<Source>,
-    Body(order): Body<CertificateOrder>,
+    request: Request,
 ) -> Result<Json<GrantedCertificate>, Refused> {
-    let granted = issuer(&source)?.grant(&order);
-    granted.map(Json).map_err(|refusal| {
-        tracing::warn!(%refusal, "a certificate was refused");
-        match refusal {
-            Refusal::Invalid(why) => invalid(why).into(),
-            Refusal::Forbidden(why) => Problem::new(Code::Forbidden, why).into(),
-            Refusal::Making(error) => invalid(error.to_string()).into(),
-        }
+    // Before the body is read: where there is no issuer, nobody has to send one.
+    let issuer = issuer(&source)?;
+    let SmallBody(order) = SmallBody::<CertificateOrder>::from_request(request, &source).await?;
+    issuer.grant(&order).map(Json).map_err(|refusal| {
+        // Anybody may ask for anything.
+        let mut why = refusal.to_string();
+        why.truncate(why.floor_char_boundary(MAX_TOLD));
+        tracing::debug!(why, "a certificate was refused");
+        let code = match refusal {
+            Refusal::Invalid(_) | Refusal::Making(_) => Code::Invalid,
+            Refusal::Forbidden(_) => Code::Forbidden,
+            Refusal::Ending(_) => Code::Busy,
+        };
+        Problem::new(code, why).into()
     })
 }
 

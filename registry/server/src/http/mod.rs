@@ -55,6 +55,7 @@ pub(crate) fn routes(source: Source) -> Router {
         .route("/v1/watch", get(watch::watch))
         .route("/register", get(classic::register).post(classic::register))
         .route("/heartbeat", get(classic::heartbeat).post(classic::heartbeat))
+        .route("/deregister", get(classic::deregister).post(classic::deregister))
         .route("/services", get(classic::services))
         .route("/metrics", get(operate::metrics))
         .route("/v1/sd/prometheus", get(prometheus::targets))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, Path, Query, Request};
 use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -30,6 +30,17 @@ static LARGE: Semaphore = Semaphore::const_new(32);
 /// A body of JSON.
 pub(super) struct Body<T>(pub(super) T);
 
+/// A body of JSON of a path whose bodies are small, so that reading one takes no place of a large one.
+pub(super) struct SmallBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for SmallBody<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+        read(Bytes::from_request(request, state)).await.map(SmallBody)
+    }
+}
+
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Refused;
 
@@ -44,24 +55,32 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             };
             Bytes::from_request(request, state).await
         };
-        let body = tokio::time::timeout(BODY_TIME, arriving).await.map_err(|_| {
-            let detail = format!("the whole body has to arrive within {} s", BODY_TIME.as_secs());
-            Problem::new(Code::TooSlow, detail)
-        })?;
-        let body = body.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                let detail = format!("a body may have at most {} bytes", limits::BODY);
-                Problem::new(Code::TooLarge, detail)
-            }
-            _ => invalid(rejection.body_text()),
-        })?;
-        if body.trim_ascii_start().first() != Some(&b'{') {
-            return Err(invalid("the body has to be a JSON object").into());
-        }
-        let value = serde_json::from_slice(&body)
-            .map_err(|error| invalid(format!("the body is not what this path takes: {error}")))?;
-        Ok(Body(value))
+        read(arriving).await.map(Body)
     }
+}
+
+/// Reads JSON out of a body that arrives.
+async fn read<T: DeserializeOwned>(
+    arriving: impl Future<Output = Result<Bytes, BytesRejection>>,
+) -> Result<T, Refused> {
+    let body = tokio::time::timeout(BODY_TIME, arriving).await.map_err(|_| {
+        let detail = format!("the whole body has to arrive within {} s", BODY_TIME.as_secs());
+        Problem::new(Code::TooSlow, detail)
+    })?;
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let detail =
+                format!("a body may have at most {} bytes, and fewer on some paths", limits::BODY);
+            Problem::new(Code::TooLarge, detail)
+        }
+        _ => invalid(rejection.body_text()),
+    })?;
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(invalid("the body has to be a JSON object").into());
+    }
+    let value = serde_json::from_slice(&body)
+        .map_err(|error| invalid(format!("the body is not what this path takes: {error}")))?;
+    Ok(value)
 }
 
 pub(super) fn path(path: Name) -> Result<String, Problem> {

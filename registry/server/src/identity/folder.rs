@@ -140,7 +140,7 @@ impl DomainFolder {
             role: role.as_str().to_owned(),
             name: name.to_owned(),
             expires: (now + life).as_secs(),
-            root: chain.root_hash().iter().map(|byte| format!("{byte:02x}")).collect(),
+            root: making::hexadecimal(&chain.root_hash()),
         };
         let text = claims.to_text().map_err(|error| self.content(ISSUER, &error))?;
         let signature =
@@ -162,9 +162,10 @@ impl DomainFolder {
             return Err(DomainError::Step("there is a next root already: use it"));
         }
         let next = making::root(&contents.domain)?;
-        self.write(NEXT, &[&next.key, &next.certificate])?;
         self.write_issuer(NEXT_ISSUER, &making::issuer(&contents.domain, &next)?, &next)?;
-        self.write(ROOTS, &[&contents.roots, &next.certificate])
+        self.write(ROOTS, &[&contents.roots, &next.certificate])?;
+        // Last: what is interrupted before is begun again.
+        self.write(NEXT, &[&next.key, &next.certificate])
     }
 
     /// Gives out certificates below the next root. Members believe both roots.
@@ -177,6 +178,10 @@ impl DomainFolder {
         }
         for (from, to) in [(NEXT_ISSUER, ISSUER), (NEXT, ROOT)] {
             let path = self.0.join(from);
+            if from == NEXT_ISSUER && !path.exists() {
+                // It was interrupted after this step.
+                continue;
+            }
             std::fs::rename(&path, self.0.join(to)).map_err(|source| self.file(from, source))?;
         }
         Ok(())

@@ -17,8 +17,14 @@ use super::{joined, making};
 /// How often the folder is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How long a certificate lasts that is made to see whether the folder fits together.
+const SAMPLE: Duration = Duration::from_secs(60);
+
 /// How long after its end a certificate can be renewed.
 const LATE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// When it is said that the issuer's own certificate ends.
+const NEAR: Duration = Duration::from_secs(24 * 3600);
 
 /// How much longer than members' certificates those of joined registries last.
 const ISSUER_LIVES: u32 = 7;
@@ -75,6 +81,11 @@ pub enum Refusal {
     /// It may not have what it asks for.
     #[error("{0}")]
     Forbidden(String),
+    /// The issuer's own certificate ends too soon.
+    #[error(
+        "the certificate of this registry's issuer ends in {0:?}: renew it, or ask another registry"
+    )]
+    Ending(Duration),
     /// It cannot be made.
     #[error("the certificate cannot be made: {0}")]
     Making(#[from] rcgen::Error),
@@ -114,12 +125,23 @@ impl Issuer {
     /// Reads the folder again when it changes, and renews the registry's own certificate, for ever.
     pub async fn follow(self) {
         let renewal = self.0.options.life * 2 / 3;
-        let mut renewed = tokio::time::Instant::now();
+        let mut renewed = SystemTime::now();
+        let mut told = false;
         loop {
             tokio::time::sleep(LOOK.min(renewal)).await;
             let stamp = self.0.folder.stamp();
             let has_changed = stamp.is_some() && stamp != self.0.state.load().stamp;
-            if !has_changed && renewed.elapsed() < renewal {
+            // By the clock on the wall, which machines that slept or had a wrong time set forward. If it was
+            // set back, the certificate may not have begun.
+            let is_new = renewed.elapsed().is_ok_and(|since| since < renewal);
+            let left = self.0.state.load().left(Duration::MAX);
+            if left < NEAR && !std::mem::replace(&mut told, true) {
+                tracing::warn!(
+                    ?left,
+                    "the issuer's own certificate ends soon: exchange the root with 'wharf identity root'"
+                );
+            }
+            if !has_changed && is_new {
                 continue;
             }
             let shown = self.reload();
@@ -132,7 +154,7 @@ impl Issuer {
                     continue;
                 }
             }
-            renewed = tokio::time::Instant::now();
+            renewed = SystemTime::now();
         }
     }
 
@@ -168,6 +190,7 @@ impl Issuer {
         TrustBundle {
             domain: state.domain.to_string(),
             roots: state.roots_pem.clone(),
+            root: making::hexadecimal(&state.chain.root_hash()),
             refresh_in_ms: millis(self.refresh()),
         }
     }
@@ -202,7 +225,12 @@ impl Issuer {
         }
         let is_registry = id.role() == Role::Registry;
         let life = self.0.options.life;
-        let life = state.left(if is_registry { life * ISSUER_LIVES } else { life });
+        let whole = if is_registry { life * ISSUER_LIVES } else { life };
+        let life = state.left(whole);
+        if life < whole / 3 {
+            // What the member has, or gets elsewhere, lasts longer.
+            return Err(Refusal::Ending(life));
+        }
         let certificate = if is_registry {
             if state.is_joined() {
                 let why = "this registry has joined itself: ask the one that was started with the folder of 'wharf identity init'";
@@ -241,6 +269,14 @@ impl State {
         let ends =
             ends.ok_or_else(|| unfit("the issuer's certificate cannot be read".to_owned()))?;
         let issuer = rcgen::Issuer::from_ca_cert_pem(&chain_pem, KeyPair::from_pem(&key)?)?;
+        // What does not fit together would be found out by those who get its certificates.
+        let id = SpiffeId::registry(&domain);
+        let sample = making::member(&id, &KeyPair::generate()?, &[], SAMPLE, &issuer)?;
+        Chain::from_pem(&(sample + &chain_pem))
+            .and_then(|sample| roots.member(&sample, Duration::ZERO))
+            .map_err(|error| {
+                unfit(format!("issuer.pem and roots.pem do not fit together: {error}"))
+            })?;
         Ok(State { domain, issuer, chain, chain_pem, roots, roots_pem, ends, stamp })
     }
 

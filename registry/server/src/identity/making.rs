@@ -81,10 +81,12 @@ pub(super) fn joined_issuer(
 
 /// By which names programs that know no SPIFFE find a member: the DNS name of a host within its domain.
 pub(super) fn other_names(id: &SpiffeId) -> Result<Vec<SanType>, rcgen::Error> {
-    if id.role() != Role::Host || id.name().contains(['_', '.']) || id.name().len() > 63 {
+    // DNS does not tell capitals from others: two hosts would have one name.
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if id.role() != Role::Host || id.name().len() > 63 || !id.name().bytes().all(plain) {
         return Ok(Vec::new());
     }
-    let name = format!("{}.host.{}", id.name().to_ascii_lowercase(), id.domain());
+    let name = format!("{}.host.{}", id.name(), id.domain());
     Ok(vec![SanType::DnsName(name.try_into()?)])
 }
 
@@ -132,4 +134,9 @@ fn uri(id: &SpiffeId) -> Result<SanType, rcgen::Error> {
 fn times(life: Duration) -> (OffsetDateTime, OffsetDateTime) {
     let now = SystemTime::now();
     ((now - SKEW).into(), (now + life).into())
+}
+
+/// How a hash is written.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -257,9 +257,12 @@ fn verify_and_read(path: &Path) -> Result<Opened, OpenError> {
     };
     make_directory(path).map_err(unreadable)?;
     let new = !path.try_exists().map_err(unreadable)?;
+    if new {
+        create(path).map_err(failed)?;
+    }
     let mut database = Database::builder()
         .set_cache_size(CACHE)
-        .create(path)
+        .open(path)
         .map_err(|error| failed(error.into()))?;
     // False means that redb found damage, and repaired it by leaving the damaged part out.
     if !database.check_integrity().map_err(|error| failed(error.into()))? {
@@ -292,6 +295,29 @@ fn verify_and_read(path: &Path) -> Result<Opened, OpenError> {
         )));
     }
     Ok(Opened { database, records, acknowledged })
+}
+
+/// Creates an empty store, as a whole or not at all: one that was interrupted would be taken for damaged.
+/// Another process may be first.
+fn create(path: &Path) -> Result<(), redb::Error> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}-{:08x}.new", std::process::id(), fastrand::u32(..)));
+    let unfinished = PathBuf::from(name);
+    let created = Database::builder().set_cache_size(CACHE).create(&unfinished).map(drop);
+    let created = created.map_err(redb::Error::from).and_then(|()| {
+        std::fs::File::open(&unfinished)?.sync_all()?;
+        match std::fs::hard_link(&unfinished, path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            linked => linked.map_err(redb::Error::from),
+        }
+    });
+    let removed = std::fs::remove_file(&unfinished);
+    created?;
+    removed?;
+    // The name itself has to survive a crash too.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    std::fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    Ok(())
 }
 
 /// Whether a read error means that the file's content is not what was written.

@@ -8,6 +8,7 @@ pub(crate) mod file;
 pub(crate) mod local;
 mod stored;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::record::{Key, Refusal, Write};
@@ -74,13 +75,20 @@ impl Backend {
     }
 
     /// Whether it takes changes. If not, the error says why.
-    pub(crate) fn readiness(&self) -> Result<(), &'static str> {
+    pub(crate) fn readiness(&self) -> Result<(), Cow<'static, str>> {
         match self {
             Backend::Local { local, .. } if local.fails() => {
-                Err("the store does not take changes; lists are still served")
+                Err("the store does not take changes; lists are still served".into())
             }
             Backend::Local { .. } => Ok(()),
             Backend::Etcd(etcd) => etcd.readiness(),
+        }
+    }
+
+    /// Tells others that share it that this process ends.
+    pub(crate) async fn resign(&self) {
+        if let Backend::Etcd(etcd) = self {
+            etcd.resign().await;
         }
     }
 

@@ -41,6 +41,9 @@ const BATCH: usize = 256;
 /// While more bytes than this wait to be written, no requests are taken.
 const OUTBOUND_PAUSE: usize = 1024 * 1024;
 
+/// How long a host that is not believed any more has time for the answers that it owes.
+const DOUBT: Duration = Duration::from_secs(10);
+
 /// How often the task checks its timers.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -76,6 +79,8 @@ pub(super) struct Task {
     stream: Socket<TcpStream>,
     /// Completes when the host is not believed any more.
     doubt: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Since when it is not.
+    doubted: Option<Instant>,
     inbound: Inbound,
     outbound: Outbound,
     requests: mpsc::Receiver<Request>,
@@ -115,6 +120,7 @@ impl Task {
         Task {
             stream: opened.stream,
             doubt: Box::pin(opened.doubt.arises()),
+            doubted: None,
             inbound: opened.inbound,
             // What the host holds of arguments is counted before a call comes here.
             outbound: Outbound::new(opened.negotiated.chunk, u64::MAX),
@@ -173,6 +179,7 @@ impl Task {
         self.take_no_more(Leaving::Lost(reason.to_owned()));
         answer_all(self.methods.give_up_all(), || not_sent(reason));
         self.going = Some(reason.to_owned());
+        self.doubted = Some(self.now);
     }
 
     fn take_no_more(&mut self, leaving: Leaving) {
@@ -474,6 +481,9 @@ impl Task {
     }
 
     fn look_at_the_time(&mut self) -> Result<(), End> {
+        if self.doubted.is_some_and(|since| since.elapsed() >= DOUBT) {
+            return Err(End::GoneAway);
+        }
         self.pings.refill();
         self.methods.retain(|request| !request.waiter.is_abandoned());
         for id in self.pending.abandoned() {

@@ -14,6 +14,8 @@ use super::MemberError;
 
 const MEMBER: &str = "member.pem";
 const ISSUER: &str = "issuer.pem";
+/// What a trust domain's own folder has.
+const ROOT: &str = "root.pem";
 const ROOTS: &str = "roots.pem";
 
 /// What stands before the time of the renewal, in seconds since 1970, in the first line.
@@ -34,6 +36,14 @@ pub(super) struct Held {
     /// The authorities that it believes, in PEM.
     pub(super) roots: String,
     pub(super) renew_at: SystemTime,
+}
+
+/// The file of a member, and that of one of the other kind.
+fn names(role: Role) -> (&'static str, &'static str) {
+    match role {
+        Role::Registry => (ISSUER, MEMBER),
+        Role::Host | Role::Caller => (MEMBER, ISSUER),
+    }
 }
 
 impl Folder {
@@ -69,14 +79,23 @@ impl Folder {
             key: text[begin..certificates].to_owned(),
             chain: text[certificates..].to_owned(),
             roots: self.text(&self.0.join(ROOTS))?,
-            renew_at: UNIX_EPOCH + Duration::from_secs(renew_at),
+            renew_at: UNIX_EPOCH.checked_add(Duration::from_secs(renew_at)).unwrap_or(UNIX_EPOCH),
         })
+    }
+
+    /// Refuses a folder that is a trust domain's own, or of a member of another kind: its key would be lost.
+    pub(super) fn check_free(&self, role: Role) -> Result<(), MemberError> {
+        let (_, other) = names(role);
+        if self.0.join(other).exists() || self.0.join(ROOT).exists() {
+            return Err(self.content("there is another identity in it: name another folder"));
+        }
+        Ok(())
     }
 
     pub(super) fn write(&self, held: &Held, role: Role) -> Result<(), MemberError> {
         let renew_at = held.renew_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let text = format!("{RENEW_AT}{renew_at}\n{}{}", held.key, held.chain);
-        let name = if role == Role::Registry { ISSUER } else { MEMBER };
+        let (name, _) = names(role);
         private::make(&self.0).map_err(|error| self.failed(error))?;
         private::check(&self.0)?;
         self.write_roots(&held.roots)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wharf_net::chain;
 use wharf_net::tls::Roots;
-use wharf_registry_api::{RegistryClient, retry_pauses};
+use wharf_registry_api::{RegistryClient, RegistryError, retry_pauses};
 
 use super::{Member, MemberError};
 
@@ -34,16 +34,10 @@ impl Member {
                     if known_failure.take().is_some() {
                         tracing::info!(member = %self.id, "the registry of the trust domain answers again");
                     }
-                    self.identity.note_issuer(true);
                     pauses = retry_pauses();
                     tokio::time::sleep(refresh.min(self.left()).max(SHORTEST)).await;
                 }
                 Err(error) => {
-                    if let MemberError::Refused(refused) = &error
-                        && refused.problem().is_none()
-                    {
-                        self.identity.note_issuer(false);
-                    }
                     let failure = chain(&error);
                     if known_failure.as_ref() != Some(&failure) {
                         tracing::warn!(
@@ -60,14 +54,19 @@ impl Member {
 
     /// Returns when to look again.
     async fn look_after(&self, registry: &RegistryClient) -> Result<Duration, MemberError> {
-        let bundle = registry.trust_bundle().await?;
+        let bundle = registry.trust_bundle().await;
+        // A registry that waits for its store gives out nothing either.
+        let is_away = |error: &RegistryError| error.problem().is_none_or(|p| p.status >= 500);
+        self.identity.note_issuer(!bundle.as_ref().is_err_and(is_away));
+        let bundle = bundle?;
         let roots = Roots::from_pem(&bundle.roots)?;
         if roots != self.identity.roots() {
             self.folder.write_roots(&bundle.roots)?;
             self.identity.believe(&roots);
             tracing::info!(member = %self.id, roots = roots.certificates().len(), "other authorities are believed");
         }
-        if self.is_due() {
+        let root = self.follow_folder()?;
+        if self.is_due() || root != bundle.root {
             let begun = Instant::now();
             self.renew_at(registry).await?;
             tracing::info!(member = %self.id, elapsed = ?begun.elapsed(), "the certificate was renewed");

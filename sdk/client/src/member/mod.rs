@@ -122,6 +122,7 @@ impl Member {
         let role = [Role::Host, Role::Caller, Role::Registry];
         let role = role.into_iter().find(|role| role.as_str() == claims.role);
         let role = role.ok_or(JoinTokenError)?;
+        Folder::at(folder).check_free(role)?;
         let name = match (name, claims.only_name()) {
             (Some(name), _) | (None, Some(name)) => name,
             (None, None) => return Err(MemberError::Nameless(claims.name.clone())),
@@ -200,6 +201,7 @@ impl Member {
 
     async fn renew_at(&self, registry: &RegistryClient) -> Result<(), MemberError> {
         let held = self.folder.read()?;
+        self.folder.check_free(self.id.role())?;
         let request = CertificateRequest::new(&self.id)?;
         let signature = CertificateRequest::sign_with(&held.key, request.pem().as_bytes())?;
         let order = CertificateOrder {
@@ -225,8 +227,29 @@ impl Member {
             roots: granted.roots,
             renew_at: SystemTime::now() + Duration::from_millis(granted.renew_in_ms),
         };
+        // What cannot be used must not take the place of what can.
+        let (chain, roots) = (Chain::from_pem(&held.chain)?, Roots::from_pem(&held.roots)?);
+        let is_ours = match self.id.role() {
+            Role::Registry => chain.names().spiffe_id().as_ref() == Some(&self.id),
+            _ => roots.member(&chain, Duration::ZERO)? == self.id,
+        };
+        if !is_ours {
+            return Err(self
+                .folder
+                .content("the certificate that was given out is for somebody else"));
+        }
         self.folder.write(&held, self.id.role())?;
         self.show(&held)
+    }
+
+    /// Shows what another process has renewed in the same folder. Returns below which root it is.
+    fn follow_folder(&self) -> Result<String, MemberError> {
+        let held = self.folder.read()?;
+        let chain = Chain::from_pem(&held.chain)?;
+        if self.id.role() != Role::Registry && !chain.is_shown_by(&self.identity) {
+            self.show(&held)?;
+        }
+        Ok(chain.root_hash().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     fn show(&self, held: &Held) -> Result<(), MemberError> {

@@ -213,10 +213,11 @@ impl Principals {
         self.known.borrow().clone()
     }
 
-    /// Completes when this principal is not known any more, or its rights have changed.
-    pub async fn withdrawn(&self, principal: &Arc<Principal>) {
+    /// Completes when this principal is not known any more, or its rights have changed. `names` are those in
+    /// the certificate of whoever was found, if it showed one: they may belong to somebody else then.
+    pub async fn withdrawn(&self, principal: &Arc<Principal>, names: Option<&Names>) {
         let mut changes = self.known.subscribe();
-        if changes.wait_for(|known| !known.has(principal)).await.is_err() {
+        if changes.wait_for(|known| !known.has(principal, names)).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -314,9 +315,12 @@ impl Known {
         self.principals.iter().chain([&self.anonymous])
     }
 
-    /// Whether this principal still has the rights that it had.
+    /// Whether this principal still has the rights that it had, if its certificate has these names.
     #[must_use]
-    pub fn has(&self, principal: &Principal) -> bool {
+    pub fn has(&self, principal: &Principal, names: Option<&Names>) -> bool {
+        if let Some(names) = names.filter(|_| principal.written.certificate.is_some()) {
+            return self.listed(names).is_some_and(|listed| listed.id == principal.id);
+        }
         match &principal.certified {
             Some(names) => {
                 !self.is_open
@@ -478,11 +482,31 @@ mod tests {
         // Anywhere else in the file, and the other one may call something else.
         std::fs::write(&path, format!("\n{}{SHOP}", DESK.replace("'*'", "'textkit'"))).unwrap();
         principals.reload().unwrap();
-        principals.withdrawn(&desk).await;
-        assert!(principals.known().has(&shop) && !principals.known().has(&desk));
+        principals.withdrawn(&desk, None).await;
+        assert!(principals.known().has(&shop, None) && !principals.known().has(&desk, None));
         std::fs::write(&path, "nonsense").unwrap();
         principals.reload().unwrap_err();
-        assert!(principals.known().has(&shop));
+        assert!(principals.known().has(&shop, None));
+    }
+
+    #[tokio::test]
+    async fn whose_certificate_belongs_to_another_one_now_is_withdrawn() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("principals.toml");
+        let all = "[[principal]]\nname='all'\ncertificate='spiffe://acme/*'\ncalls=['*']\n";
+        let one =
+            "[[principal]]\nname='one'\ncertificate='spiffe://acme/caller/one'\ncalls=['a']\n";
+        std::fs::write(&path, all).unwrap();
+        let principals = Principals::load(&path).unwrap();
+        let names = |uri: &str| Arc::new(Names::of_uri(uri));
+        let (first, other) = (names("spiffe://acme/caller/one"), names("spiffe://acme/caller/two"));
+        let who = principals.known().recognise(None, Some(&first)).unwrap();
+        assert_eq!(who.name(), "all");
+        std::fs::write(&path, format!("{one}{all}")).unwrap();
+        principals.reload().unwrap();
+        principals.withdrawn(&who, Some(&first)).await;
+        assert!(principals.known().has(&who, Some(&other)));
+        assert_eq!(principals.known().recognise(None, Some(&first)).unwrap().name(), "one");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use webpki::{EndEntityCert, KeyUsage};
 
 use super::files::TlsError;
-use super::identity::Roots;
+use super::identity::{Identity, Roots};
 use super::names::{Names, SpiffeId};
 use super::path;
 
@@ -41,6 +41,12 @@ impl Chain {
     #[must_use]
     pub fn certificates(&self) -> Vec<&[u8]> {
         self.0.iter().map(|certificate| &**certificate).collect()
+    }
+
+    /// Whether this is what an identity shows.
+    #[must_use]
+    pub fn is_shown_by(&self, identity: &Identity) -> bool {
+        identity.shown().is_some_and(|shown| shown.cert.first() == self.0.first())
     }
 
     /// The names in the first certificate.

@@ -195,7 +195,7 @@ impl Identity {
         }
     }
 
-    fn shown(&self) -> Option<Arc<CertifiedKey>> {
+    pub(super) fn shown(&self) -> Option<Arc<CertifiedKey>> {
         if self.is_hidden { None } else { self.shared.current.load().shown.clone() }
     }
 }

@@ -189,6 +189,12 @@ impl Names {
         EndEntityCert::try_from(certificate).ok().map(|certificate| Names::of(&certificate))
     }
 
+    /// This name alone.
+    #[cfg(test)]
+    pub(crate) fn of_uri(uri: &str) -> Self {
+        Names { uris: [uri.to_owned()].into(), ..Names::default() }
+    }
+
     /// The names in a certificate, which need not be verified yet.
     pub(super) fn of(certificate: &EndEntityCert<'_>) -> Self {
         let owned = |name: &str| name.to_owned();

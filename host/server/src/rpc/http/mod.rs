@@ -194,7 +194,9 @@ impl Lasting {
         let shown = bearer(headers).or_else(other);
         let known = self.shared.config.principals.known();
         let who = match shown {
-            None if known.has(&self.caller.who) => self.caller.who.clone(),
+            None if known.has(&self.caller.who, self.caller.names.as_deref()) => {
+                self.caller.who.clone()
+            }
             shown => known
                 .recognise(shown, self.caller.names.as_ref())
                 .map_err(|_| Stranger { shows_wrong_secret: true })?,

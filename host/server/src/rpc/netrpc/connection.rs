@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 use wharf_net::Stream;
@@ -290,6 +291,10 @@ impl<D: Dialect> Connection<D> {
                 Poll::Ready(Ok(count)) => self.written += count as u64,
                 Poll::Ready(Err(error)) => return Err(error),
             }
+        }
+        // With TLS, some of it may wait in the stream.
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
+            return Err(error);
         }
         let waiting = self.out.bytes.len();
         let counted = if waiting > UNCOUNTED { waiting as u64 } else { 0 };

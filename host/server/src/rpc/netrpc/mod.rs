@@ -69,6 +69,7 @@ pub(super) async fn serve_connect(
             head.push(stream.read_u8().await?);
         }
         stream.write_all(CONNECTED).await?;
+        stream.flush().await?;
         std::io::Result::Ok(true)
     };
     match tokio::time::timeout_at(open_by, connecting).await {

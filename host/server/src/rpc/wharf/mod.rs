@@ -108,6 +108,7 @@ pub(super) async fn serve(
     // The Hello showed who it is.
     let caller = Caller { who: opened.who.clone(), ..caller };
     let principals = shared.config.principals.clone();
+    let names = caller.names.clone();
     let mut connection = Connection::new((stream, caller), inbound, &opened, shared);
     let end = {
         let mut told_to_drain = pin!(async {
@@ -119,7 +120,7 @@ pub(super) async fn serve(
         let disbelieved = connection.stream.disbelieved();
         let mut withdrawn = pin!(async {
             tokio::select! {
-                () = principals.withdrawn(&opened.who) => "what you may call has changed: connect again",
+                () = principals.withdrawn(&opened.who, names.as_deref()) => "what you may call has changed: connect again",
                 () = disbelieved => "your certificate is not believed any more: connect again with another",
             }
         });
@@ -150,7 +151,9 @@ pub(super) async fn serve(
         })
         .await
     };
-    if connection.said_why || connection.going.is_some() {
+    // What was written may still wait in an encrypted stream.
+    let waits = connection.shared.config.tls.is_some() && matches!(end, End::Closed);
+    if connection.said_why || connection.going.is_some() || waits {
         last_words::let_hear(&mut connection.stream).await;
     }
     match end {

@@ -74,6 +74,7 @@ pub(super) async fn open(
             outbound.push(&Header::GoAway { last_id: 0, code, message: &error.to_string() });
         }
         stream.write_all_buf(&mut outbound).await?;
+        stream.flush().await?;
         heard
     };
     tokio::time::timeout_at(open_by, opening).await.map_err(|_| OpenError::Slow)?

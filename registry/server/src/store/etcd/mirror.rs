@@ -2,7 +2,7 @@
 //! it continues after the last change. If etcd has compacted the next change away, it reads the
 //! list again, and reports the differences as changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub(super) struct List {
     pub(super) epoch: u64,
     pub(super) revision: u64,
     specs: HashMap<Key, (Arc<Record>, i64)>,
+    /// Records that cannot be read.
+    unreadable: BTreeSet<Key>,
     leases: HashMap<Key, i64>,
 }
 
@@ -75,7 +77,13 @@ async fn look_at_version(cluster: &Cluster) {
 }
 
 async fn list(cluster: &Cluster, layout: &Layout) -> Result<List, EtcdError> {
-    let mut list = List { epoch: 0, revision: 0, specs: HashMap::new(), leases: HashMap::new() };
+    let mut list = List {
+        epoch: 0,
+        revision: 0,
+        specs: HashMap::new(),
+        unreadable: BTreeSet::new(),
+        leases: HashMap::new(),
+    };
     let end = end_of(layout.root());
     let mut page = RangeRequest {
         key: layout.root().into(),
@@ -112,11 +120,12 @@ async fn list(cluster: &Cluster, layout: &Layout) -> Result<List, EtcdError> {
 impl List {
     fn take(&mut self, layout: &Layout, kv: &KeyValue) {
         match layout.parse(&kv.key) {
-            Name::Spec(key) => {
-                if let Some(record) = record(&key, kv) {
+            Name::Spec(key) => match record(&key, kv) {
+                Some(record) => {
                     self.specs.insert(key, (Arc::new(record), kv.mod_revision));
                 }
-            }
+                None => drop(self.unreadable.insert(key)),
+            },
             Name::Live(key) => {
                 self.leases.insert(key, kv.lease);
             }
@@ -125,12 +134,12 @@ impl List {
     }
 }
 
-/// The record in a key. Invalid content is logged and ignored.
+/// The record in a key, if it can be read.
 fn record(key: &Key, kv: &KeyValue) -> Option<Record> {
     stored::decode(key, &kv.value)
         .inspect_err(|error| {
             let key = String::from_utf8_lossy(&kv.key);
-            tracing::error!(%key, %error, "a key in etcd has no valid record, and is ignored");
+            tracing::error!(%key, %error, "a record in etcd cannot be read, and is left out");
         })
         .ok()
 }
@@ -161,11 +170,12 @@ enum Broken {
 impl Etcd {
     /// Takes the first list, before any request is answered.
     pub(super) fn take_first(&self, list: List) {
-        let List { specs, leases, .. } = list;
+        let List { specs, unreadable, leases, .. } = list;
         let records = specs.iter().map(|(key, (record, _))| (key.clone(), record.clone()));
         self.inner.view.load(records);
         leases.keys().for_each(|key| self.inner.view.vouch(key, true));
         let mut known = self.known();
+        known.unreadable = unreadable;
         known.revisions = specs.into_iter().map(|(key, (_, revision))| (key, revision)).collect();
         known.leases = leases;
         known.fresh = Some(Instant::now());
@@ -281,12 +291,16 @@ impl Etcd {
         let revision = kv.mod_revision;
         match (self.inner.layout.parse(&kv.key), event.is_removal()) {
             (Name::Spec(key), false) => {
-                if let Some(record) = record(&key, kv) {
-                    self.apply([change(key.clone(), Some(Arc::new(record)), revision)]);
-                    self.known().revisions.insert(key, revision);
-                }
+                let Some(record) = record(&key, kv) else {
+                    self.known().unreadable.insert(key);
+                    return;
+                };
+                self.known().unreadable.remove(&key);
+                self.apply([change(key.clone(), Some(Arc::new(record)), revision)]);
+                self.known().revisions.insert(key, revision);
             }
             (Name::Spec(key), true) => {
+                self.known().unreadable.remove(&key);
                 self.apply([change(key.clone(), None, revision)]);
                 self.known().revisions.remove(&key);
             }
@@ -324,6 +338,7 @@ impl Etcd {
         let changed =
             changed.map(|(key, (record, _))| change(key.clone(), Some(record.clone()), revision));
         self.apply(gone.chain(changed).collect::<Vec<_>>());
+        self.known().unreadable = list.unreadable;
         self.known().revisions =
             list.specs.into_iter().map(|(key, (_, revision))| (key, revision)).collect();
         let vouched: Vec<Key> = self.known().leases.keys().cloned().collect();

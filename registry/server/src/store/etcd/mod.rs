@@ -10,7 +10,8 @@ mod layout;
 mod mirror;
 mod reaper;
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -87,6 +88,14 @@ struct Known {
     troubled: Option<tokio::time::Instant>,
     /// When the mirror last heard from the cluster.
     fresh: Option<tokio::time::Instant>,
+    /// Records that cannot be read: another version wrote them, or somebody by hand.
+    unreadable: BTreeSet<Key>,
+    /// Why the cluster did not take the last change.
+    refusing: Option<String>,
+    /// The lease of the election, while this process is elected.
+    elected: Option<i64>,
+    /// The process ends: it is not elected any more.
+    resigned: bool,
 }
 
 /// A record, as it is in etcd.
@@ -217,11 +226,37 @@ impl Etcd {
     }
 
     /// Whether the mirror follows the cluster. If not, the error says why.
-    pub(crate) fn readiness(&self) -> Result<(), &'static str> {
-        let fresh = self.known().fresh;
-        match fresh {
-            Some(fresh) if fresh.elapsed() < mirror::STALE => Ok(()),
-            _ => Err("etcd does not answer; the registry answers with the last known lists"),
+    pub(crate) fn readiness(&self) -> Result<(), Cow<'static, str>> {
+        let known = self.known();
+        if known.fresh.is_none_or(|fresh| fresh.elapsed() >= mirror::STALE) {
+            let why = "etcd does not answer; the registry answers with the last known lists";
+            return Err(why.into());
+        }
+        if let Some(why) = &known.refusing {
+            return Err(format!("etcd does not take changes; lists are still served: {why}").into());
+        }
+        match known.unreadable.first() {
+            None => Ok(()),
+            Some(first) => Err(format!(
+                "{} records in etcd cannot be read, and are not in the lists; the first one is '{first}': did a newer version write it? Update this registry",
+                known.unreadable.len()
+            )
+            .into()),
+        }
+    }
+
+    /// Gives up the election, if this process is elected, so that another one is within a second.
+    pub(crate) async fn resign(&self) {
+        let elected = {
+            let mut known = self.known();
+            known.resigned = true;
+            known.elected.take()
+        };
+        if let Some(lease) = elected
+            && let Err(error) =
+                self.call(|member: Member| async move { member.revoke(lease).await }).await
+        {
+            tracing::warn!(%error, "the election is not given up, and ends by itself");
         }
     }
 
@@ -331,7 +366,14 @@ impl Etcd {
             let request = request.clone();
             async move { member.put(request).await }
         });
-        Ok(revision(put.await?.header.as_ref()))
+        let put = put.await;
+        self.note_change(&put);
+        Ok(revision(put?.header.as_ref()))
+    }
+
+    /// Notes whether the cluster takes changes.
+    fn note_change<T>(&self, made: &Result<T, WriteError>) {
+        self.known().refusing = made.as_ref().err().map(ToString::to_string);
     }
 
     /// Waits until the mirror has a change. Returns whether any endpoint changed in the meantime.
@@ -357,11 +399,13 @@ impl Etcd {
     }
 
     async fn txn(&self, txn: &TxnRequest) -> Result<TxnResponse, WriteError> {
-        self.call(|member: Member| {
+        let made = self.call(|member: Member| {
             let txn = txn.clone();
             async move { member.txn(txn).await }
-        })
-        .await
+        });
+        let made = made.await;
+        self.note_change(&made);
+        made
     }
 
     /// Records a problem: heartbeats may have been lost.

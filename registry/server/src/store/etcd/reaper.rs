@@ -11,6 +11,9 @@ use super::{Etcd, WriteError};
 use crate::etcd::{Compare, Member, RequestOp, ResponseOp, TxnRequest};
 use crate::record::Key;
 
+/// How often others look whether anybody is elected.
+const STANDING: Duration = Duration::from_millis(500);
+
 /// How often the elected process looks for silent hosts, and writes its tick.
 const PERIOD: Duration = Duration::from_secs(2);
 
@@ -24,13 +27,13 @@ struct Term {
 }
 
 impl Etcd {
-    /// Stands for election, and drops silent hosts while elected, for as long as the process lives.
+    /// Stands for election, and drops silent hosts while elected, until the process resigns.
     pub(super) async fn reap(self) {
-        let mut ticks = tokio::time::interval(PERIOD);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut term: Option<Term> = None;
         loop {
-            ticks.tick().await;
+            if self.known().resigned {
+                return;
+            }
             let done = match &term {
                 None => self.stand().await.map(|won| {
                     if won.is_some() {
@@ -38,12 +41,14 @@ impl Etcd {
                         // Until now, this process did not judge silence. So no host is late yet.
                         self.inner.view.forgive();
                     }
+                    self.known().elected = won.as_ref().map(|term| term.lease);
                     term = won;
                 }),
                 Some(current) => match self.serve(current).await {
                     Ok(true) => Ok(()),
                     Ok(false) => {
                         tracing::info!("another process drops silent hosts from now on");
+                        self.known().elected = None;
                         term = None;
                         Ok(())
                     }
@@ -53,6 +58,7 @@ impl Etcd {
             if let Err(error) = done {
                 tracing::warn!(%error, "silent hosts are not dropped until etcd answers");
             }
+            tokio::time::sleep(if term.is_some() { PERIOD } else { STANDING }).await;
         }
     }
 
