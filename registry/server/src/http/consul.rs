@@ -4,6 +4,8 @@
 //! A parameter that is not supported is refused: if a filter were ignored, the answer would contain
 //! too much. <https://developer.hashicorp.com/consul/api-docs>
 
+pub(super) mod checks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +71,8 @@ impl Query {
                 }
                 // Every answer is as new as the registry knows.
                 "stale" | "cached" | "pretty" => {}
+                // The order of an answer means nothing here.
+                "near" if value == "_agent" => {}
                 "consistent" => parsed.consistent = true,
                 "dc" if value.is_empty() || value == DATACENTER => {}
                 "ns" | "partition" if value.is_empty() || value == "default" => {}
@@ -415,7 +419,7 @@ mod tests {
         assert!(parsed.passing);
         for (query, knows) in [
             ("filter=x", Knows::Health),
-            ("near=_agent", Knows::Health),
+            ("near=elsewhere", Knows::Health),
             ("dc=elsewhere", Knows::Nodes),
             ("ns=other", Knows::Nodes),
             ("tag=a", Knows::Nodes),

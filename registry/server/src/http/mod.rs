@@ -68,6 +68,9 @@ pub(crate) fn routes(source: Source) -> Router {
         .route("/v1/catalog/nodes", get(consul::nodes))
         .route("/v1/catalog/node/{name}", get(consul::node))
         .route("/v1/health/service/{name}", get(consul::health))
+        .route("/v1/health/state/{state}", get(consul::checks::in_state))
+        .route("/v1/health/checks/{name}", get(consul::checks::of_service))
+        .route("/v1/health/node/{name}", get(consul::checks::of_node))
         .layer(middleware::from_fn_with_state(source.clone(), authorize::authorize))
         .route("/v1/identity/bundle", get(identity::bundle))
         .route(
