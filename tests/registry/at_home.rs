@@ -90,7 +90,7 @@ assert client.status.leader()
 again, _ = client.health.service("arith", index=index, wait="100ms")
 assert int(again) >= int(index)
 try:
-    client.health.service("arith", near="_agent")
+    client.health.service("arith", near="elsewhere")
     sys.exit("near was passed over")
 except consul.ConsulException:
     pass

@@ -6,23 +6,22 @@
 
 mod file;
 mod guesses;
+mod principal;
 mod rights;
 
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use governor::clock::Clock;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::watch;
 
 pub use self::file::{PrincipalsError, is_hard_to_guess};
 use self::guesses::Guesses;
+pub use self::principal::{Connected, Principal};
+use self::principal::{Scopes, Written};
 pub use self::rights::{Callee, Calls, Pattern};
-use crate::tls::{Names, Role};
+use crate::tls::Names;
 use crate::{Secret, chain};
 
 /// How often the file is looked at. It is read once two looks in a row have found the same.
@@ -48,60 +47,6 @@ pub struct Known {
     principals: Vec<Arc<Principal>>,
     /// What callers may call whose certificate is good, and belongs to no principal.
     certified: Calls,
-}
-
-/// Who asks.
-#[derive(Debug)]
-pub struct Principal {
-    /// No other principal of this process has or had it.
-    id: u64,
-    rate: Option<DefaultDirectRateLimiter>,
-    /// How many connections it has.
-    connections: Arc<AtomicU32>,
-    /// Its name, under which it pays for what it takes. Nobody pays for those who are nobody in particular.
-    payer: Option<Arc<str>>,
-    written: Written,
-    /// It is written nowhere: it is whom its certificate names.
-    certified: Option<Arc<Names>>,
-}
-
-/// A connection of a principal, which is counted until this is dropped.
-#[derive(Debug)]
-pub struct Connected(Option<Arc<AtomicU32>>);
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        if let Some(connections) = &self.0 {
-            connections.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// What is written of a principal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Written {
-    name: String,
-    secret: Option<Secret>,
-    /// A name that its certificates have.
-    certificate: Option<String>,
-    calls: Calls,
-    scopes: Scopes,
-    /// The services that its hosts may announce in a registry. `None`: all.
-    announces: Option<Calls>,
-    /// Names of hosts that it may write in a registry. `*` at the end stands for anything.
-    hosts: Vec<String>,
-    quota: Option<Quota>,
-    max_connections: Option<NonZeroU32>,
-    /// Many callers share it, and each pays for itself.
-    is_shared: bool,
-}
-
-/// What a principal may do in a registry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Scopes {
-    read: bool,
-    write: bool,
-    admin: bool,
 }
 
 /// A secret that belongs to nobody.
@@ -329,133 +274,6 @@ impl Known {
             }
             None => self.all().any(|known| known.id == principal.id),
         }
-    }
-}
-
-impl Written {
-    fn anonymous(calls: Calls) -> Self {
-        Written {
-            name: "anonymous".to_owned(),
-            secret: None,
-            certificate: None,
-            calls,
-            scopes: Scopes::default(),
-            announces: None,
-            hosts: Vec::new(),
-            quota: None,
-            max_connections: None,
-            is_shared: false,
-        }
-    }
-}
-
-impl Principal {
-    fn new(written: Written) -> Arc<Self> {
-        Principal::of(written, None)
-    }
-
-    fn of(written: Written, certified: Option<Arc<Names>>) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let rate = written.quota.map(RateLimiter::direct);
-        let is_somebody =
-            certified.is_some() || written.secret.is_some() || written.certificate.is_some();
-        let payer = (is_somebody && !written.is_shared).then(|| written.name.as_str().into());
-        let connections = Arc::default();
-        Arc::new(Principal { id, rate, connections, payer, written, certified })
-    }
-
-    /// Whom a certificate names. In a registry a host may write what is its own. Others may read there if
-    /// they may call anything.
-    fn certified(names: &Arc<Names>, calls: Calls) -> Arc<Self> {
-        let member = names.member();
-        let host = member.as_ref().filter(|id| id.role() == Role::Host);
-        let written = Written {
-            name: member.as_ref().map_or_else(|| names.to_string(), ToString::to_string),
-            scopes: Scopes {
-                read: member.is_some() && !calls.is_nothing(),
-                write: host.is_some(),
-                admin: false,
-            },
-            hosts: host.map(|id| id.name().to_owned()).into_iter().collect(),
-            ..Written::anonymous(calls)
-        };
-        Principal::of(written, Some(names.clone()))
-    }
-
-    /// A number that no other principal of this process has or had, not even one with other rights under
-    /// the same name.
-    #[must_use]
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// Its name, for logs and messages.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.written.name
-    }
-
-    /// Under which name it pays for what it takes of a server. `None` for those who are nobody in particular.
-    #[must_use]
-    pub fn payer(&self) -> Option<&Arc<str>> {
-        self.payer.as_ref()
-    }
-
-    /// Counts a connection of it, until what is returned is dropped. `None` if it has as many as it may.
-    #[must_use]
-    pub fn connect(&self) -> Option<Connected> {
-        let Some(max) = self.written.max_connections else { return Some(Connected(None)) };
-        let another = |open| (open < max.get()).then_some(open + 1);
-        let counted = self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, another);
-        counted.ok().map(|_| Connected(Some(self.connections.clone())))
-    }
-
-    /// The methods that it may call.
-    #[must_use]
-    pub fn calls(&self) -> &Calls {
-        &self.written.calls
-    }
-
-    /// Whether it may read a registry's lists.
-    #[must_use]
-    pub fn may_read(&self) -> bool {
-        self.written.scopes.read || self.written.scopes.admin
-    }
-
-    /// Whether it may write anything at all in a registry.
-    #[must_use]
-    pub fn writes(&self) -> bool {
-        self.written.scopes.write || self.written.scopes.admin
-    }
-
-    /// Whether it may write what belongs to this host, or to this classic name, in a registry.
-    #[must_use]
-    pub fn may_write(&self, host: &str) -> bool {
-        let own = |pattern: &String| match pattern.strip_suffix('*') {
-            Some(prefix) => host.starts_with(prefix),
-            None => host == pattern,
-        };
-        self.written.scopes.admin
-            || (self.written.scopes.write && self.written.hosts.iter().any(own))
-    }
-
-    /// Whether the hosts that it may write may announce this service in a registry.
-    #[must_use]
-    pub fn may_announce(&self, service: Callee<'_>) -> bool {
-        let announces = self.written.announces.as_ref();
-        self.written.scopes.admin
-            || announces.is_none_or(|announces| announces.has_service(service))
-    }
-
-    /// Counts a call or a request.
-    ///
-    /// # Errors
-    /// When it asks too often: how long it has to wait.
-    pub fn count(&self) -> Result<(), Duration> {
-        let Some(rate) = &self.rate else { return Ok(()) };
-        rate.check()
-            .map_err(|until| until.wait_time_from(governor::clock::DefaultClock::default().now()))
     }
 }
 
