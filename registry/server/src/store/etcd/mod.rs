@@ -245,7 +245,7 @@ impl Etcd {
         }
     }
 
-    /// Gives up the election, if this process is elected, so that another one is within a second.
+    /// Gives up the election, if this process is elected, so that another one is at its next look.
     pub(crate) async fn resign(&self) {
         let elected = {
             let mut known = self.known();

@@ -11,9 +11,6 @@ use super::{Etcd, WriteError};
 use crate::etcd::{Compare, Member, RequestOp, ResponseOp, TxnRequest};
 use crate::record::Key;
 
-/// How often others look whether anybody is elected.
-const STANDING: Duration = Duration::from_millis(500);
-
 /// How often the elected process looks for silent hosts, and writes its tick.
 const PERIOD: Duration = Duration::from_secs(2);
 
@@ -29,8 +26,11 @@ struct Term {
 impl Etcd {
     /// Stands for election, and drops silent hosts while elected, until the process resigns.
     pub(super) async fn reap(self) {
+        let mut ticks = tokio::time::interval(PERIOD);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut term: Option<Term> = None;
         loop {
+            ticks.tick().await;
             if self.known().resigned {
                 return;
             }
@@ -58,7 +58,6 @@ impl Etcd {
             if let Err(error) = done {
                 tracing::warn!(%error, "silent hosts are not dropped until etcd answers");
             }
-            tokio::time::sleep(if term.is_some() { PERIOD } else { STANDING }).await;
         }
     }
 
