@@ -55,6 +55,9 @@ tools:
 	mkdir -p $(TARGET_DIR)/tools/javascript
 	npm install --silent --no-audit --no-fund --prefix $(TARGET_DIR)/tools/javascript \
 		@bytecodealliance/componentize-js@0.23.0 @bytecodealliance/preview2-shim@0.25.0
+	$(TARGET_DIR)/tools/python/bin/pip install --quiet --upgrade --target $(TARGET_DIR)/tools/python-consul python-consul==1.1.0
+	mkdir -p $(TARGET_DIR)/tools/consul
+	npm install --silent --no-audit --no-fund --prefix $(TARGET_DIR)/tools/consul consul@2.0.1
 	mkdir -p $(TARGET_DIR)/tools/typescript
 	npm install --silent --no-audit --no-fund --prefix $(TARGET_DIR)/tools/typescript \
 		openapi-typescript@7.13.0 openapi-fetch@0.17.0 typescript@5.9.3

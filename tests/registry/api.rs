@@ -411,8 +411,8 @@ async fn what_is_declared_is_bounded_and_checked() {
         (with("package", json!("a b")), "white space"),
         (with("fingerprint", json!("0")), "32 hexadecimal digits"),
         (with("reason", json!(long(1025))), "one line of at most 1024"),
-        (with("tags", json!(vec!["t"; 33])), "33 tags, at most 32"),
-        (with("tags", json!([long(129)])), "1 to 128 bytes"),
+        (with("tags", json!(vec!["t"; 65])), "65 tags, at most 64"),
+        (with("tags", json!([long(513)])), "1 to 512 bytes"),
         (
             with(
                 "tags",
@@ -468,4 +468,61 @@ async fn the_registry_answers_as_its_openapi_document_says() {
     assert!(output.status.success(), "{}", &text[end..]);
     let (status, _) = registry.get("/healthz").await;
     assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn the_sketch_s_times_hold_as_written_a_beat_every_ten_seconds_and_a_minute_of_silence() {
+    let registry = RegistryProcess::start(&["--ttl", "1s"]).await.unwrap();
+    let (_, answer) = registry.get("/register?name=Arith&addr=127.0.0.1:1234&ttl=3s").await;
+    let answer = answer.as_str().unwrap().to_owned();
+    assert!(answer.contains("every 1s: after 3s of silence"), "{answer}");
+    registry.get("/register?name=Short&addr=127.0.0.1:1").await;
+    let began = std::time::Instant::now();
+    let listed = async || registry.get("/services").await.1;
+    eventually("the other one is dropped after a second", async || {
+        listed().await["Short"].is_null().then_some(())
+    })
+    .await
+    .unwrap();
+    assert!(!listed().await["Arith"].is_null(), "{:?}", began.elapsed());
+    eventually("and this one later", async || listed().await["Arith"].is_null().then_some(()))
+        .await
+        .unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(3));
+    for (ttl, why) in
+        [("500ms", "choose from 1s to 24 h"), ("2d", "choose from"), ("x", "like 60s")]
+    {
+        let path = format!("/register?name=Arith&addr=127.0.0.1:1234&ttl={ttl}");
+        let (status, problem) = registry.get(&path).await;
+        assert!(status == 400 && problem["detail"].as_str().unwrap().contains(why), "{problem}");
+    }
+    let both = "/register?name=Arith&addr=127.0.0.1:1234&ttl=3s&check=tcp";
+    assert_eq!(registry.get(both).await.0, 400);
+}
+
+#[tokio::test]
+async fn what_cannot_be_meant_is_refused_for_what_it_is() {
+    let registry = RegistryProcess::start(&[]).await.unwrap();
+    for address in ["256.1.1.1:1", "..:1", "a..b:1", "-a:1", "1.2.3:80"] {
+        let (status, problem) = registry.get(&format!("/register?name=A&addr={address}")).await;
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(status == 400 && detail.contains("no valid host"), "{address}: {detail}");
+    }
+    registry.declare("h", 1, &["arith"]).await;
+    let later = json!({"session": 7, "state": "draining"});
+    let (status, problem) = registry.send(Method::PUT, "/v1/hosts/h/state", Some(later)).await;
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(status == 404 && detail.contains("declared by the session 1"), "{detail}");
+    let url = format!("{}/v1/hosts/h", registry.url);
+    for (path, encoding) in [("", "gzip"), ("/heartbeat", "br")] {
+        let method = if path.is_empty() { Method::PUT } else { Method::POST };
+        let request = registry.http.request(method, format!("{url}{path}"));
+        let answer = request.header("content-encoding", encoding).body("x").send().await.unwrap();
+        assert_eq!(answer.status(), 415);
+        let problem: Value = answer.json().await.unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains(encoding), "{problem}");
+    }
+    // Whatever is refused is in the log, with who asked and why.
+    registry.process.logged("declared by the session 1").await.unwrap();
+    registry.process.logged("refused").await.unwrap();
 }

@@ -115,3 +115,33 @@ async fn heads_and_bodies_beyond_their_bounds_are_refused() {
     assert!(sent < 1_000, "64 MB of a body were taken");
     assert_eq!(registry.get("/healthz").await.0, 200);
 }
+
+#[tokio::test]
+async fn an_answer_that_comes_before_its_body_was_read_ends_the_connection_and_says_so() {
+    let registry = RegistryProcess::start(&[]).await.unwrap();
+    let body = "x".repeat(256 * 1024);
+    for (path, status) in [("/nowhere", "404"), ("/register?name=A&addr=a:1", "200")] {
+        let mut stream = connect(&registry).await;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // All of it can be sent: the registry reads what it does not want.
+        stream.write_all(body.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        within("the whole answer", stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(answer.to_lowercase().contains("connection: close"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_with_two_host_headers_is_refused() {
+    let registry = RegistryProcess::start(&[]).await.unwrap();
+    let mut stream = connect(&registry).await;
+    let head = "GET /services HTTP/1.1\r\nHost: localhost\r\nHost: example.com\r\nConnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("two Host headers"), "{answer}");
+}

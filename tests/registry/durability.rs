@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
-use wharf_tests::{Process, RegistryProcess, declaration};
+use wharf_tests::{Process, RegistryProcess, declaration, eventually};
 
 /// How often the process is killed.
 const KILLS: u64 = 100;
@@ -136,4 +136,47 @@ async fn a_registry_waits_for_a_predecessor_that_is_ending() {
     successor.logged("another process has the store open").await.unwrap();
     predecessor.process.kill().await.unwrap();
     successor.announced("registry").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_is_deleted_or_replaced_while_it_is_used_is_written_anew_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("state");
+    let store = inner.join("registry.redb");
+    let arguments = ["--ttl", "1h", "--store", store.to_str().unwrap()];
+    let registry = RegistryProcess::start(&arguments).await.unwrap();
+    registry.declare("h1", 1, &["arith"]).await;
+    std::fs::remove_dir_all(&inner).unwrap();
+    registry.process.logged("deleted or replaced while the registry uses it").await.unwrap();
+    // Without any change, it is there again.
+    eventually("it is written anew", async || store.exists().then_some(())).await.unwrap();
+    std::fs::remove_file(&store).unwrap();
+    registry.declare("h2", 1, &["arith"]).await;
+    std::fs::write(inner.join("other"), "something else").unwrap();
+    std::fs::rename(inner.join("other"), &store).unwrap();
+    registry.declare("h3", 1, &["arith"]).await;
+    registry.process.kill().await.unwrap();
+    let registry = RegistryProcess::start(&arguments).await.unwrap();
+    assert_eq!(registry.hosts("arith").await, ["h1", "h2", "h3"]);
+    // Where it cannot be written anew, changes are refused and it is said.
+    std::fs::remove_dir_all(&inner).unwrap();
+    std::fs::write(&inner, "in the way").unwrap();
+    eventually("it is not ready", async || {
+        let (status, why) = registry.get("/readyz").await;
+        (status == 503 && why.as_str()?.contains("does not take changes")).then_some(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(registry.declare("h4", 1, &["arith"]).await.0, 503);
+    assert_eq!(registry.hosts("arith").await.len(), 3, "lists are still served");
+    std::fs::remove_file(&inner).unwrap();
+    eventually("it is ready again", async || {
+        (registry.get("/readyz").await.0 == 200).then_some(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(registry.declare("h4", 1, &["arith"]).await.0, 201);
+    registry.process.kill().await.unwrap();
+    let registry = RegistryProcess::start(&arguments).await.unwrap();
+    assert_eq!(registry.hosts("arith").await, ["h1", "h2", "h3", "h4"]);
 }

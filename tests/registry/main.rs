@@ -7,6 +7,8 @@ mod api;
 mod at_home;
 mod bounds;
 mod cluster;
+mod consul;
+mod consul_clients;
 mod durability;
 mod etcd_access;
 mod fleet;

@@ -67,10 +67,10 @@ pub mod limits {
     pub const DIGEST: usize = 64;
 
     /// The longest tag, in bytes.
-    pub const TAG: usize = 128;
+    pub const TAG: usize = 512;
 
     /// The most tags of an endpoint.
-    pub const TAGS: usize = 32;
+    pub const TAGS: usize = 64;
 
     /// The longest name of a metadatum, in bytes.
     pub const METADATA_NAME: usize = 64;

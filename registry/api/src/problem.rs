@@ -36,6 +36,8 @@ pub enum Code {
     IndexGone,
     /// 413: a body larger than the limit.
     TooLarge,
+    /// 415: a body that is compressed.
+    UnknownEncoding,
     /// 429: this token asks more often than it may; retry after `Retry-After`.
     RateLimited,
     /// 503: there are too many requests at once; retry after `Retry-After`.
@@ -49,6 +51,8 @@ pub enum Code {
     Warming,
     /// 503: the registry shuts down.
     ShuttingDown,
+    /// 501: a part of another system's API that this registry does not have.
+    NotOffered,
     /// A code of a later version.
     #[serde(other)]
     Other,
@@ -85,6 +89,7 @@ impl Code {
             Code::Superseded | Code::Ambiguous => 409,
             Code::IndexGone => 410,
             Code::TooLarge => 413,
+            Code::UnknownEncoding => 415,
             Code::RateLimited => 429,
             Code::Busy
             | Code::StoreUnavailable
@@ -92,6 +97,7 @@ impl Code {
             | Code::Warming
             | Code::ShuttingDown => 503,
             Code::Other => 500,
+            Code::NotOffered => 501,
         }
     }
 
@@ -110,12 +116,14 @@ impl Code {
             Code::Ambiguous => "The name is registered at several addresses",
             Code::IndexGone => "The index is not from this run of the registry",
             Code::TooLarge => "The request is too large",
+            Code::UnknownEncoding => "The body's encoding is not known",
             Code::RateLimited => "The token asks too often",
             Code::Busy => "The registry is busy",
             Code::StoreUnavailable => "The registry's store does not answer",
             Code::Full => "The registry is full",
             Code::Warming => "The registry has just started",
             Code::ShuttingDown => "The registry is shutting down",
+            Code::NotOffered => "The registry does not have this",
             Code::Other => "Something went wrong",
         }
     }

@@ -65,6 +65,8 @@ pub enum Condition {
     Compiling,
     /// Its plugin does not load; the reason says why.
     Refused,
+    /// A check of it fails; the reason says how.
+    Failing,
 }
 
 impl Condition {
@@ -123,6 +125,8 @@ pub enum EndpointState {
     Compiling,
     /// It takes no calls: its plugin does not load. Only services have this state.
     Refused,
+    /// It should get no calls: a check of it fails. Only services that are checked have this state.
+    Failing,
 }
 
 impl EndpointState {
@@ -134,6 +138,7 @@ impl EndpointState {
             EndpointState::Draining,
             EndpointState::Compiling,
             EndpointState::Refused,
+            EndpointState::Failing,
         ]
         .into_iter()
         .find(|state| state.to_string() == text)
@@ -146,6 +151,7 @@ impl EndpointState {
             Condition::Serving => self,
             Condition::Compiling => EndpointState::Compiling,
             Condition::Refused => EndpointState::Refused,
+            Condition::Failing => EndpointState::Failing,
         }
     }
 }
@@ -157,6 +163,7 @@ impl std::fmt::Display for EndpointState {
             EndpointState::Draining => "draining",
             EndpointState::Compiling => "compiling",
             EndpointState::Refused => "refused",
+            EndpointState::Failing => "failing",
         })
     }
 }

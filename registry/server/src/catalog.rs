@@ -9,18 +9,28 @@ use std::sync::Arc;
 use wharf_registry_api::{Endpoint, EndpointId, EndpointSpec, limits};
 
 use crate::listing::{endpoint, identity};
-use crate::record::{Key, Record};
+use crate::record::{Key, Record, Records};
 
 /// The records and what they declare.
 #[derive(Debug)]
 pub(crate) struct Catalog {
-    records: HashMap<Key, Arc<Record>>,
+    records: HashMap<Key, Entry>,
+    /// The records with a name of Consul's: an ID of a service or check, or a node.
+    named: HashMap<Named, BTreeSet<Key>>,
+    /// The records with checks that the registry makes.
+    probed: BTreeSet<Key>,
+    /// The number of the last change of `probed`, or of a record in it.
+    probes: u64,
     hosts: usize,
     /// Addresses that were registered through the classic calls, by name.
     classic: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     services: BTreeMap<Arc<str>, Service>,
     /// The number of the last change.
     number: u64,
+    /// The number of the last change that removed a record.
+    removed: u64,
+    /// The number at which it was last noted who is unverified.
+    marked: u64,
     /// The number of the last change that removed a service. It is the index of every service that
     /// does not exist, so that no index ever goes back.
     floor: u64,
@@ -30,10 +40,32 @@ pub(crate) struct Catalog {
     bytes: usize,
 }
 
+/// A record, and the numbers of its changes.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) record: Arc<Record>,
+    /// Of its first appearance.
+    pub(crate) created: u64,
+    /// Of its last change.
+    pub(crate) modified: u64,
+    /// When it was last noted whether it is unverified.
+    marked: u64,
+}
+
+/// A name by which Consul's clients speak of a record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Named {
+    Service(String),
+    Check(String),
+    Node(String),
+}
+
 #[derive(Debug)]
 struct Service {
     /// The number of its last change.
     number: u64,
+    /// When it was last noted which of its endpoints are unverified.
+    marked: u64,
     /// The records that have it: hosts, then classic registrations.
     keys: BTreeSet<Key>,
 }
@@ -58,10 +90,15 @@ impl Catalog {
     pub(crate) fn new(number: u64) -> Self {
         Catalog {
             records: HashMap::new(),
+            named: HashMap::new(),
+            probed: BTreeSet::new(),
+            probes: number,
             hosts: 0,
             classic: BTreeMap::new(),
             services: BTreeMap::new(),
             number,
+            removed: number,
+            marked: number,
             floor: number,
             endpoints: 0,
             bytes: 0,
@@ -78,13 +115,85 @@ impl Catalog {
         self.services.get(service).map_or(self.floor, |service| service.number)
     }
 
-    /// The record that a store accepted last under a key.
-    pub(crate) fn record(&self, key: &Key) -> Option<&Arc<Record>> {
-        self.records.get(key)
+    /// The number of the last change of a service, or of all, that also counts who is unverified.
+    pub(crate) fn marked_number(&self, service: Option<&str>) -> u64 {
+        let Some(service) = service else { return self.number.max(self.marked) };
+        self.services.get(service).map_or(self.floor, |service| service.number.max(service.marked))
     }
 
-    pub(crate) fn records(&self) -> impl Iterator<Item = (&Key, &Arc<Record>)> {
+    /// The same of the records of a node. One that is not there has a number too.
+    pub(crate) fn node_number(&self, node: &str) -> u64 {
+        let of = |(_, entry): (&Key, &Entry)| entry.modified.max(entry.marked);
+        self.of_node(node).map(of).chain([self.removed]).max().unwrap_or_default()
+    }
+
+    /// The record that a store accepted last under a key.
+    pub(crate) fn record(&self, key: &Key) -> Option<&Arc<Record>> {
+        self.records.get(key).map(|entry| &entry.record)
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&Key, &Entry)> {
         self.records.iter()
+    }
+
+    /// The records with a name of Consul's.
+    pub(crate) fn named(&self, name: &Named) -> impl Iterator<Item = (&Key, &Entry)> {
+        let keys = self.named.get(name).into_iter().flatten();
+        keys.filter_map(|key| Some((key, self.records.get(key)?)))
+    }
+
+    /// The records of a node of Consul's: a host is one, and so is a registration, unless it was registered
+    /// for another node.
+    pub(crate) fn of_node(&self, node: &str) -> impl Iterator<Item = (&Key, &Entry)> {
+        let classic = node.rsplit_once('@').map(|(name, address)| Key::classic(name, address));
+        let own = [Some(Key::host(node)), classic].into_iter().flatten();
+        let own = own.filter_map(|key| self.records.get_key_value(&key));
+        let own = own.filter(|(_, entry)| entry.record.node().is_none());
+        let registered = self.named.get(&Named::Node(node.to_owned())).into_iter().flatten();
+        own.chain(registered.filter_map(|key| self.records.get_key_value(key)))
+    }
+
+    /// The records with checks that the registry makes, if there is a change later than this number; and
+    /// its number.
+    pub(crate) fn probed(&self, later_than: Option<u64>) -> Option<(u64, Records)> {
+        if later_than.is_some_and(|number| self.probes <= number) {
+            return None;
+        }
+        let records =
+            self.probed.iter().filter_map(|key| Some((key.clone(), self.record(key)?.clone())));
+        Some((self.probes, records.collect()))
+    }
+
+    pub(crate) fn probed_count(&self) -> usize {
+        self.probed.len()
+    }
+
+    /// Notes under a number which records may have turned unverified, or are not any more. Returns their
+    /// services.
+    pub(crate) fn mark(
+        &mut self,
+        keys: impl IntoIterator<Item = Key>,
+        number: u64,
+    ) -> BTreeSet<Arc<str>> {
+        let mut marked = BTreeSet::new();
+        for key in keys {
+            let Some(entry) = self.records.get_mut(&key) else { continue };
+            entry.marked = number;
+            for spec in &entry.record.endpoints {
+                if let Some((name, _)) = self.services.get_key_value(&spec.service[..]) {
+                    marked.insert(name.clone());
+                }
+            }
+        }
+        for service in &marked {
+            if let Some(service) = self.services.get_mut(service) {
+                service.marked = number;
+            }
+        }
+        if !marked.is_empty() {
+            self.marked = number;
+        }
+        marked
     }
 
     /// Hosts, classic registrations, services and endpoints.
@@ -95,7 +204,7 @@ impl Catalog {
 
     /// Whether there is room for a record, in place of the previous one under its key.
     pub(crate) fn has_room(&self, key: &Key, record: &Record) -> bool {
-        let known = self.records.get(key);
+        let known = self.record(key);
         let before = known.map_or((0, 0), |record| (record.endpoints.len(), record.bytes()));
         let endpoints = self.endpoints - before.0 + record.endpoints.len();
         let bytes = self.bytes - before.1 + record.bytes();
@@ -118,10 +227,14 @@ impl Catalog {
         record: Option<&Arc<Record>>,
         number: u64,
     ) -> Vec<Event> {
-        let known = match record {
-            Some(record) => self.records.insert(key.clone(), record.clone()),
-            None => self.records.remove(key),
-        };
+        let before = self.records.remove(key);
+        if let Some(record) = record {
+            let (created, modified, marked) =
+                before.as_ref().map_or((number, number, 0), |b| (b.created, b.modified, b.marked));
+            let entry = Entry { record: record.clone(), created, modified, marked };
+            self.records.insert(key.clone(), entry);
+        }
+        let known = before.map(|before| before.record);
         match key {
             Key::Host(_) => {
                 self.hosts =
@@ -141,16 +254,22 @@ impl Catalog {
             return events;
         }
         self.number = number;
+        match self.records.get_mut(key) {
+            Some(entry) => entry.modified = number,
+            None => self.removed = number,
+        }
+        self.note_names(key, known.as_deref(), record.map(|record| &**record), number);
         let still: BTreeSet<&str> = new.iter().map(|spec| &spec.service[..]).collect();
         let changed: BTreeSet<&str> = events.iter().map(Event::service).collect();
         for service in changed {
             if still.contains(service) {
                 let entry = match self.services.get_mut(service) {
                     Some(entry) => entry,
-                    None => self
-                        .services
-                        .entry(service.into())
-                        .or_insert_with(|| Service { number, keys: BTreeSet::new() }),
+                    None => self.services.entry(service.into()).or_insert_with(|| Service {
+                        number,
+                        marked: 0,
+                        keys: BTreeSet::new(),
+                    }),
                 };
                 entry.number = number;
                 entry.keys.insert(key.clone());
@@ -166,6 +285,29 @@ impl Catalog {
         events
     }
 
+    fn note_names(&mut self, key: &Key, old: Option<&Record>, new: Option<&Record>, number: u64) {
+        let (old, new) = (old.map(names).unwrap_or_default(), new.map(names).unwrap_or_default());
+        for gone in old.names.difference(&new.names) {
+            if let Some(keys) = self.named.get_mut(gone) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.named.remove(gone);
+                }
+            }
+        }
+        for name in new.names.difference(&old.names) {
+            self.named.entry(name.clone()).or_default().insert(key.clone());
+        }
+        if new.probed {
+            self.probed.insert(key.clone());
+        } else {
+            self.probed.remove(key);
+        }
+        if old.probed || new.probed {
+            self.probes = number;
+        }
+    }
+
     fn note_classic(&mut self, name: &Arc<str>, address: &Arc<str>, there: bool) {
         if there {
             self.classic.entry(name.clone()).or_default().insert(address.clone());
@@ -178,7 +320,7 @@ impl Catalog {
     }
 
     /// The records that have a service, in order.
-    pub(crate) fn records_of(&self, service: &str) -> impl Iterator<Item = (&Key, &Arc<Record>)> {
+    pub(crate) fn records_of(&self, service: &str) -> impl Iterator<Item = (&Key, &Entry)> {
         let keys = self.services.get(service).into_iter().flat_map(|service| &service.keys);
         keys.filter_map(|key| Some((key, self.records.get(key)?)))
     }
@@ -193,7 +335,7 @@ impl Catalog {
         let Some((name, addresses)) = self.classic.get_key_value(name) else { return Vec::new() };
         let registered = |address: &Arc<str>| {
             let key = Key::Classic { name: name.clone(), address: address.clone() };
-            self.records.get(&key).map(|record| (record.session, address.clone()))
+            self.records.get(&key).map(|entry| (entry.record.session, address.clone()))
         };
         let mut all: Vec<_> = addresses.iter().filter_map(registered).collect();
         all.sort();
@@ -203,6 +345,24 @@ impl Catalog {
     /// Classic names with their addresses.
     pub(crate) fn classic(&self) -> &BTreeMap<Arc<str>, BTreeSet<Arc<str>>> {
         &self.classic
+    }
+}
+
+/// What a record is indexed by.
+#[derive(Default)]
+struct Names {
+    names: BTreeSet<Named>,
+    probed: bool,
+}
+
+fn names(record: &Record) -> Names {
+    let Some(upkeep) = &record.upkeep else { return Names::default() };
+    let checks = upkeep.checks.iter().map(|check| Named::Check(check.id.clone()));
+    let id = upkeep.id.clone().map(Named::Service);
+    let node = upkeep.node.clone().map(Named::Node);
+    Names {
+        names: id.into_iter().chain(node).chain(checks).collect(),
+        probed: upkeep.probes().next().is_some(),
     }
 }
 
@@ -225,8 +385,8 @@ fn difference<'r>(host: &str, old: Option<&'r Record>, new: Option<&'r Record>) 
         }
     }
     let Some(record) = new else { return events };
-    let same_host =
-        old.is_some_and(|old| old.address == record.address && old.state == record.state);
+    let of_host = |record: &'r Record| (&record.address, record.state, &record.upkeep);
+    let same_host = old.is_some_and(|old| of_host(old) == of_host(record));
     for (id, spec) in &news {
         if !same_host || olds.get(id) != Some(spec) {
             events.push(Event::Upsert(Box::new(endpoint(host, record, spec))));

@@ -14,13 +14,16 @@ use wharf_registry_api::{
 
 use crate::listing::{self, HostSnapshot};
 use crate::metrics::Metrics;
-use crate::record::{Key, Refusal, Registration, Write};
+use crate::record::{Key, Refusal, Write};
 use crate::store::{Backend, WriteError, Written};
-use crate::view::View;
+use crate::view::{Scope, View};
 use crate::{Config, Store};
 
 /// How often silent hosts are looked for.
 const SWEEP: Duration = Duration::from_millis(250);
+
+/// After how many sweeps it is noted who is unverified, and the store looks after itself.
+const LOOK: u32 = 4;
 
 /// How long this process may take to catch up with others of its cluster.
 const CATCH_UP: Duration = Duration::from_secs(10);
@@ -30,7 +33,7 @@ pub(crate) struct Directory {
     ttl: Duration,
     heartbeat: Duration,
     pub(crate) view: Arc<View>,
-    store: Backend,
+    pub(crate) store: Backend,
     metrics: Arc<Metrics>,
     began: Instant,
     /// The store is memory: nothing outlives the process.
@@ -77,8 +80,15 @@ impl Directory {
         let mut ticks = tokio::time::interval(SWEEP);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut held_back = false;
+        let mut since_look = 0;
         loop {
             ticks.tick().await;
+            since_look += 1;
+            if since_look == LOOK {
+                since_look = 0;
+                self.view.mark(!self.store.is_swept_here());
+                self.store.look();
+            }
             if !self.store.is_swept_here() {
                 // Another task looks for silent hosts, and needs a clock that is read regularly.
                 self.view.read_clock();
@@ -99,6 +109,9 @@ impl Directory {
 
     async fn evict(&self, key: Key) {
         match self.store.write(key.clone(), Write::Evict).await {
+            Ok(Written { removed: false, visible: true, .. }) => {
+                tracing::warn!(service = %key, "a service is critical: nobody reported its check in time");
+            }
             Ok(Written { removed: true, .. }) => {
                 self.metrics.evicted();
                 tracing::warn!(host = %key, ttl = ?self.ttl, "dropped a host that fell silent");
@@ -180,7 +193,12 @@ impl Directory {
         Ok(())
     }
 
-    async fn write(&self, host: &str, key: Key, write: Write) -> Result<Written, Problem> {
+    pub(crate) async fn write(
+        &self,
+        host: &str,
+        key: Key,
+        write: Write,
+    ) -> Result<Written, Problem> {
         self.store.write(key, write).await.map_err(|error| problem(host, error))
     }
 
@@ -228,25 +246,45 @@ impl Directory {
         Ok(())
     }
 
-    /// An index as a plain number. It also grows from one life of the registry to the next.
-    pub(crate) fn plain_index(&self, index: Index) -> u64 {
-        self.plain_base + index.number
+    /// What a list of Consul's API is made from, and its index: a plain number, which also grows from one
+    /// life of the registry to the next, and with what is known of who is alive.
+    pub(crate) fn listed(&self, scope: Scope<'_>) -> (u64, Vec<HostSnapshot>) {
+        let (number, mut hosts) = self.view.listed(scope);
+        for host in &mut hosts {
+            host.created += self.plain_base;
+            host.modified += self.plain_base;
+        }
+        (self.plain_base + number, hosts)
+    }
+
+    /// The index of such a list.
+    pub(crate) fn plain_index(&self, scope: Scope<'_>) -> u64 {
+        self.plain_base + self.view.scope_number(scope)
     }
 
     /// Waits until a list's plain index differs from `known`, or the time is over.
     pub(crate) async fn other_than(
         &self,
-        service: Option<&str>,
+        scope: Scope<'_>,
         known: u64,
         wait: Duration,
     ) -> Result<(), Problem> {
         // Do not wait for an index from another life of the registry, or from the future.
         let Some(number) = known.checked_sub(self.plain_base) else { return Ok(()) };
-        let index = self.view.index(number);
-        if !self.caught_up(index).await {
+        let deadline = tokio::time::Instant::now() + wait;
+        let mut waiting = self.view.wait(scope.service());
+        if !self.caught_up(self.view.index(number)).await {
             return Ok(());
         }
-        self.newer_than(service, index, wait).await.map(drop)
+        let mut stopped = self.stopped.clone();
+        while self.view.scope_number(scope) <= number {
+            tokio::select! {
+                () = waiting.changed() => {}
+                () = tokio::time::sleep_until(deadline) => return Ok(()),
+                _ = stopped.wait_for(|stopped| *stopped) => return Err(shutting_down()),
+            }
+        }
+        Ok(())
     }
 
     /// Waits until a list is newer than `index`: the list of one service, or of all.
@@ -287,6 +325,11 @@ impl Directory {
         self.store.readiness()
     }
 
+    /// Whether this process makes the checks of registrations.
+    pub(crate) fn is_checked_here(&self) -> bool {
+        self.store.is_checked_here()
+    }
+
     /// Tells other registries of the same store that this process ends.
     pub(crate) async fn resign(&self) {
         self.store.resign().await;
@@ -303,73 +346,6 @@ impl Directory {
     pub(crate) async fn stopped(&self) {
         // An error means that the sender, which could stop it, is gone. So it stops too.
         let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
-    }
-
-    pub(crate) async fn register_classic(
-        &self,
-        name: &str,
-        addr: &str,
-        registration: Registration,
-    ) -> Result<(), Problem> {
-        crate::validate::name("name", name)?;
-        crate::validate::address(addr)?;
-        crate::validate::registration(&registration)?;
-        // Whoever registers last is the one that its name alone stands for.
-        let newest = self.view.classic_addresses(name).pop();
-        let session = (newest.as_deref() != Some(addr)).then(now_in_micros);
-        let write = Write::Register { session, registration };
-        self.write(name, Key::classic(name, addr), write).await.map(drop)
-    }
-
-    /// Keeps a classic registration alive: the one at this address, or else the newest of the name.
-    pub(crate) async fn heartbeat_classic(
-        &self,
-        name: &str,
-        addr: Option<&str>,
-    ) -> Result<(), Problem> {
-        let address = self.classic_address(name, addr).await?;
-        let key = Key::classic(name, &address);
-        self.store.renew(&key).await.map_err(|error| problem(name, error))
-    }
-
-    /// Withdraws a classic registration: the one at this address, or else all of the name.
-    pub(crate) async fn deregister_classic(
-        &self,
-        name: &str,
-        addr: Option<&str>,
-    ) -> Result<(), Problem> {
-        self.classic_address(name, addr).await?;
-        for address in self.view.classic_addresses(name) {
-            if addr.is_none_or(|addr| *addr == *address) {
-                let write = Write::Withdraw { session: u64::MAX };
-                self.write(name, Key::classic(name, &address), write).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The address that a classic call means.
-    async fn classic_address(&self, name: &str, addr: Option<&str>) -> Result<Arc<str>, Problem> {
-        let find = || {
-            let mut known = self.view.classic_addresses(name);
-            match addr {
-                None => known.pop(),
-                Some(addr) => known.into_iter().find(|known| **known == *addr),
-            }
-        };
-        if let Some(found) = find() {
-            return Ok(found);
-        }
-        self.store.catch_up().await.map_err(|error| problem(name, error))?;
-        find().ok_or_else(|| {
-            Problem::new(
-                Code::UnknownService,
-                format!(
-                    "nothing is registered as '{name}'{}, or it fell silent: call /register?name={name}&addr=HOST:PORT",
-                    addr.map(|addr| format!(" at {addr}")).unwrap_or_default()
-                ),
-            )
-        })
     }
 
     /// How often those that are registered have to be heard, and after how long of silence they are dropped.
@@ -402,7 +378,7 @@ fn digest(declaration: &Declaration) -> String {
     blake3::hash(&json).to_hex()[..32].to_owned()
 }
 
-fn now_in_micros() -> u64 {
+pub(crate) fn now_in_micros() -> u64 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
 }
@@ -425,7 +401,7 @@ pub(crate) fn shutting_down() -> Problem {
     )
 }
 
-fn problem(host: &str, error: WriteError) -> Problem {
+pub(crate) fn problem(host: &str, error: WriteError) -> Problem {
     match error {
         WriteError::Refused(refusal) => refused(host, refusal),
         WriteError::Busy => Problem::new(
@@ -450,6 +426,12 @@ fn refused(host: &str, refusal: Refusal) -> Problem {
         Refusal::Unknown => Problem::new(
             Code::UnknownHost,
             format!("the host '{host}' is not registered: declare it with PUT /v1/hosts/{host}"),
+        ),
+        Refusal::Undeclared(known) => Problem::new(
+            Code::UnknownHost,
+            format!(
+                "the host '{host}' was declared by the session {known}, and not by the newer one that asks: declare it with PUT /v1/hosts/{host} first"
+            ),
         ),
         Refusal::Full => Problem::new(
             Code::Full,

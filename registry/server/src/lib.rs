@@ -17,8 +17,11 @@ mod journal;
 mod listing;
 mod liveness;
 mod metrics;
+mod probing;
 mod record;
+mod registrations;
 mod store;
+mod upkeep;
 mod validate;
 mod view;
 
@@ -41,7 +44,7 @@ use crate::identity::Issuer;
 use crate::store::Backend;
 use crate::store::file::File;
 use crate::store::local::Local;
-use crate::view::View;
+use crate::view::{Patience, View};
 
 /// How long connections may take to end at shutdown. A request that never ends must not block it.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
@@ -147,11 +150,9 @@ impl Registry {
                 local(&config, Some(file), records, &metrics)?
             }
             Store::Etcd(etcd) => {
-                // The lease runs first. The view counts the rest of the time to live after it.
-                let left = config.ttl.saturating_sub(store::etcd::lease(config.ttl));
-                let left = left.max(clock::LivenessClock::MAX_STEP);
+                let patience = Patience::after_lease(config.ttl, store::etcd::lease);
                 let view =
-                    |epoch, number| Arc::new(View::new(left, config.heartbeat, epoch, number));
+                    |epoch, number| Arc::new(View::new(patience, config.heartbeat, epoch, number));
                 let metrics = metrics.clone();
                 let frame = http::frame;
                 Backend::Etcd(
@@ -196,6 +197,7 @@ impl Registry {
     ) -> Result<(), RunError> {
         let Registry { directory, metrics, config, stop } = self;
         let sweeper = tokio::spawn(directory.clone().sweep());
+        let prober = tokio::spawn(probing::probe(directory.clone()));
         let local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
         let bounds = config.bounds();
         let following = config.issuer.clone().map(|issuer| tokio::spawn(issuer.follow()));
@@ -204,13 +206,15 @@ impl Registry {
         let principals = config.principals;
         let principals =
             principals.or_else(|| config.issuer.as_ref().map(|_| Principals::certified()));
-        let routes = http::routes(http::Source {
-            directory: directory.clone(),
-            trusts_this_machine: local && principals.is_none() && !is_encrypted,
-            principals,
+        let trusts_this_machine = local && principals.is_none() && !is_encrypted;
+        let source = http::Source::new(
+            directory.clone(),
             metrics,
-            issuer: config.issuer,
-        });
+            principals,
+            trusts_this_machine,
+            config.issuer,
+        );
+        let routes = http::routes(source);
         let serving = serve(&listener, &bounds, stop.subscribe(), routes);
         let mut serving = std::pin::pin!(serving);
         let served = tokio::select! {
@@ -224,6 +228,7 @@ impl Registry {
         let resigned = tokio::time::timeout(LAST_ANSWERS, directory.resign());
         let _ = tokio::join!(serving, resigned);
         sweeper.abort();
+        prober.abort();
         following.inspect(tokio::task::JoinHandle::abort);
         served
     }
@@ -257,14 +262,14 @@ async fn serve(
 fn local(
     config: &Config,
     file: Option<File>,
-    records: store::file::Records,
+    records: record::Records,
     metrics: &Arc<metrics::Metrics>,
 ) -> Result<Backend, RunError> {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     // It tells this run of the registry from others. Plain indices also need it to grow from run to
     // run.
     let epoch = since_1970.map_or(1, |time| u64::try_from(time.as_micros()).unwrap_or(1));
-    let view = Arc::new(View::new(config.ttl, config.heartbeat, epoch, 1));
+    let view = Arc::new(View::new(Patience::whole(config.ttl), config.heartbeat, epoch, 1));
     view.load(records);
     let local = Local::start(view.clone(), file, http::frame, metrics.clone())
         .map_err(|error| RunError::Start(error.into()))?;

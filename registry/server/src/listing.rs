@@ -6,11 +6,12 @@ use std::time::SystemTime;
 
 use wharf_registry_api::{Condition, Endpoint, EndpointSpec, EndpointState, ServiceSummary};
 
-use crate::record::Record;
+use crate::record::{Key, Record};
 
 /// A host, or a classic registration, as it was at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct HostSnapshot {
+    pub(crate) key: Key,
     pub(crate) name: Arc<str>,
     pub(crate) record: Arc<Record>,
     pub(crate) unverified: bool,
@@ -18,6 +19,11 @@ pub(crate) struct HostSnapshot {
     pub(crate) heard: Option<SystemTime>,
     /// It is a classic registration.
     pub(crate) is_classic: bool,
+    /// The name as a client of Consul registered it.
+    pub(crate) registered: Option<Arc<str>>,
+    /// The numbers of its first and of its last change.
+    pub(crate) created: u64,
+    pub(crate) modified: u64,
 }
 
 /// Identifies an endpoint among those of one host.
@@ -106,11 +112,15 @@ mod tests {
 
     fn listed(name: &str, record: Record, unverified: bool) -> HostSnapshot {
         HostSnapshot {
+            key: Key::host(name),
             name: name.into(),
             record: Arc::new(record),
             unverified,
             heard: None,
             is_classic: false,
+            registered: None,
+            created: 1,
+            modified: 1,
         }
     }
 

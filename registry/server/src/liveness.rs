@@ -5,7 +5,7 @@
 //! costs O(1). A sweep costs O(members that are due), and each member is due once per time to live.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use crate::record::Key;
@@ -31,10 +31,23 @@ pub(crate) struct Liveness {
     /// Silence before this time does not count, because the registry did not listen.
     listening_since: Duration,
     window: Window,
+    turned: Turned,
+}
+
+/// Whose members' answers to [`Liveness::is_unverified`] may have changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) enum Turned {
+    /// These.
+    Some(HashSet<Key>),
+    /// Any.
+    #[default]
+    All,
 }
 
 #[derive(Debug)]
 struct Member {
+    /// After how much silence its time is over; `None`: never.
+    patience: Option<Duration>,
     /// `None` until the registry hears it for the first time.
     heard: Option<Duration>,
     /// Distinguishes it in `due` and `silent` from an earlier member with the same key.
@@ -62,39 +75,54 @@ impl Liveness {
             generation: 0,
             listening_since: Duration::ZERO,
             window: Window { began: Duration::ZERO, allowed: 0, dropped: 0 },
+            turned: Turned::default(),
         }
     }
 
     /// Takes note that a member was heard now.
     pub(crate) fn hear(&mut self, now: Duration, key: &Key) {
-        self.enter(now, key, Some(now));
+        let Some(member) = self.members.get(key) else { return };
+        if self.may_be_gone(now, member) {
+            self.turned.note(key);
+        }
+        if let Some(member) = self.members.get_mut(key) {
+            member.heard = Some(now);
+            if std::mem::take(&mut member.silent)
+                && let Some(patience) = member.patience
+            {
+                self.due.push(Reverse((now + patience, member.generation, key.clone())));
+            }
+        }
+    }
+
+    /// Adds a member that was heard now, or gives a known one another patience: after so much silence
+    /// its time is over. Without, it never is.
+    pub(crate) fn admit(&mut self, now: Duration, key: &Key, patience: Option<Duration>) {
+        self.recall(now, key, patience);
+        self.hear(now, key);
     }
 
     /// Adds a member that is known, but that this registry has not heard yet.
-    pub(crate) fn recall(&mut self, now: Duration, key: &Key) {
-        self.enter(now, key, None);
-    }
-
-    fn enter(&mut self, now: Duration, key: &Key, heard: Option<Duration>) {
-        if let Some(member) = self.members.get_mut(key) {
-            member.heard = heard.or(member.heard);
-            if std::mem::take(&mut member.silent) {
-                self.due.push(Reverse((now + self.ttl, member.generation, key.clone())));
-            }
+    pub(crate) fn recall(&mut self, now: Duration, key: &Key, patience: Option<Duration>) {
+        let known = self.members.get(key);
+        if known.is_some_and(|known| known.patience == patience) {
             return;
         }
+        let (heard, held) = known.map_or((None, false), |known| (known.heard, known.held));
         self.generation += 1;
         let generation = self.generation;
-        self.members.insert(key.clone(), Member { heard, generation, silent: false, held: false });
-        self.due.push(Reverse((now + self.ttl, generation, key.clone())));
+        let member = Member { patience, heard, generation, silent: false, held };
+        self.members.insert(key.clone(), member);
+        if let Some(patience) = patience {
+            self.due.push(Reverse((now + patience, generation, key.clone())));
+        }
+        self.turned.note(key);
         self.forget_stale_looks();
     }
 
     /// Somebody else vouches for a member from now on, until [`Liveness::release`].
     pub(crate) fn hold(&mut self, now: Duration, key: &Key) {
-        if self.members.contains_key(key) {
-            self.enter(now, key, Some(now));
-        }
+        self.hear(now, key);
         if let Some(member) = self.members.get_mut(key) {
             member.held = true;
         }
@@ -132,30 +160,40 @@ impl Liveness {
     /// The time until which it cannot become unverified, unless it is released.
     pub(crate) fn sure_until(&self, key: &Key) -> Duration {
         match self.members.get(key) {
-            Some(Member { held: true, .. }) => Duration::MAX,
-            Some(Member { heard: Some(heard), .. }) if *heard >= self.listening_since => {
-                *heard + self.ttl
+            Some(Member { held: true, .. } | Member { patience: None, .. }) => Duration::MAX,
+            Some(Member { heard: Some(heard), patience: Some(patience), .. })
+                if *heard >= self.listening_since =>
+            {
+                *heard + *patience
             }
             Some(_) | None => Duration::ZERO,
         }
     }
 
     fn may_be_gone(&self, now: Duration, member: &Member) -> bool {
+        let Some(patience) = member.patience else { return false };
         !member.held
             && member
                 .heard
-                .is_none_or(|heard| heard < self.listening_since || now >= heard + self.ttl)
+                .is_none_or(|heard| heard < self.listening_since || now >= heard + patience)
+    }
+
+    /// Who may have become unverified, or is not any more, since this was asked last.
+    pub(crate) fn turned(&mut self) -> Turned {
+        std::mem::replace(&mut self.turned, Turned::Some(HashSet::new()))
     }
 
     /// The registry did not listen until now, so every member gets another time to live.
     pub(crate) fn forgive(&mut self, now: Duration) {
         self.listening_since = now;
+        self.turned = Turned::All;
         for (generation, key) in std::mem::take(&mut self.silent) {
             if let Some(member) = self.members.get_mut(&key)
                 && member.generation == generation
                 && std::mem::take(&mut member.silent)
+                && let Some(patience) = member.patience
             {
-                self.due.push(Reverse((now + self.ttl, generation, key)));
+                self.due.push(Reverse((now + patience, generation, key)));
             }
         }
     }
@@ -164,23 +202,7 @@ impl Liveness {
     ///
     /// They stay members until they are removed. If one cannot be dropped, call [`Liveness::keep`].
     pub(crate) fn sweep(&mut self, now: Duration) -> Vec<Key> {
-        while let Some(Reverse((due, ..))) = self.due.peek()
-            && *due <= now
-        {
-            let Some(Reverse((_, generation, key))) = self.due.pop() else { break };
-            let Some(member) = self.members.get_mut(&key).filter(|m| m.generation == generation)
-            else {
-                continue;
-            };
-            let heard = if member.held { now } else { member.heard.unwrap_or_default() };
-            let heard = heard.max(self.listening_since);
-            if heard + self.ttl > now {
-                self.due.push(Reverse((heard + self.ttl, generation, key)));
-            } else {
-                member.silent = true;
-                self.silent.push_back((generation, key));
-            }
-        }
+        self.look(now);
         if self.window.allowed == 0 || now >= self.window.began + self.ttl {
             let allowed = (self.members.len() / SHARE).max(AT_LEAST);
             self.window = Window { began: now, allowed, dropped: 0 };
@@ -196,6 +218,35 @@ impl Liveness {
             }
         }
         dropped
+    }
+
+    /// Finds out whose time is over.
+    pub(crate) fn look(&mut self, now: Duration) {
+        while let Some(Reverse((due, ..))) = self.due.peek()
+            && *due <= now
+        {
+            let Some(Reverse((_, generation, key))) = self.due.pop() else { break };
+            let Some(member) = self.members.get_mut(&key).filter(|m| m.generation == generation)
+            else {
+                continue;
+            };
+            let Some(patience) = member.patience else { continue };
+            let heard = if member.held { now } else { member.heard.unwrap_or_default() };
+            let heard = heard.max(self.listening_since);
+            if heard + patience > now {
+                self.due.push(Reverse((heard + patience, generation, key)));
+            } else {
+                member.silent = true;
+                self.turned.note(&key);
+                self.silent.push_back((generation, key));
+            }
+        }
+        if self.silent.len() > 2 * self.members.len() + 64 {
+            let members = &self.members;
+            self.silent.retain(|(generation, key)| {
+                members.get(key).is_some_and(|member| member.generation == *generation)
+            });
+        }
     }
 
     /// A member could not be dropped. The next sweep returns it again.
@@ -234,6 +285,16 @@ impl Liveness {
     }
 }
 
+impl Turned {
+    fn note(&mut self, key: &Key) {
+        if let Turned::Some(keys) = self
+            && !keys.contains(key)
+        {
+            keys.insert(key.clone());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,9 +319,9 @@ mod tests {
     #[test]
     fn only_the_silent_are_dropped_and_only_after_the_ttl() {
         let mut liveness = Liveness::new(TTL);
-        liveness.hear(at(0), &host(1));
-        liveness.hear(at(0), &host(2));
-        liveness.hear(at(14), &host(2));
+        liveness.admit(at(0), &host(1), Some(TTL));
+        liveness.admit(at(0), &host(2), Some(TTL));
+        liveness.admit(at(14), &host(2), Some(TTL));
         assert!(drop_silent(&mut liveness, at(14)).is_empty());
         assert!(!liveness.is_unverified(at(14), &host(1)));
         assert!(liveness.is_unverified(at(15), &host(1)));
@@ -272,9 +333,9 @@ mod tests {
     #[test]
     fn a_member_that_came_back_is_not_dropped_for_its_earlier_life() {
         let mut liveness = Liveness::new(TTL);
-        liveness.hear(at(0), &host(1));
+        liveness.admit(at(0), &host(1), Some(TTL));
         liveness.remove(&host(1));
-        liveness.hear(at(10), &host(1));
+        liveness.admit(at(10), &host(1), Some(TTL));
         assert!(drop_silent(&mut liveness, at(24)).is_empty());
         assert_eq!(drop_silent(&mut liveness, at(25)), [host(1)]);
         assert!(liveness.due.is_empty() && liveness.silent.is_empty());
@@ -283,9 +344,9 @@ mod tests {
     #[test]
     fn whoever_is_heard_between_the_sweep_and_its_end_is_silent_no_more() {
         let mut liveness = Liveness::new(TTL);
-        liveness.hear(at(0), &host(1));
+        liveness.admit(at(0), &host(1), Some(TTL));
         assert_eq!(liveness.sweep(at(15)), [host(1)]);
-        liveness.hear(at(15), &host(1));
+        liveness.admit(at(15), &host(1), Some(TTL));
         assert!(!liveness.is_silent(&host(1)));
         assert!(drop_silent(&mut liveness, at(29)).is_empty());
         assert_eq!(drop_silent(&mut liveness, at(30)), [host(1)]);
@@ -294,7 +355,7 @@ mod tests {
     #[test]
     fn what_could_not_be_dropped_is_tried_again() {
         let mut liveness = Liveness::new(TTL);
-        liveness.hear(at(0), &host(1));
+        liveness.admit(at(0), &host(1), Some(TTL));
         assert_eq!(liveness.sweep(at(15)), [host(1)]);
         assert!(liveness.sweep(at(15)).is_empty(), "it is under way");
         liveness.keep(&host(1));
@@ -305,7 +366,7 @@ mod tests {
     fn members_that_come_and_go_leave_nothing_behind() {
         let mut liveness = Liveness::new(TTL);
         for _ in 0..10_000 {
-            liveness.hear(at(0), &host(1));
+            liveness.admit(at(0), &host(1), Some(TTL));
             liveness.remove(&host(1));
         }
         assert!(liveness.due.len() < 100, "{} looks", liveness.due.len());
@@ -314,8 +375,8 @@ mod tests {
     #[test]
     fn one_in_twenty_silent_is_gone_at_the_next_sweep_and_nobody_else() {
         let mut liveness = Liveness::new(TTL);
-        (0..10_000).for_each(|n| liveness.hear(at(0), &host(n)));
-        (500..10_000).for_each(|n| liveness.hear(at(10), &host(n)));
+        (0..10_000).for_each(|n| liveness.admit(at(0), &host(n), Some(TTL)));
+        (500..10_000).for_each(|n| liveness.admit(at(10), &host(n), Some(TTL)));
         let dropped = drop_silent(&mut liveness, at(15));
         assert_eq!(dropped.len(), 500);
         assert_eq!(liveness.silent(), 0);
@@ -324,13 +385,13 @@ mod tests {
     #[test]
     fn when_all_fall_silent_a_tenth_is_dropped_in_each_time_to_live() {
         let mut liveness = Liveness::new(TTL);
-        (0..1_000).for_each(|n| liveness.hear(at(0), &host(n)));
+        (0..1_000).for_each(|n| liveness.admit(at(0), &host(n), Some(TTL)));
         assert_eq!(drop_silent(&mut liveness, at(15)).len(), 100);
         assert!(drop_silent(&mut liveness, at(20)).is_empty());
         assert_eq!(liveness.silent(), 900);
         // Members that come back in the meantime are not dropped.
         let survivors: Vec<Key> = liveness.members.keys().take(450).cloned().collect();
-        survivors.iter().for_each(|key| liveness.hear(at(25), key));
+        survivors.iter().for_each(|key| liveness.admit(at(25), key, Some(TTL)));
         assert_eq!(liveness.silent(), 450);
         let second = drop_silent(&mut liveness, at(30));
         assert_eq!(second.len(), 90);
@@ -340,19 +401,19 @@ mod tests {
     #[test]
     fn all_of_a_small_fleet_may_go() {
         let mut liveness = Liveness::new(TTL);
-        (0..3).for_each(|n| liveness.hear(at(0), &host(n)));
+        (0..3).for_each(|n| liveness.admit(at(0), &host(n), Some(TTL)));
         assert_eq!(drop_silent(&mut liveness, at(15)).len(), 3);
     }
 
     #[test]
     fn nobody_is_dropped_for_a_time_in_which_the_registry_did_not_listen() {
         let mut liveness = Liveness::new(TTL);
-        liveness.hear(at(0), &host(1));
-        (2..20).for_each(|n| liveness.hear(at(10), &host(n)));
+        liveness.admit(at(0), &host(1), Some(TTL));
+        (2..20).for_each(|n| liveness.admit(at(10), &host(n), Some(TTL)));
         liveness.forgive(at(14));
         assert!(liveness.is_unverified(at(14), &host(1)));
         assert!(drop_silent(&mut liveness, at(28)).is_empty());
-        liveness.hear(at(28), &host(2));
+        liveness.admit(at(28), &host(2), Some(TTL));
         assert!(!liveness.is_unverified(at(28), &host(2)));
         assert_eq!(drop_silent(&mut liveness, at(29)).len(), AT_LEAST);
     }
@@ -360,7 +421,7 @@ mod tests {
     #[test]
     fn the_silent_are_forgiven_too() {
         let mut liveness = Liveness::new(TTL);
-        (0..20).for_each(|n| liveness.hear(at(0), &host(n)));
+        (0..20).for_each(|n| liveness.admit(at(0), &host(n), Some(TTL)));
         assert_eq!(drop_silent(&mut liveness, at(15)).len(), AT_LEAST);
         liveness.forgive(at(16));
         assert_eq!(liveness.silent(), 0);
@@ -371,7 +432,7 @@ mod tests {
     #[test]
     fn whoever_is_vouched_for_needs_not_be_heard() {
         let mut liveness = Liveness::new(TTL);
-        liveness.recall(at(0), &host(1));
+        liveness.recall(at(0), &host(1), Some(TTL));
         liveness.hold(at(1), &host(1));
         assert!(drop_silent(&mut liveness, at(100)).is_empty());
         assert!(!liveness.is_unverified(at(100), &host(1)));
@@ -385,10 +446,52 @@ mod tests {
     #[test]
     fn what_is_known_from_before_is_unverified_until_it_is_heard() {
         let mut liveness = Liveness::new(TTL);
-        (0..100).for_each(|n| liveness.recall(at(0), &host(n)));
+        (0..100).for_each(|n| liveness.recall(at(0), &host(n), Some(TTL)));
         assert!(liveness.is_unverified(at(0), &host(7)));
-        (1..100).for_each(|n| liveness.hear(at(5), &host(n)));
+        (1..100).for_each(|n| liveness.admit(at(5), &host(n), Some(TTL)));
         assert!(!liveness.is_unverified(at(5), &host(7)));
         assert_eq!(drop_silent(&mut liveness, at(15)), [host(0)]);
+    }
+
+    #[test]
+    fn each_member_has_its_own_patience_and_some_have_no_end_of_it() {
+        let mut liveness = Liveness::new(TTL);
+        liveness.admit(at(0), &host(1), Some(at(60)));
+        liveness.admit(at(0), &host(2), None);
+        liveness.admit(at(0), &host(3), Some(TTL));
+        assert_eq!(drop_silent(&mut liveness, at(15)), [host(3)]);
+        assert!(drop_silent(&mut liveness, at(59)).is_empty());
+        assert!(!liveness.is_unverified(at(59), &host(1)));
+        // One that loses its patience is looked at in time.
+        liveness.admit(at(59), &host(2), Some(at(2)));
+        assert_eq!(drop_silent(&mut liveness, at(61)), [host(1), host(2)]);
+        liveness.admit(at(61), &host(4), Some(at(2)));
+        liveness.admit(at(62), &host(4), None);
+        assert!(drop_silent(&mut liveness, at(1_000)).is_empty());
+        assert!(!liveness.is_unverified(at(1_000), &host(4)));
+        assert_eq!(liveness.sure_until(&host(4)), Duration::MAX);
+    }
+
+    #[test]
+    fn whose_answer_turned_is_noted_once() {
+        let keys = |liveness: &mut Liveness| match liveness.turned() {
+            Turned::All => None,
+            Turned::Some(keys) => Some(keys.len()),
+        };
+        let mut liveness = Liveness::new(TTL);
+        assert_eq!(keys(&mut liveness), None, "whoever has just begun knows nothing");
+        liveness.recall(at(0), &host(1), Some(TTL));
+        liveness.admit(at(0), &host(2), Some(TTL));
+        assert_eq!(keys(&mut liveness), Some(2));
+        liveness.hear(at(1), &host(2));
+        assert_eq!(keys(&mut liveness), Some(0));
+        liveness.hear(at(1), &host(1));
+        assert_eq!(keys(&mut liveness), Some(1), "it was not heard before");
+        liveness.look(at(16));
+        assert_eq!(keys(&mut liveness), Some(2));
+        liveness.hear(at(17), &host(1));
+        assert_eq!(keys(&mut liveness), Some(1));
+        liveness.forgive(at(18));
+        assert_eq!(keys(&mut liveness), None);
     }
 }

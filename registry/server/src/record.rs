@@ -10,6 +10,8 @@ use wharf_registry_api::{
     Condition, Declaration, EndpointSpec, EndpointState, Metadata, NetRpc, RpcProtocol,
 };
 
+use crate::upkeep::{Amendment, Silence, Upkeep};
+
 /// What a record is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Key {
@@ -38,6 +40,13 @@ impl Key {
         match self {
             Key::Host(name) => name.clone(),
             Key::Classic { name, address } => format!("{name}@{address}").into(),
+        }
+    }
+
+    /// The name that rights are about: the host's, or as registered.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Key::Host(name) | Key::Classic { name, .. } => name,
         }
     }
 
@@ -78,6 +87,8 @@ pub(crate) struct Record {
     pub(crate) digest: String,
     pub(crate) endpoints: Vec<EndpointSpec>,
     pub(crate) metadata: Metadata,
+    /// How a classic registration is kept, if that is not by the registry's heartbeats.
+    pub(crate) upkeep: Option<Arc<Upkeep>>,
     /// What a newer version of Wharf wrote of it, which this one does not know.
     pub(crate) unknown: Option<Arc<Unknown>>,
 }
@@ -97,6 +108,9 @@ pub(crate) struct Registration {
     pub(crate) version: Option<String>,
     pub(crate) tags: Vec<String>,
     pub(crate) metadata: Metadata,
+    /// It speaks Go's net/rpc, as far as is known. Consul's clients register anything.
+    pub(crate) is_net_rpc: bool,
+    pub(crate) upkeep: Option<Upkeep>,
 }
 
 impl Record {
@@ -108,8 +122,11 @@ impl Record {
         session: u64,
         registration: Registration,
     ) -> Self {
-        let Registration { protocol, version, tags, mut metadata } = registration;
-        NetRpc { name, protocol }.describe(&mut metadata);
+        let Registration { protocol, version, tags, mut metadata, is_net_rpc, upkeep } =
+            registration;
+        if is_net_rpc {
+            NetRpc { name, protocol }.describe(&mut metadata);
+        }
         let kebab = heck::ToKebabCase::to_kebab_case(name);
         let spec = EndpointSpec {
             // A name may be of signs only.
@@ -129,8 +146,43 @@ impl Record {
             digest: String::new(),
             endpoints: vec![spec],
             metadata: Metadata::new(),
+            upkeep: upkeep.map(Arc::new),
             unknown: None,
         }
+        .settled()
+    }
+
+    /// The same, with a state that says how its checks stand.
+    fn settled(mut self) -> Self {
+        let Some(upkeep) = &self.upkeep else { return self };
+        let (state, condition, reason) = match (&upkeep.maintenance, upkeep.failing()) {
+            (Some(reason), _) => (
+                EndpointState::Draining,
+                Condition::Serving,
+                Some(format!("maintenance: {reason}")),
+            ),
+            (None, Some(check)) => {
+                let said = format!("{}: {}", check.name, check.output);
+                (EndpointState::Serving, Condition::Failing, Some(said))
+            }
+            (None, None) => (EndpointState::Serving, Condition::Serving, None),
+        };
+        self.state = state;
+        for spec in &mut self.endpoints {
+            spec.condition = condition;
+            spec.reason = reason.as_deref().map(crate::validate::one_line);
+        }
+        self
+    }
+
+    /// The node that it was registered for, in Consul's terms.
+    pub(crate) fn node(&self) -> Option<&str> {
+        self.upkeep.as_ref()?.node.as_deref()
+    }
+
+    /// What follows when nobody is heard.
+    pub(crate) fn silence(&self) -> Silence {
+        self.upkeep.as_ref().map_or(Silence::AsAll, |upkeep| upkeep.silence())
     }
 
     /// The bytes of its texts: the part of its memory that a caller controls.
@@ -149,6 +201,7 @@ impl Record {
                 + texts(&spec.metadata)
         };
         self.address.len()
+            + self.upkeep.as_ref().map_or(0, |upkeep| upkeep.bytes())
             + texts(&self.metadata)
             + self.endpoints.iter().map(endpoint).sum::<usize>()
     }
@@ -158,6 +211,9 @@ impl Record {
         self.state.of_service(spec.condition)
     }
 }
+
+/// Records with their keys.
+pub(crate) type Records = Vec<(Key, Arc<Record>)>;
 
 /// A change that is asked for.
 #[derive(Clone, Debug)]
@@ -170,8 +226,23 @@ pub(crate) enum Write {
     Withdraw { session: u64 },
     /// A classic registration. `session` is the time, unless it was the newest of its name already.
     Register { session: Option<u64>, registration: Registration },
+    /// How a classic registration is kept, or stands.
+    Amend(Amendment),
     /// It was silent for too long.
     Evict,
+}
+
+impl Write {
+    /// Whether it shows that the record's owner lives.
+    pub(crate) fn is_sign_of_life(&self) -> bool {
+        match self {
+            Write::Declare { .. } | Write::SetState { .. } | Write::Register { .. } => true,
+            Write::Amend(Amendment::Report { by_owner, .. }) => *by_owner,
+            // Its time to live begins.
+            Write::Amend(Amendment::Add(_)) => true,
+            Write::Amend(_) | Write::Withdraw { .. } | Write::Evict => false,
+        }
+    }
 }
 
 /// Why a host's request is refused.
@@ -179,6 +250,8 @@ pub(crate) enum Write {
 pub(crate) enum Refusal {
     /// There is no such host.
     Unknown,
+    /// A newer session asks than this one, which declared the host.
+    Undeclared(u64),
     /// This newer session owns it.
     Superseded(u64),
     /// There is no room for more hosts or endpoints.
@@ -207,8 +280,9 @@ pub(crate) fn decide(key: &Key, known: Option<&Record>, write: Write) -> Result<
                 None => EndpointState::Serving,
             };
             let Declaration { session, address, endpoints, metadata } = declaration;
-            let unknown = None;
-            let record = Record { session, address, state, digest, endpoints, metadata, unknown };
+            let (upkeep, unknown) = (None, None);
+            let record =
+                Record { session, address, state, digest, endpoints, metadata, upkeep, unknown };
             Ok(replace(known, record))
         }
         Write::SetState { session, state } => {
@@ -216,7 +290,7 @@ pub(crate) fn decide(key: &Key, known: Option<&Record>, write: Write) -> Result<
             owned(known, session)?;
             if known.session < session {
                 // A newer session has to declare itself before it may change the host's state.
-                return Err(Refusal::Unknown);
+                return Err(Refusal::Undeclared(known.session));
             }
             Ok(replace(Some(known), Record { state, ..known.clone() }))
         }
@@ -224,13 +298,37 @@ pub(crate) fn decide(key: &Key, known: Option<&Record>, write: Write) -> Result<
             Some(known) => owned(known, session).map(|()| Verdict::Remove),
             None => Ok(Verdict::Unchanged),
         },
-        Write::Register { session, registration } => {
+        Write::Register { session, mut registration } => {
             let Key::Classic { name, address } = key else { return Err(Refusal::Unknown) };
+            let before = known.and_then(|known| known.upkeep.as_deref());
+            if let Some((upkeep, before)) = registration.upkeep.as_mut().zip(before) {
+                upkeep.succeed(before);
+            }
             let session = session.or(known.map(|known| known.session)).unwrap_or_default();
             Ok(replace(known, Record::classic(name, address, session, registration)))
         }
-        Write::Evict => Ok(if known.is_some() { Verdict::Remove } else { Verdict::Unchanged }),
+        Write::Amend(amendment) => {
+            let known = known.ok_or(Refusal::Unknown)?;
+            let upkeep = match known.upkeep.as_deref() {
+                Some(upkeep) => upkeep.amended(amendment)?,
+                None => Upkeep::default().amended(amendment)?,
+            };
+            Ok(replace(Some(known), with_upkeep(known, upkeep)))
+        }
+        Write::Evict => {
+            let Some(known) = known else { return Ok(Verdict::Unchanged) };
+            let Some(upkeep) = &known.upkeep else { return Ok(Verdict::Remove) };
+            Ok(match upkeep.after_silence() {
+                Some(upkeep) => replace(Some(known), with_upkeep(known, upkeep)),
+                None if known.silence() == Silence::Never => Verdict::Unchanged,
+                None => Verdict::Remove,
+            })
+        }
     }
+}
+
+fn with_upkeep(known: &Record, upkeep: Upkeep) -> Record {
+    Record { upkeep: Some(Arc::new(upkeep)), ..known.clone() }.settled()
 }
 
 /// Whether a session may act for a host.
@@ -266,7 +364,8 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn classic(address: &str) -> Record {
-        Record::classic("Arith", address, 0, Registration::default())
+        let registration = Registration { is_net_rpc: true, ..Registration::default() };
+        Record::classic("Arith", address, 0, registration)
     }
 
     fn declaration(session: u64) -> Declaration {
@@ -302,7 +401,7 @@ pub(crate) mod tests {
             assert_eq!(decide(&host, Some(&known), write), Err(Refusal::Superseded(2)));
         }
         let early = Write::SetState { session: 3, state: EndpointState::Draining };
-        assert_eq!(decide(&host, Some(&known), early), Err(Refusal::Unknown));
+        assert_eq!(decide(&host, Some(&known), early), Err(Refusal::Undeclared(2)));
         assert!(matches!(declare(Some(&known), 3), Ok(Verdict::Replace(_))), "kept, to fence 2");
         assert_eq!(
             decide(&host, Some(&known), Write::Withdraw { session: 2 }),

@@ -53,10 +53,20 @@ pub(crate) fn address(address: &str) -> Result<(), Problem> {
     }
     let in_brackets = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let ip = in_brackets.unwrap_or(host).parse::<IpAddr>();
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    // A name whose last label is a number is meant as an IPv4 address (as WHATWG's URLs have it).
+    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    let label = |label: &str| {
+        let ends = [label.starts_with('-'), label.ends_with('-')];
+        (1..=63).contains(&label.len()) && label.chars().all(plain) && ends == [false, false]
+    };
     let valid = match in_brackets {
         Some(_) => ip.as_ref().is_ok_and(IpAddr::is_ipv6),
-        None => !host.is_empty() && host.chars().all(plain),
+        None => {
+            let name = host.strip_suffix('.').unwrap_or(host);
+            let last = name.rsplit('.').next().unwrap_or_default();
+            ip.is_ok() || (name.len() <= 253 && name.split('.').all(label) && !is_number(last))
+        }
     };
     if !valid {
         return invalid("has no valid host".into());
@@ -102,6 +112,16 @@ pub(crate) fn tag(tag: &str) -> Result<(), Problem> {
         return Err(Problem::new(Code::Invalid, message));
     }
     Ok(())
+}
+
+/// A text on one line, not longer than a reason may be.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line: String =
+        text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.len() > limits::REASON {
+        line.truncate(line.floor_char_boundary(limits::REASON));
+    }
+    line
 }
 
 /// Checks a fingerprint's form.
@@ -218,7 +238,14 @@ mod tests {
 
     #[test]
     fn only_addresses_that_others_can_connect_to_are_taken() {
-        for good in ["127.0.0.1:80", "[::1]:7400", "db-1.example:65535", "my_host:1"] {
+        for good in [
+            "127.0.0.1:80",
+            "[::1]:7400",
+            "db-1.example:65535",
+            "my_host:1",
+            "db.example.:1",
+            "1a:1",
+        ] {
             assert_eq!(address(good), Ok(()), "{good}");
         }
         for bad in [
@@ -238,6 +265,13 @@ mod tests {
             "host:+80",
             "host:080",
             "h\u{f6}st:80",
+            "256.1.1.1:1",
+            "1.2.3:1",
+            "7:1",
+            "..:1",
+            ".a:1",
+            "-a:1",
+            "a..b:1",
         ] {
             assert!(address(bad).is_err(), "{bad}");
         }

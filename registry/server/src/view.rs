@@ -11,12 +11,13 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use wharf_registry_api::{Index, WatchEvent};
 
-use crate::catalog::{Catalog, Event};
+use crate::catalog::{Catalog, Entry, Event, Named};
 use crate::clock::LivenessClock;
 use crate::journal::{Cursor, Journal, Next};
 use crate::listing::HostSnapshot;
-use crate::liveness::Liveness;
-use crate::record::{Key, Record, Refusal, owned};
+use crate::liveness::{Liveness, Turned};
+use crate::record::{Key, Record, Records, Refusal, owned};
+use crate::upkeep::Silence;
 
 /// What this process knows.
 pub(crate) struct View {
@@ -26,7 +27,41 @@ pub(crate) struct View {
     inner: Mutex<Inner>,
 }
 
+/// For how much silence the view waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    ttl: Duration,
+    /// The first part of each time to live is a lease, after which the view hears of the silence.
+    lease: Option<fn(Duration) -> Duration>,
+}
+
+impl Patience {
+    /// The view hears every heartbeat itself.
+    pub(crate) fn whole(ttl: Duration) -> Self {
+        Patience { ttl, lease: None }
+    }
+
+    /// The first part is a lease.
+    pub(crate) fn after_lease(ttl: Duration, lease: fn(Duration) -> Duration) -> Self {
+        Patience { ttl, lease: Some(lease) }
+    }
+
+    fn of(&self, silence: Silence) -> Option<Duration> {
+        let left = |ttl: Duration| match self.lease {
+            Some(lease) => ttl.saturating_sub(lease(ttl)).max(LivenessClock::MAX_STEP),
+            None => ttl,
+        };
+        match silence {
+            Silence::AsAll => Some(left(self.ttl)),
+            Silence::Within(ttl) => Some(left(ttl)),
+            Silence::Over(time) => Some(time),
+            Silence::Never => None,
+        }
+    }
+}
+
 struct Inner {
+    patience: Patience,
     clock: LivenessClock,
     catalog: Catalog,
     liveness: Liveness,
@@ -69,6 +104,25 @@ pub(crate) struct Census {
     pub(crate) unverified: usize,
 }
 
+/// What a list is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope<'s> {
+    All,
+    Service(&'s str),
+    /// A node, in Consul's terms.
+    Node(&'s str),
+}
+
+impl<'s> Scope<'s> {
+    /// Whose changes wake those who wait for it.
+    pub(crate) fn service(self) -> Option<&'s str> {
+        match self {
+            Scope::Service(service) => Some(service),
+            Scope::All | Scope::Node(_) => None,
+        }
+    }
+}
+
 /// Encodes an event in the form that watchers get.
 pub(crate) type Encode = fn(WatchEvent) -> Bytes;
 
@@ -78,14 +132,16 @@ const MAX_BODIES: usize = 64 * 1024 * 1024;
 impl View {
     /// # Arguments
     /// `epoch` and `number` are where this view's indices begin.
-    pub(crate) fn new(ttl: Duration, heartbeat: Duration, epoch: u64, number: u64) -> Self {
+    pub(crate) fn new(patience: Patience, heartbeat: Duration, epoch: u64, number: u64) -> Self {
+        let usual = patience.of(Silence::AsAll).unwrap_or(patience.ttl);
         View {
             held_up: heartbeat.max(LivenessClock::MAX_STEP),
             epoch,
             inner: Mutex::new(Inner {
+                patience,
                 clock: LivenessClock::new(Instant::now()),
                 catalog: Catalog::new(number),
-                liveness: Liveness::new(ttl),
+                liveness: Liveness::new(usual),
                 journal: Journal::new(number),
                 complete: number,
                 progress: watch::Sender::new(number),
@@ -102,7 +158,8 @@ impl View {
         let number = inner.catalog.number();
         for (key, record) in records {
             inner.catalog.apply(&key, Some(&record), number);
-            inner.liveness.recall(now, &key);
+            let patience = inner.patience.of(record.silence());
+            inner.liveness.recall(now, &key, patience);
         }
     }
 
@@ -186,6 +243,13 @@ impl View {
         self.lock().1.catalog.record(key).cloned()
     }
 
+    /// All records.
+    pub(crate) fn records(&self) -> Records {
+        let (_, inner) = self.lock();
+        let entries = inner.catalog.entries();
+        entries.map(|(key, entry)| (key.clone(), entry.record.clone())).collect()
+    }
+
     /// Whether there is room for a record, in place of the previous one under its key.
     pub(crate) fn has_room(&self, key: &Key, record: &Record) -> bool {
         self.lock().1.catalog.has_room(key, record)
@@ -233,27 +297,84 @@ impl View {
     /// The hosts and classic registrations of a service in order, or all of them, and the index of what they serve.
     pub(crate) fn hosts(&self, service: Option<&str>) -> (Index, Vec<HostSnapshot>) {
         let (now, inner) = self.lock();
-        let wall = SystemTime::now();
-        let listed = |(key, record): (&Key, &Arc<Record>)| HostSnapshot {
-            record: record.clone(),
-            unverified: inner.liveness.is_unverified(now, key),
-            heard: inner
-                .liveness
-                .heard(key)
-                .and_then(|at| wall.checked_sub(now.saturating_sub(at))),
-            name: key.host_name(),
-            is_classic: matches!(key, Key::Classic { .. }),
-        };
         match service {
             Some(service) => {
-                let hosts = inner.catalog.records_of(service).map(listed).collect();
+                let hosts = inner.snapshots(now, inner.catalog.records_of(service));
                 (self.index(inner.catalog.service_number(service)), hosts)
             }
             None => {
-                let hosts = inner.catalog.records().map(listed).collect();
+                let hosts = inner.snapshots(now, inner.catalog.entries());
                 (self.index(inner.catalog.number()), hosts)
             }
         }
+    }
+
+    /// What a list of Consul's API is made from, and its number.
+    pub(crate) fn listed(&self, scope: Scope<'_>) -> (u64, Vec<HostSnapshot>) {
+        let (now, inner) = self.lock();
+        let hosts = match scope {
+            Scope::All => inner.snapshots(now, inner.catalog.entries()),
+            Scope::Service(service) => inner.snapshots(now, inner.catalog.records_of(service)),
+            Scope::Node(node) => inner.snapshots(now, inner.catalog.of_node(node)),
+        };
+        (inner.scope_number(scope), hosts)
+    }
+
+    /// The number of the last change of such a list.
+    pub(crate) fn scope_number(&self, scope: Scope<'_>) -> u64 {
+        self.lock().1.scope_number(scope)
+    }
+
+    /// The registrations with a name of Consul's.
+    pub(crate) fn named(&self, name: &Named) -> Records {
+        let (_, inner) = self.lock();
+        let named = inner.catalog.named(name);
+        named.map(|(key, entry)| (key.clone(), entry.record.clone())).collect()
+    }
+
+    /// The records with checks that this registry makes, if any changed after a number; and the number of
+    /// the last change.
+    pub(crate) fn probed(&self, later_than: Option<u64>) -> Option<(u64, Records)> {
+        self.lock().1.catalog.probed(later_than)
+    }
+
+    pub(crate) fn probed_count(&self) -> usize {
+        self.lock().1.catalog.probed_count()
+    }
+
+    /// Finds out who fell silent, and notes who turned unverified or is not any more, so that the numbers
+    /// of [`View::scope_number`] say so.
+    ///
+    /// # Arguments
+    /// `numbered` says that a store has numbers of its own. A mark then gets the last one, and so waits
+    /// until there is a new one.
+    pub(crate) fn mark(&self, numbered: bool) {
+        let (now, mut inner) = self.lock();
+        let inner = &mut *inner;
+        inner.liveness.look(now);
+        if numbered && inner.complete <= inner.catalog.marked_number(None) {
+            return;
+        }
+        let keys: Vec<Key> = match inner.liveness.turned() {
+            Turned::Some(keys) => keys.into_iter().collect(),
+            Turned::All => inner.catalog.entries().map(|(key, _)| key.clone()).collect(),
+        };
+        if keys.is_empty() {
+            return;
+        }
+        let number = if numbered { inner.complete } else { inner.complete + 1 };
+        let marked = inner.catalog.mark(keys, number);
+        if marked.is_empty() {
+            return;
+        }
+        if !numbered {
+            inner.complete = number;
+            inner.progress.send_replace(number);
+        }
+        for service in marked {
+            inner.wake(&Some(service));
+        }
+        inner.wake(&None);
     }
 
     /// The kept body of a service's whole list, if it is still valid.
@@ -383,6 +504,40 @@ fn sure_until(catalog: &Catalog, liveness: &Liveness, service: &str) -> Duration
 }
 
 impl Inner {
+    fn snapshots<'e>(
+        &self,
+        now: Duration,
+        entries: impl Iterator<Item = (&'e Key, &'e Entry)>,
+    ) -> Vec<HostSnapshot> {
+        let wall = SystemTime::now();
+        let ago = |at| wall.checked_sub(now.saturating_sub(at));
+        let snapshot = |(key, entry): (&Key, &Entry)| HostSnapshot {
+            record: entry.record.clone(),
+            unverified: self.liveness.is_unverified(now, key),
+            heard: self.liveness.heard(key).and_then(ago),
+            name: key.host_name(),
+            is_classic: matches!(key, Key::Classic { .. }),
+            registered: match (key, &entry.record.upkeep) {
+                (Key::Classic { name, .. }, Some(upkeep)) if upkeep.id.is_some() => {
+                    Some(name.clone())
+                }
+                _ => None,
+            },
+            key: key.clone(),
+            created: entry.created,
+            modified: entry.modified,
+        };
+        entries.map(snapshot).collect()
+    }
+
+    fn scope_number(&self, scope: Scope<'_>) -> u64 {
+        match scope {
+            Scope::All => self.catalog.marked_number(None),
+            Scope::Service(service) => self.catalog.marked_number(Some(service)),
+            Scope::Node(node) => self.catalog.node_number(node),
+        }
+    }
+
     /// No host is known to be alive any more, and every host gets another time to live.
     fn forgive(&mut self, now: Duration) {
         self.liveness.forgive(now);
@@ -393,7 +548,10 @@ impl Inner {
     fn apply(&mut self, now: Duration, change: Change, encode: Encode) -> bool {
         let Change { key, record, number } = change;
         match &record {
-            Some(_) => self.liveness.hear(now, &key),
+            Some(record) => {
+                let patience = self.patience.of(record.silence());
+                self.liveness.admit(now, &key, patience);
+            }
             None => self.liveness.remove(&key),
         }
         let next = number.unwrap_or(self.complete + 1);

@@ -111,7 +111,8 @@ pub(super) async fn authorize(
     next: Next,
 ) -> Response {
     let certified = request.extensions().get::<Certified>().map(|Certified(names)| names.clone());
-    let caller = match caller(&source, request.headers(), certified.as_ref()) {
+    let caller = match caller(&source, request.headers(), request.uri().query(), certified.as_ref())
+    {
         Ok(caller) => caller,
         Err(Turned::Rate(refused)) => return *refused,
         Err(Turned::WrongSecret) => {
@@ -149,11 +150,12 @@ enum Turned {
 fn caller(
     source: &Source,
     headers: &HeaderMap,
+    query: Option<&str>,
     certified: Option<&Arc<Names>>,
 ) -> Result<Caller, Turned> {
     let Some(principals) = &source.principals else { return Ok(Caller::Anybody) };
     let known = principals.known();
-    let secret = secret(headers);
+    let secret = secret(headers, query);
     if secret.is_none() && certified.is_none() {
         return Ok(Caller::Nobody(known.anonymous().clone()));
     }
@@ -173,10 +175,12 @@ fn caller(
     Ok(Caller::Known(principal, certified.filter(|_| secret.is_none()).cloned()))
 }
 
-/// The secret of a bearer token, or from the header that Consul's clients send.
-fn secret(headers: &HeaderMap) -> Option<&[u8]> {
+/// The secret of a bearer token, or from the header or the parameter that Consul's clients send.
+fn secret<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> Option<&'r [u8]> {
     let consul = || headers.get("x-consul-token").map(|value| value.as_bytes().trim_ascii());
-    bearer(headers).or_else(consul).filter(|secret| !secret.is_empty())
+    let parameter = || query?.split('&').find_map(|pair| pair.strip_prefix("token="));
+    let secret = bearer(headers).or_else(consul).or_else(|| parameter().map(str::as_bytes));
+    secret.filter(|secret| !secret.is_empty())
 }
 
 fn missing() -> Problem {

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use serde::Serialize;
+use wharf_net::http::Peer;
 use wharf_registry_api::{Code, Problem};
 
-use super::Refused;
 use super::authorize::Caller;
+use super::{Refused, consul};
 use crate::directory::Directory;
 use crate::record::Registration;
+use crate::upkeep::Upkeep;
 
 /// How each call is written.
-const REGISTER: &str = "/register?name=NAME&addr=HOST:PORT, and if you like &proto=jsonrpc, &version=1.2.0, &tag=TAG, &meta.KEY=VALUE";
+const REGISTER: &str = "/register?name=NAME&addr=HOST:PORT, and if you like &proto=jsonrpc, &version=1.2.0, &tag=TAG, &meta.KEY=VALUE, &ttl=60s, &check=tcp or &check=http:/PATH";
 const HEARTBEAT: &str = "/heartbeat?name=NAME, and &addr=HOST:PORT if it has several addresses";
 const DEREGISTER: &str = "/deregister?name=NAME, and &addr=HOST:PORT for one of several addresses";
 
@@ -71,11 +74,13 @@ fn unknown(key: &str, call: &str) -> Problem {
 pub(super) async fn register(
     State(directory): State<Arc<Directory>>,
     Extension(caller): Extension<Caller>,
+    Extension(Peer(peer)): Extension<Peer>,
     pairs: Pairs,
 ) -> Result<String, Refused> {
     let Asked { name, addr, rest } = Asked::read(pairs, REGISTER)?;
     let addr = addr.ok_or_else(|| usage("there is no addr", REGISTER))?;
-    let mut registration = Registration::default();
+    let mut registration = Registration { is_net_rpc: true, ..Registration::default() };
+    let (mut ttl, mut check) = (None, None);
     for (key, value) in rest {
         match (&key[..], key.strip_prefix("meta.")) {
             ("proto", _) => {
@@ -84,17 +89,56 @@ pub(super) async fn register(
                     .map_err(|error| usage(&format!("proto: {error}"), REGISTER))?;
             }
             ("version", _) => registration.version = Some(value),
+            ("ttl", _) => ttl = Some(time_to_live(&value)?),
+            ("check", _) => check = Some(value),
             ("tag", _) => registration.tags.push(value),
             (_, Some(name)) => drop(registration.metadata.insert(name.to_owned(), value)),
             _ => return Err(unknown(&key, REGISTER).into()),
         }
     }
     caller.may_write(&name)?;
-    directory.register_classic(&name, &addr, registration).await?;
     let (every, silence) = directory.times();
-    Ok(format!(
-        "registered {name} at {addr}\ncall /heartbeat?name={name} every {every:?}: after {silence:?} of silence it is dropped\n"
-    ))
+    let kept = match (ttl, check) {
+        (Some(_), Some(_)) => {
+            let why = "ttl is for what beats, and check for what does not: give one of them";
+            return Err(usage(why, REGISTER).into());
+        }
+        (None, None) => beats(&name, every, silence),
+        (Some(ttl), None) => {
+            let ttl_ms = Some(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+            registration.upkeep = Some(Upkeep { ttl_ms, ..Upkeep::default() });
+            beats(&name, ttl / 3, ttl)
+        }
+        (None, Some(check)) => {
+            crate::validate::address(&addr)?;
+            let check = consul::classic_check(&check, &name, &addr, peer)?;
+            registration.upkeep =
+                Some(Upkeep { stays: true, checks: vec![check], ..Upkeep::default() });
+            "the registry checks it every 10s, and keeps it until /deregister".to_owned()
+        }
+    };
+    directory.register_classic(&name, &addr, registration).await?;
+    Ok(format!("registered {name} at {addr}\n{kept}\n"))
+}
+
+fn beats(name: &str, every: Duration, silence: Duration) -> String {
+    format!(
+        "call /heartbeat?name={name} every {every:?}: after {silence:?} of silence it is dropped"
+    )
+}
+
+/// How short and how long a time to live of its own may be.
+const TIMES_TO_LIVE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(24 * 3600)];
+
+fn time_to_live(text: &str) -> Result<Duration, Problem> {
+    let ttl = humantime::parse_duration(text)
+        .map_err(|error| usage(&format!("ttl={text}: {error}; write it like 60s"), REGISTER))?;
+    let [shortest, longest] = TIMES_TO_LIVE;
+    if !(shortest..=longest).contains(&ttl) {
+        let why = format!("ttl={text}: choose from {shortest:?} to {} h", longest.as_secs() / 3600);
+        return Err(usage(&why, REGISTER));
+    }
+    Ok(ttl)
 }
 
 pub(super) async fn heartbeat(

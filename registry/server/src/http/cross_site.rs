@@ -22,6 +22,10 @@ use super::{Refused, Source};
 /// Elsewhere, a page can leave out all of these headers in a plain GET. Only tokens protect against
 /// that.
 pub(super) async fn refuse(State(source): State<Source>, request: Request, next: Next) -> Response {
+    if request.headers().get_all(header::HOST).iter().count() > 1 {
+        let detail = "the request has two Host headers: send one";
+        return Refused(Problem::new(Code::Invalid, detail)).into_response();
+    }
     let refused = |detail: &str| Refused(Problem::new(Code::CrossSite, detail)).into_response();
     if source.trusts_this_machine && !names_this_machine(host(request.headers())) {
         return refused(

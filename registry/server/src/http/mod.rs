@@ -9,6 +9,7 @@ mod measure;
 mod operate;
 mod parameters;
 mod prometheus;
+mod refusals;
 mod v1;
 mod watch;
 
@@ -24,6 +25,7 @@ use wharf_registry_api::{Code, OPENAPI, PROBLEM_JSON, Problem, limits};
 use crate::directory::Directory;
 use crate::metrics::Metrics;
 
+pub(crate) use consul::is_loopback;
 pub(crate) use watch::frame;
 
 /// The state that requests are answered from.
@@ -36,6 +38,23 @@ pub(crate) struct Source {
     pub(crate) metrics: Arc<Metrics>,
     /// Gives out certificates, if there is a trust domain.
     pub(crate) issuer: Option<crate::identity::Issuer>,
+    /// Answers in Consul's form, for many who wait for the same.
+    consul: Arc<consul::Kept>,
+    /// Logs what is refused.
+    refusals: Arc<refusals::Refusals>,
+}
+
+impl Source {
+    pub(crate) fn new(
+        directory: Arc<Directory>,
+        metrics: Arc<Metrics>,
+        principals: Option<wharf_net::principals::Principals>,
+        trusts_this_machine: bool,
+        issuer: Option<crate::identity::Issuer>,
+    ) -> Self {
+        let (consul, refusals) = (Arc::default(), Arc::default());
+        Source { directory, principals, trusts_this_machine, metrics, issuer, consul, refusals }
+    }
 }
 
 impl FromRef<Source> for Arc<Directory> {
@@ -59,18 +78,7 @@ pub(crate) fn routes(source: Source) -> Router {
         .route("/services", get(classic::services))
         .route("/metrics", get(operate::metrics))
         .route("/v1/sd/prometheus", get(prometheus::targets))
-        .route("/v1/agent/self", get(consul::agent))
-        .route("/v1/status/leader", get(consul::leader))
-        .route("/v1/status/peers", get(consul::peers))
-        .route("/v1/catalog/datacenters", get(consul::datacenters))
-        .route("/v1/catalog/services", get(consul::services))
-        .route("/v1/catalog/service/{name}", get(consul::service))
-        .route("/v1/catalog/nodes", get(consul::nodes))
-        .route("/v1/catalog/node/{name}", get(consul::node))
-        .route("/v1/health/service/{name}", get(consul::health))
-        .route("/v1/health/state/{state}", get(consul::checks::in_state))
-        .route("/v1/health/checks/{name}", get(consul::checks::of_service))
-        .route("/v1/health/node/{name}", get(consul::checks::of_node))
+        .merge(consul::routes())
         .layer(middleware::from_fn_with_state(source.clone(), authorize::authorize))
         .route("/v1/identity/bundle", get(identity::bundle))
         .route(
@@ -112,7 +120,9 @@ impl IntoResponse for Refused {
         let Refused(problem) = self;
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
         let code = problem.code;
+        let why = refusals::Why(problem.detail.clone());
         let mut response = (status, Json(problem)).into_response();
+        response.extensions_mut().insert(why);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, Path, Query, Request};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use wharf_registry_api::{Code, Index, Problem, limits};
@@ -33,11 +33,24 @@ pub(super) struct Body<T>(pub(super) T);
 /// A body of JSON of a path whose bodies are small, so that reading one takes no place of a large one.
 pub(super) struct SmallBody<T>(pub(super) T);
 
+/// Any body, whatever its type is said to be.
+pub(super) struct Anything(pub(super) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Anything {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+        arriving(request, state).await.map(Anything)
+    }
+}
+
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for SmallBody<T> {
     type Rejection = Refused;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
-        read(Bytes::from_request(request, state)).await.map(SmallBody)
+        plain(request.headers())?;
+        let body = in_time(Bytes::from_request(request, state)).await?;
+        read(&body).map(SmallBody)
     }
 }
 
@@ -45,24 +58,43 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Refused;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
-        let length = request.headers().get(header::CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        let arriving = async {
-            // The semaphore is never closed.
-            let _place = match length {
-                Some(0..=SMALL) => None,
-                _ => LARGE.acquire().await.ok(),
-            };
-            Bytes::from_request(request, state).await
-        };
-        read(arriving).await.map(Body)
+        read(&arriving(request, state).await?).map(Body)
     }
 }
 
-/// Reads JSON out of a body that arrives.
-async fn read<T: DeserializeOwned>(
+/// Waits for a body. Large ones have to wait for a place.
+async fn arriving<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Refused> {
+    plain(request.headers())?;
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    in_time(async {
+        // The semaphore is never closed.
+        let _place = match length {
+            Some(0..=SMALL) => None,
+            _ => LARGE.acquire().await.ok(),
+        };
+        Bytes::from_request(request, state).await
+    })
+    .await
+}
+
+/// Refuses a body that is compressed, which would be read as broken JSON.
+fn plain(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            let detail = format!(
+                "a body with 'Content-Encoding: {}' is not read: send it as it is",
+                String::from_utf8_lossy(encoding.as_bytes())
+            );
+            Err(Problem::new(Code::UnknownEncoding, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn in_time(
     arriving: impl Future<Output = Result<Bytes, BytesRejection>>,
-) -> Result<T, Refused> {
+) -> Result<Bytes, Refused> {
     let body = tokio::time::timeout(BODY_TIME, arriving).await.map_err(|_| {
         let detail = format!("the whole body has to arrive within {} s", BODY_TIME.as_secs());
         Problem::new(Code::TooSlow, detail)
@@ -75,10 +107,15 @@ async fn read<T: DeserializeOwned>(
         }
         _ => invalid(rejection.body_text()),
     })?;
+    Ok(body)
+}
+
+/// Reads a JSON object.
+fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(invalid("the body has to be a JSON object").into());
     }
-    let value = serde_json::from_slice(&body)
+    let value = serde_json::from_slice(body)
         .map_err(|error| invalid(format!("the body is not what this path takes: {error}")))?;
     Ok(value)
 }

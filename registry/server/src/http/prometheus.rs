@@ -85,9 +85,32 @@ fn labels(host: &HostSnapshot) -> BTreeMap<String, String> {
 }
 
 fn metadata(labels: &mut BTreeMap<String, String>, kind: &str, metadata: &Metadata) {
-    for (name, value) in metadata {
-        // Names of labels cannot have '-' or '.'.
-        let name = name.replace(['-', '.'], "_");
-        labels.insert(format!("__meta_wharf_{kind}_{name}"), value.clone());
+    // Names of labels cannot have '-' or '.'. Of several names that differ only in these, the one that is a
+    // label as it is keeps its name, and the others are numbered in their order.
+    let plain = |name: &&String| !name.contains(['-', '.']);
+    let names = metadata.keys().filter(plain).chain(metadata.keys().filter(|name| !plain(name)));
+    for (name, value) in names.filter_map(|name| metadata.get_key_value(name)) {
+        let label = format!("__meta_wharf_{kind}_{}", name.replace(['-', '.'], "_"));
+        let numbered = (2..).map(|number| format!("{label}_{number}"));
+        let mut labels_of_name = std::iter::once(label.clone()).chain(numbered);
+        if let Some(free) = labels_of_name.find(|label| !labels.contains_key(label)) {
+            labels.insert(free, value.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_whose_names_differ_only_in_punctuation_have_labels_of_their_own() {
+        let names = ["a.b", "a-b", "a_b", "c-d"];
+        let given = names.map(|name| (name.to_owned(), format!("is {name}"))).into();
+        let mut labels = BTreeMap::new();
+        metadata(&mut labels, "metadata", &given);
+        let shown: Vec<_> =
+            labels.iter().map(|(label, value)| (&label[22..], &value[3..])).collect();
+        assert_eq!(shown, [("a_b", "a_b"), ("a_b_2", "a-b"), ("a_b_3", "a.b"), ("c_d", "c-d")]);
     }
 }

@@ -9,7 +9,7 @@
 //! the last two commits counts. So commits are numbered, and a small file beside the store holds
 //! the number of the last acknowledged commit.
 
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::stored;
-use crate::record::{Key, Record};
+use crate::record::{Key, Record, Records};
 
 const COMMITS: TableDefinition<'_, (), u64> = TableDefinition::new("commits-1");
 
@@ -38,16 +38,20 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 /// reported as an error. A program's panic hook should be silent for this thread.
 pub const OPENING_THREAD: &str = "wharf-registry-open";
 
-/// All that a store holds.
-pub(crate) type Records = Vec<(Key, Arc<Record>)>;
-
 /// An open store.
 pub(crate) struct File {
     path: PathBuf,
     /// None after a write that failed. The next write opens it again.
     database: Option<Database>,
+    /// The file that was opened. While it is held, no other file gets its number.
+    held: std::fs::File,
     acknowledged: Acknowledged,
+    /// The number of the last commit.
+    number: u64,
 }
+
+/// How often changes are written again because the file was taken away meanwhile.
+const REWRITES: usize = 3;
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -96,45 +100,112 @@ impl File {
                 source: source.into(),
             })?
             .join();
-        let Opened { database, records, acknowledged } = opened.unwrap_or_else(|_| {
+        let Opened { database, records, acknowledged, number } = opened.unwrap_or_else(|_| {
             Err(OpenError::Damaged {
                 path: path.to_owned(),
                 what: "it contradicts itself".to_owned(),
             })
         })?;
-        Ok((File { path: path.to_owned(), database: Some(database), acknowledged }, records))
+        let held = std::fs::File::open(path).map_err(|source| OpenError::Unreadable {
+            path: path.to_owned(),
+            source: source.into(),
+        })?;
+        let path = path.to_owned();
+        Ok((File { path, database: Some(database), held, acknowledged, number }, records))
     }
 
-    /// Makes changes durable, all or none of them.
+    /// Makes changes durable, all or none of them. `everything` is what the store holds without them: if
+    /// the file is not there any more, or another one has its name, the store is written anew.
     ///
     /// # Errors
     /// When it is not certain that they are durable. The next call starts from what the file then
     /// holds.
     pub(crate) fn commit<'c>(
         &mut self,
-        changes: impl IntoIterator<Item = (&'c Key, Option<&'c Record>)>,
+        changes: &[(&'c Key, Option<&'c Record>)],
+        everything: impl Fn() -> Records,
     ) -> Result<(), redb::Error> {
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => Database::builder().set_cache_size(CACHE).open(&self.path)?,
-        };
-        let number = write(&database, changes)?;
-        self.acknowledged.write(number)?;
-        self.database = Some(database);
-        Ok(())
+        for _ in 0..REWRITES {
+            self.look(&everything)?;
+            let database = match self.database.take() {
+                Some(database) => database,
+                None => Database::builder().set_cache_size(CACHE).open(&self.path)?,
+            };
+            self.number = write(&database, changes.iter().copied(), None)?;
+            self.acknowledged.write(self.number)?;
+            self.database = Some(database);
+            if self.is_in_place()? {
+                return Ok(());
+            }
+        }
+        Err(redb::Error::Io(std::io::Error::other("its file is taken away again and again")))
+    }
+
+    /// Writes the store anew if its file was deleted or replaced. Returns whether it was.
+    ///
+    /// # Errors
+    /// When it cannot be written, or another process uses the file that has its name now.
+    pub(crate) fn look(&mut self, everything: impl Fn() -> Records) -> Result<bool, redb::Error> {
+        if self.is_in_place()? {
+            return Ok(false);
+        }
+        self.database = None;
+        tracing::error!(
+            store = %self.path.display(),
+            "the store's file was deleted or replaced while the registry uses it: it is written anew"
+        );
+        make_directory(&self.path)?;
+        if self.path.try_exists()? {
+            // Not while another registry keeps its records in it.
+            let opened = Database::builder().set_cache_size(CACHE).open(&self.path);
+            if matches!(opened, Err(redb::DatabaseError::DatabaseAlreadyOpen)) {
+                return Err(redb::Error::DatabaseAlreadyOpen);
+            }
+            drop(opened);
+            let mut aside = self.path.as_os_str().to_owned();
+            aside.push(format!(".{:08x}.replaced", fastrand::u32(..)));
+            let aside = PathBuf::from(aside);
+            std::fs::rename(&self.path, &aside)?;
+            tracing::warn!(found = %aside.display(), "what had the store's name is kept under this one");
+        }
+        let records = everything();
+        let next = self.number + 1;
+        create(&self.path, |database| {
+            let changes = records.iter().map(|(key, record)| (key, Some(&**record)));
+            write(database, changes, Some(next)).map(drop)
+        })?;
+        self.number = next;
+        self.held = std::fs::File::open(&self.path)?;
+        self.acknowledged = Acknowledged::open(&self.path, false)?.0;
+        self.acknowledged.write(next)?;
+        self.database = Some(Database::builder().set_cache_size(CACHE).open(&self.path)?);
+        Ok(true)
+    }
+
+    /// Whether the store's name still leads to the file that was opened.
+    fn is_in_place(&self) -> std::io::Result<bool> {
+        let ours = self.held.metadata()?;
+        match std::fs::metadata(&self.path) {
+            Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
+/// Writes changes, and returns the number of the commit: the next one, or this one.
 fn write<'c>(
     database: &Database,
     changes: impl IntoIterator<Item = (&'c Key, Option<&'c Record>)>,
+    number: Option<u64>,
 ) -> Result<u64, redb::Error> {
     let mut transaction = database.begin_write()?;
     // With one phase, a damaged commit would look the same as one that did not finish.
     transaction.set_two_phase_commit(true);
     let number = {
         let mut commits = transaction.open_table(COMMITS)?;
-        let number = commits.get(())?.map_or(1, |number| number.value() + 1);
+        let next = commits.get(())?.map_or(1, |number| number.value() + 1);
+        let number = number.unwrap_or(next);
         commits.insert((), number)?;
         number
     };
@@ -219,6 +290,8 @@ struct Opened {
     database: Database,
     records: Records,
     acknowledged: Acknowledged,
+    /// Of its last commit.
+    number: u64,
 }
 
 /// Reads a store, and waits for a predecessor that ends.
@@ -258,7 +331,7 @@ fn verify_and_read(path: &Path) -> Result<Opened, OpenError> {
     make_directory(path).map_err(unreadable)?;
     let new = !path.try_exists().map_err(unreadable)?;
     if new {
-        create(path).map_err(failed)?;
+        create(path, |_| Ok(())).map_err(failed)?;
     }
     let mut database = Database::builder()
         .set_cache_size(CACHE)
@@ -294,17 +367,22 @@ fn verify_and_read(path: &Path) -> Result<Opened, OpenError> {
             Acknowledged::path(path).display()
         )));
     }
-    Ok(Opened { database, records, acknowledged })
+    Ok(Opened { database, records, acknowledged, number: committed })
 }
 
-/// Creates an empty store, as a whole or not at all: one that was interrupted would be taken for damaged.
-/// Another process may be first.
-fn create(path: &Path) -> Result<(), redb::Error> {
+/// Creates a store and fills it, as a whole or not at all: one that was interrupted would be taken for
+/// damaged. Another process may be first.
+fn create(
+    path: &Path,
+    fill: impl FnOnce(&Database) -> Result<(), redb::Error>,
+) -> Result<(), redb::Error> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}-{:08x}.new", std::process::id(), fastrand::u32(..)));
     let unfinished = PathBuf::from(name);
-    let created = Database::builder().set_cache_size(CACHE).create(&unfinished).map(drop);
-    let created = created.map_err(redb::Error::from).and_then(|()| {
+    let created = Database::builder().set_cache_size(CACHE).create(&unfinished);
+    let created = created.map_err(redb::Error::from).and_then(|database| {
+        fill(&database)?;
+        drop(database);
         std::fs::File::open(&unfinished)?.sync_all()?;
         match std::fs::hard_link(&unfinished, path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
@@ -361,7 +439,41 @@ mod tests {
     use crate::record::tests::{classic, record};
 
     fn commit(file: &mut File, changes: &[(&Key, Option<&Record>)]) {
-        file.commit(changes.iter().map(|(key, record)| (*key, *record))).unwrap();
+        file.commit(changes, Records::new).unwrap();
+    }
+
+    #[test]
+    fn a_store_whose_file_is_deleted_or_replaced_is_written_anew_and_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/store.redb");
+        let (mut file, _) = File::open(&path).unwrap();
+        let (first, second, third) = (Key::host("1"), Key::host("2"), Key::host("3"));
+        let written = Arc::new(record(5, &["a"]));
+        commit(&mut file, &[(&first, Some(&written))]);
+        let known = || vec![(first.clone(), written.clone())];
+        assert!(!file.look(known).unwrap());
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        file.commit(&[(&second, Some(&*written))], known).unwrap();
+        std::fs::write(folder.path().join("other"), "something else").unwrap();
+        std::fs::rename(folder.path().join("other"), &path).unwrap();
+        let known = || vec![(first.clone(), written.clone()), (second.clone(), written.clone())];
+        assert!(file.look(known).unwrap());
+        file.commit(&[(&third, Some(&*written))], known).unwrap();
+        drop(file);
+        let (mut file, records) = File::open(&path).unwrap();
+        assert_eq!(
+            sorted(records),
+            [first.clone(), second.clone(), third].map(|k| (k, written.clone()))
+        );
+        let aside = std::fs::read_dir(path.parent().unwrap()).unwrap();
+        let aside =
+            aside.map(|entry| entry.unwrap().path()).find(|p| p.extension().unwrap() == "replaced");
+        assert_eq!(std::fs::read_to_string(aside.unwrap()).unwrap(), "something else");
+        // What another registry uses is left to it.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(Acknowledged::path(&path)).unwrap();
+        let (_other, _) = File::open(&path).unwrap();
+        assert!(matches!(file.look(known), Err(redb::Error::DatabaseAlreadyOpen)));
     }
 
     #[test]

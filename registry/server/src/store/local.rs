@@ -23,7 +23,7 @@ const BATCH: usize = 64;
 /// The handle to the thread.
 #[derive(Clone)]
 pub(crate) struct Local {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Asked>,
     /// Whether the last changes could not be made durable.
     fails: Arc<AtomicBool>,
 }
@@ -32,6 +32,13 @@ struct Job {
     key: Key,
     write: Write,
     reply: oneshot::Sender<Result<Written, WriteError>>,
+}
+
+/// What the thread is asked for.
+enum Asked {
+    Change(Box<Job>),
+    /// Whether the store's file is still there.
+    Look,
 }
 
 impl Local {
@@ -58,7 +65,8 @@ impl Local {
     /// Makes a change. Cancel-safe: if the caller is gone, the change may still be made.
     pub(crate) async fn write(&self, key: Key, write: Write) -> Result<Written, WriteError> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.try_send(Job { key, write, reply }).map_err(|error| match error {
+        let job = Asked::Change(Box::new(Job { key, write, reply }));
+        self.jobs.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => WriteError::Busy,
             mpsc::error::TrySendError::Closed(_) => ended(),
         })?;
@@ -68,6 +76,12 @@ impl Local {
     /// Whether the last changes could not be made durable.
     pub(crate) fn fails(&self) -> bool {
         self.fails.load(Ordering::Relaxed)
+    }
+
+    /// Has the thread look whether the store's file is still there. Does not wait for it.
+    pub(crate) fn look(&self) {
+        // When it is too busy for that, its changes make it look.
+        let _ = self.jobs.try_send(Asked::Look);
     }
 
     /// Completes when the thread has ended. While there is a handle, only a bug can end it.
@@ -100,15 +114,38 @@ struct Decided {
 }
 
 impl Writer {
-    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+    fn run(mut self, mut queue: mpsc::Receiver<Asked>) {
         while let Some(first) = queue.blocking_recv() {
-            let mut jobs = vec![first];
-            while jobs.len() < BATCH
-                && let Ok(job) = queue.try_recv()
-            {
-                jobs.push(job);
+            let mut jobs = Vec::new();
+            let mut looks = false;
+            let mut next = Some(first);
+            while let Some(asked) = next {
+                match asked {
+                    Asked::Change(job) => jobs.push(*job),
+                    Asked::Look => looks = true,
+                }
+                next = if jobs.len() < BATCH { queue.try_recv().ok() } else { None };
             }
-            self.batch(jobs);
+            if looks {
+                self.look();
+            }
+            if !jobs.is_empty() {
+                self.batch(jobs);
+            }
+        }
+    }
+
+    /// Writes the store anew if its file is gone.
+    fn look(&mut self) {
+        let Some(file) = &mut self.file else { return };
+        match file.look(|| self.view.records()) {
+            Ok(false) => {}
+            Ok(true) => self.fails.store(false, Ordering::Relaxed),
+            Err(error) => {
+                if !self.fails.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "the store's file is not what the registry wrote, and cannot be written anew: changes are refused, lists are still served");
+                }
+            }
         }
     }
 
@@ -119,7 +156,7 @@ impl Writer {
         let mut decided = Vec::new();
         let mut heard = HashSet::new();
         for Job { key, write, reply } in jobs {
-            let alive = !matches!(write, Write::Evict | Write::Withdraw { .. });
+            let alive = write.is_sign_of_life();
             let depends = pending.contains_key(&key);
             if matches!(write, Write::Evict) && (heard.contains(&key) || !self.view.is_silent(&key))
             {
@@ -197,9 +234,10 @@ impl Writer {
         if changes.is_empty() {
             return Ok(());
         }
-        let changes = changes.iter().map(|(key, record)| (key, record.as_deref()));
+        let changes: Vec<_> =
+            changes.iter().map(|(key, record)| (key, record.as_deref())).collect();
         let began = Instant::now();
-        let committed = file.commit(changes);
+        let committed = file.commit(&changes, || self.view.records());
         self.metrics.committed(began.elapsed(), committed.is_ok());
         self.fails.store(committed.is_err(), Ordering::Relaxed);
         committed.map_err(|error| {
@@ -212,13 +250,14 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::Patience;
     use std::time::Duration;
     use wharf_registry_api::{Declaration, Metadata};
 
     fn writer() -> Writer {
         let moment = Duration::from_millis(1);
         Writer {
-            view: Arc::new(View::new(moment, moment, 1, 1)),
+            view: Arc::new(View::new(Patience::whole(moment), moment, 1, 1)),
             file: None,
             encode: |_| bytes::Bytes::new(),
             metrics: Metrics::new().unwrap(),

@@ -85,6 +85,13 @@ impl Backend {
         }
     }
 
+    /// Looks after itself, every second or so.
+    pub(crate) fn look(&self) {
+        if let Backend::Local { local, .. } = self {
+            local.look();
+        }
+    }
+
     /// Tells others that share it that this process ends.
     pub(crate) async fn resign(&self) {
         if let Backend::Etcd(etcd) = self {
@@ -95,6 +102,15 @@ impl Backend {
     /// Whether this process looks for silent hosts itself. With etcd, an elected process does.
     pub(crate) fn is_swept_here(&self) -> bool {
         matches!(self, Backend::Local { .. })
+    }
+
+    /// Whether this process makes the checks of registrations: the only one of its store, or the elected
+    /// one.
+    pub(crate) fn is_checked_here(&self) -> bool {
+        match self {
+            Backend::Local { .. } => true,
+            Backend::Etcd(etcd) => etcd.is_elected(),
+        }
     }
 
     /// Completes when it can never take a change again.

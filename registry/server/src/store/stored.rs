@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use wharf_registry_api::{EndpointSpec, EndpointState, Metadata};
 
 use crate::record::{Key, Record, Registration, Unknown};
+use crate::upkeep::Upkeep;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -22,10 +23,13 @@ struct Stored<'r> {
     endpoints: Cow<'r, [EndpointSpec]>,
     #[serde(default)]
     metadata: Cow<'r, Metadata>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    upkeep: Option<Cow<'r, Upkeep>>,
 }
 
 /// The fields of a record that this version knows.
-const RECORD: [&str; 6] = ["session", "address", "state", "digest", "endpoints", "metadata"];
+const RECORD: [&str; 7] =
+    ["session", "address", "state", "digest", "endpoints", "metadata", "upkeep"];
 
 /// The same of an endpoint.
 const ENDPOINT: [&str; 8] =
@@ -39,6 +43,7 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
         digest: Cow::Borrowed(&record.digest),
         endpoints: Cow::Borrowed(&record.endpoints),
         metadata: Cow::Borrowed(&record.metadata),
+        upkeep: record.upkeep.as_deref().map(Cow::Borrowed),
     };
     // It has only strings, numbers and maps with string keys, so JSON encoding cannot fail.
     let Some(unknown) = &record.unknown else {
@@ -73,7 +78,8 @@ pub(crate) fn decode(key: &Key, bytes: &[u8]) -> Result<Record, serde_json::Erro
         && stored.endpoints.is_empty()
     {
         // Wharf 0.1 wrote only the address.
-        return Ok(Record::classic(name, address, stored.session, Registration::default()));
+        let registration = Registration { is_net_rpc: true, ..Registration::default() };
+        return Ok(Record::classic(name, address, stored.session, registration));
     }
     Ok(Record {
         session: stored.session,
@@ -82,6 +88,7 @@ pub(crate) fn decode(key: &Key, bytes: &[u8]) -> Result<Record, serde_json::Erro
         digest: stored.digest.into_owned(),
         endpoints: stored.endpoints.into_owned(),
         metadata: stored.metadata.into_owned(),
+        upkeep: stored.upkeep.map(|upkeep| Arc::new(upkeep.into_owned())),
         unknown: (!knows_all).then(|| Arc::new(unknown)),
     })
 }
@@ -139,6 +146,7 @@ mod tests {
         spec.condition = wharf_registry_api::Condition::Refused;
         spec.tags.push("blue".to_owned());
         spec.metadata.insert("a".to_owned(), "b".to_owned());
+        record.upkeep = Some(Arc::default());
         let value: Value = serde_json::from_slice(&encode(&record)).unwrap();
         let names = |value: &Value| -> Vec<String> {
             let mut names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
@@ -159,7 +167,7 @@ mod tests {
         let key = Key::classic("Arith", "a:1");
         let old = br#"{"session":0,"address":"a:1","state":"serving","digest":"","endpoints":[]}"#;
         let record = decode(&key, old).unwrap();
-        assert_eq!(record, Record::classic("Arith", "a:1", 0, Registration::default()));
+        assert_eq!(record, crate::record::tests::classic("a:1"));
         assert_eq!(decode(&key, &encode(&record)).unwrap(), record);
     }
 }

@@ -26,6 +26,7 @@ use crate::etcd::{
 };
 use crate::metrics::Metrics;
 use crate::record::{Key, Record, Refusal, Verdict, Write, decide};
+use crate::upkeep::Silence;
 use crate::view::{Encode, View};
 
 /// How often a change is decided again because another change came in between.
@@ -69,8 +70,6 @@ struct Inner {
     view: Arc<View>,
     encode: Encode,
     metrics: Arc<Metrics>,
-    /// The length of a host's lease, in seconds.
-    lease: i64,
     ttl: Duration,
     known: Mutex<Known>,
     /// The cluster is not the mirrored one any more.
@@ -127,7 +126,6 @@ impl Etcd {
                 "a time to live below {SHORT:?} leaves etcd little time to elect a leader: choose a longer --ttl"
             );
         }
-        let lease = i64::try_from(lease(ttl).as_secs()).unwrap_or(i64::MAX);
         let known = Mutex::default();
         let inner = Inner {
             cluster,
@@ -135,7 +133,6 @@ impl Etcd {
             view,
             encode,
             metrics,
-            lease,
             ttl,
             known,
             replaced: watch::Sender::new(false),
@@ -155,6 +152,7 @@ impl Etcd {
     /// up.
     pub(crate) async fn write(&self, key: Key, write: Write) -> Result<Written, WriteError> {
         let mut current = None;
+        let heard = write.is_sign_of_life();
         for _ in 0..ATTEMPTS {
             // Whether `known` is what the cluster has, not only what the mirror has.
             let asked = current.is_some();
@@ -175,7 +173,7 @@ impl Etcd {
                 }
             };
             let removed = matches!(verdict, Verdict::Remove);
-            match self.transact(&key, &known, verdict).await? {
+            match self.transact(&key, &known, verdict, heard).await? {
                 Ok(Some(revision)) => {
                     let visible = self.arrived(revision).await?;
                     return Ok(Written { created, removed, visible, number: revision });
@@ -204,7 +202,7 @@ impl Etcd {
             if now.record.is_none() {
                 return Err(WriteError::Refused(Refusal::Unknown));
             }
-            if self.transact(key, &now, Verdict::Unchanged).await?.is_ok() {
+            if self.transact(key, &now, Verdict::Unchanged, true).await?.is_ok() {
                 return Ok(());
             }
         }
@@ -245,6 +243,11 @@ impl Etcd {
         }
     }
 
+    /// Whether this process is the elected one.
+    pub(crate) fn is_elected(&self) -> bool {
+        self.known().elected.is_some()
+    }
+
     /// Gives up the election, if this process is elected, so that another one is at its next look.
     pub(crate) async fn resign(&self) {
         let elected = {
@@ -283,18 +286,19 @@ impl Etcd {
         current(key, &answer.responses)
     }
 
-    /// Carries out what was decided on `known`. Returns the revision if anything was written, or
-    /// what is there instead of `known`.
+    /// Carries out what was decided on `known`, and renews its lease if its owner was heard. Returns the
+    /// revision if anything was written, or what is there instead of `known`.
     async fn transact(
         &self,
         key: &Key,
         known: &Current,
         verdict: Verdict,
+        heard: bool,
     ) -> Result<Result<Option<u64>, Current>, WriteError> {
         let Inner { layout, view, .. } = &*self.inner;
         let (spec, live) = (layout.spec(key), layout.live(key));
         let mut operations = Vec::new();
-        let session = match &verdict {
+        let next = match &verdict {
             Verdict::Replace(record) => {
                 if !view.has_room(key, record) {
                     return Err(WriteError::Refused(Refusal::Full));
@@ -304,18 +308,23 @@ impl Etcd {
                     return Err(WriteError::TooLarge { bytes: content.len(), most: MAX_RECORD });
                 }
                 operations.push(RequestOp::put(spec.clone(), content, NO_LEASE));
-                Some(record.session)
+                Some(&**record)
             }
-            Verdict::Unchanged => known.record.as_ref().map(|record| record.session),
+            Verdict::Unchanged => known.record.as_ref(),
             Verdict::Remove => {
                 operations.push(RequestOp::delete(spec.clone()));
                 operations.push(RequestOp::delete(live.clone()));
                 None
             }
         };
-        if let Some(session) = session {
-            let lease = self.lease(known.lease).await?;
-            operations.push(RequestOp::put(live.clone(), session.to_string(), lease));
+        if let Some(record) = next.filter(|_| heard)
+            && let Some(ttl) = self.ttl_of(record.silence())
+        {
+            // A lease keeps the length that it was granted with.
+            let fits = |known: &Record| known.silence() == record.silence();
+            let fits = known.record.as_ref().is_some_and(fits);
+            let lease = self.lease(known.lease.filter(|_| fits), ttl).await?;
+            operations.push(RequestOp::put(live.clone(), record.session.to_string(), lease));
         }
         let writes = !operations.is_empty();
         let compare = vec![Compare::mod_revision(spec.clone(), known.revision)];
@@ -328,15 +337,24 @@ impl Etcd {
         current(key, &answer.responses).map(Err)
     }
 
-    /// A live lease: this one if it is alive, or else a new one.
-    async fn lease(&self, known: Option<i64>) -> Result<i64, WriteError> {
+    /// The time to live that is counted by a lease.
+    fn ttl_of(&self, silence: Silence) -> Option<Duration> {
+        match silence {
+            Silence::AsAll => Some(self.inner.ttl),
+            Silence::Within(ttl) => Some(ttl),
+            Silence::Over(_) | Silence::Never => None,
+        }
+    }
+
+    /// A live lease: this one if it is alive, or else a new one for this time to live.
+    async fn lease(&self, known: Option<i64>, ttl: Duration) -> Result<i64, WriteError> {
         if let Some(lease) = known
             && self.keep_alive(lease).await?
         {
             return Ok(lease);
         }
-        let ttl = self.inner.lease;
-        self.call(|member: Member| async move { member.grant(ttl).await }).await
+        let seconds = i64::try_from(lease(ttl).as_secs()).unwrap_or(i64::MAX);
+        self.call(|member: Member| async move { member.grant(seconds).await }).await
     }
 
     /// Renews a lease. Returns whether it existed.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Etcd, WriteError};
+use super::{Etcd, NO_LEASE, WriteError};
 use crate::etcd::{Compare, Member, RequestOp, ResponseOp, TxnRequest};
-use crate::record::Key;
+use crate::record::{Key, Verdict, Write, decide};
+use crate::store::stored;
 
 /// How often the elected process looks for silent hosts, and writes its tick.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -120,6 +121,9 @@ impl Etcd {
                     tracing::warn!(host = %key, ?ttl, "dropped a host that fell silent");
                     self.inner.metrics.evicted();
                 }
+                Ok(Dropped::Critical) => {
+                    tracing::warn!(service = %key, "a service is critical: nobody reported its check in time");
+                }
                 Ok(Dropped::Lives) => {}
                 Ok(Dropped::NotElected) => {
                     keep(silent);
@@ -136,10 +140,19 @@ impl Etcd {
 
     async fn drop_silent(&self, term: &Term, key: &Key) -> Result<Dropped, WriteError> {
         let layout = &self.inner.layout;
-        let Some(revision) = self.known().revisions.get(key).copied() else {
+        let revision = self.known().revisions.get(key).copied();
+        let Some((revision, record)) = revision.zip(self.inner.view.record(key)) else {
             return Ok(Dropped::Lives);
         };
+        let verdict = decide(key, Some(&record), Write::Evict).unwrap_or(Verdict::Unchanged);
         let (spec, live, reaper) = (layout.spec(key), layout.live(key), layout.reaper());
+        let (change, done) = match verdict {
+            Verdict::Remove => (RequestOp::delete(spec.clone()), Dropped::Yes),
+            Verdict::Replace(record) => {
+                (RequestOp::put(spec.clone(), stored::encode(&record), NO_LEASE), Dropped::Critical)
+            }
+            Verdict::Unchanged => return Ok(Dropped::Lives),
+        };
         let conditions = vec![
             Compare::mod_revision(spec.clone(), revision),
             Compare::create_revision(live, 0),
@@ -147,12 +160,12 @@ impl Etcd {
         ];
         let txn = TxnRequest {
             compare: conditions,
-            success: vec![RequestOp::delete(spec)],
+            success: vec![change],
             failure: vec![RequestOp::get(reaper)],
         };
         let answer = self.txn(&txn).await?;
         if answer.succeeded {
-            return Ok(Dropped::Yes);
+            return Ok(done);
         }
         let holder = answer.responses.first().and_then(ResponseOp::first);
         let elected = holder.is_some_and(|holder| holder.value == term.name.as_bytes());
@@ -163,6 +176,8 @@ impl Etcd {
 /// The result of dropping a host.
 enum Dropped {
     Yes,
+    /// It stays, and a check of it is critical.
+    Critical,
     /// It came back in the meantime, or another process removed it.
     Lives,
     NotElected,

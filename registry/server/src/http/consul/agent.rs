@@ -1,0 +1,269 @@
+//! The agent: how services register themselves and report how they are. To its clients, the registry is one
+//! agent for all of them, so an ID of a service is unique among those at one address.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde_json::{Value, json};
+use wharf_net::http::Peer;
+use wharf_registry_api::{Code, Problem};
+
+use super::definition::{self, Object};
+use super::query::{Knows, Query, form};
+use super::shapes::{self, Entry, uuid};
+use super::{DATACENTER, answer};
+use crate::catalog::Named;
+use crate::directory::Directory;
+use crate::http::Refused;
+use crate::http::authorize::Caller;
+use crate::http::parameters::{Anything, Name, invalid, path};
+use crate::listing::HostSnapshot;
+use crate::upkeep::{Amendment, Status};
+use crate::view::Scope;
+
+const NAME: &str = "wharf-registry";
+
+pub(super) async fn about(RawQuery(query): RawQuery) -> Result<Json<Value>, Refused> {
+    Query::parse(query.as_deref(), Knows::default())?;
+    Ok(Json(json!({
+        "Config": {
+            "Datacenter": DATACENTER,
+            "PrimaryDatacenter": DATACENTER,
+            "NodeName": NAME,
+            "NodeID": uuid(NAME),
+            "Server": true,
+            "Revision": "",
+            "Version": env!("CARGO_PKG_VERSION"),
+        },
+        "Member": member(),
+        "Meta": {},
+        "Stats": {},
+    })))
+}
+
+pub(super) async fn members() -> Json<Value> {
+    Json(json!([member()]))
+}
+
+fn member() -> Value {
+    json!({ "Name": NAME, "Addr": "127.0.0.1", "Port": 8301, "Tags": {}, "Status": 1 })
+}
+
+/// What was registered here, by ID.
+pub(super) async fn services(
+    State(directory): State<Arc<Directory>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
+    let knows = Knows { filter: Some(shapes::SERVICES), ..Knows::default() };
+    let query = Query::parse(query.as_deref(), knows)?;
+    let (index, hosts) = registered(&directory);
+    let services = hosts.iter().flat_map(Entry::of).map(|entry| (entry.id(), entry.service()));
+    let services: BTreeMap<String, Value> =
+        services.filter(|(_, service)| query.filters_in(service)).collect();
+    Ok(answer(&directory, index, services))
+}
+
+/// The checks of what was registered here, by ID.
+pub(super) async fn checks(
+    State(directory): State<Arc<Directory>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
+    let knows = Knows { filter: Some(shapes::CHECKS), ..Knows::default() };
+    let query = Query::parse(query.as_deref(), knows)?;
+    let (index, hosts) = registered(&directory);
+    let checks = hosts.iter().flat_map(Entry::of).flat_map(|entry| entry.checks());
+    let checks = checks.filter(|check| query.filters_in(check));
+    let checks: BTreeMap<String, Value> =
+        checks.filter_map(|check| Some((check["CheckID"].as_str()?.to_owned(), check))).collect();
+    Ok(answer(&directory, index, checks))
+}
+
+fn registered(directory: &Directory) -> (u64, Vec<HostSnapshot>) {
+    let (index, mut hosts) = directory.listed(Scope::All);
+    hosts.retain(|host| host.is_classic);
+    (index, hosts)
+}
+
+pub(super) async fn service(
+    State(directory): State<Arc<Directory>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    id: Name,
+) -> Result<Response, Refused> {
+    let id = path(id)?;
+    let (key, _) = directory.registration(&Named::Service(id), peer).await?;
+    let (index, hosts) = directory.listed(Scope::Node(&key.host_name()));
+    let entry = hosts.iter().flat_map(Entry::of).next();
+    let entry = entry.map(|entry| entry.service()).unwrap_or_default();
+    Ok(answer(&directory, index, entry))
+}
+
+pub(super) async fn register(
+    State(directory): State<Arc<Directory>>,
+    Extension(caller): Extension<Caller>,
+    Extension(Peer(peer)): Extension<Peer>,
+    Anything(body): Anything,
+) -> Result<(), Refused> {
+    let registered = definition::service(&Object::read(&body)?, None, peer)?;
+    caller.may_write(&registered.name)?;
+    directory.register_named(registered, |name| caller.may_write(name)).await?;
+    Ok(())
+}
+
+pub(super) async fn deregister(
+    State(directory): State<Arc<Directory>>,
+    Extension(caller): Extension<Caller>,
+    Extension(Peer(peer)): Extension<Peer>,
+    id: Name,
+) -> Result<(), Refused> {
+    let (key, _) = directory.registration(&Named::Service(path(id)?), peer).await?;
+    caller.may_write(key.name())?;
+    directory.withdraw_registration(&key).await?;
+    Ok(())
+}
+
+pub(super) async fn maintenance(
+    State(directory): State<Arc<Directory>>,
+    Extension(caller): Extension<Caller>,
+    Extension(Peer(peer)): Extension<Peer>,
+    id: Name,
+    RawQuery(query): RawQuery,
+) -> Result<(), Refused> {
+    let (mut enable, mut reason) = (None, String::new());
+    for (name, value) in form(query.as_deref().unwrap_or_default())? {
+        match &name[..] {
+            "enable" => enable = value.parse::<bool>().ok(),
+            "reason" => reason = crate::validate::one_line(&value),
+            "token" | "ns" | "dc" => {}
+            _ => {
+                return Err(
+                    invalid(format!("'{name}' is not known: give enable and reason")).into()
+                );
+            }
+        }
+    }
+    let enable = enable.ok_or_else(|| invalid("give enable=true or enable=false"))?;
+    if reason.is_empty() {
+        "no reason was given".clone_into(&mut reason);
+    }
+    let (key, _) = directory.registration(&Named::Service(path(id)?), peer).await?;
+    caller.may_write(key.name())?;
+    directory.amend(key, Amendment::Maintain(enable.then_some(reason))).await?;
+    Ok(())
+}
+
+pub(super) async fn add_check(
+    State(directory): State<Arc<Directory>>,
+    Extension(caller): Extension<Caller>,
+    Extension(Peer(peer)): Extension<Peer>,
+    Anything(body): Anything,
+) -> Result<(), Refused> {
+    let body = Object::read(&body)?;
+    let of = body.text("ServiceID")?.ok_or_else(|| {
+        invalid("there is no ServiceID: a check belongs to a service here, not to a node")
+    })?;
+    let (key, record) = directory.registration(&Named::Service(of), peer).await?;
+    caller.may_write(key.name())?;
+    let name = body.text("Name")?.unwrap_or_else(|| "check".to_owned());
+    let check = definition::check(&body, [&name, &name], &record.address, peer)?;
+    let amendment = Amendment::Add(Box::new(check));
+    let known = record.upkeep.as_deref().cloned().unwrap_or_default();
+    let with = known.amended(amendment.clone()).map_err(|_| invalid("it cannot be added"))?;
+    definition::within_bounds(&with)?;
+    directory.amend(key, amendment).await?;
+    Ok(())
+}
+
+pub(super) async fn remove_check(
+    State(directory): State<Arc<Directory>>,
+    Extension(caller): Extension<Caller>,
+    Extension(Peer(peer)): Extension<Peer>,
+    id: Name,
+) -> Result<(), Refused> {
+    let id = path(id)?;
+    let (key, _) = directory.registration(&Named::Check(id.clone()), peer).await?;
+    caller.may_write(key.name())?;
+    directory.amend(key, Amendment::Remove(id)).await?;
+    Ok(())
+}
+
+pub(super) async fn pass(reporting: Reporting) -> Result<(), Refused> {
+    reporting.noted(Status::Passing).await
+}
+
+pub(super) async fn warn(reporting: Reporting) -> Result<(), Refused> {
+    reporting.noted(Status::Warning).await
+}
+
+pub(super) async fn fail(reporting: Reporting) -> Result<(), Refused> {
+    reporting.noted(Status::Critical).await
+}
+
+pub(super) async fn update(reporting: Reporting, Anything(body): Anything) -> Response {
+    let update = async {
+        let body = Object::read(&body)?;
+        let status = body.text("Status")?.ok_or_else(|| invalid("there is no Status"))?;
+        let status = definition::status(&status)?;
+        let output = body.text("Output")?.unwrap_or_default();
+        reporting.report(status, &output).await
+    };
+    match update.await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(problem) => Refused::from(problem).into_response(),
+    }
+}
+
+/// Who reports which check.
+pub(super) struct Reporting {
+    directory: Arc<Directory>,
+    caller: Caller,
+    peer: std::net::IpAddr,
+    check: String,
+    note: String,
+}
+
+impl axum::extract::FromRequestParts<crate::http::Source> for Reporting {
+    type Rejection = Refused;
+
+    async fn from_request_parts(
+        parts: &mut axum::http::request::Parts,
+        source: &crate::http::Source,
+    ) -> Result<Self, Refused> {
+        let id = axum::extract::Path::<String>::from_request_parts(parts, source).await;
+        let known = |what: &str| Problem::new(Code::Other, format!("the {what} is not known"));
+        let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(|| known("caller"))?;
+        let Peer(peer) = *parts.extensions.get::<Peer>().ok_or_else(|| known("peer"))?;
+        let pairs = form(parts.uri.query().unwrap_or_default())?;
+        let note = pairs.into_iter().find(|(name, _)| name == "note");
+        Ok(Reporting {
+            directory: source.directory.clone(),
+            caller,
+            peer,
+            check: path(id)?,
+            note: note.map(|(_, note)| note).unwrap_or_default(),
+        })
+    }
+}
+
+impl Reporting {
+    async fn noted(self, status: Status) -> Result<(), Refused> {
+        let note = self.note.clone();
+        Ok(self.report(status, &note).await?)
+    }
+
+    async fn report(self, status: Status, output: &str) -> Result<(), Problem> {
+        let Reporting { directory, caller, peer, check, .. } = self;
+        let (key, record) = directory.registration(&Named::Check(check.clone()), peer).await?;
+        caller.may_write(key.name())?;
+        let upkeep = record.upkeep.as_deref();
+        if upkeep.is_none_or(|upkeep| upkeep.reported().is_none_or(|(known, _)| known.id != check))
+        {
+            let detail = format!("the check '{check}' has no TTL: the registry makes it itself");
+            return Err(invalid(detail));
+        }
+        directory.report(key, &record, check, status, output).await
+    }
+}

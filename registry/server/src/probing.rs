@@ -1,0 +1,311 @@
+//! Makes the checks of registrations that ask for it: connects to the service, or sends it a GET. With
+//! etcd, the elected process does so for all.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use crate::directory::Directory;
+use crate::record::{Key, Record};
+use crate::upkeep::{Amendment, HttpProbe, Probe, Status};
+
+/// How often it is looked which checks are due.
+const TICK: Duration = Duration::from_millis(200);
+
+/// The most checks that begin in one tick.
+const PER_TICK: usize = 100;
+
+/// The most checks at a time.
+const AT_A_TIME: usize = 256;
+
+/// Checks begin at another moment each, within this time after the registration.
+const SPREAD: Duration = Duration::from_secs(1);
+
+/// Which check of which registration.
+type Which = (Key, String);
+
+/// A check that is made again and again.
+struct Planned {
+    probe: Probe,
+    status: Status,
+    /// As was written last.
+    output: String,
+    next: Instant,
+    running: bool,
+    /// How often in succession it went well, and badly.
+    row: [u32; 2],
+    drop_after: Option<Duration>,
+    critical_since: Option<Instant>,
+}
+
+/// What came of a check.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    status: Status,
+    output: String,
+}
+
+/// Makes checks for as long as the registry lives.
+pub(crate) async fn probe(directory: Arc<Directory>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut planned = HashMap::<Which, Planned>::new();
+    let mut known = None;
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            Some(done) = running.join_next() => {
+                if let Ok((which, found)) = done
+                    && let Some(plan) = planned.get_mut(&which)
+                {
+                    plan.running = false;
+                    if let Some(amendment) = plan.take(&which, found) {
+                        write(&directory, &which.0, amendment).await;
+                    }
+                }
+                continue;
+            }
+        }
+        if !directory.is_checked_here() {
+            planned.clear();
+            known = None;
+            continue;
+        }
+        if let Some((number, records)) = directory.view.probed(known) {
+            known = Some(number);
+            planned = plan(planned, &records);
+        }
+        let now = Instant::now();
+        for (key, _) in planned.iter().filter(|(_, plan)| plan.is_over(now)).map(|(which, _)| which)
+        {
+            tracing::warn!(service = %key, "a service was critical for as long as it said: it is withdrawn");
+            if let Err(problem) = directory.withdraw_registration(key).await {
+                tracing::warn!(service = %key, %problem, "it could not be withdrawn; the registry tries again");
+            }
+        }
+        let due = planned.iter_mut().filter(|(_, plan)| !plan.running && plan.next <= now);
+        for (which, plan) in due.take(PER_TICK) {
+            if running.len() >= AT_A_TIME {
+                break;
+            }
+            plan.running = true;
+            plan.next = now + Duration::from_millis(plan.probe.interval_ms);
+            let (which, probe) = (which.clone(), plan.probe.clone());
+            running.spawn(async move { (which, attempt(&probe).await) });
+        }
+    }
+}
+
+async fn write(directory: &Directory, key: &Key, amendment: Amendment) {
+    if let Err(problem) = directory.amend(key.clone(), amendment).await {
+        tracing::debug!(service = %key, %problem, "what a check found could not be written");
+    }
+}
+
+/// The plan for these records. What is planned already goes on.
+fn plan(
+    mut before: HashMap<Which, Planned>,
+    records: &[(Key, Arc<Record>)],
+) -> HashMap<Which, Planned> {
+    let now = Instant::now();
+    let mut planned = HashMap::new();
+    for (key, record) in records {
+        let Some(upkeep) = &record.upkeep else { continue };
+        for (check, probe) in upkeep.probes() {
+            let which = (key.clone(), check.id.clone());
+            let known = before.remove(&which).filter(|known| known.probe == *probe);
+            let spread = SPREAD.min(Duration::from_millis(probe.interval_ms));
+            let mut plan = known.unwrap_or_else(|| Planned {
+                probe: probe.clone(),
+                status: check.status,
+                output: String::new(),
+                next: now + spread.mul_f64(fastrand::f64()),
+                running: false,
+                row: [0, 0],
+                drop_after: None,
+                critical_since: None,
+            });
+            plan.status = check.status;
+            plan.output.clone_from(&check.output);
+            plan.drop_after = check.drop_after_ms.map(Duration::from_millis);
+            match check.status {
+                Status::Critical => plan.critical_since = plan.critical_since.or(Some(now)),
+                Status::Passing | Status::Warning => plan.critical_since = None,
+            }
+            planned.insert(which, plan);
+        }
+    }
+    planned
+}
+
+impl Planned {
+    /// Takes what a check found. Returns what has to be written.
+    fn take(&mut self, which: &Which, found: Found) -> Option<Amendment> {
+        let bad = found.status == Status::Critical;
+        self.row = match bad {
+            true => [0, self.row[1].saturating_add(1)],
+            false => [self.row[0].saturating_add(1), 0],
+        };
+        let patient = self.row[usize::from(bad)] <= self.probe.patience[usize::from(bad)];
+        let same = (self.status, &self.output) == (found.status, &found.output);
+        if same || (patient && self.status != found.status) {
+            return None;
+        }
+        // Until it was written and comes back.
+        (self.status, self.output) = (found.status, found.output.clone());
+        let Found { status, output } = found;
+        Some(Amendment::Report { check: which.1.clone(), status, output, by_owner: false })
+    }
+
+    /// Whether the registration was critical for as long as it said.
+    fn is_over(&self, now: Instant) -> bool {
+        self.drop_after.zip(self.critical_since).is_some_and(|(after, since)| now >= since + after)
+    }
+}
+
+async fn attempt(probe: &Probe) -> Found {
+    let limit = Duration::from_millis(probe.timeout_ms);
+    let attempt = async {
+        let stream = connect(&probe.address).await?;
+        match &probe.http {
+            None => Ok(Found {
+                status: Status::Passing,
+                output: format!("TCP connect {}: success", probe.address),
+            }),
+            Some(http) => get(stream, &probe.address, http).await,
+        }
+    };
+    match timeout(limit, attempt).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(why)) => critical(probe, &why),
+        Err(_) => critical(probe, &format!("no answer within {limit:?}")),
+    }
+}
+
+fn critical(probe: &Probe, why: &str) -> Found {
+    let how = match &probe.http {
+        None => format!("TCP connect {}", probe.address),
+        Some(http) => format!("HTTP GET http://{}{}", probe.address, http.path),
+    };
+    let output = crate::validate::one_line(&format!("{how}: {why}"));
+    Found { status: Status::Critical, output }
+}
+
+async fn connect(address: &str) -> Result<TcpStream, String> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let resolved = tokio::net::lookup_host(address).await;
+    let resolved = resolved.map_err(|error| format!("'{host}' is not found: {error}"))?;
+    let here = crate::http::is_loopback(host.trim_matches(['[', ']']));
+    let mut why = format!("'{host}' has no address that is checked");
+    for address in resolved.filter(|address| may_be_checked(*address, here)) {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => why = error.to_string(),
+        }
+    }
+    Err(why)
+}
+
+/// Whether a service can be at an address. Names must not lead the registry to its own machine (`here`: it
+/// was named outright), nor to what only neighbours are meant to reach, such as a cloud's metadata.
+fn may_be_checked(address: SocketAddr, here: bool) -> bool {
+    match address.ip().to_canonical() {
+        ip if ip.is_loopback() => here,
+        IpAddr::V4(ip) => !ip.is_link_local() && !ip.is_unspecified() && !ip.is_multicast(),
+        IpAddr::V6(ip) => !ip.is_unicast_link_local() && !ip.is_unspecified() && !ip.is_multicast(),
+    }
+}
+
+/// As Consul judges: 2xx passes, 429 is a warning. Redirects are not followed, and bodies are not read.
+async fn get(stream: TcpStream, address: &str, http: &HttpProbe) -> Result<Found, String> {
+    let words = |error: &dyn std::fmt::Display| error.to_string();
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| words(&error))?;
+    let request = Request::get(&http.path)
+        .header(header::HOST, &http.host)
+        .header(header::USER_AGENT, "wharf-registry")
+        .body(Body::empty())
+        .map_err(|error| words(&error))?;
+    let mut connection = std::pin::pin!(connection);
+    let response = tokio::select! {
+        response = sender.send_request(request) => response.map_err(|error| words(&error))?,
+        ended = connection.as_mut() => {
+            return Err(ended.err().map_or("the connection ended".to_owned(), |e| words(&e)));
+        }
+    };
+    let status = match response.status() {
+        status if status.is_success() => Status::Passing,
+        StatusCode::TOO_MANY_REQUESTS => Status::Warning,
+        _ => Status::Critical,
+    };
+    let output = format!("HTTP GET http://{address}{}: {}", http.path, response.status());
+    Ok(Found { status, output: crate::validate::one_line(&output) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(status: Status, patience: [u32; 2]) -> (Which, Planned) {
+        let probe = Probe {
+            address: "127.0.0.1:1".to_owned(),
+            http: None,
+            interval_ms: 1_000,
+            timeout_ms: 1_000,
+            patience,
+        };
+        let plan = Planned {
+            probe,
+            status,
+            output: String::new(),
+            next: Instant::now(),
+            running: false,
+            row: [0, 0],
+            drop_after: None,
+            critical_since: None,
+        };
+        ((Key::classic("a", "127.0.0.1:1"), "c".to_owned()), plan)
+    }
+
+    fn found(status: Status, output: &str) -> Found {
+        Found { status, output: output.to_owned() }
+    }
+
+    #[tokio::test]
+    async fn what_is_found_again_is_written_once_and_patience_is_kept() {
+        let (which, mut plan) = planned(Status::Critical, [1, 2]);
+        assert!(plan.take(&which, found(Status::Passing, "ok")).is_none(), "one more has to pass");
+        assert!(plan.take(&which, found(Status::Critical, "no")).is_some(), "why it is critical");
+        assert!(plan.take(&which, found(Status::Critical, "no")).is_none());
+        assert!(plan.take(&which, found(Status::Passing, "ok")).is_none());
+        assert!(plan.take(&which, found(Status::Passing, "ok")).is_some());
+        assert!(plan.take(&which, found(Status::Passing, "ok")).is_none());
+        assert!(plan.take(&which, found(Status::Critical, "no")).is_none());
+        assert!(plan.take(&which, found(Status::Critical, "no")).is_none());
+        assert!(plan.take(&which, found(Status::Critical, "no")).is_some(), "the third in a row");
+    }
+
+    #[test]
+    fn names_lead_nowhere_where_no_service_is() {
+        let may = |address: &str, here| may_be_checked(address.parse().unwrap(), here);
+        assert!(may("10.0.0.7:1", false) && may("[fd00::7]:1", false) && may("127.0.0.1:1", true));
+        for address in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "0.0.0.0:1"] {
+            assert!(!may(address, false), "{address}");
+        }
+        for address in
+            ["169.254.169.254:80", "[fe80::1]:80", "[::ffff:169.254.169.254]:80", "224.0.0.1:1"]
+        {
+            assert!(!may(address, true), "{address}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Registrations by the classic calls, and by clients of Consul: one address under a name.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use wharf_registry_api::{Code, Metadata, Problem, RpcProtocol};
+
+use crate::catalog::Named;
+use crate::directory::{Directory, now_in_micros, problem};
+use crate::record::{Key, Record, Registration, Write};
+use crate::store::WriteError;
+use crate::upkeep::{Amendment, Status, Upkeep};
+
+/// The most registrations with checks that the registry makes.
+const MAX_PROBED: usize = 10_000;
+
+/// A service that a client of Consul registers.
+#[derive(Clone, Debug)]
+pub(crate) struct Registered {
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) tags: Vec<String>,
+    pub(crate) metadata: Metadata,
+    pub(crate) upkeep: Upkeep,
+}
+
+impl Directory {
+    pub(crate) async fn register_classic(
+        &self,
+        name: &str,
+        addr: &str,
+        registration: Registration,
+    ) -> Result<(), Problem> {
+        crate::validate::name("name", name)?;
+        crate::validate::address(addr)?;
+        crate::validate::registration(&registration)?;
+        self.room_for_probes(registration.upkeep.as_ref())?;
+        // Whoever registers last is the one that its name alone stands for.
+        let newest = self.view.classic_addresses(name).pop();
+        let session = (newest.as_deref() != Some(addr)).then(now_in_micros);
+        let write = Write::Register { session, registration };
+        let written = self.write(name, Key::classic(name, addr), write).await?;
+        if written.visible {
+            tracing::info!(name, addr, "a service was registered");
+        }
+        Ok(())
+    }
+
+    /// Registers a service with its ID. It replaces the service with that ID at the same machine, if
+    /// `may_write` allows to write its name.
+    pub(crate) async fn register_named(
+        &self,
+        registered: Registered,
+        may_write: impl Fn(&str) -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
+        let Registered { name, address, tags, metadata, upkeep } = registered;
+        let key = Key::classic(&name, &address);
+        let mut earlier = Vec::new();
+        if let Some(id) = &upkeep.id {
+            for (known, record) in self.view.named(&Named::Service(id.clone())) {
+                if known != key && machine(&record.address) == machine(&address) {
+                    may_write(known.name())?;
+                    earlier.push(known);
+                }
+            }
+        }
+        let registration = Registration {
+            tags,
+            metadata,
+            upkeep: Some(upkeep),
+            is_net_rpc: false,
+            protocol: RpcProtocol::default(),
+            version: None,
+        };
+        self.register_classic(&name, &address, registration).await?;
+        for key in earlier {
+            self.withdraw_registration(&key).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a classic registration alive: the one at this address, or else the newest of the name.
+    pub(crate) async fn heartbeat_classic(
+        &self,
+        name: &str,
+        addr: Option<&str>,
+    ) -> Result<(), Problem> {
+        let address = self.classic_address(name, addr).await?;
+        let key = Key::classic(name, &address);
+        let record = self.view.record(&key);
+        let upkeep = record.as_ref().and_then(|record| record.upkeep.as_deref());
+        match upkeep.and_then(Upkeep::reported) {
+            Some((check, _)) if check.status == Status::Critical => {
+                let amendment = Amendment::Report {
+                    check: check.id.clone(),
+                    status: Status::Passing,
+                    output: "a heartbeat".to_owned(),
+                    by_owner: true,
+                };
+                self.amend(key, amendment).await
+            }
+            _ => self.renew(name, &key).await,
+        }
+    }
+
+    /// Withdraws a classic registration: the one at this address, or else all of the name.
+    pub(crate) async fn deregister_classic(
+        &self,
+        name: &str,
+        addr: Option<&str>,
+    ) -> Result<(), Problem> {
+        self.classic_address(name, addr).await?;
+        for address in self.view.classic_addresses(name) {
+            if addr.is_none_or(|addr| *addr == *address) {
+                self.withdraw_registration(&Key::classic(name, &address)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn withdraw_registration(&self, key: &Key) -> Result<(), Problem> {
+        let write = Write::Withdraw { session: u64::MAX };
+        let written = self.write(key.name(), key.clone(), write).await?;
+        if written.removed {
+            tracing::info!(service = %key, "a service was withdrawn");
+        }
+        Ok(())
+    }
+
+    /// The address that a classic call means.
+    async fn classic_address(&self, name: &str, addr: Option<&str>) -> Result<Arc<str>, Problem> {
+        let find = || {
+            let mut known = self.view.classic_addresses(name);
+            match addr {
+                None => known.pop(),
+                Some(addr) => known.into_iter().find(|known| **known == *addr),
+            }
+        };
+        if let Some(found) = find() {
+            return Ok(found);
+        }
+        self.catch_up(name).await?;
+        find().ok_or_else(|| {
+            Problem::new(
+                Code::UnknownService,
+                format!(
+                    "nothing is registered as '{name}'{}, or it fell silent: call /register?name={name}&addr=HOST:PORT",
+                    addr.map(|addr| format!(" at {addr}")).unwrap_or_default()
+                ),
+            )
+        })
+    }
+
+    /// The registration that a client of Consul means by an ID. Where several have it, the one at the
+    /// client's own machine is meant.
+    pub(crate) async fn registration(
+        &self,
+        name: &Named,
+        peer: IpAddr,
+    ) -> Result<(Key, Arc<Record>), Problem> {
+        let (what, id) = match name {
+            Named::Service(id) => ("service", id),
+            Named::Check(id) => ("check", id),
+            Named::Node(id) => ("node", id),
+        };
+        let mut found = self.view.named(name);
+        if found.is_empty() {
+            self.catch_up(id).await?;
+            found = self.view.named(name);
+        }
+        if found.len() > 1 {
+            let here = peer.to_string();
+            let own = |(_, record): &&(Key, Arc<Record>)| machine(&record.address) == here;
+            if let (Some(own), 1) = (found.iter().find(own), found.iter().filter(own).count()) {
+                return Ok(own.clone());
+            }
+            let addresses: Vec<&str> =
+                found.iter().map(|(_, record)| &record.address[..]).collect();
+            let detail = format!(
+                "the {what} ID '{id}' is registered at {}: use IDs of which there is only one, or name the node in catalog/deregister",
+                addresses.join(" and ")
+            );
+            return Err(Problem::new(Code::Ambiguous, detail));
+        }
+        found.pop().ok_or_else(|| {
+            // Clients look for the first three words.
+            let detail = format!(
+                "Unknown {what} ID \"{id}\": it was never registered, was withdrawn, or was critical for too long; register it"
+            );
+            Problem::new(Code::UnknownService, detail)
+        })
+    }
+
+    pub(crate) async fn amend(&self, key: Key, amendment: Amendment) -> Result<(), Problem> {
+        let adds = matches!(amendment, Amendment::Add(_));
+        if adds {
+            self.room_for_probes(
+                self.view.record(&key).as_ref().and_then(|r| r.upkeep.as_deref()),
+            )?;
+        }
+        let written = self.write(key.name(), key.clone(), Write::Amend(amendment)).await?;
+        if written.visible {
+            let record = self.view.record(&key);
+            let upkeep = record.as_ref().and_then(|record| record.upkeep.as_deref());
+            let failing = upkeep.and_then(Upkeep::failing).map(|check| &check.output[..]);
+            let maintenance = upkeep.and_then(|upkeep| upkeep.maintenance.as_deref());
+            tracing::info!(service = %key, failing, maintenance, "how a service stands has changed");
+        }
+        Ok(())
+    }
+
+    /// Takes its owner's report of a check with a time to live.
+    pub(crate) async fn report(
+        &self,
+        key: Key,
+        known: &Record,
+        check: String,
+        status: Status,
+        output: &str,
+    ) -> Result<(), Problem> {
+        let output = crate::validate::one_line(output);
+        let upkeep = known.upkeep.as_deref();
+        let same = upkeep.and_then(Upkeep::reported).is_some_and(|(known, _)| {
+            known.id == check && known.status == status && known.output == output
+        });
+        if same && status != Status::Critical {
+            // Nothing to write: it is heard.
+            return self.renew(key.name(), &key).await;
+        }
+        self.amend(key, Amendment::Report { check, status, output, by_owner: true }).await
+    }
+
+    fn room_for_probes(&self, upkeep: Option<&Upkeep>) -> Result<(), Problem> {
+        if upkeep.is_some_and(|upkeep| upkeep.probes().next().is_some())
+            && self.view.probed_count() >= MAX_PROBED
+        {
+            let detail = format!(
+                "the registry makes checks of at most {MAX_PROBED} services: use a check with a TTL"
+            );
+            return Err(Problem::new(Code::Full, detail));
+        }
+        Ok(())
+    }
+
+    async fn renew(&self, name: &str, key: &Key) -> Result<(), Problem> {
+        self.store.renew(key).await.map_err(|error| problem(name, error))
+    }
+
+    async fn catch_up(&self, name: &str) -> Result<(), Problem> {
+        self.store.catch_up().await.map_err(|error: WriteError| problem(name, error))
+    }
+}
+
+/// The host of an address.
+fn machine(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}

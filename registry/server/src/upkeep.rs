@@ -1,0 +1,300 @@
+//! How a registration is kept, if not by heartbeats within the registry's time to live: by heartbeats
+//! within a time of its own, by checks, or until somebody withdraws it.
+//!
+//! The checks are those of Consul's API: their owner reports a status within a time to live, or the
+//! registry connects to the service itself.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::Refusal;
+
+/// How one registration is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Upkeep {
+    /// What its owner calls it: Consul's ID of a service. Unique among those at one machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
+    /// The node that it was registered for, in Consul's terms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) node: Option<String>,
+    /// It is dropped after this much silence, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ttl_ms: Option<u64>,
+    /// It stays, however silent it is.
+    pub(crate) stays: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) checks: Vec<Check>,
+    /// Why it takes no calls for now, if somebody said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) maintenance: Option<String>,
+}
+
+/// One check of a registration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Check {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) notes: String,
+    pub(crate) kind: Kind,
+    pub(crate) status: Status,
+    /// What was said or seen last.
+    #[serde(default)]
+    pub(crate) output: String,
+    /// The registration is dropped once the check is critical for this long, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) drop_after_ms: Option<u64>,
+}
+
+/// How a check gets its status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Kind {
+    /// The owner reports it within this time, in milliseconds.
+    Reported { ttl_ms: u64 },
+    /// The registry tries it.
+    Probed(Probe),
+    /// It was said with the registration, and stays so.
+    Stated,
+}
+
+/// How the registry tries a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Probe {
+    /// `host:port` to connect to.
+    pub(crate) address: String,
+    /// What to GET there; without it, a connection is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) http: Option<HttpProbe>,
+    pub(crate) interval_ms: u64,
+    pub(crate) timeout_ms: u64,
+    /// How many more successes it takes to pass, and failures to be critical.
+    #[serde(default)]
+    pub(crate) patience: [u32; 2],
+}
+
+/// What is asked for by HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HttpProbe {
+    /// The `Host` header.
+    pub(crate) host: String,
+    /// Path and query.
+    pub(crate) path: String,
+}
+
+/// How a check stands, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    Passing,
+    Warning,
+    Critical,
+}
+
+/// A change of how a registration is kept.
+#[derive(Clone, Debug)]
+pub(crate) enum Amendment {
+    /// A check has this status now, because its owner says so or the registry has found it.
+    Report { check: String, status: Status, output: String, by_owner: bool },
+    /// It takes no calls until further notice, for this reason; or takes them again.
+    Maintain(Option<String>),
+    /// A check that is new, or replaces the one with its id.
+    Add(Box<Check>),
+    /// A check is not made any more.
+    Remove(String),
+}
+
+/// When a record is dropped, or changes, because nobody was heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// After the registry's time to live.
+    AsAll,
+    /// After this time.
+    Within(Duration),
+    /// After this time, in which nobody has to be heard any more.
+    Over(Duration),
+    /// Never.
+    Never,
+}
+
+impl Status {
+    /// As Consul writes it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Status::Passing => "passing",
+            Status::Warning => "warning",
+            Status::Critical => "critical",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Status::Passing, Status::Warning, Status::Critical]
+            .into_iter()
+            .find(|s| s.as_str() == text)
+    }
+}
+
+impl Upkeep {
+    /// The check that its owner reports. There is at most one.
+    pub(crate) fn reported(&self) -> Option<(&Check, Duration)> {
+        self.checks.iter().find_map(|check| match check.kind {
+            Kind::Reported { ttl_ms } => Some((check, Duration::from_millis(ttl_ms))),
+            Kind::Probed(_) | Kind::Stated => None,
+        })
+    }
+
+    /// The checks that the registry makes.
+    pub(crate) fn probes(&self) -> impl Iterator<Item = (&Check, &Probe)> {
+        self.checks.iter().filter_map(|check| match &check.kind {
+            Kind::Probed(probe) => Some((check, probe)),
+            Kind::Reported { .. } | Kind::Stated => None,
+        })
+    }
+
+    /// The first check that is critical.
+    pub(crate) fn failing(&self) -> Option<&Check> {
+        self.checks.iter().find(|check| check.status == Status::Critical)
+    }
+
+    pub(crate) fn silence(&self) -> Silence {
+        if !self.stays {
+            return self
+                .ttl_ms
+                .map_or(Silence::AsAll, |ttl| Silence::Within(Duration::from_millis(ttl)));
+        }
+        match self.reported() {
+            Some((check, ttl)) if check.status != Status::Critical => Silence::Within(ttl),
+            Some((Check { drop_after_ms: Some(after), .. }, _)) => {
+                Silence::Over(Duration::from_millis(*after))
+            }
+            _ => Silence::Never,
+        }
+    }
+
+    /// What becomes of it when nobody was heard for so long; `None`: it is dropped.
+    pub(crate) fn after_silence(&self) -> Option<Upkeep> {
+        let (check, ttl) = self.reported().filter(|_| self.stays)?;
+        if check.status == Status::Critical {
+            return check.drop_after_ms.is_none().then(|| self.clone());
+        }
+        let (id, mut next) = (check.id.clone(), self.clone());
+        let expired = next.checks.iter_mut().find(|check| check.id == id)?;
+        expired.status = Status::Critical;
+        expired.output = format!("not reported for {ttl:?}");
+        Some(next)
+    }
+
+    /// The same with a change.
+    pub(crate) fn amended(&self, amendment: Amendment) -> Result<Upkeep, Refusal> {
+        let mut next = self.clone();
+        match amendment {
+            Amendment::Report { check, status, output, .. } => {
+                let check = next.checks.iter_mut().find(|known| known.id == check);
+                let check = check.ok_or(Refusal::Unknown)?;
+                (check.status, check.output) = (status, output);
+            }
+            Amendment::Maintain(reason) => next.maintenance = reason,
+            Amendment::Add(check) => {
+                match next.checks.iter_mut().find(|known| known.id == check.id) {
+                    Some(known) => *known = *check,
+                    None => next.checks.push(*check),
+                }
+                next.stays = true;
+            }
+            Amendment::Remove(check) => next.checks.retain(|known| known.id != check),
+        }
+        Ok(next)
+    }
+
+    /// Takes over how things stand from the registration that this one replaces.
+    pub(crate) fn succeed(&mut self, before: &Upkeep) {
+        self.maintenance.clone_from(&before.maintenance);
+        for check in &mut self.checks {
+            let known = before.checks.iter().find(|known| known.id == check.id);
+            if let Some(known) = known.filter(|_| check.kind != Kind::Stated) {
+                check.status = known.status;
+                check.output.clone_from(&known.output);
+            }
+        }
+    }
+
+    /// The bytes of its texts.
+    pub(crate) fn bytes(&self) -> usize {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let check = |check: &Check| {
+            let probe = match &check.kind {
+                Kind::Reported { .. } | Kind::Stated => 0,
+                Kind::Probed(Probe { address, http, .. }) => {
+                    let http = http.as_ref().map_or(0, |http| http.host.len() + http.path.len());
+                    address.len() + http
+                }
+            };
+            check.id.len() + check.name.len() + check.notes.len() + check.output.len() + probe
+        };
+        optional(&self.id)
+            + optional(&self.node)
+            + optional(&self.maintenance)
+            + self.checks.iter().map(check).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reported(status: Status, drop_after_ms: Option<u64>) -> Upkeep {
+        let check = Check {
+            id: "service:a".to_owned(),
+            name: String::new(),
+            notes: String::new(),
+            kind: Kind::Reported { ttl_ms: 1_000 },
+            status,
+            output: String::new(),
+            drop_after_ms,
+        };
+        Upkeep { stays: true, checks: vec![check], ..Upkeep::default() }
+    }
+
+    #[test]
+    fn what_is_not_reported_is_critical_first_and_dropped_only_if_it_asked_for_that() {
+        let fine = reported(Status::Passing, Some(60_000));
+        assert_eq!(fine.silence(), Silence::Within(Duration::from_secs(1)));
+        let late = fine.after_silence().unwrap();
+        assert_eq!(late.failing().unwrap().output, "not reported for 1s");
+        assert_eq!(late.silence(), Silence::Over(Duration::from_secs(60)));
+        assert_eq!(late.after_silence(), None);
+        let late = reported(Status::Critical, None);
+        assert_eq!(late.silence(), Silence::Never);
+        assert_eq!(late.after_silence().as_ref(), Some(&late));
+    }
+
+    #[test]
+    fn a_registration_that_comes_again_keeps_its_status_and_its_maintenance() {
+        let mut before = reported(Status::Critical, None);
+        before.maintenance = Some("new disk".to_owned());
+        let mut again = reported(Status::Passing, None);
+        again.succeed(&before);
+        assert_eq!(again, before);
+    }
+
+    #[test]
+    fn only_a_check_that_there_is_can_be_reported() {
+        let known = reported(Status::Critical, None);
+        let report = |check: &str| Amendment::Report {
+            check: check.to_owned(),
+            status: Status::Warning,
+            output: "slow".to_owned(),
+            by_owner: true,
+        };
+        assert_eq!(known.amended(report("other")), Err(Refusal::Unknown));
+        let now = known.amended(report("service:a")).unwrap();
+        assert_eq!((now.checks[0].status, &now.checks[0].output[..]), (Status::Warning, "slow"));
+        assert_eq!(now.failing(), None);
+    }
+}
