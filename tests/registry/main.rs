@@ -9,6 +9,7 @@ mod bounds;
 mod cluster;
 mod consul;
 mod consul_clients;
+mod dns;
 mod durability;
 mod etcd_access;
 mod fleet;

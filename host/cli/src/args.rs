@@ -13,8 +13,8 @@ pub(crate) use self::identity::{
     IdentityCommand, IdentityFolder, IdentityVerb, Issuing, Joiner, RootStep,
 };
 use crate::values::{
-    HttpListen, address, door, host_name, http_listen, memory, metadatum, origin, secret, size,
-    time, token, ttl,
+    HttpListen, address, domain, door, host_name, http_listen, memory, metadatum, origin, secret,
+    size, time, token, ttl,
 };
 
 /// The default address of a registry: `up` and `registry` listen there by default.
@@ -69,6 +69,8 @@ Examples:
   wharf registry --store etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379
   wharf registry --listen 10.0.0.2:8500 --principals principals.toml --tls-certificate cert.pem --tls-key key.pem
   wharf registry --listen 10.0.0.2:8500 --identity domain
+  wharf registry --dns-listen 127.0.0.1:8600
+  dig @127.0.0.1 -p 8600 arith.service.wharf SRV
   curl 'localhost:8500/register?name=Arith&addr=localhost:1234'
   curl 'localhost:8500/heartbeat?name=Arith'
   curl localhost:8500/services";
@@ -223,6 +225,12 @@ pub(crate) struct Keeping {
     /// Listen beyond loopback without principals or client certificates: anyone may write records
     #[arg(long)]
     pub(crate) anyone_may_write: bool,
+    /// Answer DNS here, over UDP and TCP: SERVICE.service.wharf; whoever reaches it may ask
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) dns_listen: Option<SocketAddr>,
+    /// Answer DNS for this domain too, as `consul` for SERVICE.service.consul; may be repeated
+    #[arg(long, value_name = "DOMAIN", value_parser = domain, requires = "dns_listen")]
+    pub(crate) dns_domain: Vec<String>,
 }
 
 #[derive(Debug, Args)]

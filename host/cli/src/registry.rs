@@ -10,7 +10,7 @@ use wharf_registry::identity::{DomainFolder, Issuer, IssuerOptions};
 use crate::args::{Issuing, RegistryArguments};
 use crate::host::connections;
 use crate::identity::machine;
-use crate::listen::bind;
+use crate::listen::{bind, bind_dns};
 use crate::reloading::reload;
 use crate::shutdown::Shutdown;
 use crate::{access, keeping};
@@ -32,15 +32,20 @@ pub(crate) async fn run(arguments: RegistryArguments, files: Option<u64>) -> any
     let (principals, tls) = (config.principals.clone(), config.tls.clone());
     let mut shutdown = reload(principals, tls, Shutdown::listen()?)?;
     let listener = bind(arguments.listen, "--listen").await?;
+    let dns = bind_dns(&arguments.keeping).await?;
+    let dns_address = dns.as_ref().map(|dns| dns.connections.local_addr()).transpose()?;
     let registry = tokio::select! {
         registry = wharf_registry::Registry::open_on(&listener, config) => registry?,
         () = shutdown.asked() => return Ok(()),
     };
     let mut out = std::io::stdout();
     writeln!(out, "registry: {scheme}://{}", listener.local_addr()?)?;
+    if let Some(address) = dns_address {
+        writeln!(out, "dns: {address}")?;
+    }
     out.flush()?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serve = registry.serve(listener, async {
+    let serve = registry.with_dns(dns).serve(listener, async {
         let _ = stopped.await;
     });
     let mut serve = std::pin::pin!(serve);

@@ -1,6 +1,7 @@
 //! `wharf up`: registry and host in one process.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use wharf_schema::printable;
 use crate::args::Up;
 use crate::host::Secured;
 use crate::keeping;
-use crate::listen::bind;
+use crate::listen::{bind, bind_dns};
 use crate::reloading::reload;
 use crate::secure::Secure;
 use crate::shutdown::Shutdown;
@@ -55,10 +56,12 @@ pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()>
     };
     let registry_listener = bind(arguments.registry_listen, "--registry-listen").await?;
     let listener = bind(arguments.serving.listen, "--listen").await?;
+    let dns = bind_dns(&arguments.keeping).await?;
+    let dns_address = dns.as_ref().map(|dns| dns.connections.local_addr()).transpose()?;
 
     let mut registry_address = registry_listener.local_addr()?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let mut registry = tokio::spawn(registry.serve(registry_listener, async {
+    let mut registry = tokio::spawn(registry.with_dns(dns).serve(registry_listener, async {
         let _ = stopped.await;
     }));
 
@@ -100,7 +103,7 @@ pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()>
     let greeted = async {
         up.await;
         let http = http_address.map(|address| format!("{scheme}://{address}"));
-        greet(&host, &registry_url, (http, caller.as_deref()), plugins)?;
+        greet(&host, &registry_url, (http, dns_address, caller.as_deref()), plugins)?;
         std::future::pending::<anyhow::Result<()>>().await
     };
     let mut ended = tokio::select! {
@@ -128,7 +131,7 @@ pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()>
 fn greet(
     host: &Host,
     registry: &str,
-    (http, caller): (Option<String>, Option<&Path>),
+    (http, dns, caller): (Option<String>, Option<SocketAddr>, Option<&Path>),
     plugins: &Path,
 ) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
@@ -136,6 +139,9 @@ fn greet(
     writeln!(out, "host: {}", host.address())?;
     if let Some(http) = http {
         writeln!(out, "http: {http}")?;
+    }
+    if let Some(dns) = dns {
+        writeln!(out, "dns: {dns}")?;
     }
     let files = host.files();
     for (file, report) in &files {

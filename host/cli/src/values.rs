@@ -30,6 +30,18 @@ pub(crate) fn metadatum(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A domain of DNS, without a dot at its end.
+pub(crate) fn domain(text: &str) -> Result<String, String> {
+    let domain = text.trim_matches('.');
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let label = |label: &str| (1..=63).contains(&label.len()) && label.chars().all(plain);
+    if domain.len() <= 200 && domain.split('.').all(label) {
+        Ok(domain.to_ascii_lowercase())
+    } else {
+        Err("write it like consul, or services.example".to_owned())
+    }
+}
+
 pub(crate) fn door(text: &str) -> Result<Door, String> {
     let found = Door::ALL.into_iter().find(|door| door.name() == text.trim());
     found.ok_or_else(|| {

@@ -10,6 +10,7 @@
 mod catalog;
 mod clock;
 mod directory;
+mod dns;
 pub mod etcd;
 mod http;
 pub mod identity;
@@ -34,6 +35,7 @@ use tokio::sync::watch;
 use wharf_net::listener::Bounds;
 use wharf_net::principals::Principals;
 
+pub use crate::dns::Dns;
 pub use crate::store::etcd::EtcdConfig;
 pub use crate::store::file::{OPENING_THREAD, OpenError};
 pub use crate::validate::kebab;
@@ -132,6 +134,7 @@ pub struct Registry {
     directory: Arc<Directory>,
     metrics: Arc<metrics::Metrics>,
     config: Config,
+    dns: Option<Dns>,
     stop: watch::Sender<bool>,
 }
 
@@ -162,7 +165,7 @@ impl Registry {
         };
         let (stop, stopped) = watch::channel(false);
         let directory = Arc::new(Directory::new(&config, store, metrics.clone(), stopped));
-        Ok(Registry { directory, metrics, config, stop })
+        Ok(Registry { directory, metrics, config, dns: None, stop })
     }
 
     /// Like [`Registry::open`]. Meanwhile it answers on the listener that it will serve on: that it
@@ -185,6 +188,13 @@ impl Registry {
         opened
     }
 
+    /// Answers DNS too while it serves.
+    #[must_use]
+    pub fn with_dns(mut self, dns: Option<Dns>) -> Self {
+        self.dns = dns;
+        self
+    }
+
     /// Serves until `shutdown` completes. Then answers waiting callers, tells watchers, and closes
     /// connections.
     ///
@@ -195,9 +205,11 @@ impl Registry {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), RunError> {
-        let Registry { directory, metrics, config, stop } = self;
+        let Registry { directory, metrics, config, dns, stop } = self;
         let sweeper = tokio::spawn(directory.clone().sweep());
         let prober = tokio::spawn(probing::probe(directory.clone()));
+        let naming =
+            dns.map(|dns| tokio::spawn(dns::serve(dns, directory.clone(), stop.subscribe())));
         let local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
         let bounds = config.bounds();
         let following = config.issuer.clone().map(|issuer| tokio::spawn(issuer.follow()));
@@ -229,6 +241,7 @@ impl Registry {
         let _ = tokio::join!(serving, resigned);
         sweeper.abort();
         prober.abort();
+        naming.inspect(tokio::task::JoinHandle::abort);
         following.inspect(tokio::task::JoinHandle::abort);
         served
     }

@@ -35,9 +35,10 @@ use crate::view::Scope;
 pub(super) use definition::classic_check;
 pub(crate) use definition::is_loopback;
 pub(super) use kept::Kept;
+pub(crate) use shapes::split;
 
 /// The only datacenter. Consul's API needs a name for it.
-const DATACENTER: &str = "dc1";
+pub(crate) const DATACENTER: &str = "dc1";
 
 /// How long a query waits if it names no time (as long as in Consul), and at most.
 const WAITS: (Duration, Duration) = (Duration::from_secs(300), limits::WAIT);

@@ -251,7 +251,7 @@ pub(super) fn node_check(host: &HostSnapshot) -> Value {
 }
 
 /// Host and port of an address, which was checked when it was declared.
-pub(super) fn split(address: &str) -> (&str, u16) {
+pub(crate) fn split(address: &str) -> (&str, u16) {
     let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     (host, port.parse().unwrap_or(0))
