@@ -14,6 +14,7 @@ mod durability;
 mod etcd_access;
 mod fleet;
 mod liveness;
+mod operators;
 mod traefik;
 mod versions;
 mod watching;

@@ -8,9 +8,14 @@ use clap::{Args, Parser, Subcommand};
 use wharf_host::Door;
 
 mod identity;
+mod registry;
 
 pub(crate) use self::identity::{
     IdentityCommand, IdentityFolder, IdentityVerb, Issuing, Joiner, RootStep,
+};
+pub(crate) use self::registry::{
+    BackupFile, DrainArguments, NamedHost, RegistryArguments, RegistryQuestion, RegistryServing,
+    RegistryVerb,
 };
 use crate::values::{
     HttpListen, address, domain, door, host_name, http_listen, memory, metadatum, origin, secret,
@@ -41,6 +46,8 @@ Environment:
   WHARF_IDENTITY  folder of a certificate, like --identity
   WHARF_JOIN      join token, like --join
   WHARF_ETCD_USER NAME:PASSWORD for a registry's etcd cluster
+  WHARF_CONFIG    file of flags for servers, like --config; each flag of a server can also be given as
+                  WHARF_ and its name, as in WHARF_MAX_CONNECTIONS
   WHARF_LOG       log filter, for example info or wharf_host=debug
   TRACEPARENT     the trace that a call belongs to (W3C Trace Context)
   OTEL_EXPORTER_OTLP_ENDPOINT
@@ -61,19 +68,6 @@ Examples:
   wharf host --registry none            not announced; call it with --direct
 
 The file plugins/arith.toml sets the limits and grants of plugins/arith.wasm. See README.";
-
-const REGISTRY_EXAMPLES: &str = "\
-Examples:
-  wharf registry                        keeps records in a file in the user's state directory
-  wharf registry --store /var/lib/wharf/registry.redb
-  wharf registry --store etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379
-  wharf registry --listen 10.0.0.2:8500 --principals principals.toml --tls-certificate cert.pem --tls-key key.pem
-  wharf registry --listen 10.0.0.2:8500 --identity domain
-  wharf registry --dns-listen 127.0.0.1:8600
-  dig @127.0.0.1 -p 8600 arith.service.wharf SRV
-  curl 'localhost:8500/register?name=Arith&addr=localhost:1234'
-  curl 'localhost:8500/heartbeat?name=Arith'
-  curl localhost:8500/services";
 
 const CALL_EXAMPLES: &str = "\
 Each argument is one parameter, as JSON. Strings and enum cases may be written without quotes.
@@ -114,7 +108,7 @@ pub(crate) enum Command {
     Up(Up),
     /// Run a host: serve the plugins of a folder, and announce them to a registry
     Host(HostArguments),
-    /// Run a registry
+    /// Run a registry, or ask and operate one that runs
     Registry(RegistryArguments),
     /// Call a method
     Call(Call),
@@ -141,6 +135,8 @@ pub(crate) struct Compile {
 #[command(after_help = UP_EXAMPLES)]
 pub(crate) struct Up {
     #[command(flatten)]
+    pub(crate) configured: Configured,
+    #[command(flatten)]
     pub(crate) serving: Serving,
     /// Address where the registry listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8500", value_parser = address)]
@@ -156,6 +152,15 @@ pub(crate) struct Up {
     pub(crate) tls: Tls,
     #[command(flatten)]
     pub(crate) rights: Rights,
+}
+
+/// Where flags are written too.
+#[derive(Debug, Args)]
+pub(crate) struct Configured {
+    /// File in which any of these flags may stand, in TOML: listen = "10.0.0.2:8500"; what is said here
+    /// or in the environment goes before
+    #[arg(long, value_name = "FILE", env = "WHARF_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// TLS with certificates of your own.
@@ -236,6 +241,8 @@ pub(crate) struct Keeping {
 #[derive(Debug, Args)]
 #[command(after_help = HOST_EXAMPLES)]
 pub(crate) struct HostArguments {
+    #[command(flatten)]
+    pub(crate) configured: Configured,
     #[command(flatten)]
     pub(crate) serving: Serving,
     /// The registry to announce to, or `none`; separate several of one cluster with commas
@@ -376,25 +383,6 @@ pub(crate) struct Serving {
     /// Origin of web pages whose scripts may call over HTTP, as `https://app.example`; may be repeated
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub(crate) allow_origin: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = REGISTRY_EXAMPLES)]
-pub(crate) struct RegistryArguments {
-    /// Address to listen on
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8500", value_parser = address)]
-    pub(crate) listen: SocketAddr,
-    #[command(flatten)]
-    pub(crate) keeping: Keeping,
-    /// Connections that may be open at once
-    #[arg(long, value_name = "COUNT", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max_connections: u32,
-    #[command(flatten)]
-    pub(crate) issuing: Issuing,
-    #[command(flatten)]
-    pub(crate) tls: Tls,
-    #[command(flatten)]
-    pub(crate) rights: Rights,
 }
 
 #[derive(Debug, Args)]

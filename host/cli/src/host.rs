@@ -13,13 +13,13 @@ use wharf_net::principals::Principals;
 use wharf_net::tls::{Clients, Tls};
 use wharf_runtime::{CompilerProcess, Limits, Settings};
 
-use crate::access;
 use crate::args::{HostArguments, Serving};
 use crate::identity::machine;
 use crate::listen::bind;
 use crate::reloading::reload;
 use crate::rights::check_listen;
 use crate::shutdown::Shutdown;
+use crate::{access, supervisor};
 
 pub(crate) async fn run(arguments: HostArguments, files: Option<u64>) -> anyhow::Result<()> {
     // An address that is of no use is refused before anything is bound.
@@ -57,7 +57,9 @@ pub(crate) async fn run(arguments: HostArguments, files: Option<u64>) -> anyhow:
         writeln!(out, "http: {scheme}://{address}")?;
     }
     out.flush()?;
+    supervisor::ready();
     shutdown.asked().await;
+    supervisor::stopping();
     tracing::info!("shutting down: calls in flight finish first");
     shutdown.or_at_once(host.drain()).await;
     Ok(())

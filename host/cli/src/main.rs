@@ -5,6 +5,7 @@
 mod access;
 mod args;
 mod call;
+mod configuration;
 mod exit;
 mod host;
 mod identity;
@@ -12,21 +13,21 @@ mod inspect;
 mod keeping;
 mod listen;
 mod logging;
+mod operate;
 mod registry;
 mod reloading;
 mod rights;
 mod secure;
 mod services;
 mod shutdown;
+mod supervisor;
 mod tls;
 mod up;
 mod values;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use crate::args::{Arguments, Command};
+use crate::args::{Command, RegistryArguments};
 
 /// This allocator returns the memory of a burst of calls or of a large file to the system. glibc's
 /// allocator keeps it in the arenas of the threads that used it.
@@ -34,12 +35,18 @@ use crate::args::{Arguments, Command};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match configuration::arguments() {
+        Ok(arguments) => arguments,
+        Err(error) => return exit::report(&error),
+    };
     if let Command::Compile(compile) = &arguments.command {
         return wharf_runtime::compile_in_this_process(compile.memory);
     }
-    let is_server =
-        matches!(arguments.command, Command::Up(_) | Command::Host(_) | Command::Registry(_));
+    let is_server = match &arguments.command {
+        Command::Up(_) | Command::Host(_) => true,
+        Command::Registry(registry) => registry.verb.is_none(),
+        _ => false,
+    };
     // The usual limit is too low for a server. `None`: there is none.
     let files = if is_server { wharf_net::files::raise_limit() } else { None };
     // This must come before anything that uses HTTP, such as the exporter of spans.
@@ -57,19 +64,23 @@ fn main() -> ExitCode {
         match arguments.command {
             Command::Up(up) => up::run(up, files).await,
             Command::Host(host) => host::run(host, files).await,
-            Command::Registry(registry) => registry::run(registry, files).await,
+            Command::Registry(RegistryArguments { verb: Some(verb), .. }) => {
+                return operate::run(verb).await;
+            }
+            Command::Registry(registry) => registry::run(registry.serving, files).await,
             Command::Call(call) => call::run(call).await,
             Command::Services(services) => services::run(services).await,
             Command::Inspect(inspect) => inspect::run(&inspect),
             Command::Identity(identity) => identity::run(identity).await,
             Command::Rights(rights) => rights::run(rights),
             Command::Compile(_) => Ok(()),
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     });
     // Do not wait for a guest or a name lookup that does not end.
     runtime.shutdown_background();
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => exit::report(&error),
     }
 }

@@ -7,15 +7,15 @@ use wharf_client::Member;
 use wharf_registry::Store;
 use wharf_registry::identity::{DomainFolder, Issuer, IssuerOptions};
 
-use crate::args::{Issuing, RegistryArguments};
+use crate::args::{Issuing, RegistryServing};
 use crate::host::connections;
 use crate::identity::machine;
 use crate::listen::{bind, bind_dns};
 use crate::reloading::reload;
 use crate::shutdown::Shutdown;
-use crate::{access, keeping};
+use crate::{access, keeping, supervisor};
 
-pub(crate) async fn run(arguments: RegistryArguments, files: Option<u64>) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: RegistryServing, files: Option<u64>) -> anyhow::Result<()> {
     let default = match arguments.keeping.store {
         Some(_) => Store::Memory,
         None => keeping::default_file(arguments.listen)?,
@@ -44,6 +44,7 @@ pub(crate) async fn run(arguments: RegistryArguments, files: Option<u64>) -> any
         writeln!(out, "dns: {address}")?;
     }
     out.flush()?;
+    supervisor::ready();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serve = registry.with_dns(dns).serve(listener, async {
         let _ = stopped.await;
@@ -52,6 +53,7 @@ pub(crate) async fn run(arguments: RegistryArguments, files: Option<u64>) -> any
     tokio::select! {
         served = &mut serve => served?,
         () = shutdown.asked() => {
+            supervisor::stopping();
             drop(stop);
             let ending = async {
                 if let Err(error) = serve.await {

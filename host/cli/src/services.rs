@@ -104,7 +104,7 @@ async fn row(registry: &RegistryClient, service: &ServiceSummary) -> anyhow::Res
 }
 
 /// A table in which each column is as wide as its widest cell.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
+pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let width =
         |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();

@@ -13,11 +13,11 @@ use wharf_schema::printable;
 
 use crate::args::Up;
 use crate::host::Secured;
-use crate::keeping;
 use crate::listen::{bind, bind_dns};
 use crate::reloading::reload;
 use crate::secure::Secure;
 use crate::shutdown::Shutdown;
+use crate::{keeping, supervisor};
 
 /// How long announcing to the registry in the same process may take.
 const ANNOUNCING: Duration = Duration::from_secs(5);
@@ -104,6 +104,7 @@ pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()>
         up.await;
         let http = http_address.map(|address| format!("{scheme}://{address}"));
         greet(&host, &registry_url, (http, dns_address, caller.as_deref()), plugins)?;
+        supervisor::ready();
         std::future::pending::<anyhow::Result<()>>().await
     };
     let mut ended = tokio::select! {
@@ -112,6 +113,7 @@ pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()>
         // Without its registry the process is useless, so it ends. A supervisor can restart it.
         ended = &mut registry => Some(ended),
     };
+    supervisor::stopping();
     tracing::info!("shutting down: calls in flight finish first");
     let ending = async {
         host.drain().await;

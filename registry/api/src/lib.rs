@@ -9,6 +9,7 @@ mod client;
 mod error;
 mod identity;
 mod net_rpc;
+mod operate;
 mod pauses;
 mod problem;
 mod types;
@@ -16,7 +17,7 @@ mod types;
 mod watch;
 
 #[cfg(feature = "client")]
-pub use client::{ListOptions, RegistryClient, RegistryOptions, choose_cryptography};
+pub use client::{Backup, ListOptions, RegistryClient, RegistryOptions, choose_cryptography};
 #[cfg(feature = "client")]
 pub use error::RegistryError;
 pub use identity::{
@@ -24,6 +25,7 @@ pub use identity::{
     TrustBundle,
 };
 pub use net_rpc::{NetRpc, RpcProtocol};
+pub use operate::{BackupRecord, HostList, HostSummary, RegistryStatus, Restore, Restored};
 pub use pauses::retry_pauses;
 pub use problem::{Code, PROBLEM_JSON, Problem};
 pub use types::{

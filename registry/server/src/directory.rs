@@ -9,12 +9,12 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use wharf_registry_api::{
     Code, Declaration, Declared, EndpointList, EndpointSpec, EndpointState, HeartbeatReply, Index,
-    Problem, ServiceList,
+    Problem, RegistryStatus, ServiceList,
 };
 
 use crate::listing::{self, HostSnapshot};
 use crate::metrics::Metrics;
-use crate::record::{Key, Refusal, Write};
+use crate::record::{Key, Record, Refusal, Write};
 use crate::store::{Backend, WriteError, Written};
 use crate::view::{Scope, View};
 use crate::{Config, Store};
@@ -38,6 +38,8 @@ pub(crate) struct Directory {
     began: Instant,
     /// The store is memory: nothing outlives the process.
     forgets: bool,
+    /// What the store is.
+    kind: &'static str,
     /// Added to the number of an index, for clients that want an index without an epoch.
     plain_base: u64,
     stopped: watch::Receiver<bool>,
@@ -70,6 +72,11 @@ impl Directory {
             metrics,
             began: Instant::now(),
             forgets: config.store == Store::Memory,
+            kind: match config.store {
+                Store::Memory => "memory",
+                Store::File(_) => "file",
+                Store::Etcd(_) => "etcd",
+            },
             plain_base,
             stopped,
         }
@@ -234,6 +241,35 @@ impl Directory {
             self.view.keep_body(service, list.index, body.clone());
         }
         Ok((list.index, body))
+    }
+
+    /// How the registry is.
+    pub(crate) fn status(&self) -> RegistryStatus {
+        let census = self.view.census();
+        let why = self.readiness().err().map(Cow::into_owned);
+        RegistryStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            store: self.kind.to_owned(),
+            ready: why.is_none(),
+            why,
+            elected: self.is_checked_here(),
+            uptime_ms: millis(self.began.elapsed()),
+            ttl_ms: millis(self.ttl),
+            heartbeat_ms: millis(self.heartbeat),
+            index: self.view.index(self.view.complete()),
+            hosts: census.hosts,
+            registrations: census.classic,
+            services: census.services,
+            endpoints: census.endpoints,
+            unverified: census.unverified,
+            silent: census.silent,
+        }
+    }
+
+    /// Writes a record of a backup, unless there is one already. Returns whether it did.
+    pub(crate) async fn restore(&self, key: Key, record: Record) -> Result<bool, Problem> {
+        let written = self.write(key.name(), key.clone(), Write::Restore(Box::new(record))).await?;
+        Ok(written.created)
     }
 
     /// Refuses lists to clients that believe an empty list, for as long as a list may be empty only

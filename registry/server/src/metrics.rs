@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::core::Collector;
+#[cfg(target_os = "linux")]
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -43,6 +45,9 @@ impl Metrics {
     /// When a name is used twice.
     pub(crate) fn new() -> Result<Arc<Self>, prometheus::Error> {
         let registry = Registry::new();
+        // Processor time, memory, open files: as in every program that Prometheus watches.
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(ProcessCollector::for_self()))?;
         let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help)?);
         let histogram =
             |name: &str, help: &str| HistogramOpts::new(name, help).buckets(LATENCIES.to_vec());

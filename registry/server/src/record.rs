@@ -228,6 +228,8 @@ pub(crate) enum Write {
     Register { session: Option<u64>, registration: Registration },
     /// How a classic registration is kept, or stands.
     Amend(Amendment),
+    /// A record of a backup, unless there is one.
+    Restore(Box<Record>),
     /// It was silent for too long.
     Evict,
 }
@@ -237,6 +239,8 @@ impl Write {
     pub(crate) fn is_sign_of_life(&self) -> bool {
         match self {
             Write::Declare { .. } | Write::SetState { .. } | Write::Register { .. } => true,
+            // Its owner has a time to live to be heard.
+            Write::Restore(_) => true,
             Write::Amend(Amendment::Report { by_owner, .. }) => *by_owner,
             // Its time to live begins.
             Write::Amend(Amendment::Add(_)) => true,
@@ -315,6 +319,10 @@ pub(crate) fn decide(key: &Key, known: Option<&Record>, write: Write) -> Result<
             };
             Ok(replace(Some(known), with_upkeep(known, upkeep)))
         }
+        Write::Restore(record) => Ok(match known {
+            Some(_) => Verdict::Unchanged,
+            None => Verdict::Replace(Arc::new(*record)),
+        }),
         Write::Evict => {
             let Some(known) = known else { return Ok(Verdict::Unchanged) };
             let Some(upkeep) = &known.upkeep else { return Ok(Verdict::Remove) };

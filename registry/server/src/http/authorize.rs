@@ -42,6 +42,22 @@ impl Caller {
         }
     }
 
+    /// Whether this caller may do everything.
+    pub(super) fn may_administer(&self) -> Result<(), Problem> {
+        match self {
+            Caller::Anybody => Ok(()),
+            Caller::Nobody(_) => Err(missing()),
+            Caller::Known(principal, _) if principal.administers() => Ok(()),
+            Caller::Known(principal, _) => {
+                let detail = format!(
+                    "the principal '{}' does not have the scope \"admin\"",
+                    principal.name()
+                );
+                Err(Problem::new(Code::Forbidden, detail))
+            }
+        }
+    }
+
     /// Whether the hosts of this caller may announce these services. (Short names lead callers to whoever
     /// announces them.)
     pub(super) fn may_announce(&self, endpoints: &[EndpointSpec]) -> Result<(), Problem> {

@@ -1,6 +1,7 @@
 //! HTTP: paths, parameters and bodies, translated to the registry's terms and back.
 
 mod authorize;
+mod backup;
 mod classic;
 mod consul;
 mod cross_site;
@@ -69,6 +70,10 @@ pub(crate) fn routes(source: Source) -> Router {
         .route("/v1/hosts/{host}", put(v1::declare).delete(v1::withdraw))
         .route("/v1/hosts/{host}/heartbeat", post(v1::heartbeat))
         .route("/v1/hosts/{host}/state", put(v1::set_state))
+        .route("/v1/status", get(operate::status))
+        .route("/v1/hosts", get(operate::hosts))
+        .route("/v1/backup", get(backup::backup))
+        .route("/v1/restore", post(backup::restore))
         .route("/v1/services", get(v1::services))
         .route("/v1/services/{name}/endpoints", get(v1::endpoints))
         .route("/v1/watch", get(watch::watch))

@@ -15,6 +15,11 @@ use super::Refused;
 pub(super) type Name = Result<Path<String>, PathRejection>;
 pub(super) type Parameters<T> = Result<Query<T>, QueryRejection>;
 
+/// The parameters of a path that has none.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 

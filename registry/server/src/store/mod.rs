@@ -6,7 +6,7 @@
 pub(crate) mod etcd;
 pub(crate) mod file;
 pub(crate) mod local;
-mod stored;
+pub(crate) mod stored;
 
 use std::borrow::Cow;
 use std::sync::Arc;

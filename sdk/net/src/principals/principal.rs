@@ -124,6 +124,12 @@ impl Principal {
         self.id
     }
 
+    /// Whether it may do everything in a registry.
+    #[must_use]
+    pub fn administers(&self) -> bool {
+        self.written.scopes.admin
+    }
+
     /// Its name, for logs and messages.
     #[must_use]
     pub fn name(&self) -> &str {

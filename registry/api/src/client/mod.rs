@@ -1,5 +1,7 @@
 //! A client of the API over reqwest.
 
+mod operate;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +12,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use self::operate::Backup;
 use crate::error::RegistryError;
 use crate::watch::Watch;
 use crate::{
