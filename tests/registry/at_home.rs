@@ -239,6 +239,9 @@ async fn consuls_blocking_queries_wait_for_their_own_service_and_survive_a_resta
     let (again, list) = answer.await.expect("answered at once");
     assert!(again > there, "an index never goes back");
     assert_eq!(list[0]["Service"]["Port"], 7400);
+    // Nor does it find nobody: hosts have their time to be heard again.
+    let (_, list) = blocking(&registry, "/v1/health/service/arith?passing=1").await;
+    assert_eq!(list[0]["Service"]["Port"], 7400);
 }
 
 #[tokio::test]

@@ -59,7 +59,8 @@ fn pair(state: &str, reason: &str) -> Vec<(String, String)> {
 /// A registry that lists at once what it has.
 async fn durable(folder: &tempfile::TempDir) -> RegistryProcess {
     let store = folder.path().join("registry.redb");
-    RegistryProcess::start(&["--store", store.to_str().unwrap()]).await.unwrap()
+    let arguments = ["--shortest-deregister", "1s", "--store", store.to_str().unwrap()];
+    RegistryProcess::start(&arguments).await.unwrap()
 }
 
 fn web(check: &Value) -> Value {
@@ -270,6 +271,8 @@ async fn what_was_registered_stands_as_it_stood_after_a_crash() {
     registry.process.kill().await.unwrap();
     let registry = durable(&folder).await;
     assert_eq!(shown(&registry).await, before);
+    let (_, list) = registry.get("/v1/health/service/my_web").await;
+    assert_eq!(list[0]["Checks"][0]["Status"], "passing", "nobody is doubted for the restart");
     tell(&registry, "/v1/agent/check/pass/service:web-1").await;
     assert_eq!(passing(&registry, "my_web").await, 1);
 }
@@ -424,8 +427,24 @@ async fn a_principal_registers_and_reports_only_under_its_own_names() {
     let to = "/v1/agent/service/register";
     assert_eq!(ask("web", Method::PUT, to, Some(service("1", "web-a"))).await, 200);
     assert_eq!(ask("web", Method::PUT, to, Some(service("1", "db"))).await, 403);
-    // An ID must not be taken from another principal's service.
-    assert_eq!(ask("db", Method::PUT, to, Some(service("1", "db"))).await, 403);
+    // Each has IDs of its own: nobody is kept out by another's, and nobody's is taken.
+    assert_eq!(ask("db", Method::PUT, to, Some(service("1", "db"))).await, 200);
+    for secret in ["web", "db"] {
+        assert_eq!(ask(secret, Method::PUT, "/v1/agent/check/pass/service:1", None).await, 200);
+    }
+    assert_eq!(ask("db", Method::PUT, "/v1/agent/service/deregister/1", None).await, 200);
+    assert_eq!(ask("web", Method::PUT, "/v1/agent/check/warn/service:1", None).await, 200);
+    // A node is written by whoever may write its name, and checked for whoever is on it.
+    let on_node = |node: &str| json!({"Node": node, "Address": "10.0.0.1", "Service": {"Service": "web-b", "Port": 2}});
+    let catalog = "/v1/catalog/register";
+    assert_eq!(ask("web", Method::PUT, catalog, Some(on_node("db"))).await, 403);
+    assert_eq!(ask("web", Method::PUT, catalog, Some(on_node("web-node"))).await, 200);
+    let spying = json!({"Name": "web-spy", "Address": "10.0.0.1", "Port": 22,
+                        "Check": {"TCP": "10.0.0.1:22", "Interval": "1s"}});
+    assert_eq!(ask("web", Method::PUT, to, Some(spying)).await, 403);
+    let here = json!({"Name": "web-here", "Address": "127.0.0.1", "Port": 22,
+                      "Check": {"TCP": "127.0.0.1:22", "Interval": "1s"}});
+    assert_eq!(ask("web", Method::PUT, to, Some(here)).await, 200);
     assert_eq!(ask("db", Method::PUT, to, Some(service("2", "db"))).await, 200);
     for path in [
         "/v1/agent/check/pass/service:2",
@@ -447,7 +466,7 @@ async fn a_principal_registers_and_reports_only_under_its_own_names() {
 async fn registries_over_one_etcd_share_reports_and_checks_even_if_the_one_that_checks_dies() {
     let Some(etcd) = EtcdCluster::start(1).await.unwrap() else { return };
     let store = etcd.store();
-    let arguments = ["--ttl", "3s", "--store", &store];
+    let arguments = ["--ttl", "3s", "--shortest-deregister", "1s", "--store", &store];
     let one = RegistryProcess::start(&arguments).await.unwrap();
     one.process.logged("drops silent hosts from now on").await.unwrap();
     let two = RegistryProcess::start(&arguments).await.unwrap();

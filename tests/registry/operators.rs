@@ -202,6 +202,14 @@ async fn flags_come_from_a_file_and_the_environment_and_the_command_line_goes_be
     assert_eq!(wrong.code, Some(2));
     let says = "'lisen' is no flag of 'wharf registry': see 'wharf registry --help'";
     assert!(wrong.stderr.contains(says), "{}", wrong.stderr);
+    let plugins = folder.path().join("plugins");
+    std::fs::create_dir(&plugins).unwrap();
+    let text =
+        format!("registry = 'none'\nlisten = '127.0.0.1:0'\nplugins = '{}'", plugins.display());
+    std::fs::write(&file, text).unwrap();
+    let mut host = Process::start(&["host", "--config", config]).unwrap();
+    host.announced("host").await.unwrap();
+    host.kill().await.unwrap();
     std::fs::write(&file, "listen = ").unwrap();
     let wrong = wharf(&["host", "--config", config]).await.unwrap();
     assert!(wrong.code == Some(2) && wrong.stderr.contains("line 1"), "{}", wrong.stderr);

@@ -168,7 +168,13 @@ impl EtcdCluster {
     /// # Errors
     /// When it cannot be removed.
     pub fn lose_data(&self, n: usize) -> anyhow::Result<()> {
-        Ok(std::fs::remove_dir_all(self.data.path().join(format!("m{n}")))?)
+        Ok(std::fs::remove_dir_all(self.folder(n))?)
+    }
+
+    /// The folder with a member's data.
+    #[must_use]
+    pub fn folder(&self, n: usize) -> PathBuf {
+        self.data.path().join(format!("m{n}"))
     }
 
     /// The value for `wharf registry --store`.

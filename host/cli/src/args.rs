@@ -230,6 +230,10 @@ pub(crate) struct Keeping {
     /// Listen beyond loopback without principals or client certificates: anyone may write records
     #[arg(long)]
     pub(crate) anyone_may_write: bool,
+    /// Keep a critical service of Consul's clients at least so long, whatever its
+    /// DeregisterCriticalServiceAfter says
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = time)]
+    pub(crate) shortest_deregister: Duration,
     /// Answer DNS here, over UDP and TCP: SERVICE.service.wharf; whoever reaches it may ask
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) dns_listen: Option<SocketAddr>,

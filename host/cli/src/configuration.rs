@@ -82,11 +82,8 @@ fn read(path: &Path) -> anyhow::Result<Table> {
 fn flags(table: &Table, server: &Command, said: &ArgMatches) -> Result<Vec<OsString>, String> {
     let mut flags = Vec::new();
     for (key, value) in table {
-        if SERVERS.contains(&&key[..]) {
+        if let (true, Value::Table(own)) = (SERVERS.contains(&&key[..]), value) {
             // One file for several servers: what is for one of them has a table of its own.
-            let Value::Table(own) = value else {
-                return Err(format!("'{key}' has to be a table, [{key}]"));
-            };
             if key == server.get_name() {
                 flags.extend(self::flags(own, server, said)?);
             }
@@ -176,7 +173,7 @@ mod tests {
             ("anyone-may-write = 'yes'", "true or false"),
             ("listen = true", "a text or a number"),
             ("ttl = [1.5]", "a text or a number"),
-            ("registry = 'x'", "has to be a table"),
+            ("registry = 'x'", "'registry' is no flag of 'wharf registry'"),
         ] {
             let error = flags_of(text, &[]).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");

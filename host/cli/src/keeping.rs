@@ -51,7 +51,8 @@ pub(crate) fn config(
             "--etcd-authorities and --etcd-certificate are for --store etcds://HOST:PORT"
         );
     }
-    Ok(Config { store, principals, tls, issuer, ..Config::with_ttl(keeping.ttl) })
+    let shortest_drop = keeping.shortest_deregister;
+    Ok(Config { store, shortest_drop, principals, tls, issuer, ..Config::with_ttl(keeping.ttl) })
 }
 
 /// A cluster by its URL: `etcd://HOST:PORT,HOST:PORT/PREFIX`, `etcds` for TLS.
@@ -90,6 +91,7 @@ fn cluster(url: &str, keeping: &Keeping) -> anyhow::Result<Store> {
         })
         .transpose()
     };
+    read(&keeping.etcd_authorities)?;
     let certificate = read(&keeping.etcd_certificate)?;
     if let Some((pem, path)) = certificate.as_ref().zip(keeping.etcd_certificate.as_ref())
         && !String::from_utf8_lossy(pem).contains("PRIVATE KEY-----")
@@ -109,8 +111,8 @@ fn cluster(url: &str, keeping: &Keeping) -> anyhow::Result<Store> {
         prefix: format!("/{}", if prefix.is_empty() { "wharf" } else { prefix }),
         credentials: etcd::Credentials {
             encrypted: scheme == "etcds",
-            authorities: read(&keeping.etcd_authorities)?,
-            certificate,
+            authorities: keeping.etcd_authorities.clone(),
+            certificate: keeping.etcd_certificate.clone(),
             user: user.transpose()?,
         },
     }))

@@ -208,10 +208,12 @@ async fn restore(arguments: BackupFile) -> anyhow::Result<()> {
     let mut all = Restored::default();
     let (mut batch, mut bytes) = (Vec::new(), 0);
     let mut records = records.into_iter().peekable();
+    let size = |record: &BackupRecord| record.key.len() + record.record.get().len();
     while let Some(record) = records.next() {
-        bytes += record.key.len() + record.record.get().len();
+        bytes += size(&record);
         batch.push(record);
-        if bytes >= BATCH || records.peek().is_none() {
+        // A large record goes alone.
+        if records.peek().is_none_or(|next| bytes + size(next) > BATCH) {
             bytes = 0;
             let Restored { restored, present } =
                 registry.restore(std::mem::take(&mut batch)).await?;

@@ -158,6 +158,9 @@ fn parsed(record: &BackupRecord) -> Result<(Key, Record), Problem> {
                     ..Registration::default()
                 })?;
             }
+            if let Some(upkeep) = &content.upkeep {
+                crate::validate::upkeep(upkeep, address)?;
+            }
             if content.endpoints.len() != 1 || *content.address != **address {
                 return Err(invalid("does not belong to its key".to_owned()));
             }
@@ -170,6 +173,9 @@ impl Directory {
     /// Writes records of a backup, each unless there is one already. Returns how many there were not.
     pub(crate) async fn restore_all(&self, records: &[BackupRecord]) -> Result<usize, Problem> {
         let parsed: Vec<_> = records.iter().map(parsed).collect::<Result<_, _>>()?;
+        for (key, record) in &parsed {
+            self.room_for_probes(key, record.upkeep.as_deref())?;
+        }
         let mut restored = 0;
         let mut parsed = parsed.into_iter();
         loop {

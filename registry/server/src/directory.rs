@@ -32,6 +32,7 @@ const CATCH_UP: Duration = Duration::from_secs(10);
 pub(crate) struct Directory {
     ttl: Duration,
     heartbeat: Duration,
+    shortest_drop: Duration,
     pub(crate) view: Arc<View>,
     pub(crate) store: Backend,
     metrics: Arc<Metrics>,
@@ -67,6 +68,7 @@ impl Directory {
         Directory {
             ttl: config.ttl,
             heartbeat: config.heartbeat,
+            shortest_drop: config.shortest_drop,
             view,
             store,
             metrics,
@@ -382,6 +384,19 @@ impl Directory {
     pub(crate) async fn stopped(&self) {
         // An error means that the sender, which could stop it, is gone. So it stops too.
         let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
+    }
+
+    /// How long a critical service stays at least.
+    pub(crate) fn shortest_drop(&self) -> Duration {
+        self.shortest_drop
+    }
+
+    /// One record as lists have it.
+    pub(crate) fn snapshot(&self, key: &Key) -> Option<HostSnapshot> {
+        let mut host = self.view.one(key)?;
+        host.created += self.plain_base;
+        host.modified += self.plain_base;
+        Some(host)
     }
 
     /// How often those that are registered have to be heard, and after how long of silence they are dropped.

@@ -59,6 +59,9 @@ pub struct Config {
     pub ttl: Duration,
     /// How often hosts must send heartbeats.
     pub heartbeat: Duration,
+    /// A critical service of Consul's clients is not dropped sooner, whatever its
+    /// `DeregisterCriticalServiceAfter` says.
+    pub shortest_drop: Duration,
     /// Connections that may be open at once; more wait to be accepted.
     pub max_connections: usize,
     /// Where records are kept.
@@ -89,6 +92,7 @@ impl Default for Config {
         Config {
             ttl: Duration::from_secs(15),
             heartbeat: Duration::from_secs(5),
+            shortest_drop: Duration::from_secs(60),
             max_connections: 16_384,
             store: Store::Memory,
             principals: None,

@@ -15,6 +15,8 @@ pub(crate) struct HostSnapshot {
     pub(crate) name: Arc<str>,
     pub(crate) record: Arc<Record>,
     pub(crate) unverified: bool,
+    /// It was silent for so long that it is most likely gone.
+    pub(crate) doubted: bool,
     /// When it was heard last, as far as this process knows.
     pub(crate) heard: Option<SystemTime>,
     /// It is a classic registration.
@@ -116,6 +118,7 @@ mod tests {
             name: name.into(),
             record: Arc::new(record),
             unverified,
+            doubted: unverified,
             heard: None,
             is_classic: false,
             registered: None,

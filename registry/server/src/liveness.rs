@@ -31,17 +31,8 @@ pub(crate) struct Liveness {
     /// Silence before this time does not count, because the registry did not listen.
     listening_since: Duration,
     window: Window,
-    turned: Turned,
-}
-
-/// Whose members' answers to [`Liveness::is_unverified`] may have changed.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) enum Turned {
-    /// These.
-    Some(HashSet<Key>),
-    /// Any.
-    #[default]
-    All,
+    /// Those whose answer to [`Liveness::is_doubted`] may have changed.
+    turned: HashSet<Key>,
 }
 
 #[derive(Debug)]
@@ -75,15 +66,14 @@ impl Liveness {
             generation: 0,
             listening_since: Duration::ZERO,
             window: Window { began: Duration::ZERO, allowed: 0, dropped: 0 },
-            turned: Turned::default(),
+            turned: HashSet::new(),
         }
     }
 
     /// Takes note that a member was heard now.
     pub(crate) fn hear(&mut self, now: Duration, key: &Key) {
-        let Some(member) = self.members.get(key) else { return };
-        if self.may_be_gone(now, member) {
-            self.turned.note(key);
+        if self.is_doubted(now, key) {
+            self.turned.insert(key.clone());
         }
         if let Some(member) = self.members.get_mut(key) {
             member.heard = Some(now);
@@ -95,11 +85,15 @@ impl Liveness {
         }
     }
 
-    /// Adds a member that was heard now, or gives a known one another patience: after so much silence
-    /// its time is over. Without, it never is.
+    /// Adds a member that was heard now, or gives a known one another patience, which begins now: after so
+    /// much silence its time is over. Without, it never is. Nothing changes for one that has this patience
+    /// already, unless its time was over.
     pub(crate) fn admit(&mut self, now: Duration, key: &Key, patience: Option<Duration>) {
-        self.recall(now, key, patience);
-        self.hear(now, key);
+        let goes_on = |member: &Member| member.patience == patience && !member.silent;
+        if !self.members.get(key).is_some_and(goes_on) {
+            self.recall(now, key, patience);
+            self.hear(now, key);
+        }
     }
 
     /// Adds a member that is known, but that this registry has not heard yet.
@@ -116,7 +110,7 @@ impl Liveness {
         if let Some(patience) = patience {
             self.due.push(Reverse((now + patience, generation, key.clone())));
         }
-        self.turned.note(key);
+        self.turned.insert(key.clone());
         self.forget_stale_looks();
     }
 
@@ -178,16 +172,27 @@ impl Liveness {
                 .is_none_or(|heard| heard < self.listening_since || now >= heard + patience)
     }
 
-    /// Who may have become unverified, or is not any more, since this was asked last.
-    pub(crate) fn turned(&mut self) -> Turned {
-        std::mem::replace(&mut self.turned, Turned::Some(HashSet::new()))
+    /// Whether it was silent for so long that it is most likely gone. Other than [`Liveness::is_unverified`],
+    /// this gives everybody time to be heard after the registry began to listen.
+    pub(crate) fn is_doubted(&self, now: Duration, key: &Key) -> bool {
+        let Some(Member { patience: Some(patience), heard, held: false, .. }) =
+            self.members.get(key)
+        else {
+            return false;
+        };
+        now >= heard.unwrap_or_default().max(self.listening_since) + *patience
+    }
+
+    /// Whom doubt may have befallen or left since this was asked last.
+    pub(crate) fn turned(&mut self) -> HashSet<Key> {
+        std::mem::take(&mut self.turned)
     }
 
     /// The registry did not listen until now, so every member gets another time to live.
     pub(crate) fn forgive(&mut self, now: Duration) {
         self.listening_since = now;
-        self.turned = Turned::All;
         for (generation, key) in std::mem::take(&mut self.silent) {
+            self.turned.insert(key.clone());
             if let Some(member) = self.members.get_mut(&key)
                 && member.generation == generation
                 && std::mem::take(&mut member.silent)
@@ -237,7 +242,7 @@ impl Liveness {
                 self.due.push(Reverse((heard + patience, generation, key)));
             } else {
                 member.silent = true;
-                self.turned.note(&key);
+                self.turned.insert(key.clone());
                 self.silent.push_back((generation, key));
             }
         }
@@ -285,16 +290,6 @@ impl Liveness {
     }
 }
 
-impl Turned {
-    fn note(&mut self, key: &Key) {
-        if let Turned::Some(keys) = self
-            && !keys.contains(key)
-        {
-            keys.insert(key.clone());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,6 +304,12 @@ mod tests {
         Key::host(&format!("h{number}"))
     }
 
+    /// As of a host that declares itself, or sends a heartbeat.
+    fn heard(liveness: &mut Liveness, now: Duration, key: &Key) {
+        liveness.admit(now, key, Some(TTL));
+        liveness.hear(now, key);
+    }
+
     /// Drops the members that a sweep returns, as a registry does.
     fn drop_silent(liveness: &mut Liveness, now: Duration) -> Vec<Key> {
         let dropped = liveness.sweep(now);
@@ -319,9 +320,9 @@ mod tests {
     #[test]
     fn only_the_silent_are_dropped_and_only_after_the_ttl() {
         let mut liveness = Liveness::new(TTL);
-        liveness.admit(at(0), &host(1), Some(TTL));
-        liveness.admit(at(0), &host(2), Some(TTL));
-        liveness.admit(at(14), &host(2), Some(TTL));
+        heard(&mut liveness, at(0), &host(1));
+        heard(&mut liveness, at(0), &host(2));
+        heard(&mut liveness, at(14), &host(2));
         assert!(drop_silent(&mut liveness, at(14)).is_empty());
         assert!(!liveness.is_unverified(at(14), &host(1)));
         assert!(liveness.is_unverified(at(15), &host(1)));
@@ -333,9 +334,9 @@ mod tests {
     #[test]
     fn a_member_that_came_back_is_not_dropped_for_its_earlier_life() {
         let mut liveness = Liveness::new(TTL);
-        liveness.admit(at(0), &host(1), Some(TTL));
+        heard(&mut liveness, at(0), &host(1));
         liveness.remove(&host(1));
-        liveness.admit(at(10), &host(1), Some(TTL));
+        heard(&mut liveness, at(10), &host(1));
         assert!(drop_silent(&mut liveness, at(24)).is_empty());
         assert_eq!(drop_silent(&mut liveness, at(25)), [host(1)]);
         assert!(liveness.due.is_empty() && liveness.silent.is_empty());
@@ -344,9 +345,9 @@ mod tests {
     #[test]
     fn whoever_is_heard_between_the_sweep_and_its_end_is_silent_no_more() {
         let mut liveness = Liveness::new(TTL);
-        liveness.admit(at(0), &host(1), Some(TTL));
+        heard(&mut liveness, at(0), &host(1));
         assert_eq!(liveness.sweep(at(15)), [host(1)]);
-        liveness.admit(at(15), &host(1), Some(TTL));
+        heard(&mut liveness, at(15), &host(1));
         assert!(!liveness.is_silent(&host(1)));
         assert!(drop_silent(&mut liveness, at(29)).is_empty());
         assert_eq!(drop_silent(&mut liveness, at(30)), [host(1)]);
@@ -355,7 +356,7 @@ mod tests {
     #[test]
     fn what_could_not_be_dropped_is_tried_again() {
         let mut liveness = Liveness::new(TTL);
-        liveness.admit(at(0), &host(1), Some(TTL));
+        heard(&mut liveness, at(0), &host(1));
         assert_eq!(liveness.sweep(at(15)), [host(1)]);
         assert!(liveness.sweep(at(15)).is_empty(), "it is under way");
         liveness.keep(&host(1));
@@ -366,7 +367,7 @@ mod tests {
     fn members_that_come_and_go_leave_nothing_behind() {
         let mut liveness = Liveness::new(TTL);
         for _ in 0..10_000 {
-            liveness.admit(at(0), &host(1), Some(TTL));
+            heard(&mut liveness, at(0), &host(1));
             liveness.remove(&host(1));
         }
         assert!(liveness.due.len() < 100, "{} looks", liveness.due.len());
@@ -375,8 +376,8 @@ mod tests {
     #[test]
     fn one_in_twenty_silent_is_gone_at_the_next_sweep_and_nobody_else() {
         let mut liveness = Liveness::new(TTL);
-        (0..10_000).for_each(|n| liveness.admit(at(0), &host(n), Some(TTL)));
-        (500..10_000).for_each(|n| liveness.admit(at(10), &host(n), Some(TTL)));
+        (0..10_000).for_each(|n| heard(&mut liveness, at(0), &host(n)));
+        (500..10_000).for_each(|n| heard(&mut liveness, at(10), &host(n)));
         let dropped = drop_silent(&mut liveness, at(15));
         assert_eq!(dropped.len(), 500);
         assert_eq!(liveness.silent(), 0);
@@ -385,13 +386,13 @@ mod tests {
     #[test]
     fn when_all_fall_silent_a_tenth_is_dropped_in_each_time_to_live() {
         let mut liveness = Liveness::new(TTL);
-        (0..1_000).for_each(|n| liveness.admit(at(0), &host(n), Some(TTL)));
+        (0..1_000).for_each(|n| heard(&mut liveness, at(0), &host(n)));
         assert_eq!(drop_silent(&mut liveness, at(15)).len(), 100);
         assert!(drop_silent(&mut liveness, at(20)).is_empty());
         assert_eq!(liveness.silent(), 900);
         // Members that come back in the meantime are not dropped.
         let survivors: Vec<Key> = liveness.members.keys().take(450).cloned().collect();
-        survivors.iter().for_each(|key| liveness.admit(at(25), key, Some(TTL)));
+        survivors.iter().for_each(|key| heard(&mut liveness, at(25), key));
         assert_eq!(liveness.silent(), 450);
         let second = drop_silent(&mut liveness, at(30));
         assert_eq!(second.len(), 90);
@@ -401,19 +402,19 @@ mod tests {
     #[test]
     fn all_of_a_small_fleet_may_go() {
         let mut liveness = Liveness::new(TTL);
-        (0..3).for_each(|n| liveness.admit(at(0), &host(n), Some(TTL)));
+        (0..3).for_each(|n| heard(&mut liveness, at(0), &host(n)));
         assert_eq!(drop_silent(&mut liveness, at(15)).len(), 3);
     }
 
     #[test]
     fn nobody_is_dropped_for_a_time_in_which_the_registry_did_not_listen() {
         let mut liveness = Liveness::new(TTL);
-        liveness.admit(at(0), &host(1), Some(TTL));
-        (2..20).for_each(|n| liveness.admit(at(10), &host(n), Some(TTL)));
+        heard(&mut liveness, at(0), &host(1));
+        (2..20).for_each(|n| heard(&mut liveness, at(10), &host(n)));
         liveness.forgive(at(14));
         assert!(liveness.is_unverified(at(14), &host(1)));
         assert!(drop_silent(&mut liveness, at(28)).is_empty());
-        liveness.admit(at(28), &host(2), Some(TTL));
+        heard(&mut liveness, at(28), &host(2));
         assert!(!liveness.is_unverified(at(28), &host(2)));
         assert_eq!(drop_silent(&mut liveness, at(29)).len(), AT_LEAST);
     }
@@ -421,7 +422,7 @@ mod tests {
     #[test]
     fn the_silent_are_forgiven_too() {
         let mut liveness = Liveness::new(TTL);
-        (0..20).for_each(|n| liveness.admit(at(0), &host(n), Some(TTL)));
+        (0..20).for_each(|n| heard(&mut liveness, at(0), &host(n)));
         assert_eq!(drop_silent(&mut liveness, at(15)).len(), AT_LEAST);
         liveness.forgive(at(16));
         assert_eq!(liveness.silent(), 0);
@@ -448,7 +449,7 @@ mod tests {
         let mut liveness = Liveness::new(TTL);
         (0..100).for_each(|n| liveness.recall(at(0), &host(n), Some(TTL)));
         assert!(liveness.is_unverified(at(0), &host(7)));
-        (1..100).for_each(|n| liveness.admit(at(5), &host(n), Some(TTL)));
+        (1..100).for_each(|n| heard(&mut liveness, at(5), &host(n)));
         assert!(!liveness.is_unverified(at(5), &host(7)));
         assert_eq!(drop_silent(&mut liveness, at(15)), [host(0)]);
     }
@@ -458,13 +459,19 @@ mod tests {
         let mut liveness = Liveness::new(TTL);
         liveness.admit(at(0), &host(1), Some(at(60)));
         liveness.admit(at(0), &host(2), None);
-        liveness.admit(at(0), &host(3), Some(TTL));
+        heard(&mut liveness, at(0), &host(3));
         assert_eq!(drop_silent(&mut liveness, at(15)), [host(3)]);
         assert!(drop_silent(&mut liveness, at(59)).is_empty());
         assert!(!liveness.is_unverified(at(59), &host(1)));
         // One that loses its patience is looked at in time.
         liveness.admit(at(59), &host(2), Some(at(2)));
         assert_eq!(drop_silent(&mut liveness, at(61)), [host(1), host(2)]);
+        // What silence has changed has its time anew, also if that is as long.
+        liveness.admit(at(61), &host(5), Some(at(2)));
+        assert_eq!(liveness.sweep(at(63)), [host(5)]);
+        liveness.admit(at(63), &host(5), Some(at(2)));
+        assert!(liveness.sweep(at(64)).is_empty());
+        assert_eq!(drop_silent(&mut liveness, at(65)), [host(5)]);
         liveness.admit(at(61), &host(4), Some(at(2)));
         liveness.admit(at(62), &host(4), None);
         assert!(drop_silent(&mut liveness, at(1_000)).is_empty());
@@ -473,25 +480,28 @@ mod tests {
     }
 
     #[test]
-    fn whose_answer_turned_is_noted_once() {
-        let keys = |liveness: &mut Liveness| match liveness.turned() {
-            Turned::All => None,
-            Turned::Some(keys) => Some(keys.len()),
-        };
+    fn doubt_begins_with_silence_and_not_with_the_registry_and_is_noted_once() {
+        let turned = |liveness: &mut Liveness| liveness.turned().len();
         let mut liveness = Liveness::new(TTL);
-        assert_eq!(keys(&mut liveness), None, "whoever has just begun knows nothing");
         liveness.recall(at(0), &host(1), Some(TTL));
         liveness.admit(at(0), &host(2), Some(TTL));
-        assert_eq!(keys(&mut liveness), Some(2));
-        liveness.hear(at(1), &host(2));
-        assert_eq!(keys(&mut liveness), Some(0));
+        assert_eq!(turned(&mut liveness), 2);
         liveness.hear(at(1), &host(1));
-        assert_eq!(keys(&mut liveness), Some(1), "it was not heard before");
+        liveness.hear(at(1), &host(2));
+        assert_eq!(turned(&mut liveness), 0, "nobody was doubted");
+        liveness.recall(at(1), &host(3), Some(TTL));
+        assert!(liveness.is_unverified(at(1), &host(3)) && !liveness.is_doubted(at(1), &host(3)));
+        turned(&mut liveness);
         liveness.look(at(16));
-        assert_eq!(keys(&mut liveness), Some(2));
+        assert_eq!(turned(&mut liveness), 3);
+        assert!(liveness.is_doubted(at(16), &host(1)) && liveness.is_doubted(at(16), &host(3)));
         liveness.hear(at(17), &host(1));
-        assert_eq!(keys(&mut liveness), Some(1));
+        assert_eq!(turned(&mut liveness), 1);
+        assert!(!liveness.is_doubted(at(17), &host(1)));
+        // When the registry was held up, nobody is doubted for that time.
         liveness.forgive(at(18));
-        assert_eq!(keys(&mut liveness), None);
+        assert_eq!(turned(&mut liveness), 3);
+        assert!(liveness.is_unverified(at(18), &host(2)) && !liveness.is_doubted(at(18), &host(2)));
+        assert!(liveness.is_doubted(at(33), &host(2)));
     }
 }

@@ -11,12 +11,13 @@ use axum::http::{Request, StatusCode, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::directory::Directory;
-use crate::record::{Key, Record};
-use crate::upkeep::{Amendment, HttpProbe, Probe, Status};
+use crate::record::{Key, Record, Write};
+use crate::upkeep::{AGAIN, Amendment, HttpProbe, Probe, Status};
 
 /// How often it is looked which checks are due.
 const TICK: Duration = Duration::from_millis(200);
@@ -30,6 +31,9 @@ const AT_A_TIME: usize = 256;
 /// Checks begin at another moment each, within this time after the registration.
 const SPREAD: Duration = Duration::from_secs(1);
 
+/// The most names that are looked up at a time.
+static LOOKUPS: Semaphore = Semaphore::const_new(16);
+
 /// Which check of which registration.
 type Which = (Key, String);
 
@@ -41,6 +45,8 @@ struct Planned {
     output: String,
     next: Instant,
     running: bool,
+    /// What was found last could not be written.
+    unwritten: bool,
     /// How often in succession it went well, and badly.
     row: [u32; 2],
     drop_after: Option<Duration>,
@@ -70,7 +76,7 @@ pub(crate) async fn probe(directory: Arc<Directory>) {
                 {
                     plan.running = false;
                     if let Some(amendment) = plan.take(&which, found) {
-                        write(&directory, &which.0, amendment).await;
+                        plan.unwritten = !write(&directory, &which.0, amendment).await;
                     }
                 }
                 continue;
@@ -86,18 +92,15 @@ pub(crate) async fn probe(directory: Arc<Directory>) {
             planned = plan(planned, &records);
         }
         let now = Instant::now();
-        for (key, _) in planned.iter().filter(|(_, plan)| plan.is_over(now)).map(|(which, _)| which)
-        {
-            tracing::warn!(service = %key, "a service was critical for as long as it said: it is withdrawn");
-            if let Err(problem) = directory.withdraw_registration(key).await {
-                tracing::warn!(service = %key, %problem, "it could not be withdrawn; the registry tries again");
-            }
+        for ((key, check), _) in planned.iter().filter(|(_, plan)| plan.is_over(now)) {
+            drop_overdue(&directory, key, check).await;
         }
+        // Whoever waits for longest comes first.
         let due = planned.iter_mut().filter(|(_, plan)| !plan.running && plan.next <= now);
-        for (which, plan) in due.take(PER_TICK) {
-            if running.len() >= AT_A_TIME {
-                break;
-            }
+        let mut due: Vec<_> = due.collect();
+        due.sort_by_key(|(_, plan)| plan.next);
+        let places = PER_TICK.min(AT_A_TIME.saturating_sub(running.len()));
+        for (which, plan) in due.into_iter().take(places) {
             plan.running = true;
             plan.next = now + Duration::from_millis(plan.probe.interval_ms);
             let (which, probe) = (which.clone(), plan.probe.clone());
@@ -106,9 +109,25 @@ pub(crate) async fn probe(directory: Arc<Directory>) {
     }
 }
 
-async fn write(directory: &Directory, key: &Key, amendment: Amendment) {
-    if let Err(problem) = directory.amend(key.clone(), amendment).await {
+async fn write(directory: &Directory, key: &Key, amendment: Amendment) -> bool {
+    let written = directory.amend(key.clone(), amendment).await;
+    if let Err(problem) = &written {
         tracing::debug!(service = %key, %problem, "what a check found could not be written");
+    }
+    written.is_ok()
+}
+
+/// Drops a service whose check was critical for as long as it said, unless that has changed meanwhile.
+async fn drop_overdue(directory: &Directory, key: &Key, check: &str) {
+    let write = Write::Overdue { check: check.to_owned() };
+    match directory.write(key.name(), key.clone(), write).await {
+        Ok(written) if written.removed => {
+            tracing::warn!(service = %key, check, "a service was critical for as long as it said: it is dropped");
+        }
+        Ok(_) => {}
+        Err(problem) => {
+            tracing::warn!(service = %key, %problem, "it could not be dropped; the registry tries again");
+        }
     }
 }
 
@@ -131,10 +150,15 @@ fn plan(
                 output: String::new(),
                 next: now + spread.mul_f64(fastrand::f64()),
                 running: false,
+                unwritten: false,
                 row: [0, 0],
                 drop_after: None,
                 critical_since: None,
             });
+            if check.output == AGAIN && plan.output != AGAIN {
+                plan.critical_since = None;
+                plan.next = now;
+            }
             plan.status = check.status;
             plan.output.clone_from(&check.output);
             plan.drop_after = check.drop_after_ms.map(Duration::from_millis);
@@ -156,9 +180,10 @@ impl Planned {
             true => [0, self.row[1].saturating_add(1)],
             false => [self.row[0].saturating_add(1), 0],
         };
-        let patient = self.row[usize::from(bad)] <= self.probe.patience[usize::from(bad)];
+        // As in Consul: the last of so many in a row counts.
+        let patient = self.row[usize::from(bad)] < self.probe.patience[usize::from(bad)];
         let same = (self.status, &self.output) == (found.status, &found.output);
-        if same || (patient && self.status != found.status) {
+        if (same && !self.unwritten) || (patient && self.status != found.status) {
             return None;
         }
         // Until it was written and comes back.
@@ -175,6 +200,10 @@ impl Planned {
 
 async fn attempt(probe: &Probe) -> Found {
     let limit = Duration::from_millis(probe.timeout_ms);
+    if let Some(machine) = probe.machine.as_ref().filter(|machine| **machine != own_machine()) {
+        let why = format!("only a registry on {machine} can check what is on its loopback");
+        return critical(probe, &why);
+    }
     let attempt = async {
         let stream = connect(&probe.address).await?;
         match &probe.http {
@@ -203,17 +232,38 @@ fn critical(probe: &Probe, why: &str) -> Found {
 
 async fn connect(address: &str) -> Result<TcpStream, String> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let resolved = tokio::net::lookup_host(address).await;
-    let resolved = resolved.map_err(|error| format!("'{host}' is not found: {error}"))?;
+    let resolved = look_up(address).await.map_err(|why| format!("'{host}' is not found: {why}"))?;
     let here = crate::http::is_loopback(host.trim_matches(['[', ']']));
     let mut why = format!("'{host}' has no address that is checked");
-    for address in resolved.filter(|address| may_be_checked(*address, here)) {
+    for address in resolved.into_iter().filter(|address| may_be_checked(*address, here)) {
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => why = error.to_string(),
         }
     }
     Err(why)
+}
+
+/// The addresses of a name. A lookup keeps its place until it ends, even if nobody waits for it any more:
+/// each takes a thread of the system's for so long.
+pub(crate) async fn look_up(address: &str) -> Result<Vec<SocketAddr>, String> {
+    if let Ok(address) = address.parse() {
+        return Ok(vec![address]);
+    }
+    // The semaphore is never closed.
+    let place = LOOKUPS.acquire().await.map_err(|error| error.to_string())?;
+    let address = address.to_owned();
+    let lookup = tokio::spawn(async move {
+        let found = tokio::net::lookup_host(address).await;
+        drop(place);
+        found.map(Iterator::collect).map_err(|error| error.to_string())
+    });
+    lookup.await.map_err(|error| error.to_string())?
+}
+
+/// What this machine calls itself.
+pub(crate) fn own_machine() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
 }
 
 /// Whether a service can be at an address. Names must not lead the registry to its own machine (`here`: it
@@ -263,6 +313,7 @@ mod tests {
             interval_ms: 1_000,
             timeout_ms: 1_000,
             patience,
+            machine: None,
         };
         let plan = Planned {
             probe,
@@ -270,6 +321,7 @@ mod tests {
             output: String::new(),
             next: Instant::now(),
             running: false,
+            unwritten: false,
             row: [0, 0],
             drop_after: None,
             critical_since: None,
@@ -283,7 +335,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_found_again_is_written_once_and_patience_is_kept() {
-        let (which, mut plan) = planned(Status::Critical, [1, 2]);
+        let (which, mut plan) = planned(Status::Critical, [2, 3]);
         assert!(plan.take(&which, found(Status::Passing, "ok")).is_none(), "one more has to pass");
         assert!(plan.take(&which, found(Status::Critical, "no")).is_some(), "why it is critical");
         assert!(plan.take(&which, found(Status::Critical, "no")).is_none());
@@ -293,6 +345,9 @@ mod tests {
         assert!(plan.take(&which, found(Status::Critical, "no")).is_none());
         assert!(plan.take(&which, found(Status::Critical, "no")).is_none());
         assert!(plan.take(&which, found(Status::Critical, "no")).is_some(), "the third in a row");
+        assert!(plan.take(&which, found(Status::Critical, "no")).is_none());
+        plan.unwritten = true;
+        assert!(plan.take(&which, found(Status::Critical, "no")).is_some(), "it is not known yet");
     }
 
     #[test]

@@ -228,6 +228,8 @@ pub(crate) enum Write {
     Register { session: Option<u64>, registration: Registration },
     /// How a classic registration is kept, or stands.
     Amend(Amendment),
+    /// A check was critical for as long as its registration said: it is dropped, unless that has changed.
+    Overdue { check: String },
     /// A record of a backup, unless there is one.
     Restore(Box<Record>),
     /// It was silent for too long.
@@ -239,12 +241,14 @@ impl Write {
     pub(crate) fn is_sign_of_life(&self) -> bool {
         match self {
             Write::Declare { .. } | Write::SetState { .. } | Write::Register { .. } => true,
-            // Its owner has a time to live to be heard.
-            Write::Restore(_) => true,
             Write::Amend(Amendment::Report { by_owner, .. }) => *by_owner,
             // Its time to live begins.
             Write::Amend(Amendment::Add(_)) => true,
-            Write::Amend(_) | Write::Withdraw { .. } | Write::Evict => false,
+            Write::Amend(_)
+            | Write::Withdraw { .. }
+            | Write::Overdue { .. }
+            | Write::Restore(_)
+            | Write::Evict => false,
         }
     }
 }
@@ -318,6 +322,11 @@ pub(crate) fn decide(key: &Key, known: Option<&Record>, write: Write) -> Result<
                 None => Upkeep::default().amended(amendment)?,
             };
             Ok(replace(Some(known), with_upkeep(known, upkeep)))
+        }
+        Write::Overdue { check } => {
+            let upkeep = known.and_then(|known| known.upkeep.as_deref());
+            let overdue = upkeep.is_some_and(|upkeep| upkeep.is_critical(&check));
+            Ok(if overdue { Verdict::Remove } else { Verdict::Unchanged })
         }
         Write::Restore(record) => Ok(match known {
             Some(_) => Verdict::Unchanged,
@@ -436,6 +445,48 @@ pub(crate) mod tests {
         assert_eq!(decide(&host, None, Write::Withdraw { session: 1 }), Ok(Verdict::Unchanged));
         let state = Write::SetState { session: 1, state: EndpointState::Draining };
         assert_eq!(decide(&host, None, state), Err(Refusal::Unknown));
+    }
+
+    #[test]
+    fn a_service_that_registers_again_is_not_dropped_for_what_was_before() {
+        let probe = crate::upkeep::Probe {
+            address: "10.0.0.1:1".to_owned(),
+            http: None,
+            interval_ms: 30_000,
+            timeout_ms: 1_000,
+            patience: [0, 0],
+            machine: None,
+        };
+        let check = crate::upkeep::Check {
+            id: "c".to_owned(),
+            name: "c".to_owned(),
+            notes: String::new(),
+            kind: crate::upkeep::Kind::Probed(probe),
+            status: crate::upkeep::Status::Critical,
+            output: "refused".to_owned(),
+            drop_after_ms: Some(60_000),
+            unknown: Map::new(),
+        };
+        let upkeep = Upkeep { stays: true, checks: vec![check], ..Upkeep::default() };
+        let registration = Registration { upkeep: Some(upkeep), ..Registration::default() };
+        let key = Key::classic("Arith", "10.0.0.1:1");
+        let known = Record::classic("Arith", "10.0.0.1:1", 1, registration.clone());
+        let overdue = || Write::Overdue { check: "c".to_owned() };
+        assert_eq!(decide(&key, Some(&known), overdue()), Ok(Verdict::Remove));
+        let again = Write::Register { session: None, registration };
+        let Ok(Verdict::Replace(known)) = decide(&key, Some(&known), again) else { panic!() };
+        assert_eq!(decide(&key, Some(&known), overdue()), Ok(Verdict::Unchanged));
+        let upkeep = known.upkeep.as_ref().unwrap();
+        assert!(upkeep.failing().is_some(), "it does not pass before it was tried");
+        let report = Amendment::Report {
+            check: "c".to_owned(),
+            status: crate::upkeep::Status::Critical,
+            output: "refused".to_owned(),
+            by_owner: false,
+        };
+        let write = Write::Amend(report);
+        let Ok(Verdict::Replace(known)) = decide(&key, Some(&known), write) else { panic!() };
+        assert_eq!(decide(&key, Some(&known), overdue()), Ok(Verdict::Remove));
     }
 
     #[test]

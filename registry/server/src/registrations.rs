@@ -14,6 +14,18 @@ use crate::upkeep::{Amendment, Status, Upkeep};
 /// The most registrations with checks that the registry makes.
 const MAX_PROBED: usize = 10_000;
 
+/// And the most checks a second that they may ask for.
+const MAX_PROBES_PER_SECOND: f64 = 450.0;
+
+/// Which of several registrations with one ID is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OfSeveral {
+    /// The newest, as for a beat by name.
+    Newest,
+    /// None: what is asked for must not happen to the wrong one.
+    None,
+}
+
 /// A service that a client of Consul registers.
 #[derive(Clone, Debug)]
 pub(crate) struct Registered {
@@ -34,7 +46,7 @@ impl Directory {
         crate::validate::name("name", name)?;
         crate::validate::address(addr)?;
         crate::validate::registration(&registration)?;
-        self.room_for_probes(registration.upkeep.as_ref())?;
+        self.room_for_probes(&Key::classic(name, addr), registration.upkeep.as_ref())?;
         // Whoever registers last is the one that its name alone stands for.
         let newest = self.view.classic_addresses(name).pop();
         let session = (newest.as_deref() != Some(addr)).then(now_in_micros);
@@ -47,7 +59,7 @@ impl Directory {
     }
 
     /// Registers a service with its ID. It replaces the service with that ID at the same machine, if
-    /// `may_write` allows to write its name.
+    /// `may_write` allows to write that one's name: other owners have IDs of their own.
     pub(crate) async fn register_named(
         &self,
         registered: Registered,
@@ -58,8 +70,8 @@ impl Directory {
         let mut earlier = Vec::new();
         if let Some(id) = &upkeep.id {
             for (known, record) in self.view.named(&Named::Service(id.clone())) {
-                if known != key && machine(&record.address) == machine(&address) {
-                    may_write(known.name())?;
+                let replaces = known != key && machine(&record.address) == machine(&address);
+                if replaces && may_write(known.name()).is_ok() {
                     earlier.push(known);
                 }
             }
@@ -151,28 +163,44 @@ impl Directory {
         })
     }
 
-    /// The registration that a client of Consul means by an ID. Where several have it, the one at the
-    /// client's own machine is meant.
+    /// The registration that a client of Consul means by an ID. Where several have it, it is one that the
+    /// client may write, and of these the one at its own machine.
+    ///
+    /// # Errors
+    /// When there is none, or the client may write none.
     pub(crate) async fn registration(
         &self,
         name: &Named,
         peer: IpAddr,
+        of_several: OfSeveral,
+        may_write: impl Fn(&str) -> Result<(), Problem>,
     ) -> Result<(Key, Arc<Record>), Problem> {
         let (what, id) = match name {
             Named::Service(id) => ("service", id),
             Named::Check(id) => ("check", id),
-            Named::Node(id) => ("node", id),
+            Named::Node(id) | Named::LowerNode(id) => ("node", id),
         };
         let mut found = self.view.named(name);
         if found.is_empty() {
             self.catch_up(id).await?;
             found = self.view.named(name);
         }
+        if let [(key, _), ..] = &found[..] {
+            let refused = may_write(key.name());
+            found.retain(|(key, _)| may_write(key.name()).is_ok());
+            if found.is_empty() {
+                refused?;
+            }
+        }
         if found.len() > 1 {
             let here = peer.to_string();
             let own = |(_, record): &&(Key, Arc<Record>)| machine(&record.address) == here;
             if let (Some(own), 1) = (found.iter().find(own), found.iter().filter(own).count()) {
                 return Ok(own.clone());
+            }
+            if of_several == OfSeveral::Newest {
+                found.sort_by_key(|(_, record)| record.session);
+                return found.pop().ok_or_else(|| unknown(what, id));
             }
             let addresses: Vec<&str> =
                 found.iter().map(|(_, record)| &record.address[..]).collect();
@@ -182,21 +210,13 @@ impl Directory {
             );
             return Err(Problem::new(Code::Ambiguous, detail));
         }
-        found.pop().ok_or_else(|| {
-            // Clients look for the first three words.
-            let detail = format!(
-                "Unknown {what} ID \"{id}\": it was never registered, was withdrawn, or was critical for too long; register it"
-            );
-            Problem::new(Code::UnknownService, detail)
-        })
+        found.pop().ok_or_else(|| unknown(what, id))
     }
 
     pub(crate) async fn amend(&self, key: Key, amendment: Amendment) -> Result<(), Problem> {
-        let adds = matches!(amendment, Amendment::Add(_));
-        if adds {
-            self.room_for_probes(
-                self.view.record(&key).as_ref().and_then(|r| r.upkeep.as_deref()),
-            )?;
+        if let Amendment::Add(check) = &amendment {
+            let added = Upkeep { checks: vec![(**check).clone()], ..Upkeep::default() };
+            self.room_for_probes(&key, Some(&added))?;
         }
         let written = self.write(key.name(), key.clone(), Write::Amend(amendment)).await?;
         if written.visible {
@@ -230,29 +250,44 @@ impl Directory {
         self.amend(key, Amendment::Report { check, status, output, by_owner: true }).await
     }
 
-    fn room_for_probes(&self, upkeep: Option<&Upkeep>) -> Result<(), Problem> {
-        if upkeep.is_some_and(|upkeep| upkeep.probes().next().is_some())
-            && self.view.probed_count() >= MAX_PROBED
-        {
-            let detail = format!(
-                "the registry makes checks of at most {MAX_PROBED} services: use a check with a TTL"
-            );
-            return Err(Problem::new(Code::Full, detail));
+    pub(crate) fn room_for_probes(
+        &self,
+        key: &Key,
+        upkeep: Option<&Upkeep>,
+    ) -> Result<(), Problem> {
+        let more = upkeep.map_or(0.0, Upkeep::probes_per_second);
+        if more == 0.0 {
+            return Ok(());
         }
-        Ok(())
+        let (is_known, count, rate) = self.view.probing(key);
+        if is_known || (count < MAX_PROBED && rate + more <= MAX_PROBES_PER_SECOND) {
+            return Ok(());
+        }
+        let detail = format!(
+            "the registry makes checks of at most {MAX_PROBED} services, {MAX_PROBES_PER_SECOND} a second: choose a longer interval, or a check with a TTL"
+        );
+        Err(Problem::new(Code::Full, detail))
     }
 
     async fn renew(&self, name: &str, key: &Key) -> Result<(), Problem> {
         self.store.renew(key).await.map_err(|error| problem(name, error))
     }
 
-    async fn catch_up(&self, name: &str) -> Result<(), Problem> {
+    pub(crate) async fn catch_up(&self, name: &str) -> Result<(), Problem> {
         self.store.catch_up().await.map_err(|error: WriteError| problem(name, error))
     }
 }
 
+fn unknown(what: &str, id: &str) -> Problem {
+    // Clients look for the first three words.
+    let detail = format!(
+        "Unknown {what} ID \"{id}\": it was never registered, was withdrawn, or was critical for too long; register it"
+    );
+    Problem::new(Code::UnknownService, detail)
+}
+
 /// The host of an address.
-fn machine(address: &str) -> &str {
+pub(crate) fn machine(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::record::Refusal;
 
@@ -30,7 +31,16 @@ pub(crate) struct Upkeep {
     /// Why it takes no calls for now, if somebody said so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) maintenance: Option<String>,
+    /// What a newer version wrote, which this one does not know.
+    #[serde(flatten)]
+    pub(crate) unknown: Map<String, Value>,
 }
+
+/// The most checks of one service.
+pub(crate) const MAX_CHECKS: usize = 8;
+
+/// What is said of a check that was critical when its service registered again.
+pub(crate) const AGAIN: &str = "registered again, and not checked yet";
 
 /// One check of a registration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +58,9 @@ pub(crate) struct Check {
     /// The registration is dropped once the check is critical for this long, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) drop_after_ms: Option<u64>,
+    /// What a newer version wrote, which this one does not know.
+    #[serde(default, flatten)]
+    pub(crate) unknown: Map<String, Value>,
 }
 
 /// How a check gets its status.
@@ -73,9 +86,12 @@ pub(crate) struct Probe {
     pub(crate) http: Option<HttpProbe>,
     pub(crate) interval_ms: u64,
     pub(crate) timeout_ms: u64,
-    /// How many more successes it takes to pass, and failures to be critical.
+    /// How many successes in a row it takes to pass, and failures to be critical.
     #[serde(default)]
     pub(crate) patience: [u32; 2],
+    /// The machine of the registry that took the check, if it is of that machine's loopback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) machine: Option<String>,
 }
 
 /// What is asked for by HTTP.
@@ -157,6 +173,11 @@ impl Upkeep {
         })
     }
 
+    /// How many checks a second the registry makes.
+    pub(crate) fn probes_per_second(&self) -> f64 {
+        self.probes().map(|(_, probe)| 1_000.0 / probe.interval_ms.max(1) as f64).sum()
+    }
+
     /// The first check that is critical.
     pub(crate) fn failing(&self) -> Option<&Check> {
         self.checks.iter().find(|check| check.status == Status::Critical)
@@ -190,6 +211,12 @@ impl Upkeep {
         Some(next)
     }
 
+    /// Whether a check is critical, and was since its service registered.
+    pub(crate) fn is_critical(&self, check: &str) -> bool {
+        let known = self.checks.iter().find(|known| known.id == check);
+        known.is_some_and(|known| known.status == Status::Critical && known.output != AGAIN)
+    }
+
     /// The same with a change.
     pub(crate) fn amended(&self, amendment: Amendment) -> Result<Upkeep, Refusal> {
         let mut next = self.clone();
@@ -219,7 +246,11 @@ impl Upkeep {
             let known = before.checks.iter().find(|known| known.id == check.id);
             if let Some(known) = known.filter(|_| check.kind != Kind::Stated) {
                 check.status = known.status;
-                check.output.clone_from(&known.output);
+                check.output = match (&check.kind, known.status) {
+                    // It gets its time anew, and is tried at once.
+                    (Kind::Probed(_), Status::Critical) => AGAIN.to_owned(),
+                    _ => known.output.clone(),
+                };
             }
         }
     }
@@ -257,6 +288,7 @@ mod tests {
             status,
             output: String::new(),
             drop_after_ms,
+            unknown: Map::new(),
         };
         Upkeep { stays: true, checks: vec![check], ..Upkeep::default() }
     }

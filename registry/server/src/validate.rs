@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use crate::record::Registration;
+use crate::registrations::machine;
+use crate::upkeep::{Kind, MAX_CHECKS, Upkeep};
 use heck::ToKebabCase;
 use wharf_registry_api::{Code, Declaration, Metadata, Problem, limits};
 
@@ -122,6 +124,38 @@ pub(crate) fn one_line(text: &str) -> String {
         line.truncate(line.floor_char_boundary(limits::REASON));
     }
     line
+}
+
+/// Checks how a registration is kept, as a backup has it.
+pub(crate) fn upkeep(upkeep: &Upkeep, own: &str) -> Result<(), Problem> {
+    let invalid = |why: &str| Err(Problem::new(Code::Invalid, format!("how it is kept {why}")));
+    upkeep.id.as_deref().map_or(Ok(()), |id| name("service's ID", id))?;
+    upkeep.node.as_deref().map_or(Ok(()), |node| name("node's name", node))?;
+    if upkeep.checks.len() > MAX_CHECKS {
+        return invalid("has too many checks");
+    }
+    let one_line = |text: &str| text.len() <= limits::REASON && !text.contains(char::is_control);
+    for check in &upkeep.checks {
+        name("check's ID", &check.id)?;
+        if ![&check.name, &check.notes, &check.output].into_iter().all(|text| one_line(text)) {
+            return invalid("has a text that is too long or not one line");
+        }
+        if let Kind::Probed(probe) = &check.kind {
+            address(&probe.address)?;
+            let is_own = machine(&probe.address).eq_ignore_ascii_case(machine(own));
+            if !is_own || probe.interval_ms < 1_000 || probe.timeout_ms > 60_000 {
+                return invalid("has a check that nobody could have registered");
+            }
+            if probe
+                .http
+                .as_ref()
+                .is_some_and(|http| !one_line(&http.path) || !one_line(&http.host))
+            {
+                return invalid("has a check of something that is no path");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Checks a fingerprint's form.

@@ -1,4 +1,5 @@
-//! A registry with ten thousand hosts: the cost of heartbeats, lookups, watchers and silent hosts.
+//! A registry with ten thousand hosts, and services that registered themselves among them: the cost of
+//! heartbeats, lookups, watchers (ours and Consul's) and silent hosts.
 //! The same heartbeats and lookups run against etcd, on the same machine in the same run.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
@@ -270,20 +271,40 @@ fn registry(size: Size, runtime: &Runtime) -> Measured {
     println!("looking for the silent among {} hosts: {idle:.2} % of a core", size.hosts);
 
     let digests = digests(&server, size);
-    let beat = |number: usize| {
+    let of_hosts = |number: usize| {
         let host = number % digests.len();
         let body = format!(r#"{{"session":1,"digest":"{}"}}"#, digests[host]);
         ("POST", format!("/v1/hosts/h{host}/heartbeat"), body)
     };
     let rate = size.hosts / PERIOD;
-    let before = cpu(server.id());
-    let latencies = steadily(&server.address, rate, size.seconds, &beat);
-    let heartbeats = share(server.id(), before);
-    println!(
-        "{rate} heartbeats/s: {heartbeats:.1} % of a core ({:.1} us each), p50 {} p99 {}",
-        heartbeats / 100.0 / rate as f64 * 1e6,
-        at(&latencies, 0.5),
-        at(&latencies, 0.99)
+    let measure = |what: &str, rate: usize, beat: Request<'_>| {
+        let before = cpu(server.id());
+        let latencies = steadily(&server.address, rate, size.seconds, beat);
+        let share = share(server.id(), before);
+        println!(
+            "{rate} heartbeats/s{what}: {share:.1} % of a core ({:.1} us each), p50 {} p99 {}",
+            share / 100.0 / rate as f64 * 1e6,
+            at(&latencies, 0.5),
+            at(&latencies, 0.99)
+        );
+        share
+    };
+    let heartbeats = measure("", rate, &of_hosts);
+    let others = size.hosts / 10;
+    each_host(&server, 2 * others, &|number| registration(number, others));
+    let beat = |number: usize| match number % 12 {
+        10 => ("POST", format!("/heartbeat?name=Classic{}", number % others), String::new()),
+        11 => {
+            let path = format!("/v1/agent/check/pass/service:consul-{}", number % others);
+            ("PUT", path, String::new())
+        }
+        _ => of_hosts(number),
+    };
+    let rate = rate * 12 / 10;
+    measure(
+        &format!(", {others} classic services and {others} of Consul's among them"),
+        rate,
+        &beat,
     );
 
     let lookup = |number: usize| {
@@ -310,6 +331,7 @@ fn registry(size: Size, runtime: &Runtime) -> Measured {
         );
         if beside {
             runtime.block_on(watchers(&server, size));
+            runtime.block_on(blocking(&server, size));
             silence(size);
             return Measured { heartbeats, lookups };
         }
@@ -383,6 +405,92 @@ async fn watchers(server: &Server, size: Size) {
         "{} watchers of one service: all have seen a change after {:.0?}; {} KiB resident each",
         size.watchers,
         begun.elapsed(),
+        (grown >> 10) / size.watchers as u64
+    );
+}
+
+/// A service that registers itself: by the classic call, or as a client of Consul.
+fn registration(number: usize, others: usize) -> (&'static str, String, String) {
+    let other = number % others;
+    if number < others {
+        let path = format!("/register?name=Classic{other}&addr=10.1.0.1:{}", 1_000 + other);
+        return ("POST", path, String::new());
+    }
+    let body = format!(
+        r#"{{"ID":"consul-{other}","Name":"consul-{other}","Address":"10.2.0.1","Port":{},"Check":{{"TTL":"24h","Status":"passing"}}}}"#,
+        1_000 + other
+    );
+    ("PUT", "/v1/agent/service/register".to_owned(), body)
+}
+
+/// Opens as many of Consul's blocking queries of one service, and measures how long it takes until all have
+/// the list that a change of it makes.
+async fn blocking(server: &Server, size: Size) {
+    let before = resident(server.id());
+    let service = "/v1/health/service/service-2?passing=1";
+    let head = |text: &[u8]| -> Option<(usize, u64, usize)> {
+        let end = text.windows(4).position(|part| part == b"\r\n\r\n")? + 4;
+        let head = std::str::from_utf8(&text[..end]).ok()?;
+        let number = |name: &str| {
+            head.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok())
+        };
+        let length = usize::try_from(number("content-length:")?).ok()?;
+        Some((end, number("x-consul-index:")?, length))
+    };
+    let mut first = TcpStream::connect(&server.address).await.unwrap();
+    let ask = |query: &str| format!("GET {service}{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    first.write_all(ask("").as_bytes()).await.unwrap();
+    let mut text = Vec::new();
+    let (index, length) = loop {
+        assert!(first.read_buf(&mut text).await.unwrap() > 0);
+        if let Some((_, index, length)) = head(&text) {
+            break (index, length);
+        }
+    };
+    let mut readers = JoinSet::new();
+    let answered = Arc::new(AtomicUsize::new(0));
+    for _ in 0..size.watchers {
+        let mut stream = TcpStream::connect(&server.address).await.unwrap();
+        stream.write_all(ask(&format!("&index={index}&wait=10m")).as_bytes()).await.unwrap();
+        let answered = answered.clone();
+        readers.spawn(async move {
+            let mut text = Vec::new();
+            let mut read = 0;
+            let (mut whole, mut piece) = (None, vec![0; 64 * 1024]);
+            while whole.is_none_or(|whole| read < whole) {
+                let count = stream.read(&mut piece).await.unwrap();
+                assert!(count > 0, "the query ended");
+                read += count;
+                if whole.is_none() {
+                    text.extend_from_slice(&piece[..count]);
+                    whole = head(&text).map(|(end, now, length)| {
+                        assert!(now > index);
+                        end + length
+                    });
+                }
+            }
+            answered.fetch_add(1, Ordering::Relaxed);
+            stream
+        });
+    }
+    // All of them wait once the registry has as many connections and nothing more to do.
+    let mut connection = Connection::open(&server.address);
+    tokio::time::sleep(Duration::from_secs(size.seconds.min(3))).await;
+    assert_eq!(answered.load(Ordering::Relaxed), 0, "they wait");
+    let grown = resident(server.id()).saturating_sub(before);
+    let host = (0..size.hosts).find(|h| declaration(size, *h).contains("\"service-2\"")).unwrap();
+    let begun = Instant::now();
+    let state = r#"{"session":1,"state":"draining"}"#;
+    assert_eq!(connection.ask("PUT", &format!("/v1/hosts/h{host}/state"), state), 200);
+    while answered.load(Ordering::Relaxed) < size.watchers {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let took = begun.elapsed();
+    println!(
+        "{} blocking queries of Consul's for one service: all have the new list ({} KiB each, {:.1} GB in all) after {took:.0?}; {} KiB resident each while they wait",
+        size.watchers,
+        length >> 10,
+        (length * size.watchers) as f64 / 1e9,
         (grown >> 10) / size.watchers as u64
     );
 }

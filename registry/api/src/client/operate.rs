@@ -1,9 +1,14 @@
 //! What operators do.
 
+use std::time::Duration;
+
 use reqwest::{Method, Response};
 
 use super::{RegistryClient, Request};
 use crate::{BackupRecord, HostList, RegistryError, RegistryStatus, Restore, Restored};
+
+/// How long a registry may take to write so many records: with etcd, each is a transaction.
+const WRITING: Duration = Duration::from_secs(120);
 
 impl RegistryClient {
     /// How the registry is.
@@ -49,7 +54,8 @@ impl RegistryClient {
     /// [`crate::Code::Forbidden`] without the scope `admin`; [`crate::Code::Invalid`] for a record that
     /// the registry would not take.
     pub async fn restore(&self, records: Vec<BackupRecord>) -> Result<Restored, RegistryError> {
-        let request = Request::new(Method::POST, &["v1", "restore"]);
+        let mut request = Request::new(Method::POST, &["v1", "restore"]);
+        request.wait = Some(WRITING);
         self.json(request.json(&Restore { records })?).await
     }
 }

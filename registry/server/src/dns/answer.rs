@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, SOA, SRV};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, SOA, SRV};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use super::zone::{Asked, Host, Place, Zone, asked, hex};
@@ -105,11 +105,6 @@ fn fill(answer: &mut Message, name: &Name, kind: RecordType, zone: &Zone) -> Res
             answer.answers = addresses(name, kind, &places);
         }
         RecordType::SOA if asked == Asked::Apex => answer.answers.extend(authority(domain, zone)),
-        RecordType::NS if asked == Asked::Apex => {
-            let server = under(&["ns"], domain).map(|server| RData::NS(NS(server)));
-            let record = server.map(|server| Record::from_rdata(name.clone(), TTL, server));
-            answer.answers.extend(record);
-        }
         _ => {}
     }
     if answer.answers.is_empty() {

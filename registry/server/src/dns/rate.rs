@@ -12,7 +12,11 @@ const ANSWERS: NonZeroU32 = NonZeroU32::new(2_000).unwrap();
 /// Addresses share so many counts, whichever fall together: there are more addresses than memory.
 const COUNTS: usize = 1024;
 
+/// The most answers a second to all of them, whoever says to be who.
+const ALL_ANSWERS: NonZeroU32 = NonZeroU32::new(20_000).unwrap();
+
 pub(super) struct Rates {
+    all: DefaultDirectRateLimiter,
     counts: Vec<DefaultDirectRateLimiter>,
     hasher: RandomState,
 }
@@ -21,7 +25,8 @@ impl Default for Rates {
     fn default() -> Self {
         let count = || DefaultDirectRateLimiter::direct(Quota::per_second(ANSWERS));
         let counts = std::iter::repeat_with(count).take(COUNTS).collect();
-        Rates { counts, hasher: RandomState::new() }
+        let all = DefaultDirectRateLimiter::direct(Quota::per_second(ALL_ANSWERS));
+        Rates { all, counts, hasher: RandomState::new() }
     }
 }
 
@@ -33,7 +38,8 @@ impl Rates {
             IpAddr::V6(ip) => u64::try_from(u128::from(ip) >> 64).unwrap_or_default(),
         };
         let place = usize::try_from(self.hasher.hash_one(network)).unwrap_or_default() % COUNTS;
-        self.counts.get(place).is_some_and(|count| count.check().is_ok())
+        let own = self.counts.get(place).is_some_and(|count| count.check().is_ok());
+        own && self.all.check().is_ok()
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use wharf_registry_api::EndpointState;
 
+use crate::catalog::Named;
 use crate::directory::Directory;
 use crate::http::{DATACENTER, split};
 use crate::view::Scope;
@@ -71,8 +72,13 @@ impl Zone {
             Asked::Address(ip) => Some(vec![Place { host: Host::Ip(*ip), port: 0 }]),
             Asked::Node(node) => {
                 let (_, hosts) = self.directory.listed(Scope::Node(node));
-                let first = hosts.first()?;
-                Some(vec![place(&first.record.address)])
+                let address = hosts.first().map(|host| host.record.address.clone());
+                let address = address.or_else(|| {
+                    // Names of machines often have capitals, which DNS does not have.
+                    let named = self.directory.view.named(&Named::LowerNode(node.clone()));
+                    named.first().map(|(_, record)| record.address.clone())
+                });
+                Some(vec![place(&address?)])
             }
             Asked::Service { name, tag } => {
                 let service = crate::validate::service(name).ok()?;
@@ -86,7 +92,7 @@ impl Zone {
                         let tagged = tag.as_ref().is_none_or(|tag| has_tag(&spec.tags, tag));
                         exists |= tagged;
                         if tagged && host.record.state_of(spec) == EndpointState::Serving {
-                            let places = if host.unverified { &mut unsure } else { &mut sure };
+                            let places = if host.doubted { &mut unsure } else { &mut sure };
                             places.push(place(&host.record.address));
                         }
                     }

@@ -1,5 +1,6 @@
 //! One member of a cluster: a connection that reconnects by itself, and its calls.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,13 +42,38 @@ const REQUIRE_LEADER: &str = "hasleader";
 pub struct Credentials {
     /// Whether the connection uses TLS.
     pub encrypted: bool,
-    /// Certificate authorities for the member's certificate, in PEM. Without them, those of the
-    /// system.
-    pub authorities: Option<Vec<u8>>,
-    /// The registry's certificate, and its private key, in PEM.
-    pub certificate: Option<Vec<u8>>,
+    /// A file with the certificate authorities for the member's certificate, in PEM. Without it, those
+    /// of the system.
+    pub authorities: Option<PathBuf>,
+    /// A file with the registry's certificate and its private key, in PEM.
+    pub certificate: Option<PathBuf>,
     /// A user's name and password.
     pub user: Option<(String, String)>,
+}
+
+/// What is in the files of credentials.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Certificates {
+    authorities: Option<Vec<u8>>,
+    certificate: Option<Vec<u8>>,
+}
+
+impl Credentials {
+    /// Reads the files.
+    pub(crate) fn read(&self) -> Result<Certificates, Error> {
+        let read = |path: &Option<PathBuf>| {
+            let path = path.as_ref();
+            let read = |path: &PathBuf| {
+                std::fs::read(path)
+                    .map_err(|source| Error::Unreadable { path: path.clone(), source })
+            };
+            path.map(read).transpose()
+        };
+        Ok(Certificates {
+            authorities: read(&self.authorities)?,
+            certificate: read(&self.certificate)?,
+        })
+    }
 }
 
 impl std::fmt::Debug for Credentials {
@@ -84,6 +110,14 @@ pub enum Error {
     /// The address, the authorities or the certificate cannot be used.
     #[error("a connection to etcd cannot be set up")]
     Setup(#[source] tonic::transport::Error),
+    /// A file of the credentials cannot be read.
+    #[error("{} cannot be read: {source}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// It was refused, or nobody answered.
     #[error("{} ({:?})", .0.message(), .0.code())]
     Refused(#[source] Box<Status>),
@@ -105,29 +139,22 @@ impl Member {
     /// # Errors
     /// When the address, the authorities or the certificate cannot be used.
     pub fn new(address: &str, credentials: &Credentials) -> Result<Self, Error> {
-        let scheme = if credentials.encrypted { "https" } else { "http" };
-        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
-            .map_err(Error::Setup)?
-            .connect_timeout(CONNECT)
-            .http2_keep_alive_interval(PING)
-            .keep_alive_timeout(PONG)
-            .keep_alive_while_idle(true);
-        if credentials.encrypted {
-            let tls = ClientTlsConfig::new();
-            let mut tls = match &credentials.authorities {
-                Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
-                None => tls.with_native_roots(),
-            };
-            if let Some(pem) = &credentials.certificate {
-                tls = tls.identity(Identity::from_pem(pem, pem));
-            }
-            endpoint = endpoint.tls_config(tls).map_err(Error::Setup)?;
-        }
         let login = credentials
             .user
             .clone()
             .map(|(name, password)| Arc::new(Login { name, password, token: Mutex::default() }));
-        Ok(Member { channel: endpoint.connect_lazy(), login })
+        let channel = channel(address, credentials.encrypted, &credentials.read()?)?;
+        Ok(Member { channel, login })
+    }
+
+    /// The same member, which is connected to with other certificates from now on.
+    pub(crate) fn with_certificates(
+        &self,
+        address: &str,
+        certificates: &Certificates,
+    ) -> Result<Self, Error> {
+        let channel = channel(address, true, certificates)?;
+        Ok(Member { channel, login: self.login.clone() })
     }
 
     /// Reads keys.
@@ -305,6 +332,29 @@ impl Member {
         }
         request
     }
+}
+
+/// A connection to `host:port`, which is made at the first call, and again after it is lost.
+fn channel(address: &str, encrypted: bool, certificates: &Certificates) -> Result<Channel, Error> {
+    let scheme = if encrypted { "https" } else { "http" };
+    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
+        .map_err(Error::Setup)?
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(PING)
+        .keep_alive_timeout(PONG)
+        .keep_alive_while_idle(true);
+    if encrypted {
+        let tls = ClientTlsConfig::new();
+        let mut tls = match &certificates.authorities {
+            Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+            None => tls.with_native_roots(),
+        };
+        if let Some(pem) = &certificates.certificate {
+            tls = tls.identity(Identity::from_pem(pem, pem));
+        }
+        endpoint = endpoint.tls_config(tls).map_err(Error::Setup)?;
+    }
+    Ok(endpoint.connect_lazy())
 }
 
 /// The attempts of one call. There is a second one if the first one's token has expired.

@@ -9,6 +9,7 @@
 mod member;
 mod messages;
 
+pub(crate) use member::Certificates;
 pub use member::{Credentials, Error, Member};
 pub use messages::{
     Compare, Event, KeyValue, LeaseKeepAliveRequest, LeaseKeepAliveResponse, PutRequest,

@@ -1,5 +1,6 @@
 //! Finds out who asks, and whether they may.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -11,7 +12,7 @@ use wharf_net::principals::{Callee, Principal, Principals};
 use wharf_net::tls::Names;
 use wharf_registry_api::{Code, EndpointSpec, Problem};
 
-use super::{Refused, Source};
+use super::{Refused, Source, consul};
 
 /// Who asks.
 #[derive(Clone)]
@@ -172,6 +173,7 @@ fn caller(
     let Some(principals) = &source.principals else { return Ok(Caller::Anybody) };
     let known = principals.known();
     let secret = secret(headers, query);
+    let secret = secret.as_deref();
     if secret.is_none() && certified.is_none() {
         return Ok(Caller::Nobody(known.anonymous().clone()));
     }
@@ -192,11 +194,15 @@ fn caller(
 }
 
 /// The secret of a bearer token, or from the header or the parameter that Consul's clients send.
-fn secret<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> Option<&'r [u8]> {
+fn secret<'r>(headers: &'r HeaderMap, query: Option<&str>) -> Option<Cow<'r, [u8]>> {
     let consul = || headers.get("x-consul-token").map(|value| value.as_bytes().trim_ascii());
-    let parameter = || query?.split('&').find_map(|pair| pair.strip_prefix("token="));
-    let secret = bearer(headers).or_else(consul).or_else(|| parameter().map(str::as_bytes));
-    secret.filter(|secret| !secret.is_empty())
+    let shown = bearer(headers).or_else(consul).map(Cow::Borrowed);
+    let parameter = || {
+        let pairs = query.filter(|query| query.contains("token=")).map(consul::form)?.ok()?;
+        let (_, token) = pairs.into_iter().find(|(name, _)| name == "token")?;
+        Some(Cow::Owned(token.into_bytes()))
+    };
+    shown.or_else(parameter).filter(|secret| !secret.is_empty())
 }
 
 fn missing() -> Problem {

@@ -9,7 +9,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
-use wharf_registry_api::{Restore, Restored};
+use wharf_registry_api::{Code, Problem, Restore, Restored};
 
 use super::Refused;
 use super::authorize::Caller;
@@ -26,6 +26,11 @@ pub(super) async fn backup(
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Refused> {
     caller.may_administer()?;
+    directory.catch_up("backup").await?;
+    if let Err(why) = directory.readiness() {
+        let detail = format!("a backup would not have everything: {why}");
+        return Err(Problem::new(Code::StoreUnavailable, detail).into());
+    }
     let mut lines = backup::lines(directory.view.records());
     let pieces = std::iter::from_fn(move || {
         let mut piece = Vec::new();

@@ -111,7 +111,9 @@ pub(super) async fn register(
         }
         (None, Some(check)) => {
             crate::validate::address(&addr)?;
-            let check = consul::classic_check(&check, &name, &addr, peer)?;
+            let (host, _) = consul::split(&addr);
+            let asking = consul::Asking::new(&directory, &caller, peer, Some(host)).await;
+            let check = consul::classic_check(&check, &name, &addr, &asking)?;
             registration.upkeep =
                 Some(Upkeep { stays: true, checks: vec![check], ..Upkeep::default() });
             "the registry checks it every 10s, and keeps it until /deregister".to_owned()

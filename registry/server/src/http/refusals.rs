@@ -11,8 +11,8 @@ use governor::{DefaultDirectRateLimiter, Quota};
 /// The most lines a second.
 const LINES: NonZeroU32 = NonZeroU32::new(20).unwrap();
 
-/// The longest path in a line, in bytes.
-const LONGEST: usize = 200;
+/// The longest path and the longest reason in a line, in bytes.
+const LONGEST: [usize; 2] = [200, 400];
 
 /// Why a request is refused. Its answer carries this.
 #[derive(Clone)]
@@ -48,8 +48,9 @@ impl Refusals {
         let left_out = (left_out > 0).then_some(left_out);
         let Asked { peer, method, path } = asked;
         let peer = peer.map(tracing::field::display);
-        let path = &path[..path.floor_char_boundary(LONGEST)];
-        let (status, why) = (status.as_u16(), &why.0[..]);
+        let cut = |text: &str, at: usize| text[..text.floor_char_boundary(at)].to_owned();
+        let (path, why) = (cut(path, LONGEST[0]), cut(&why.0, LONGEST[1]));
+        let status = status.as_u16();
         tracing::info!(peer, %method, path, status, why, left_out, "a request was refused");
     }
 }

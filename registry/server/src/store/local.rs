@@ -138,9 +138,13 @@ impl Writer {
     /// Writes the store anew if its file is gone.
     fn look(&mut self) {
         let Some(file) = &mut self.file else { return };
-        match file.look(|| self.view.records()) {
-            Ok(false) => {}
-            Ok(true) => self.fails.store(false, Ordering::Relaxed),
+        let everything = || self.view.records();
+        let looked = file.look(everything).and_then(|_| {
+            // What failed may work again, and nobody asks a registry that is not ready for changes.
+            if self.fails.load(Ordering::Relaxed) { file.commit(&[], everything) } else { Ok(()) }
+        });
+        match looked {
+            Ok(()) => self.fails.store(false, Ordering::Relaxed),
             Err(error) => {
                 if !self.fails.swap(true, Ordering::Relaxed) {
                     tracing::error!(%error, "the store's file is not what the registry wrote, and cannot be written anew: changes are refused, lists are still served");

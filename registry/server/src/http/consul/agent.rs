@@ -2,6 +2,7 @@
 //! agent for all of them, so an ID of a service is unique among those at one address.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use wharf_net::http::Peer;
 use wharf_registry_api::{Code, Problem};
 
-use super::definition::{self, Object};
+use super::definition::{self, Asking, Object};
 use super::query::{Knows, Query, form};
 use super::shapes::{self, Entry, uuid};
 use super::{DATACENTER, answer};
@@ -22,6 +23,8 @@ use crate::http::Refused;
 use crate::http::authorize::Caller;
 use crate::http::parameters::{Anything, Name, invalid, path};
 use crate::listing::HostSnapshot;
+use crate::record::{Key, Record};
+use crate::registrations::OfSeveral;
 use crate::upkeep::{Amendment, Status};
 use crate::view::Scope;
 
@@ -64,6 +67,7 @@ pub(super) async fn services(
     let services = hosts.iter().flat_map(Entry::of).map(|entry| (entry.id(), entry.service()));
     let services: BTreeMap<String, Value> =
         services.filter(|(_, service)| query.filters_in(service)).collect();
+    query.finished()?;
     Ok(answer(&directory, index, services))
 }
 
@@ -79,6 +83,7 @@ pub(super) async fn checks(
     let checks = checks.filter(|check| query.filters_in(check));
     let checks: BTreeMap<String, Value> =
         checks.filter_map(|check| Some((check["CheckID"].as_str()?.to_owned(), check))).collect();
+    query.finished()?;
     Ok(answer(&directory, index, checks))
 }
 
@@ -94,11 +99,23 @@ pub(super) async fn service(
     id: Name,
 ) -> Result<Response, Refused> {
     let id = path(id)?;
-    let (key, _) = directory.registration(&Named::Service(id), peer).await?;
-    let (index, hosts) = directory.listed(Scope::Node(&key.host_name()));
-    let entry = hosts.iter().flat_map(Entry::of).next();
+    let anybody = |_: &str| Ok(());
+    let name = Named::Service(id);
+    let (key, _) = directory.registration(&name, peer, OfSeveral::Newest, anybody).await?;
+    let host = directory.snapshot(&key);
+    let entry = host.as_ref().and_then(|host| Entry::of(host).next());
     let entry = entry.map(|entry| entry.service()).unwrap_or_default();
-    Ok(answer(&directory, index, entry))
+    Ok(answer(&directory, directory.plain_index(Scope::All), entry))
+}
+
+/// The registration that a caller means by an ID, and may write.
+async fn own(
+    directory: &Directory,
+    caller: &Caller,
+    peer: IpAddr,
+    name: &Named,
+) -> Result<(Key, Arc<Record>), Problem> {
+    directory.registration(name, peer, OfSeveral::None, |name| caller.may_write(name)).await
 }
 
 pub(super) async fn register(
@@ -107,7 +124,9 @@ pub(super) async fn register(
     Extension(Peer(peer)): Extension<Peer>,
     Anything(body): Anything,
 ) -> Result<(), Refused> {
-    let registered = definition::service(&Object::read(&body)?, None, peer)?;
+    let body = Object::read(&body)?;
+    let asking = Asking::of(&directory, &caller, peer, &body).await?;
+    let registered = definition::service(&body, None, &asking)?;
     caller.may_write(&registered.name)?;
     directory.register_named(registered, |name| caller.may_write(name)).await?;
     Ok(())
@@ -119,8 +138,7 @@ pub(super) async fn deregister(
     Extension(Peer(peer)): Extension<Peer>,
     id: Name,
 ) -> Result<(), Refused> {
-    let (key, _) = directory.registration(&Named::Service(path(id)?), peer).await?;
-    caller.may_write(key.name())?;
+    let key = own(&directory, &caller, peer, &Named::Service(path(id)?)).await?.0;
     directory.withdraw_registration(&key).await?;
     Ok(())
 }
@@ -149,8 +167,7 @@ pub(super) async fn maintenance(
     if reason.is_empty() {
         "no reason was given".clone_into(&mut reason);
     }
-    let (key, _) = directory.registration(&Named::Service(path(id)?), peer).await?;
-    caller.may_write(key.name())?;
+    let key = own(&directory, &caller, peer, &Named::Service(path(id)?)).await?.0;
     directory.amend(key, Amendment::Maintain(enable.then_some(reason))).await?;
     Ok(())
 }
@@ -165,10 +182,11 @@ pub(super) async fn add_check(
     let of = body.text("ServiceID")?.ok_or_else(|| {
         invalid("there is no ServiceID: a check belongs to a service here, not to a node")
     })?;
-    let (key, record) = directory.registration(&Named::Service(of), peer).await?;
-    caller.may_write(key.name())?;
+    let (key, record) = own(&directory, &caller, peer, &Named::Service(of)).await?;
+    let (host, _) = shapes::split(&record.address);
+    let asking = Asking::new(&directory, &caller, peer, Some(host)).await;
     let name = body.text("Name")?.unwrap_or_else(|| "check".to_owned());
-    let check = definition::check(&body, [&name, &name], &record.address, peer)?;
+    let check = definition::check(&body, [&name, &name], &record.address, &asking)?;
     let amendment = Amendment::Add(Box::new(check));
     let known = record.upkeep.as_deref().cloned().unwrap_or_default();
     let with = known.amended(amendment.clone()).map_err(|_| invalid("it cannot be added"))?;
@@ -184,8 +202,7 @@ pub(super) async fn remove_check(
     id: Name,
 ) -> Result<(), Refused> {
     let id = path(id)?;
-    let (key, _) = directory.registration(&Named::Check(id.clone()), peer).await?;
-    caller.may_write(key.name())?;
+    let key = own(&directory, &caller, peer, &Named::Check(id.clone())).await?.0;
     directory.amend(key, Amendment::Remove(id)).await?;
     Ok(())
 }
@@ -220,7 +237,7 @@ pub(super) async fn update(reporting: Reporting, Anything(body): Anything) -> Re
 pub(super) struct Reporting {
     directory: Arc<Directory>,
     caller: Caller,
-    peer: std::net::IpAddr,
+    peer: IpAddr,
     check: String,
     note: String,
 }
@@ -256,8 +273,9 @@ impl Reporting {
 
     async fn report(self, status: Status, output: &str) -> Result<(), Problem> {
         let Reporting { directory, caller, peer, check, .. } = self;
-        let (key, record) = directory.registration(&Named::Check(check.clone()), peer).await?;
-        caller.may_write(key.name())?;
+        let (name, may_write) = (Named::Check(check.clone()), |name: &str| caller.may_write(name));
+        let (key, record) =
+            directory.registration(&name, peer, OfSeveral::Newest, may_write).await?;
         let upkeep = record.upkeep.as_deref();
         if upkeep.is_none_or(|upkeep| upkeep.reported().is_none_or(|(known, _)| known.id != check))
         {

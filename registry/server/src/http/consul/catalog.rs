@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use wharf_net::http::Peer;
 use wharf_registry_api::{Code, Problem};
 
-use super::definition::{self, Object};
+use super::definition::{self, Asking, Object};
 use super::query::{Knows, Query};
 use super::shapes::{self, Entry, node_name};
 use super::{DATACENTER, answer, list};
@@ -49,6 +49,7 @@ pub(super) async fn services(
             services.entry(name).or_default().extend(spec.tags.iter().map(String::as_str));
         }
     }
+    query.finished()?;
     Ok(answer(&directory, index, services))
 }
 
@@ -65,6 +66,7 @@ pub(super) async fn nodes(
         nodes.entry(node_name(host)).or_insert(host);
     }
     let nodes = nodes.into_values().map(shapes::node).filter(|node| query.filters_in(node));
+    query.finished()?;
     Ok(answer(&directory, index, nodes.collect::<Vec<_>>()))
 }
 
@@ -82,6 +84,7 @@ pub(super) async fn node(
     let services = hosts.iter().flat_map(Entry::of).map(|entry| (entry.id(), entry.service()));
     let services: BTreeMap<String, Value> =
         services.filter(|(_, service)| query.filters_in(service)).collect();
+    query.finished()?;
     Ok(answer(&directory, index, json!({ "Node": shapes::node(first), "Services": services })))
 }
 
@@ -101,6 +104,7 @@ pub(super) async fn service(
     };
     let entries = hosts.iter().flat_map(Entry::of).filter(wanted).map(|entry| flat(&entry));
     let entries: Vec<Value> = entries.filter(|entry| query.filters_in(entry)).collect();
+    query.finished()?;
     Ok(answer(&directory, index, entries))
 }
 
@@ -136,10 +140,14 @@ pub(super) async fn register(
         return Err(invalid(detail).into());
     };
     let address = body.text("Address")?;
-    let mut registered = definition::service(&service, address.as_deref(), peer)?;
+    let host = service.text("Address")?.or_else(|| address.clone());
+    let asking = Asking::new(&directory, &caller, peer, host.as_deref()).await;
+    let mut registered = definition::service(&service, address.as_deref(), &asking)?;
     for check in body.objects("Check", "Checks")? {
-        definition::add_known(&mut registered, &check)?;
+        definition::add_known(&mut registered, &check, &asking)?;
     }
+    // Whoever names a node says where that is.
+    caller.may_write(&node)?;
     registered.upkeep.node = Some(node);
     caller.may_write(&registered.name)?;
     directory.register_named(registered, |name| caller.may_write(name)).await?;
@@ -155,21 +163,19 @@ pub(super) async fn deregister(
     let body = Object::read(&body)?;
     let node = body.text("Node")?.ok_or_else(|| invalid("there is no Node: name one"))?;
     let (service, check) = (body.text("ServiceID")?, body.text("CheckID")?);
-    let (_, hosts) = directory.listed(Scope::Node(&node));
-    for host in hosts.iter().filter(|host| host.is_classic) {
-        let mine = |entry: &Entry<'_>| service.as_ref().is_none_or(|id| *id == entry.id());
-        if !Entry::of(host).any(|entry| mine(&entry)) {
-            continue;
-        }
-        if check.is_some() && service.is_none() {
-            let detail = "a check belongs to a service here: name its ServiceID too";
-            return Err(Problem::new(Code::Invalid, detail).into());
-        }
-        caller.may_write(host.key.name())?;
+    if check.is_some() && service.is_none() {
+        let detail = "a check belongs to a service here: name its ServiceID too";
+        return Err(Problem::new(Code::Invalid, detail).into());
+    }
+    directory.catch_up(&node).await?;
+    let (_, mut hosts) = directory.listed(Scope::Node(&node));
+    let mine = |entry: &Entry<'_>| service.as_ref().is_none_or(|id| *id == entry.id());
+    hosts.retain(|host| host.is_classic && Entry::of(host).any(|entry| mine(&entry)));
+    // All of it, or nothing.
+    hosts.iter().try_for_each(|host| caller.may_write(host.key.name()))?;
+    for host in hosts {
         match &check {
-            Some(check) => {
-                directory.amend(host.key.clone(), Amendment::Remove(check.clone())).await?;
-            }
+            Some(check) => directory.amend(host.key, Amendment::Remove(check.clone())).await?,
             None => directory.withdraw_registration(&host.key).await?,
         }
     }

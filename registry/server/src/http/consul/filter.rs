@@ -10,8 +10,9 @@ pub(super) type Fields = [&'static str];
 /// The longest filter, in bytes.
 const LONGEST: usize = 2048;
 
-/// How large a regular expression may become, in bytes.
-const LARGEST_REGEX: usize = 128 * 1024;
+/// How large a regular expression may become, in bytes, and how many there may be.
+const LARGEST_REGEX: usize = 16 * 1024;
+const MOST_REGEXES: usize = 2;
 
 /// How deep parentheses may be.
 const DEEPEST: usize = 32;
@@ -40,7 +41,7 @@ impl Filter {
         if text.len() > LONGEST {
             return Err(format!("a filter has at most {LONGEST} bytes"));
         }
-        let mut parser = Parser { words: words(text)?, next: 0, depth: 0, fields };
+        let mut parser = Parser { words: words(text)?, next: 0, depth: 0, regexes: 0, fields };
         let filter = parser.any()?;
         match parser.peek() {
             None => Ok(filter),
@@ -168,6 +169,7 @@ struct Parser {
     words: Vec<Word>,
     next: usize,
     depth: usize,
+    regexes: usize,
     fields: &'static Fields,
 }
 
@@ -256,6 +258,10 @@ impl Parser {
         }
         if self.takes_bare("matches") {
             let text = self.value()?;
+            self.regexes += 1;
+            if self.regexes > MOST_REGEXES {
+                return Err(format!("at most {MOST_REGEXES} regular expressions"));
+            }
             let regex = RegexBuilder::new(&text)
                 .size_limit(LARGEST_REGEX)
                 .build()

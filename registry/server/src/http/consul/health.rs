@@ -36,6 +36,7 @@ pub(super) async fn service(
     }
     let (index, hosts) = directory.listed(scope);
     let entries = entries(&hosts, &service, &query);
+    query.finished()?;
     let body = serde_json::to_vec(&entries).map(Bytes::from).map_err(|error| {
         Problem::new(Code::Other, format!("the list cannot be written: {error}"))
     })?;
@@ -91,6 +92,7 @@ pub(super) async fn in_state(
     let (index, hosts) = list(&directory, Scope::All, &query).await?;
     let mut checks: Vec<Value> = hosts.iter().flat_map(of_host).collect();
     checks.retain(|check| (state == "any" || check["Status"] == *state) && query.filters_in(check));
+    query.finished()?;
     Ok(answer(&directory, index, checks))
 }
 
@@ -107,6 +109,7 @@ pub(super) async fn of_service(
     let entries = entries.filter(|entry| entry.endpoint.spec.service == service);
     let mut checks: Vec<Value> = entries.flat_map(|entry| entry.checks()).collect();
     checks.retain(|check| query.filters_in(check));
+    query.finished()?;
     Ok(answer(&directory, index, checks))
 }
 
@@ -122,6 +125,7 @@ pub(super) async fn of_node(
     let rest = hosts.iter().flat_map(Entry::of).flat_map(|entry| entry.checks());
     let mut checks: Vec<Value> = own.into_iter().chain(rest).collect();
     checks.retain(|check| query.filters_in(check));
+    query.finished()?;
     Ok(answer(&directory, index, checks))
 }
 

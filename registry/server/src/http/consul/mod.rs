@@ -32,9 +32,10 @@ use crate::directory::Directory;
 use crate::listing::HostSnapshot;
 use crate::view::Scope;
 
-pub(super) use definition::classic_check;
 pub(crate) use definition::is_loopback;
+pub(super) use definition::{Asking, classic_check};
 pub(super) use kept::Kept;
+pub(super) use query::form;
 pub(crate) use shapes::split;
 
 /// The only datacenter. Consul's API needs a name for it.

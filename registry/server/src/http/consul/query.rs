@@ -1,6 +1,7 @@
 //! What a query of Consul's API asks for.
 
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use wharf_registry_api::Problem;
 
@@ -8,6 +9,9 @@ use super::filter::{Fields, Filter};
 use super::{DATACENTER, WAITS};
 use crate::http::parameters::invalid;
 use crate::listing::HostSnapshot;
+
+/// How long filtering an answer may take.
+const FILTERING: Duration = Duration::from_millis(500);
 
 /// The most parameters of a query.
 const MAX_PARAMETERS: usize = 64;
@@ -22,6 +26,8 @@ pub(super) struct Query {
     pub(super) passing: bool,
     pub(super) consistent: bool,
     pub(super) filter: Option<Filter>,
+    /// When filtering began.
+    began: OnceLock<Instant>,
 }
 
 /// Which parameters a path knows, besides those that all paths know.
@@ -107,14 +113,27 @@ impl Query {
         self.tags.is_empty() && self.node_meta.is_empty() && self.filter.is_none()
     }
 
-    /// Whether its filter takes an entry, as the answer has it.
+    /// Whether its filter takes an entry, as the answer has it. Once filtering took too long, nothing is
+    /// taken any more: see [`Query::finished`].
     pub(super) fn filters_in(&self, entry: &serde_json::Value) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.takes(entry))
+        let Some(filter) = &self.filter else { return true };
+        let began = *self.began.get_or_init(Instant::now);
+        began.elapsed() < FILTERING && filter.takes(entry)
+    }
+
+    /// Refuses a query whose filter took too long.
+    pub(super) fn finished(&self) -> Result<(), Problem> {
+        match self.began.get() {
+            Some(began) if began.elapsed() >= FILTERING => Err(invalid(
+                "the filter takes too long on so many entries: ask for one service, or leave 'matches' out",
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
 /// A query's pairs, which may repeat a name.
-pub(super) fn form(query: &str) -> Result<Vec<(String, String)>, Problem> {
+pub(in crate::http) fn form(query: &str) -> Result<Vec<(String, String)>, Problem> {
     let url = axum::http::Uri::builder().path_and_query(format!("/?{query}")).build();
     let url = url.map_err(|error| invalid(format!("the query cannot be read: {error}")))?;
     let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&url);

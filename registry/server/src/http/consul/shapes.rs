@@ -161,7 +161,7 @@ impl<'h> Entry<'h> {
 
     /// The check of what is kept by heartbeats.
     fn own_check(&self) -> Value {
-        let (status, output) = match (self.endpoint.state, self.host.unverified) {
+        let (status, output) = match (self.endpoint.state, self.host.doubted) {
             (EndpointState::Serving, false) => (Status::Passing, "serving".to_owned()),
             (EndpointState::Serving, true) => {
                 (Status::Warning, "serving, but not heard lately".to_owned())
@@ -230,7 +230,7 @@ pub(super) fn node(host: &HostSnapshot) -> Value {
 
 /// Whether the registry hears the node.
 pub(super) fn node_check(host: &HostSnapshot) -> Value {
-    let (status, output) = match host.unverified {
+    let (status, output) = match host.doubted {
         false => (Status::Passing, "heard within its time to live"),
         true => (Status::Warning, "not heard lately"),
     };

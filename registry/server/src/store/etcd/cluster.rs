@@ -1,13 +1,14 @@
 //! Calls to an etcd cluster. Each has a timeout. If a member does not answer, the next one is
 //! called. gRPC's own load balancing would keep calling a member whose process is stopped.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::EtcdConfig;
-use crate::etcd::{Error, Member};
+use crate::etcd::{Certificates, Credentials, Error, Member};
 
 /// How long a member may take to answer a call.
 const CALL: Duration = Duration::from_secs(2);
@@ -18,9 +19,18 @@ const ROUNDS: usize = 2;
 /// The members of a cluster. Clones share the choice of the current member.
 #[derive(Clone)]
 pub(super) struct Cluster {
-    members: Arc<[Member]>,
+    members: Arc<[Slot]>,
     /// The position of the current member.
     current: Arc<watch::Sender<usize>>,
+    credentials: Arc<Credentials>,
+    /// What was in the files of the credentials when they were read last.
+    certificates: Arc<Mutex<Certificates>>,
+}
+
+/// One member, and where it is.
+struct Slot {
+    address: String,
+    member: ArcSwap<Member>,
 }
 
 /// A call that no member answered.
@@ -42,7 +52,10 @@ impl Cluster {
             // The connection is opened by the first call. Only the login is done now. A member that
             // does not accept it is left out.
             match tokio::time::timeout(CALL, member.log_in()).await {
-                Ok(Ok(())) => members.push(member),
+                Ok(Ok(())) => members.push(Slot {
+                    address: endpoint.clone(),
+                    member: ArcSwap::from_pointee(member),
+                }),
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "a member of the etcd cluster is left out: the login failed");
                 }
@@ -56,7 +69,12 @@ impl Cluster {
         if members.is_empty() {
             return Err(EtcdError::Silent);
         }
-        Ok(Cluster { members: members.into(), current: Arc::new(watch::Sender::new(0)) })
+        Ok(Cluster {
+            members: members.into(),
+            current: Arc::new(watch::Sender::new(0)),
+            credentials: Arc::new(config.credentials.clone()),
+            certificates: Arc::new(Mutex::new(config.credentials.read()?)),
+        })
     }
 
     /// Makes a call that may be repeated.
@@ -91,6 +109,7 @@ impl Cluster {
 
     /// Makes the next member the current one, unless another call has done so already.
     pub(super) fn move_on(&self, from: usize) {
+        self.look_at_certificates();
         let next = (from + 1) % self.members.len();
         self.current.send_if_modified(|current| {
             let moves = *current == from && next != from;
@@ -102,6 +121,31 @@ impl Cluster {
     }
 
     fn member(&self, position: usize) -> Member {
-        self.members[position % self.members.len()].clone()
+        (**self.members[position % self.members.len()].member.load()).clone()
+    }
+
+    /// Connects anew if the files of the credentials have others in them: that may be why a call failed.
+    fn look_at_certificates(&self) {
+        if !self.credentials.encrypted {
+            return;
+        }
+        let mut known = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = self.credentials.read().and_then(|now| {
+            if now == *known {
+                return Ok(false);
+            }
+            for Slot { address, member } in &*self.members {
+                let renewed = member.load().with_certificates(address, &now)?;
+                member.store(Arc::new(renewed));
+            }
+            *known = now;
+            Ok(true)
+        });
+        match changed {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("the certificates for etcd were exchanged"),
+            // They may be in the middle of being exchanged.
+            Err(error) => tracing::warn!(%error, "the certificates for etcd stay as they were"),
+        }
     }
 }

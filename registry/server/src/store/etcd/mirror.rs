@@ -30,6 +30,9 @@ pub(super) const STALE: Duration = Duration::from_secs(15);
 /// Older versions have bugs that were fixed since (etcd's changelogs of 3.5.8 to 3.5.33).
 const RECOMMENDED: semver::Version = semver::Version::new(3, 5, 33);
 
+/// A history of so many revisions is long: an elected registry alone writes as many within two hours.
+const LONG_HISTORY: u64 = 2_000;
+
 /// Everything at one revision.
 pub(super) struct List {
     pub(super) epoch: u64,
@@ -52,6 +55,7 @@ pub(super) async fn first_list(config: &EtcdConfig, layout: &Layout) -> (Cluster
         match tried.await {
             Ok(listed) => {
                 look_at_version(&listed.0).await;
+                look_at_history(&listed.0, listed.1.revision).await;
                 return listed;
             }
             Err(error) => {
@@ -72,6 +76,25 @@ async fn look_at_version(cluster: &Cluster) {
             version = status.version,
             recommended = %RECOMMENDED,
             "this version of etcd can lose watch events and revoke leases too early: update etcd"
+        );
+    }
+}
+
+/// Warns if the cluster keeps all of its history, which grows until etcd takes no changes any more.
+async fn look_at_history(cluster: &Cluster, now: u64) {
+    if now < LONG_HISTORY {
+        return;
+    }
+    // The first revisions can be read only if nothing was ever compacted.
+    let first = RangeRequest { key: b"/".into(), revision: 2, ..RangeRequest::default() };
+    let read = cluster.call(|member: Member| {
+        let first = first.clone();
+        async move { member.range(first).await }
+    });
+    if read.await.is_ok() {
+        tracing::warn!(
+            revisions = now,
+            "etcd keeps all revisions, and takes no changes when its quota is full: start its members with --auto-compaction-mode=periodic --auto-compaction-retention=1h"
         );
     }
 }

@@ -152,7 +152,6 @@ impl Etcd {
     /// up.
     pub(crate) async fn write(&self, key: Key, write: Write) -> Result<Written, WriteError> {
         let mut current = None;
-        let heard = write.is_sign_of_life();
         for _ in 0..ATTEMPTS {
             // Whether `known` is what the cluster has, not only what the mirror has.
             let asked = current.is_some();
@@ -161,6 +160,8 @@ impl Etcd {
                 None => self.mirrored(&key),
             };
             let created = known.record.is_none();
+            // What is restored has a time to live to be heard.
+            let heard = write.is_sign_of_life() || (created && matches!(write, Write::Restore(_)));
             let verdict = match decide(&key, known.record.as_ref(), write.clone()) {
                 Ok(verdict) => verdict,
                 Err(refusal) => {
@@ -325,6 +326,12 @@ impl Etcd {
             let fits = known.record.as_ref().is_some_and(fits);
             let lease = self.lease(known.lease.filter(|_| fits), ttl).await?;
             operations.push(RequestOp::put(live.clone(), record.session.to_string(), lease));
+        }
+        if let Some(record) = next.filter(|_| known.lease.is_some())
+            && self.ttl_of(record.silence()).is_none()
+        {
+            // Nobody has to be heard any more: a lease that is left would say that somebody was.
+            operations.push(RequestOp::delete(live.clone()));
         }
         let writes = !operations.is_empty();
         let compare = vec![Compare::mod_revision(spec.clone(), known.revision)];

@@ -3,6 +3,9 @@
 //! Stores feed it with records that they have accepted and made durable. Requests read it. One lock
 //! guards all of it. It is held no longer than copying a list takes.
 
+mod patience;
+mod waiting;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -11,11 +14,13 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use wharf_registry_api::{Index, WatchEvent};
 
+pub(crate) use self::patience::Patience;
+pub(crate) use self::waiting::Waiting;
 use crate::catalog::{Catalog, Entry, Event, Named};
 use crate::clock::LivenessClock;
 use crate::journal::{Cursor, Journal, Next};
 use crate::listing::HostSnapshot;
-use crate::liveness::{Liveness, Turned};
+use crate::liveness::Liveness;
 use crate::record::{Key, Record, Records, Refusal, owned};
 use crate::upkeep::Silence;
 
@@ -25,39 +30,6 @@ pub(crate) struct View {
     held_up: Duration,
     epoch: u64,
     inner: Mutex<Inner>,
-}
-
-/// For how much silence the view waits.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    ttl: Duration,
-    /// The first part of each time to live is a lease, after which the view hears of the silence.
-    lease: Option<fn(Duration) -> Duration>,
-}
-
-impl Patience {
-    /// The view hears every heartbeat itself.
-    pub(crate) fn whole(ttl: Duration) -> Self {
-        Patience { ttl, lease: None }
-    }
-
-    /// The first part is a lease.
-    pub(crate) fn after_lease(ttl: Duration, lease: fn(Duration) -> Duration) -> Self {
-        Patience { ttl, lease: Some(lease) }
-    }
-
-    fn of(&self, silence: Silence) -> Option<Duration> {
-        let left = |ttl: Duration| match self.lease {
-            Some(lease) => ttl.saturating_sub(lease(ttl)).max(LivenessClock::MAX_STEP),
-            None => ttl,
-        };
-        match silence {
-            Silence::AsAll => Some(left(self.ttl)),
-            Silence::Within(ttl) => Some(left(ttl)),
-            Silence::Over(time) => Some(time),
-            Silence::Never => None,
-        }
-    }
 }
 
 struct Inner {
@@ -216,7 +188,11 @@ impl View {
     /// Takes note that a record is alive.
     pub(crate) fn hear(&self, key: &Key) {
         let (now, mut inner) = self.lock();
-        inner.liveness.hear(now, key);
+        // Once a time counts in which nobody has to be heard, that somebody is makes it no longer.
+        let counts = |record: &Arc<Record>| !matches!(record.silence(), Silence::Over(_));
+        if inner.catalog.record(key).is_some_and(counts) {
+            inner.liveness.hear(now, key);
+        }
     }
 
     /// Takes a host's heartbeat. Returns whether the host declared something else than what is
@@ -325,6 +301,12 @@ impl View {
         self.lock().1.scope_number(scope)
     }
 
+    /// One record as lists have it.
+    pub(crate) fn one(&self, key: &Key) -> Option<HostSnapshot> {
+        let (now, inner) = self.lock();
+        inner.snapshots(now, inner.catalog.entry(key).into_iter()).pop()
+    }
+
     /// The registrations with a name of Consul's.
     pub(crate) fn named(&self, name: &Named) -> Records {
         let (_, inner) = self.lock();
@@ -338,12 +320,14 @@ impl View {
         self.lock().1.catalog.probed(later_than)
     }
 
-    pub(crate) fn probed_count(&self) -> usize {
-        self.lock().1.catalog.probed_count()
+    /// Whether the registry makes checks for a record already, how many records there are of that kind, and
+    /// how many checks a second that is.
+    pub(crate) fn probing(&self, key: &Key) -> (bool, usize, f64) {
+        self.lock().1.catalog.probing(key)
     }
 
-    /// Finds out who fell silent, and notes who turned unverified or is not any more, so that the numbers
-    /// of [`View::scope_number`] say so.
+    /// Finds out who fell silent, and notes whom doubt has befallen or left, so that the numbers of
+    /// [`View::scope_number`] say so.
     ///
     /// # Arguments
     /// `numbered` says that a store has numbers of its own. A mark then gets the last one, and so waits
@@ -355,10 +339,7 @@ impl View {
         if numbered && inner.complete <= inner.catalog.marked_number(None) {
             return;
         }
-        let keys: Vec<Key> = match inner.liveness.turned() {
-            Turned::Some(keys) => keys.into_iter().collect(),
-            Turned::All => inner.catalog.entries().map(|(key, _)| key.clone()).collect(),
-        };
+        let keys = inner.liveness.turned();
         if keys.is_empty() {
             return;
         }
@@ -514,6 +495,7 @@ impl Inner {
         let snapshot = |(key, entry): (&Key, &Entry)| HostSnapshot {
             record: entry.record.clone(),
             unverified: self.liveness.is_unverified(now, key),
+            doubted: self.liveness.is_doubted(now, key),
             heard: self.liveness.heard(key).and_then(ago),
             name: key.host_name(),
             is_classic: matches!(key, Key::Classic { .. }),
@@ -583,34 +565,6 @@ impl Inner {
     fn wake(&self, key: &Option<Arc<str>>) {
         if let Some(waiting) = self.waiting.get(key) {
             waiting.send_replace(());
-        }
-    }
-}
-
-/// A place among those who wait for a change. It is given up when this is dropped.
-pub(crate) struct Waiting {
-    view: Arc<View>,
-    key: Option<Arc<str>>,
-    /// Taken only when this is dropped, under the lock.
-    changed: Option<watch::Receiver<()>>,
-}
-
-impl Waiting {
-    /// Completes at the next change since the place was taken, or since this completed last.
-    pub(crate) async fn changed(&mut self) {
-        if let Some(changed) = &mut self.changed {
-            // The sender is dropped only when nobody waits, and this one does.
-            let _ = changed.changed().await;
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let (_, mut inner) = self.view.lock();
-        drop(self.changed.take());
-        if inner.waiting.get(&self.key).is_some_and(|sender| sender.receiver_count() == 0) {
-            inner.waiting.remove(&self.key);
         }
     }
 }

@@ -3,11 +3,15 @@
 //! Plain state without clocks, locks or HTTP. It takes records that a store has accepted, in the
 //! order of their numbers, and returns which endpoints changed.
 
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use wharf_registry_api::{Endpoint, EndpointId, EndpointSpec, limits};
 
+pub(crate) use self::names::Named;
+use self::names::{Names, names};
 use crate::listing::{endpoint, identity};
 use crate::record::{Key, Record, Records};
 
@@ -19,6 +23,8 @@ pub(crate) struct Catalog {
     named: HashMap<Named, BTreeSet<Key>>,
     /// The records with checks that the registry makes.
     probed: BTreeSet<Key>,
+    /// How many checks a second the registry has to make for them.
+    probe_rate: f64,
     /// The number of the last change of `probed`, or of a record in it.
     probes: u64,
     hosts: usize,
@@ -50,14 +56,6 @@ pub(crate) struct Entry {
     pub(crate) modified: u64,
     /// When it was last noted whether it is unverified.
     marked: u64,
-}
-
-/// A name by which Consul's clients speak of a record.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Named {
-    Service(String),
-    Check(String),
-    Node(String),
 }
 
 #[derive(Debug)]
@@ -92,6 +90,7 @@ impl Catalog {
             records: HashMap::new(),
             named: HashMap::new(),
             probed: BTreeSet::new(),
+            probe_rate: 0.0,
             probes: number,
             hosts: 0,
             classic: BTreeMap::new(),
@@ -164,8 +163,14 @@ impl Catalog {
         Some((self.probes, records.collect()))
     }
 
-    pub(crate) fn probed_count(&self) -> usize {
-        self.probed.len()
+    /// Whether the registry makes checks for a record already, how many records there are of that kind, and
+    /// how many checks a second that is.
+    pub(crate) fn probing(&self, key: &Key) -> (bool, usize, f64) {
+        (self.probed.contains(key), self.probed.len(), self.probe_rate)
+    }
+
+    pub(crate) fn entry(&self, key: &Key) -> Option<(&Key, &Entry)> {
+        self.records.get_key_value(key)
     }
 
     /// Notes under a number which records may have turned unverified, or are not any more. Returns their
@@ -286,8 +291,13 @@ impl Catalog {
     }
 
     fn note_names(&mut self, key: &Key, old: Option<&Record>, new: Option<&Record>, number: u64) {
-        let (old, new) = (old.map(names).unwrap_or_default(), new.map(names).unwrap_or_default());
+        let names = |record: Option<&Record>| record.map(|record| names(key, record));
+        let (old, new) = (names(old).unwrap_or_default(), names(new).unwrap_or_default());
         for gone in old.names.difference(&new.names) {
+            if matches!(gone, Named::Node(_)) {
+                // It went to another node.
+                self.removed = number;
+            }
             if let Some(keys) = self.named.get_mut(gone) {
                 keys.remove(key);
                 if keys.is_empty() {
@@ -298,12 +308,18 @@ impl Catalog {
         for name in new.names.difference(&old.names) {
             self.named.entry(name.clone()).or_default().insert(key.clone());
         }
-        if new.probed {
+        let is_probed = |names: &Names| names.probes_per_second > 0.0;
+        if is_probed(&new) {
             self.probed.insert(key.clone());
         } else {
             self.probed.remove(key);
         }
-        if old.probed || new.probed {
+        self.probe_rate += new.probes_per_second - old.probes_per_second;
+        if self.probed.is_empty() {
+            // Sums of fractions are not exact.
+            self.probe_rate = 0.0;
+        }
+        if is_probed(&old) || is_probed(&new) {
             self.probes = number;
         }
     }
@@ -345,24 +361,6 @@ impl Catalog {
     /// Classic names with their addresses.
     pub(crate) fn classic(&self) -> &BTreeMap<Arc<str>, BTreeSet<Arc<str>>> {
         &self.classic
-    }
-}
-
-/// What a record is indexed by.
-#[derive(Default)]
-struct Names {
-    names: BTreeSet<Named>,
-    probed: bool,
-}
-
-fn names(record: &Record) -> Names {
-    let Some(upkeep) = &record.upkeep else { return Names::default() };
-    let checks = upkeep.checks.iter().map(|check| Named::Check(check.id.clone()));
-    let id = upkeep.id.clone().map(Named::Service);
-    let node = upkeep.node.clone().map(Named::Node);
-    Names {
-        names: id.into_iter().chain(node).chain(checks).collect(),
-        probed: upkeep.probes().next().is_some(),
     }
 }
 
