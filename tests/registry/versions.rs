@@ -108,6 +108,11 @@ async fn a_registry_that_ends_in_good_order_hands_the_election_over_at_once() {
     let begun = std::time::Instant::now();
     first.process.terminate().await.unwrap();
     second.process.logged("drops silent hosts from now on").await.unwrap();
-    // The election lasts for ten seconds after one that crashed.
+    println!("handed over after {:?}", begun.elapsed());
+    // The election lasts for ten seconds after one that crashed, and others look every two.
     assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    // It was not a look that found it: the key says who gave it up.
+    let written = json!({"key": STANDARD.encode("/wharf/v1/handover")}).to_string();
+    let answer = etcd.ask(&etcd.members[0], "kv/range", &written).await.unwrap();
+    assert_eq!(answer["count"], "1", "{answer}");
 }

@@ -331,7 +331,11 @@ fn registry(size: Size, runtime: &Runtime) -> Measured {
         );
         if beside {
             runtime.block_on(watchers(&server, size));
+            drop(server);
+            let server = Server::start(3600);
+            each_host(&server, size.hosts, &declare);
             runtime.block_on(blocking(&server, size));
+            drop(server);
             silence(size);
             return Measured { heartbeats, lookups };
         }

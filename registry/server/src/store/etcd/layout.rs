@@ -19,6 +19,8 @@ pub(super) enum Name {
     Spec(Key),
     /// That a record is alive.
     Live(Key),
+    /// That the elected process gave up the election.
+    Handover,
     /// Any other key, of this version or a later one.
     Other,
 }
@@ -52,8 +54,16 @@ impl Layout {
         format!("{}reaper", self.root)
     }
 
+    /// This key is written by an elected process that ends in good order, once it is not elected any more.
+    pub(super) fn handover(&self) -> String {
+        format!("{}handover", self.root)
+    }
+
     pub(super) fn parse(&self, key: &[u8]) -> Name {
         let text = std::str::from_utf8(key).ok().and_then(|text| text.strip_prefix(&self.root));
+        if text == Some("handover") {
+            return Name::Handover;
+        }
         let Some((kind, text)) = text.and_then(|text| text.split_once('/')) else {
             return Name::Other;
         };
@@ -75,6 +85,7 @@ mod tests {
         let key = Key::classic("Arith", "[::1]:7");
         assert_eq!(layout.parse(layout.spec(&key).as_bytes()), Name::Spec(key.clone()));
         assert_eq!(layout.parse(layout.live(&key).as_bytes()), Name::Live(key));
+        assert_eq!(layout.parse(layout.handover().as_bytes()), Name::Handover);
         for other in [layout.tick(), layout.reaper(), "/other/v1/spec/host/h".to_owned()] {
             assert_eq!(layout.parse(other.as_bytes()), Name::Other);
         }

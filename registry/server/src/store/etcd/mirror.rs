@@ -152,7 +152,7 @@ impl List {
             Name::Live(key) => {
                 self.leases.insert(key, kv.lease);
             }
-            Name::Other => {}
+            Name::Handover | Name::Other => {}
         }
     }
 }
@@ -335,6 +335,7 @@ impl Etcd {
                 self.known().leases.remove(&key);
                 self.inner.view.vouch(&key, false);
             }
+            (Name::Handover, _) => self.inner.handover.notify_one(),
             (Name::Other, _) => {}
         }
     }

@@ -15,7 +15,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use self::cluster::Cluster;
 use self::layout::Layout;
@@ -74,6 +74,8 @@ struct Inner {
     known: Mutex<Known>,
     /// The cluster is not the mirrored one any more.
     replaced: watch::Sender<bool>,
+    /// The elected process has given up the election.
+    handover: Notify,
 }
 
 /// What the mirror knows beyond the view.
@@ -136,6 +138,7 @@ impl Etcd {
             ttl,
             known,
             replaced: watch::Sender::new(false),
+            handover: Notify::new(),
         };
         let etcd = Etcd { inner: Arc::new(inner) };
         etcd.take_first(list);
@@ -256,10 +259,14 @@ impl Etcd {
             known.resigned = true;
             known.elected.take()
         };
-        if let Some(lease) = elected
-            && let Err(error) =
-                self.call(|member: Member| async move { member.revoke(lease).await }).await
-        {
+        let Some(lease) = elected else { return };
+        let given_up = async {
+            self.call(|member: Member| async move { member.revoke(lease).await }).await?;
+            // Whoever sees this stands for election at once. That the key of the election is gone would say
+            // no more than that somebody is late.
+            self.put(self.inner.layout.handover()).await
+        };
+        if let Err(error) = given_up.await {
             tracing::warn!(%error, "the election is not given up, and ends by itself");
         }
     }

@@ -31,7 +31,10 @@ impl Etcd {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut term: Option<Term> = None;
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.inner.handover.notified() => {}
+            }
             if self.known().resigned {
                 return;
             }
