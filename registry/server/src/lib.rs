@@ -7,6 +7,7 @@
 //! durable. `view` is what this process knows; it consists of `catalog`, `liveness` and `journal`,
 //! which are plain state. `http` translates.
 
+mod address;
 pub mod backup;
 mod catalog;
 mod clock;

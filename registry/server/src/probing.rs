@@ -6,18 +6,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{Request, StatusCode, header};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use axum::http::StatusCode;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+use wharf_net::http::status_of;
 
+use crate::address::is_loopback;
 use crate::directory::Directory;
 use crate::record::{Key, Record, Write};
-use crate::upkeep::{AGAIN, Amendment, HttpProbe, Probe, Status};
+use crate::upkeep::{AGAIN, Amendment, HttpProbe, Probe, Status, one_line};
 
 /// How often it is looked which checks are due.
 const TICK: Duration = Duration::from_millis(200);
@@ -226,14 +225,14 @@ fn critical(probe: &Probe, why: &str) -> Found {
         None => format!("TCP connect {}", probe.address),
         Some(http) => format!("HTTP GET http://{}{}", probe.address, http.path),
     };
-    let output = crate::validate::one_line(&format!("{how}: {why}"));
+    let output = one_line(&format!("{how}: {why}"));
     Found { status: Status::Critical, output }
 }
 
 async fn connect(address: &str) -> Result<TcpStream, String> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let resolved = look_up(address).await.map_err(|why| format!("'{host}' is not found: {why}"))?;
-    let here = crate::http::is_loopback(host.trim_matches(['[', ']']));
+    let here = is_loopback(host.trim_matches(['[', ']']));
     let mut why = format!("'{host}' has no address that is checked");
     for address in resolved.into_iter().filter(|address| may_be_checked(*address, here)) {
         match TcpStream::connect(address).await {
@@ -278,28 +277,15 @@ fn may_be_checked(address: SocketAddr, here: bool) -> bool {
 
 /// As Consul judges: 2xx passes, 429 is a warning. Redirects are not followed, and bodies are not read.
 async fn get(stream: TcpStream, address: &str, http: &HttpProbe) -> Result<Found, String> {
-    let words = |error: &dyn std::fmt::Display| error.to_string();
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| words(&error))?;
-    let request = Request::get(&http.path)
-        .header(header::HOST, &http.host)
-        .header(header::USER_AGENT, "wharf-registry")
-        .body(Body::empty())
-        .map_err(|error| words(&error))?;
-    let mut connection = std::pin::pin!(connection);
-    let response = tokio::select! {
-        response = sender.send_request(request) => response.map_err(|error| words(&error))?,
-        ended = connection.as_mut() => {
-            return Err(ended.err().map_or("the connection ended".to_owned(), |e| words(&e)));
-        }
-    };
-    let status = match response.status() {
+    let asked = status_of(stream, &http.host, &http.path, "wharf-registry").await;
+    let answered = asked.map_err(|error| error.to_string())?;
+    let status = match answered {
         status if status.is_success() => Status::Passing,
         StatusCode::TOO_MANY_REQUESTS => Status::Warning,
         _ => Status::Critical,
     };
-    let output = format!("HTTP GET http://{address}{}: {}", http.path, response.status());
-    Ok(Found { status, output: crate::validate::one_line(&output) })
+    let output = format!("HTTP GET http://{address}{}: {answered}", http.path);
+    Ok(Found { status, output: one_line(&output) })
 }
 
 #[cfg(test)]

@@ -170,7 +170,7 @@ impl Record {
         self.state = state;
         for spec in &mut self.endpoints {
             spec.condition = condition;
-            spec.reason = reason.as_deref().map(crate::validate::one_line);
+            spec.reason = reason.as_deref().map(crate::upkeep::one_line);
         }
         self
     }
@@ -318,9 +318,10 @@ pub(crate) fn decide(key: &Key, known: Option<&Record>, write: Write) -> Result<
         Write::Amend(amendment) => {
             let known = known.ok_or(Refusal::Unknown)?;
             let upkeep = match known.upkeep.as_deref() {
-                Some(upkeep) => upkeep.amended(amendment)?,
-                None => Upkeep::default().amended(amendment)?,
+                Some(upkeep) => upkeep.amended(amendment),
+                None => Upkeep::default().amended(amendment),
             };
+            let upkeep = upkeep.ok_or(Refusal::Unknown)?;
             Ok(replace(Some(known), with_upkeep(known, upkeep)))
         }
         Write::Overdue { check } => {

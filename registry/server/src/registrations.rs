@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use wharf_registry_api::{Code, Metadata, Problem, RpcProtocol};
 
+use crate::address::machine;
 use crate::catalog::Named;
 use crate::directory::{Directory, now_in_micros, problem};
 use crate::record::{Key, Record, Registration, Write};
 use crate::store::WriteError;
-use crate::upkeep::{Amendment, Status, Upkeep};
+use crate::upkeep::{Amendment, Status, Upkeep, one_line};
 
 /// The most registrations with checks that the registry makes.
 const MAX_PROBED: usize = 10_000;
@@ -238,7 +239,7 @@ impl Directory {
         status: Status,
         output: &str,
     ) -> Result<(), Problem> {
-        let output = crate::validate::one_line(output);
+        let output = one_line(output);
         let upkeep = known.upkeep.as_deref();
         let same = upkeep.and_then(Upkeep::reported).is_some_and(|(known, _)| {
             known.id == check && known.status == status && known.output == output
@@ -284,10 +285,4 @@ fn unknown(what: &str, id: &str) -> Problem {
         "Unknown {what} ID \"{id}\": it was never registered, was withdrawn, or was critical for too long; register it"
     );
     Problem::new(Code::UnknownService, detail)
-}
-
-/// The host of an address.
-pub(crate) fn machine(address: &str) -> &str {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-use crate::record::Refusal;
+use wharf_registry_api::limits;
 
 /// How one registration is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,13 +216,12 @@ impl Upkeep {
         known.is_some_and(|known| known.status == Status::Critical && known.output != AGAIN)
     }
 
-    /// The same with a change.
-    pub(crate) fn amended(&self, amendment: Amendment) -> Result<Upkeep, Refusal> {
+    /// The same with a change; `None` if the check that it is about is not there.
+    pub(crate) fn amended(&self, amendment: Amendment) -> Option<Upkeep> {
         let mut next = self.clone();
         match amendment {
             Amendment::Report { check, status, output, .. } => {
-                let check = next.checks.iter_mut().find(|known| known.id == check);
-                let check = check.ok_or(Refusal::Unknown)?;
+                let check = next.checks.iter_mut().find(|known| known.id == check)?;
                 (check.status, check.output) = (status, output);
             }
             Amendment::Maintain(reason) => next.maintenance = reason,
@@ -236,7 +234,7 @@ impl Upkeep {
             }
             Amendment::Remove(check) => next.checks.retain(|known| known.id != check),
         }
-        Ok(next)
+        Some(next)
     }
 
     /// Takes over how things stand from the registration that this one replaces.
@@ -273,6 +271,16 @@ impl Upkeep {
             + optional(&self.maintenance)
             + self.checks.iter().map(check).sum::<usize>()
     }
+}
+
+/// A text on one line, not longer than a reason may be.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line: String =
+        text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.len() > limits::REASON {
+        line.truncate(line.floor_char_boundary(limits::REASON));
+    }
+    line
 }
 
 #[cfg(test)]
@@ -324,7 +332,7 @@ mod tests {
             output: "slow".to_owned(),
             by_owner: true,
         };
-        assert_eq!(known.amended(report("other")), Err(Refusal::Unknown));
+        assert_eq!(known.amended(report("other")), None);
         let now = known.amended(report("service:a")).unwrap();
         assert_eq!((now.checks[0].status, &now.checks[0].output[..]), (Status::Warning, "slow"));
         assert_eq!(now.failing(), None);

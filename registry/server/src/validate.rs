@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use crate::address::machine;
 use crate::record::Registration;
-use crate::registrations::machine;
 use crate::upkeep::{Kind, MAX_CHECKS, Upkeep};
 use heck::ToKebabCase;
 use wharf_registry_api::{Code, Declaration, Metadata, Problem, limits};
@@ -114,16 +114,6 @@ pub(crate) fn tag(tag: &str) -> Result<(), Problem> {
         return Err(Problem::new(Code::Invalid, message));
     }
     Ok(())
-}
-
-/// A text on one line, not longer than a reason may be.
-pub(crate) fn one_line(text: &str) -> String {
-    let mut line: String =
-        text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.len() > limits::REASON {
-        line.truncate(line.floor_char_boundary(limits::REASON));
-    }
-    line
 }
 
 /// Checks how a registration is kept, as a backup has it.

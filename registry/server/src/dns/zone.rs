@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use wharf_registry_api::EndpointState;
 
+use crate::address::split;
 use crate::catalog::Named;
 use crate::directory::Directory;
-use crate::http::{DATACENTER, split};
+use crate::http::DATACENTER;
 use crate::view::Scope;
 
 pub(super) struct Zone {

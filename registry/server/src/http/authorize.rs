@@ -12,7 +12,8 @@ use wharf_net::principals::{Callee, Principal, Principals};
 use wharf_net::tls::Names;
 use wharf_registry_api::{Code, EndpointSpec, Problem};
 
-use super::{Refused, Source, consul};
+use super::parameters::form;
+use super::{Refused, Source};
 
 /// Who asks.
 #[derive(Clone)]
@@ -198,7 +199,7 @@ fn secret<'r>(headers: &'r HeaderMap, query: Option<&str>) -> Option<Cow<'r, [u8
     let consul = || headers.get("x-consul-token").map(|value| value.as_bytes().trim_ascii());
     let shown = bearer(headers).or_else(consul).map(Cow::Borrowed);
     let parameter = || {
-        let pairs = query.filter(|query| query.contains("token=")).map(consul::form)?.ok()?;
+        let pairs = query.filter(|query| query.contains("token=")).map(form)?.ok()?;
         let (_, token) = pairs.into_iter().find(|(name, _)| name == "token")?;
         Some(Cow::Owned(token.into_bytes()))
     };

@@ -111,7 +111,7 @@ pub(super) async fn register(
         }
         (None, Some(check)) => {
             crate::validate::address(&addr)?;
-            let (host, _) = consul::split(&addr);
+            let host = crate::address::machine(&addr);
             let asking = consul::Asking::new(&directory, &caller, peer, Some(host)).await;
             let check = consul::classic_check(&check, &name, &addr, &asking)?;
             registration.upkeep =

@@ -26,7 +26,7 @@ use wharf_registry_api::{Code, OPENAPI, PROBLEM_JSON, Problem, limits};
 use crate::directory::Directory;
 use crate::metrics::Metrics;
 
-pub(crate) use consul::{DATACENTER, is_loopback, split};
+pub(crate) use consul::DATACENTER;
 pub(crate) use watch::frame;
 
 /// The state that requests are answered from.

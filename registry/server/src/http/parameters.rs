@@ -20,6 +20,9 @@ pub(super) type Parameters<T> = Result<Query<T>, QueryRejection>;
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
+/// The most parameters of a query.
+const MAX_PARAMETERS: usize = 64;
+
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
@@ -123,6 +126,18 @@ fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
     let value = serde_json::from_slice(body)
         .map_err(|error| invalid(format!("the body is not what this path takes: {error}")))?;
     Ok(value)
+}
+
+/// A query's pairs, which may repeat a name.
+pub(super) fn form(query: &str) -> Result<Vec<(String, String)>, Problem> {
+    let url = axum::http::Uri::builder().path_and_query(format!("/?{query}")).build();
+    let url = url.map_err(|error| invalid(format!("the query cannot be read: {error}")))?;
+    let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&url);
+    let axum::extract::Query(pairs) = pairs.map_err(|rejection| invalid(rejection.body_text()))?;
+    if pairs.len() > MAX_PARAMETERS {
+        return Err(invalid(format!("a query of more than {MAX_PARAMETERS} parameters")));
+    }
+    Ok(pairs)
 }
 
 pub(super) fn path(path: Name) -> Result<String, Problem> {

@@ -1,5 +1,6 @@
 //! HTTP/1 and HTTP/2 on a stream, with limits on the size of a request's head and on the time for it.
 
+mod asking;
 mod lingering;
 
 use std::error::Error;
@@ -19,6 +20,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 use tower::Service;
 
+pub use asking::{AskError, status_of};
 pub use lingering::Read;
 use lingering::{Lingering, Noting, Unread};
 

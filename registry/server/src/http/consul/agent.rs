@@ -14,18 +14,18 @@ use wharf_net::http::Peer;
 use wharf_registry_api::{Code, Problem};
 
 use super::definition::{self, Asking, Object};
-use super::query::{Knows, Query, form};
+use super::query::{Knows, Query};
 use super::shapes::{self, Entry, uuid};
 use super::{DATACENTER, answer};
 use crate::catalog::Named;
 use crate::directory::Directory;
 use crate::http::Refused;
 use crate::http::authorize::Caller;
-use crate::http::parameters::{Anything, Name, invalid, path};
+use crate::http::parameters::{Anything, Name, form, invalid, path};
 use crate::listing::HostSnapshot;
 use crate::record::{Key, Record};
 use crate::registrations::OfSeveral;
-use crate::upkeep::{Amendment, Status};
+use crate::upkeep::{Amendment, Status, one_line};
 use crate::view::Scope;
 
 const NAME: &str = "wharf-registry";
@@ -154,7 +154,7 @@ pub(super) async fn maintenance(
     for (name, value) in form(query.as_deref().unwrap_or_default())? {
         match &name[..] {
             "enable" => enable = value.parse::<bool>().ok(),
-            "reason" => reason = crate::validate::one_line(&value),
+            "reason" => reason = one_line(&value),
             "token" | "ns" | "dc" => {}
             _ => {
                 return Err(
@@ -183,13 +183,13 @@ pub(super) async fn add_check(
         invalid("there is no ServiceID: a check belongs to a service here, not to a node")
     })?;
     let (key, record) = own(&directory, &caller, peer, &Named::Service(of)).await?;
-    let (host, _) = shapes::split(&record.address);
+    let host = crate::address::machine(&record.address);
     let asking = Asking::new(&directory, &caller, peer, Some(host)).await;
     let name = body.text("Name")?.unwrap_or_else(|| "check".to_owned());
     let check = definition::check(&body, [&name, &name], &record.address, &asking)?;
     let amendment = Amendment::Add(Box::new(check));
     let known = record.upkeep.as_deref().cloned().unwrap_or_default();
-    let with = known.amended(amendment.clone()).map_err(|_| invalid("it cannot be added"))?;
+    let with = known.amended(amendment.clone()).ok_or_else(|| invalid("it cannot be added"))?;
     definition::within_bounds(&with)?;
     directory.amend(key, amendment).await?;
     Ok(())

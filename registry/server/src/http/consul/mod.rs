@@ -32,11 +32,8 @@ use crate::directory::Directory;
 use crate::listing::HostSnapshot;
 use crate::view::Scope;
 
-pub(crate) use definition::is_loopback;
 pub(super) use definition::{Asking, classic_check};
 pub(super) use kept::Kept;
-pub(super) use query::form;
-pub(crate) use shapes::split;
 
 /// The only datacenter. Consul's API needs a name for it.
 pub(crate) const DATACENTER: &str = "dc1";

@@ -7,14 +7,11 @@ use wharf_registry_api::Problem;
 
 use super::filter::{Fields, Filter};
 use super::{DATACENTER, WAITS};
-use crate::http::parameters::invalid;
+use crate::http::parameters::{form, invalid};
 use crate::listing::HostSnapshot;
 
 /// How long filtering an answer may take.
 const FILTERING: Duration = Duration::from_millis(500);
-
-/// The most parameters of a query.
-const MAX_PARAMETERS: usize = 64;
 
 /// What a query asks for.
 #[derive(Default)]
@@ -130,18 +127,6 @@ impl Query {
             _ => Ok(()),
         }
     }
-}
-
-/// A query's pairs, which may repeat a name.
-pub(in crate::http) fn form(query: &str) -> Result<Vec<(String, String)>, Problem> {
-    let url = axum::http::Uri::builder().path_and_query(format!("/?{query}")).build();
-    let url = url.map_err(|error| invalid(format!("the query cannot be read: {error}")))?;
-    let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&url);
-    let axum::extract::Query(pairs) = pairs.map_err(|rejection| invalid(rejection.body_text()))?;
-    if pairs.len() > MAX_PARAMETERS {
-        return Err(invalid(format!("a query of more than {MAX_PARAMETERS} parameters")));
-    }
-    Ok(pairs)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use wharf_registry_api::{Endpoint, EndpointState};
 
 use super::DATACENTER;
 use super::filter::Fields;
+use crate::address::split;
 use crate::listing::{self, HostSnapshot};
 use crate::upkeep::{Check, Kind, Status};
 
@@ -250,13 +251,6 @@ pub(super) fn node_check(host: &HostSnapshot) -> Value {
     })
 }
 
-/// Host and port of an address, which was checked when it was declared.
-pub(crate) fn split(address: &str) -> (&str, u16) {
-    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    (host, port.parse().unwrap_or(0))
-}
-
 /// A stable id for a name, in the form of Consul's ids.
 pub(super) fn uuid(name: &str) -> String {
     let hash = blake3::hash(name.as_bytes()).to_hex();
@@ -269,9 +263,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_taken_apart() {
-        assert_eq!(split("10.0.0.7:7400"), ("10.0.0.7", 7400));
-        assert_eq!(split("[::1]:7400"), ("::1", 7400));
+    fn names_have_ids_of_their_own() {
         assert_eq!(uuid("h").len(), 36);
+        assert_ne!(uuid("h"), uuid("i"));
     }
 }

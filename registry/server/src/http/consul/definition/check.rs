@@ -1,16 +1,15 @@
 //! Checks: what is reported, and what the registry tries.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::Value;
 use wharf_registry_api::{Code, Problem, limits};
 
 use super::{Asking, Object};
-use crate::http::consul::shapes::split;
+use crate::address::{is_loopback, split};
 use crate::http::parameters::invalid;
 use crate::probing::own_machine;
-use crate::upkeep::{Check, HttpProbe, Kind, Probe, Status};
+use crate::upkeep::{Check, HttpProbe, Kind, Probe, Status, one_line};
 
 /// Checks are not made more often.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
@@ -72,7 +71,7 @@ pub(super) fn bare(body: &Object, usual: [&str; 2], kind: Kind) -> Result<Check,
         Some(text) => status(&text)?,
     };
     let said = |name: &str| -> Result<String, Problem> {
-        Ok(crate::validate::one_line(&body.text(name)?.unwrap_or_default()))
+        Ok(one_line(&body.text(name)?.unwrap_or_default()))
     };
     let name = said("Name")?;
     let name = if name.is_empty() { usual[1].to_owned() } else { name };
@@ -196,11 +195,6 @@ pub(in crate::http) fn classic_check(
     let body = Object::of(Value::Object(fields)).ok_or_else(|| invalid("no check"))?;
     let usual = [&format!("service:{name}@{address}")[..], "Registry's check"];
     check(&body, usual, address, asking)
-}
-
-pub(crate) fn is_loopback(host: &str) -> bool {
-    let ip = host.parse::<IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 pub(super) fn millis(time: Duration) -> u64 {

@@ -12,16 +12,16 @@ use std::time::Duration;
 use wharf_registry_api::Problem;
 
 pub(in crate::http) use self::check::classic_check;
-pub(crate) use self::check::is_loopback;
 use self::check::{bare, drop_after, probe};
 pub(super) use self::check::{check, status};
 pub(super) use self::object::Object;
+use crate::address::is_loopback;
 use crate::directory::Directory;
 use crate::http::authorize::Caller;
 use crate::http::parameters::invalid;
 use crate::probing::look_up;
 use crate::registrations::Registered;
-use crate::upkeep::{Check, Kind, MAX_CHECKS, Upkeep};
+use crate::upkeep::{Check, Kind, MAX_CHECKS, Upkeep, one_line};
 
 /// Who asks for a registration, and what that allows.
 pub(in crate::http) struct Asking {
@@ -170,7 +170,7 @@ pub(super) fn add_known(
     }
     let name = format!("Service '{}' check", registered.name);
     let mut check = bare(body, [&format!("service:{id}"), &name], Kind::Stated)?;
-    check.output = crate::validate::one_line(&body.text("Output")?.unwrap_or_default());
+    check.output = one_line(&body.text("Output")?.unwrap_or_default());
     if let Some(definition) = body.object("Definition")?
         && let Some(probe) = probe(&definition, &registered.address, asking)?
     {
