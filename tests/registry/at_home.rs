@@ -68,54 +68,6 @@ scrape_configs:
         .unwrap();
 }
 
-#[tokio::test]
-async fn prometheus_finds_services_by_consul_sd_and_forgets_those_that_leave() {
-    let Some(program) = installed("prometheus", "Debian: prometheus") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let registry = durable(&folder).await;
-    let config = folder.path().join("prometheus.yml");
-    let text = format!(
-        "scrape_configs: [{{job_name: web, consul_sd_configs: [{{server: '{}', services: [my_web], tags: [blue]}}]}}]",
-        registry.address()
-    );
-    std::fs::write(&config, text).unwrap();
-    let port = free_port().unwrap();
-    let mut command = Command::new(program);
-    command.arg(format!("--config.file={}", config.display()));
-    command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
-    command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
-    let _prometheus = Process::run(command).unwrap();
-    let targets = async || {
-        let url = format!("http://127.0.0.1:{port}/api/v1/targets?state=active");
-        let answer = get_json(&url).await.ok()?;
-        let targets = answer["data"]["activeTargets"].as_array()?.clone();
-        let labels = targets.iter().map(|target| target["discoveredLabels"].clone());
-        Some(labels.collect::<Vec<Value>>())
-    };
-    let body = json!({"ID": "web-1", "Name": "my_web", "Address": "127.0.0.1", "Port": 9,
-                      "Tags": ["blue"], "Meta": {"zone": "z1"}});
-    let path = "/v1/agent/service/register";
-    assert_eq!(registry.send(reqwest::Method::PUT, path, Some(body)).await.0, 200);
-    let found = eventually("Prometheus finds it", async || {
-        targets().await.filter(|found| !found.is_empty())
-    })
-    .await
-    .unwrap();
-    for (label, value) in [
-        ("__address__", "127.0.0.1:9"),
-        ("__meta_consul_service", "my_web"),
-        ("__meta_consul_service_id", "web-1"),
-        ("__meta_consul_tags", ",blue,"),
-        ("__meta_consul_service_metadata_zone", "z1"),
-        ("__meta_consul_health", "passing"),
-    ] {
-        assert_eq!(found[0][label], value, "{label}");
-    }
-    let path = "/v1/agent/service/deregister/web-1";
-    assert_eq!(registry.send(reqwest::Method::PUT, path, None).await.0, 200);
-    eventually("and forgets it", async || targets().await.filter(Vec::is_empty)).await.unwrap();
-}
-
 /// What py-consul reads from the registry. It fails if an answer is not as Consul's.
 const PY_CONSUL: &str = r#"
 import consul, sys, json
