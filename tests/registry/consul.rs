@@ -554,3 +554,40 @@ async fn spring_and_kratos_get_the_answers_that_they_need() {
     drop(listener);
     assert_eq!(registry.get("/v1/catalog/services").await.1, json!({}));
 }
+
+#[tokio::test]
+async fn the_checks_that_the_registry_makes_are_bounded_for_known_services_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = durable(&folder).await;
+    let service = |number: usize, checks: usize, interval: &str| {
+        let check = |nth| json!({"CheckID": format!("{number}-{nth}"), "TCP": "127.0.0.1:9", "Interval": interval});
+        let checks: Vec<Value> = (0..checks).map(check).collect();
+        json!({"ID": format!("s{number}"), "Name": format!("s{number}"), "Address": "127.0.0.1",
+               "Port": 9, "Checks": checks})
+    };
+    for number in 0..60 {
+        register(&registry, service(number, 1, "1h")).await;
+    }
+    // Eight checks a second each, as many as there is room for.
+    let path = "/v1/agent/service/register";
+    let mut taken = 0;
+    for number in 0..60 {
+        let (status, answer) = put(&registry, path, service(number, 8, "1s")).await;
+        assert!(status == 200 || answer["code"] == "full", "{status} {answer}");
+        taken += usize::from(status == 200);
+    }
+    assert_eq!(taken, 56, "448 of 450 checks a second");
+    let more =
+        json!({"ServiceID": "s59", "Name": "more", "TCP": "127.0.0.1:9", "Interval": "100ms"});
+    for (number, expected) in [(1, 200), (2, 503)] {
+        let mut more = more.clone();
+        more["ID"] = json!(format!("more-{number}"));
+        let (status, answer) = put(&registry, "/v1/agent/check/register", more).await;
+        assert_eq!(status, expected, "{number}: {answer}");
+    }
+    // Whoever asks for less makes room, and comes again whenever it wants.
+    register(&registry, service(0, 8, "1h")).await;
+    register(&registry, service(0, 8, "1s")).await;
+    let nine = put(&registry, path, service(1, 9, "1h")).await;
+    assert_eq!(nine.0, 400, "{}", nine.1);
+}

@@ -101,7 +101,7 @@ pub(crate) async fn probe(directory: Arc<Directory>) {
         let places = PER_TICK.min(AT_A_TIME.saturating_sub(running.len()));
         for (which, plan) in due.into_iter().take(places) {
             plan.running = true;
-            plan.next = now + Duration::from_millis(plan.probe.interval_ms);
+            plan.next = now + plan.probe.interval();
             let (which, probe) = (which.clone(), plan.probe.clone());
             running.spawn(async move { (which, attempt(&probe).await) });
         }
@@ -142,7 +142,7 @@ fn plan(
         for (check, probe) in upkeep.probes() {
             let which = (key.clone(), check.id.clone());
             let known = before.remove(&which).filter(|known| known.probe == *probe);
-            let spread = SPREAD.min(Duration::from_millis(probe.interval_ms));
+            let spread = SPREAD.min(probe.interval());
             let mut plan = known.unwrap_or_else(|| Planned {
                 probe: probe.clone(),
                 status: check.status,
@@ -160,7 +160,7 @@ fn plan(
             }
             plan.status = check.status;
             plan.output.clone_from(&check.output);
-            plan.drop_after = check.drop_after_ms.map(Duration::from_millis);
+            plan.drop_after = check.drop_after();
             match check.status {
                 Status::Critical => plan.critical_since = plan.critical_since.or(Some(now)),
                 Status::Passing | Status::Warning => plan.critical_since = None,
@@ -198,7 +198,7 @@ impl Planned {
 }
 
 async fn attempt(probe: &Probe) -> Found {
-    let limit = Duration::from_millis(probe.timeout_ms);
+    let limit = probe.timeout();
     if let Some(machine) = probe.machine.as_ref().filter(|machine| **machine != own_machine()) {
         let why = format!("only a registry on {machine} can check what is on its loopback");
         return critical(probe, &why);

@@ -322,6 +322,10 @@ pub(crate) fn decide(key: &Key, known: Option<&Record>, write: Write) -> Result<
                 None => Upkeep::default().amended(amendment),
             };
             let upkeep = upkeep.ok_or(Refusal::Unknown)?;
+            if !upkeep.is_within_bounds() {
+                // Another check was added meanwhile.
+                return Err(Refusal::Full);
+            }
             Ok(replace(Some(known), with_upkeep(known, upkeep)))
         }
         Write::Overdue { check } => {

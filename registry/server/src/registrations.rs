@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wharf_registry_api::{Code, Metadata, Problem, RpcProtocol};
 
 use crate::address::machine;
-use crate::catalog::Named;
+use crate::catalog::{Named, Probing};
 use crate::directory::{Directory, now_in_micros, problem};
 use crate::record::{Key, Record, Registration, Write};
 use crate::store::WriteError;
@@ -215,9 +215,11 @@ impl Directory {
     }
 
     pub(crate) async fn amend(&self, key: Key, amendment: Amendment) -> Result<(), Problem> {
-        if let Amendment::Add(check) = &amendment {
-            let added = Upkeep { checks: vec![(**check).clone()], ..Upkeep::default() };
-            self.room_for_probes(&key, Some(&added))?;
+        if matches!(amendment, Amendment::Add(_)) {
+            let record = self.view.record(&key);
+            let known = record.and_then(|record| record.upkeep.as_deref().cloned());
+            let next = known.unwrap_or_default().amended(amendment.clone());
+            self.room_for_probes(&key, next.as_ref())?;
         }
         let written = self.write(key.name(), key.clone(), Write::Amend(amendment)).await?;
         if written.visible {
@@ -251,17 +253,17 @@ impl Directory {
         self.amend(key, Amendment::Report { check, status, output, by_owner: true }).await
     }
 
+    /// Whether the registry can make the checks that a registration would have.
     pub(crate) fn room_for_probes(
         &self,
         key: &Key,
         upkeep: Option<&Upkeep>,
     ) -> Result<(), Problem> {
-        let more = upkeep.map_or(0.0, Upkeep::probes_per_second);
-        if more == 0.0 {
-            return Ok(());
-        }
-        let (is_known, count, rate) = self.view.probing(key);
-        if is_known || (count < MAX_PROBED && rate + more <= MAX_PROBES_PER_SECOND) {
+        let asked = upkeep.map_or(0.0, Upkeep::probes_per_second);
+        let Probing { own, services, all } = self.view.probing(key);
+        let is_more = asked > own;
+        let has_place = own > 0.0 || services < MAX_PROBED;
+        if !is_more || (has_place && all - own + asked <= MAX_PROBES_PER_SECOND) {
             return Ok(());
         }
         let detail = format!(

@@ -38,6 +38,20 @@ pub(crate) struct Upkeep {
 /// The most checks of one service.
 pub(crate) const MAX_CHECKS: usize = 8;
 
+/// Checks are not made more often.
+pub(crate) const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a check may take at most.
+pub(crate) const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest time of an upkeep. Stores and backups may say anything, and a clock has an end.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A time as an upkeep has it.
+fn time(millis: u64) -> Duration {
+    Duration::from_millis(millis).min(LONGEST)
+}
+
 /// What is said of a check that was critical when its service registered again.
 pub(crate) const AGAIN: &str = "registered again, and not checked yet";
 
@@ -155,11 +169,30 @@ impl Status {
     }
 }
 
+impl Check {
+    /// For how long it may be critical.
+    pub(crate) fn drop_after(&self) -> Option<Duration> {
+        self.drop_after_ms.map(time)
+    }
+}
+
+impl Probe {
+    /// How often it is made.
+    pub(crate) fn interval(&self) -> Duration {
+        time(self.interval_ms).max(SHORTEST_INTERVAL)
+    }
+
+    /// How long it may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        time(self.timeout_ms).min(LONGEST_TIMEOUT)
+    }
+}
+
 impl Upkeep {
     /// The check that its owner reports. There is at most one.
     pub(crate) fn reported(&self) -> Option<(&Check, Duration)> {
         self.checks.iter().find_map(|check| match check.kind {
-            Kind::Reported { ttl_ms } => Some((check, Duration::from_millis(ttl_ms))),
+            Kind::Reported { ttl_ms } => Some((check, time(ttl_ms))),
             Kind::Probed(_) | Kind::Stated => None,
         })
     }
@@ -172,9 +205,15 @@ impl Upkeep {
         })
     }
 
+    /// Whether it has no more checks than it may have.
+    pub(crate) fn is_within_bounds(&self) -> bool {
+        let reported = |check: &&Check| matches!(check.kind, Kind::Reported { .. });
+        self.checks.len() <= MAX_CHECKS && self.checks.iter().filter(reported).count() <= 1
+    }
+
     /// How many checks a second the registry makes.
     pub(crate) fn probes_per_second(&self) -> f64 {
-        self.probes().map(|(_, probe)| 1_000.0 / probe.interval_ms.max(1) as f64).sum()
+        self.probes().map(|(_, probe)| 1.0 / probe.interval().as_secs_f64()).sum()
     }
 
     /// The first check that is critical.
@@ -184,15 +223,11 @@ impl Upkeep {
 
     pub(crate) fn silence(&self) -> Silence {
         if !self.stays {
-            return self
-                .ttl_ms
-                .map_or(Silence::AsAll, |ttl| Silence::Within(Duration::from_millis(ttl)));
+            return self.ttl_ms.map_or(Silence::AsAll, |ttl| Silence::Within(time(ttl)));
         }
         match self.reported() {
             Some((check, ttl)) if check.status != Status::Critical => Silence::Within(ttl),
-            Some((Check { drop_after_ms: Some(after), .. }, _)) => {
-                Silence::Over(Duration::from_millis(*after))
-            }
+            Some((Check { drop_after_ms: Some(after), .. }, _)) => Silence::Over(time(*after)),
             _ => Silence::Never,
         }
     }
@@ -312,6 +347,28 @@ mod tests {
         let late = reported(Status::Critical, None);
         assert_eq!(late.silence(), Silence::Never);
         assert_eq!(late.after_silence().as_ref(), Some(&late));
+    }
+
+    #[test]
+    fn no_time_that_a_store_or_a_backup_says_is_longer_than_a_clock_or_shorter_than_can_be_done() {
+        let mut upkeep = reported(Status::Critical, Some(u64::MAX));
+        assert_eq!(upkeep.silence(), Silence::Over(LONGEST));
+        upkeep.checks[0].kind = Kind::Reported { ttl_ms: u64::MAX };
+        upkeep.checks[0].status = Status::Passing;
+        assert_eq!(upkeep.silence(), Silence::Within(LONGEST));
+        let upkeep = Upkeep { ttl_ms: Some(u64::MAX), ..Upkeep::default() };
+        assert_eq!(upkeep.silence(), Silence::Within(LONGEST));
+        let mut probe = Probe {
+            address: "a:1".to_owned(),
+            http: None,
+            interval_ms: u64::MAX,
+            timeout_ms: u64::MAX,
+            patience: [0, 0],
+            machine: None,
+        };
+        assert_eq!((probe.interval(), probe.timeout()), (LONGEST, LONGEST_TIMEOUT));
+        probe.interval_ms = 0;
+        assert_eq!(probe.interval(), SHORTEST_INTERVAL);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::address::machine;
 use crate::record::Registration;
-use crate::upkeep::{Kind, MAX_CHECKS, Upkeep};
+use crate::upkeep::{Kind, Upkeep};
 use heck::ToKebabCase;
 use wharf_registry_api::{Code, Declaration, Metadata, Problem, limits};
 
@@ -121,7 +121,7 @@ pub(crate) fn upkeep(upkeep: &Upkeep, own: &str) -> Result<(), Problem> {
     let invalid = |why: &str| Err(Problem::new(Code::Invalid, format!("how it is kept {why}")));
     upkeep.id.as_deref().map_or(Ok(()), |id| name("service's ID", id))?;
     upkeep.node.as_deref().map_or(Ok(()), |node| name("node's name", node))?;
-    if upkeep.checks.len() > MAX_CHECKS {
+    if !upkeep.is_within_bounds() {
         return invalid("has too many checks");
     }
     let one_line = |text: &str| text.len() <= limits::REASON && !text.contains(char::is_control);

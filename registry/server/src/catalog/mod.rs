@@ -14,6 +14,7 @@ pub(crate) use self::names::Named;
 use self::names::{Names, names};
 use crate::listing::{endpoint, identity};
 use crate::record::{Key, Record, Records};
+use crate::upkeep::Upkeep;
 
 /// The records and what they declare.
 #[derive(Debug)]
@@ -56,6 +57,17 @@ pub(crate) struct Entry {
     pub(crate) modified: u64,
     /// When it was last noted whether it is unverified.
     marked: u64,
+}
+
+/// Checks that the registry makes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Probing {
+    /// Of one record, a second.
+    pub(crate) own: f64,
+    /// How many records have some.
+    pub(crate) services: usize,
+    /// Of all records, a second.
+    pub(crate) all: f64,
 }
 
 #[derive(Debug)]
@@ -163,10 +175,14 @@ impl Catalog {
         Some((self.probes, records.collect()))
     }
 
-    /// Whether the registry makes checks for a record already, how many records there are of that kind, and
-    /// how many checks a second that is.
-    pub(crate) fn probing(&self, key: &Key) -> (bool, usize, f64) {
-        (self.probed.contains(key), self.probed.len(), self.probe_rate)
+    /// How many checks the registry has to make, for a record and in all.
+    pub(crate) fn probing(&self, key: &Key) -> Probing {
+        let upkeep = self.record(key).and_then(|record| record.upkeep.as_deref());
+        Probing {
+            own: upkeep.map_or(0.0, Upkeep::probes_per_second),
+            services: self.probed.len(),
+            all: self.probe_rate,
+        }
     }
 
     pub(crate) fn entry(&self, key: &Key) -> Option<(&Key, &Entry)> {

@@ -16,7 +16,7 @@ use wharf_registry_api::{Index, WatchEvent};
 
 pub(crate) use self::patience::Patience;
 pub(crate) use self::waiting::Waiting;
-use crate::catalog::{Catalog, Entry, Event, Named};
+use crate::catalog::{Catalog, Entry, Event, Named, Probing};
 use crate::clock::LivenessClock;
 use crate::journal::{Cursor, Journal, Next};
 use crate::listing::HostSnapshot;
@@ -320,9 +320,8 @@ impl View {
         self.lock().1.catalog.probed(later_than)
     }
 
-    /// Whether the registry makes checks for a record already, how many records there are of that kind, and
-    /// how many checks a second that is.
-    pub(crate) fn probing(&self, key: &Key) -> (bool, usize, f64) {
+    /// How many checks the registry has to make, for a record and in all.
+    pub(crate) fn probing(&self, key: &Key) -> Probing {
         self.lock().1.catalog.probing(key)
     }
 

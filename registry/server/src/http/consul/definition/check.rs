@@ -9,13 +9,12 @@ use super::{Asking, Object};
 use crate::address::{is_loopback, split};
 use crate::http::parameters::invalid;
 use crate::probing::own_machine;
-use crate::upkeep::{Check, HttpProbe, Kind, Probe, Status, one_line};
+use crate::upkeep::{
+    Check, HttpProbe, Kind, LONGEST_TIMEOUT, Probe, SHORTEST_INTERVAL, Status, one_line,
+};
 
-/// Checks are not made more often.
-const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long a check may take, unless it says so itself; and at most.
-const TIMEOUTS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
+/// How long a check may take, unless it says so itself.
+const USUAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Kinds of checks that Consul has and the registry does not make.
 const OTHER_CHECKS: [&str; 9] = [
@@ -131,7 +130,7 @@ pub(super) fn probe(
     let interval = body
         .time("Interval")?
         .ok_or_else(|| invalid("a check by TCP or HTTP has to have an Interval, as in \"10s\""))?;
-    let timeout = body.time("Timeout")?.unwrap_or(TIMEOUTS[0]).min(TIMEOUTS[1]);
+    let timeout = body.time("Timeout")?.unwrap_or(USUAL_TIMEOUT).min(LONGEST_TIMEOUT);
     let count = |name| -> Result<u32, Problem> {
         Ok(body.number(name, 100)?.and_then(|n| u32::try_from(n).ok()).unwrap_or_default())
     };

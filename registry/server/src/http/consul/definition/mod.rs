@@ -145,12 +145,10 @@ fn add(upkeep: &mut Upkeep, check: Check) -> Result<(), Problem> {
 
 /// Whether a service may have all these checks.
 pub(super) fn within_bounds(upkeep: &Upkeep) -> Result<(), Problem> {
-    if upkeep.checks.len() > MAX_CHECKS {
-        return Err(invalid(format!("a service has at most {MAX_CHECKS} checks")));
-    }
-    let reported = |check: &&Check| matches!(check.kind, Kind::Reported { .. });
-    if upkeep.checks.iter().filter(reported).count() > 1 {
-        return Err(invalid("a service has at most one check with a TTL"));
+    if !upkeep.is_within_bounds() {
+        return Err(invalid(format!(
+            "a service has at most {MAX_CHECKS} checks, and at most one check with a TTL"
+        )));
     }
     Ok(())
 }
