@@ -52,13 +52,9 @@ async fn a_registry_logs_in_as_a_user_and_again_when_its_token_is_not_known_any_
     assert!(!log.contains("root:wrong") && !log.contains("\"wrong"), "{log}");
 }
 
-#[tokio::test]
-async fn over_tls_a_registry_and_its_cluster_show_each_other_certificates() {
-    let folder = tempfile::tempdir().unwrap();
-    certificates(folder.path());
-    let stranger = tempfile::tempdir().unwrap();
-    certificates(stranger.path());
-    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+/// A cluster that shows the certificate in a folder, and asks for one of the same authority.
+async fn encrypted(folder: &Path) -> Option<EtcdCluster> {
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     let further = [
         "--cert-file",
         &file("server.pem"),
@@ -68,7 +64,17 @@ async fn over_tls_a_registry_and_its_cluster_show_each_other_certificates() {
         "--trusted-ca-file",
         &file("authority.pem"),
     ];
-    let Some(etcd) = EtcdCluster::start_with(1, "https", &further).await.unwrap() else { return };
+    EtcdCluster::start_with(1, "https", &further).await.unwrap()
+}
+
+#[tokio::test]
+async fn over_tls_a_registry_and_its_cluster_show_each_other_certificates() {
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path());
+    let stranger = tempfile::tempdir().unwrap();
+    certificates(stranger.path());
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let Some(etcd) = encrypted(folder.path()).await else { return };
     let store = etcd.store().replacen("etcd://", "etcds://", 1);
     let (authority, both) = (file("authority.pem"), file("client-both.pem"));
     let trusting = ["--store", &store, "--etcd-authorities", &authority];
@@ -190,18 +196,7 @@ async fn certificates_for_etcd_are_exchanged_while_the_registry_runs() {
     let folder = tempfile::tempdir().unwrap();
     certificates(folder.path());
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let further = [
-        "--cert-file",
-        &file("server.pem"),
-        "--key-file",
-        &file("server.key"),
-        "--client-cert-auth",
-        "--trusted-ca-file",
-        &file("authority.pem"),
-    ];
-    let Some(mut etcd) = EtcdCluster::start_with(1, "https", &further).await.unwrap() else {
-        return;
-    };
+    let Some(mut etcd) = encrypted(folder.path()).await else { return };
     let store = etcd.store().replacen("etcd://", "etcds://", 1);
     let (authority, both) = (file("authority.pem"), file("client-both.pem"));
     let arguments =

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::{FromRequestParts, RawQuery, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
@@ -19,13 +20,13 @@ use super::shapes::{self, Entry, uuid};
 use super::{DATACENTER, answer};
 use crate::catalog::Named;
 use crate::directory::Directory;
-use crate::http::Refused;
 use crate::http::authorize::Caller;
 use crate::http::parameters::{Anything, Name, form, invalid, path};
+use crate::http::{Refused, Source};
 use crate::listing::HostSnapshot;
 use crate::record::{Key, Record};
 use crate::registrations::OfSeveral;
-use crate::upkeep::{Amendment, Status, one_line};
+use crate::upkeep::{Amendment, Status, Upkeep, one_line};
 use crate::view::Scope;
 
 const NAME: &str = "wharf-registry";
@@ -108,45 +109,53 @@ pub(super) async fn service(
     Ok(answer(&directory, directory.plain_index(Scope::All), entry))
 }
 
-/// The registration that a caller means by an ID, and may write.
-async fn own(
-    directory: &Directory,
-    caller: &Caller,
+/// Who asks for a change, and from where.
+pub(super) struct Client {
+    directory: Arc<Directory>,
+    caller: Caller,
     peer: IpAddr,
-    name: &Named,
-) -> Result<(Key, Arc<Record>), Problem> {
-    directory.registration(name, peer, OfSeveral::None, |name| caller.may_write(name)).await
 }
 
-pub(super) async fn register(
-    State(directory): State<Arc<Directory>>,
-    Extension(caller): Extension<Caller>,
-    Extension(Peer(peer)): Extension<Peer>,
-    Anything(body): Anything,
-) -> Result<(), Refused> {
+impl FromRequestParts<Source> for Client {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, source: &Source) -> Result<Self, Refused> {
+        let unknown = |what: &str| Problem::new(Code::Other, format!("the {what} is not known"));
+        let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(|| unknown("caller"))?;
+        let Peer(peer) = *parts.extensions.get::<Peer>().ok_or_else(|| unknown("peer"))?;
+        Ok(Client { directory: source.directory.clone(), caller, peer })
+    }
+}
+
+impl Client {
+    /// The registration that it means by an ID, and may write.
+    async fn own(
+        &self,
+        name: &Named,
+        of_several: OfSeveral,
+    ) -> Result<(Key, Arc<Record>), Problem> {
+        let may_write = |name: &str| self.caller.may_write(name);
+        self.directory.registration(name, self.peer, of_several, may_write).await
+    }
+}
+
+pub(super) async fn register(client: Client, Anything(body): Anything) -> Result<(), Refused> {
     let body = Object::read(&body)?;
-    let asking = Asking::of(&directory, &caller, peer, &body).await?;
+    let asking = Asking::of(&client.directory, &client.caller, client.peer, &body).await?;
     let registered = definition::service(&body, None, &asking)?;
-    caller.may_write(&registered.name)?;
-    directory.register_named(registered, |name| caller.may_write(name)).await?;
+    client.caller.may_write(&registered.name)?;
+    client.directory.register_named(registered, |name| client.caller.may_write(name)).await?;
     Ok(())
 }
 
-pub(super) async fn deregister(
-    State(directory): State<Arc<Directory>>,
-    Extension(caller): Extension<Caller>,
-    Extension(Peer(peer)): Extension<Peer>,
-    id: Name,
-) -> Result<(), Refused> {
-    let key = own(&directory, &caller, peer, &Named::Service(path(id)?)).await?.0;
-    directory.withdraw_registration(&key).await?;
+pub(super) async fn deregister(client: Client, id: Name) -> Result<(), Refused> {
+    let key = client.own(&Named::Service(path(id)?), OfSeveral::None).await?.0;
+    client.directory.withdraw_registration(&key).await?;
     Ok(())
 }
 
 pub(super) async fn maintenance(
-    State(directory): State<Arc<Directory>>,
-    Extension(caller): Extension<Caller>,
-    Extension(Peer(peer)): Extension<Peer>,
+    client: Client,
     id: Name,
     RawQuery(query): RawQuery,
 ) -> Result<(), Refused> {
@@ -167,43 +176,33 @@ pub(super) async fn maintenance(
     if reason.is_empty() {
         "no reason was given".clone_into(&mut reason);
     }
-    let key = own(&directory, &caller, peer, &Named::Service(path(id)?)).await?.0;
-    directory.amend(key, Amendment::Maintain(enable.then_some(reason))).await?;
+    let key = client.own(&Named::Service(path(id)?), OfSeveral::None).await?.0;
+    client.directory.amend(key, Amendment::Maintain(enable.then_some(reason))).await?;
     Ok(())
 }
 
-pub(super) async fn add_check(
-    State(directory): State<Arc<Directory>>,
-    Extension(caller): Extension<Caller>,
-    Extension(Peer(peer)): Extension<Peer>,
-    Anything(body): Anything,
-) -> Result<(), Refused> {
+pub(super) async fn add_check(client: Client, Anything(body): Anything) -> Result<(), Refused> {
     let body = Object::read(&body)?;
     let of = body.text("ServiceID")?.ok_or_else(|| {
         invalid("there is no ServiceID: a check belongs to a service here, not to a node")
     })?;
-    let (key, record) = own(&directory, &caller, peer, &Named::Service(of)).await?;
+    let (key, record) = client.own(&Named::Service(of), OfSeveral::None).await?;
     let host = crate::address::machine(&record.address);
-    let asking = Asking::new(&directory, &caller, peer, Some(host)).await;
+    let asking = Asking::new(&client.directory, &client.caller, client.peer, Some(host)).await;
     let name = body.text("Name")?.unwrap_or_else(|| "check".to_owned());
     let check = definition::check(&body, [&name, &name], &record.address, &asking)?;
     let amendment = Amendment::Add(Box::new(check));
     let known = record.upkeep.as_deref().cloned().unwrap_or_default();
     let with = known.amended(amendment.clone()).ok_or_else(|| invalid("it cannot be added"))?;
     definition::within_bounds(&with)?;
-    directory.amend(key, amendment).await?;
+    client.directory.amend(key, amendment).await?;
     Ok(())
 }
 
-pub(super) async fn remove_check(
-    State(directory): State<Arc<Directory>>,
-    Extension(caller): Extension<Caller>,
-    Extension(Peer(peer)): Extension<Peer>,
-    id: Name,
-) -> Result<(), Refused> {
+pub(super) async fn remove_check(client: Client, id: Name) -> Result<(), Refused> {
     let id = path(id)?;
-    let key = own(&directory, &caller, peer, &Named::Check(id.clone())).await?.0;
-    directory.amend(key, Amendment::Remove(id)).await?;
+    let key = client.own(&Named::Check(id.clone()), OfSeveral::None).await?.0;
+    client.directory.amend(key, Amendment::Remove(id)).await?;
     Ok(())
 }
 
@@ -235,33 +234,21 @@ pub(super) async fn update(reporting: Reporting, Anything(body): Anything) -> Re
 
 /// Who reports which check.
 pub(super) struct Reporting {
-    directory: Arc<Directory>,
-    caller: Caller,
-    peer: IpAddr,
+    client: Client,
     check: String,
     note: String,
 }
 
-impl axum::extract::FromRequestParts<crate::http::Source> for Reporting {
+impl FromRequestParts<Source> for Reporting {
     type Rejection = Refused;
 
-    async fn from_request_parts(
-        parts: &mut axum::http::request::Parts,
-        source: &crate::http::Source,
-    ) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, source: &Source) -> Result<Self, Refused> {
+        let client = Client::from_request_parts(parts, source).await?;
         let id = axum::extract::Path::<String>::from_request_parts(parts, source).await;
-        let known = |what: &str| Problem::new(Code::Other, format!("the {what} is not known"));
-        let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(|| known("caller"))?;
-        let Peer(peer) = *parts.extensions.get::<Peer>().ok_or_else(|| known("peer"))?;
         let pairs = form(parts.uri.query().unwrap_or_default())?;
         let note = pairs.into_iter().find(|(name, _)| name == "note");
-        Ok(Reporting {
-            directory: source.directory.clone(),
-            caller,
-            peer,
-            check: path(id)?,
-            note: note.map(|(_, note)| note).unwrap_or_default(),
-        })
+        let note = note.map(|(_, note)| note).unwrap_or_default();
+        Ok(Reporting { client, check: path(id)?, note })
     }
 }
 
@@ -272,16 +259,13 @@ impl Reporting {
     }
 
     async fn report(self, status: Status, output: &str) -> Result<(), Problem> {
-        let Reporting { directory, caller, peer, check, .. } = self;
-        let (name, may_write) = (Named::Check(check.clone()), |name: &str| caller.may_write(name));
-        let (key, record) =
-            directory.registration(&name, peer, OfSeveral::Newest, may_write).await?;
-        let upkeep = record.upkeep.as_deref();
-        if upkeep.is_none_or(|upkeep| upkeep.reported().is_none_or(|(known, _)| known.id != check))
-        {
+        let Reporting { client, check, .. } = self;
+        let (key, record) = client.own(&Named::Check(check.clone()), OfSeveral::Newest).await?;
+        let reported = record.upkeep.as_deref().and_then(Upkeep::reported);
+        if reported.is_none_or(|(known, _)| known.id != check) {
             let detail = format!("the check '{check}' has no TTL: the registry makes it itself");
             return Err(invalid(detail));
         }
-        directory.report(key, &record, check, status, output).await
+        client.directory.report(key, &record, check, status, output).await
     }
 }
