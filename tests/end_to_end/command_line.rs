@@ -1,6 +1,7 @@
 //! The command line, as a person at a terminal uses it.
 
-use wharf_tests::{Finished, Wharf, get, plugin, wharf};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use wharf_tests::{Finished, Wharf, get, plugin, wharf, within};
 
 async fn up() -> Wharf {
     let (arith, textkit) = (plugin("arith").unwrap(), plugin("textkit").unwrap());
@@ -39,6 +40,132 @@ async fn call_prints_results_and_the_methods_own_errors() {
     assert_eq!(call(&on, &["arith.multiply", &at]).await.stdout, "56\n");
     let done = call(&on, &["--json", "arith.divide", r#"{"a":7,"b":0}"#]).await;
     assert_eq!((done.code, &done.stdout[..]), (Some(3), "\"divide-by-zero\"\n"));
+}
+
+#[tokio::test]
+async fn arguments_of_a_call_may_have_names_and_errors_may_be_json() {
+    let on = up().await;
+    for (arguments, code, stdout) in [
+        (&["arith.multiply", "a=7", "b=8"][..], 0, "56\n"),
+        (&["arith.multiply", "b=8", "A=-7"], 0, "-56\n"),
+        (&["textkit.recase", "hello there", "to=title"], 0, "Hello There\n"),
+        (&["arith.multiply", "a=7"], 1, ""),
+        (&["arith.multiply", "a=7", "c=8"], 2, ""),
+        (&["--json", "arith.divide", "a=7", "b=0"], 3, "\"divide-by-zero\"\n"),
+        (
+            &["--json", "arith.multipy"],
+            4,
+            "{\"code\":\"not_found\",\"message\":\"no method 'multipy' in the service 'arith'; did you mean 'multiply'?\"}\n",
+        ),
+    ] {
+        let done = call(&on, arguments).await;
+        assert_eq!(
+            (done.code, &done.stdout[..]),
+            (Some(code), stdout),
+            "{arguments:?}: {}",
+            done.stderr
+        );
+    }
+    let done = call(&on, &["--json", "arith.multiply", "a=7"]).await;
+    let error: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(error["code"], "invalid_argument");
+    assert!(error["message"].as_str().unwrap().contains("b: the field is missing"), "{error}");
+    let done = call(&on, &["--json", "--direct", "127.0.0.1:1", "arith.multiply"]).await;
+    let error: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!((done.code, &error["code"]), (Some(5), &"unavailable".into()));
+}
+
+#[tokio::test]
+async fn describe_shows_how_each_method_is_called_and_its_examples_can_be_called() {
+    let on = up().await;
+    let describe = async |arguments: &[&str]| {
+        wharf(&[&["describe", "--registry", &on.registry], arguments].concat()).await.unwrap()
+    };
+    let done = describe(&["arith"]).await;
+    for words in [
+        "service     demo:arith/arith@0.1.0\n",
+        "fingerprint ",
+        &format!("endpoint    {}, host ", on.host),
+        "multiply: func(args: args) -> s64;",
+        "  The product of `a` and `b`, wrapping around at 64 bits.\n  $ wharf call arith.multiply '{",
+        "  or fails with \"divide-by-zero\"\n",
+    ] {
+        assert!(done.stdout.contains(words), "{words} is not in\n{}", done.stdout);
+    }
+    for service in ["arith", "demo:textkit/textkit@0.1.0"] {
+        let done = describe(&[service, "--json"]).await;
+        let described: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+        let short = service.rsplit('/').next().unwrap().split('@').next().unwrap();
+        for method in described["methods"].as_array().unwrap() {
+            let url = format!("http://{}/{short}/{}", on.host, method["name"].as_str().unwrap());
+            let body = method["arguments"].to_string();
+            let answer = wharf_tests::http_client().unwrap().post(url).body(body);
+            let answer = answer.header("content-type", "application/json").send().await.unwrap();
+            let (status, text) = (answer.status(), answer.text().await.unwrap());
+            // 422 is the method's own error.
+            assert!(status == 200 || status == 422, "{method}: {text}");
+        }
+    }
+    let one = describe(&["textkit.recase", "--json"]).await;
+    let one: serde_json::Value = serde_json::from_str(&one.stdout).unwrap();
+    assert_eq!(one["methods"].as_array().unwrap().len(), 1);
+    assert_eq!(one["methods"][0]["command"], "wharf call textkit.recase 'text' 'lower'");
+    let file = describe(&[&on.file("arith.wasm").display().to_string()]).await;
+    assert!(file.stdout.starts_with("service     demo:arith/arith@0.1.0\n"), "{}", file.stderr);
+    assert!(!file.stdout.contains("endpoint "));
+    for (name, code, message) in [
+        ("arih", 4, "error: no service 'arih'; did you mean 'arith'?\n"),
+        (
+            "arith.multipy",
+            4,
+            "error: no method 'multipy' in the service 'arith'; did you mean 'multiply'?\n",
+        ),
+        ("missing.wasm", 4, "error: missing.wasm cannot be read"),
+    ] {
+        let done = describe(&[name]).await;
+        assert_eq!(done.code, Some(code), "{}", done.stderr);
+        assert!(done.stderr.starts_with(message), "{}", done.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_new_file_is_compared_with_an_old_one_or_with_what_is_served() {
+    let on = up().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reordered = folder.path().join("new.wasm").display().to_string();
+    std::fs::write(&reordered, wharf_tests::arith_reordered().unwrap()).unwrap();
+    let old = on.file("arith.wasm").display().to_string();
+    for against in [&old[..], "arith"] {
+        let ask = ["inspect", &reordered, "--against", against, "--registry", &on.registry];
+        let done = wharf(&ask).await.unwrap();
+        assert_eq!(done.code, Some(7), "{}", done.stderr);
+        let first = "arith.multiply: the fields of args are in another order  typed clients\n";
+        assert!(done.stdout.contains(first), "{}", done.stdout);
+        assert_eq!(done.stderr, "error: 2 changes break callers\n");
+        let done = wharf(&[&ask[..], &["--json"]].concat()).await.unwrap();
+        let changes: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+        assert_eq!(changes["changes"][0]["breaks"], "typed clients", "{changes}");
+    }
+    let same = wharf(&["inspect", &old, "--against", &old]).await.unwrap();
+    assert_eq!((same.code, same.stdout.starts_with("No difference")), (Some(0), true));
+}
+
+#[tokio::test]
+async fn a_watched_list_is_printed_again_when_it_changes() {
+    let on = up().await;
+    let mut watching = tokio::process::Command::new(wharf_tests::Process::program().unwrap());
+    watching.args(["services", "--watch", "--registry", &on.registry]).kill_on_drop(true);
+    let mut watching = watching.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let mut next = async || within("a line", lines.next_line()).await.unwrap().unwrap().unwrap();
+    assert!(next().await.starts_with("SERVICE "));
+    assert!(next().await.starts_with("demo:arith/arith "));
+    assert!(next().await.starts_with("demo:textkit/textkit "));
+    std::fs::remove_file(on.file("textkit.wasm")).unwrap();
+    // It may be listed once more, as one that is withdrawn.
+    while !next().await.is_empty() {}
+    assert!(next().await.starts_with("SERVICE "));
+    assert!(next().await.starts_with("demo:arith/arith "));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use wharf_client::Failure;
 use wharf_registry_api::{Endpoint, EndpointState, ListOptions, RegistryClient};
-use wharf_tests::{Args, Load, Wharf, arith_that, eventually, get_json, plugin};
+use wharf_tests::{Args, Load, Wharf, arith_reordered, arith_that, eventually, get_json, plugin};
 
 const SWAPS: u64 = 50;
 const CALLERS: usize = 64;
@@ -48,6 +48,45 @@ async fn fifty_replacements_under_load_fail_no_call_and_none_is_answered_by_an_o
     let report = load.stop().await;
     assert_eq!(report.failures, Vec::<String>::new());
     println!("{SWAPS} swaps, {} calls, {:.0} calls/s", report.calls, report.rate());
+}
+
+#[tokio::test]
+async fn a_replacement_that_breaks_callers_is_warned_of_and_refused_where_compatible_is_required() {
+    let wharf = up().await;
+    let before = generation(&wharf).await;
+    std::fs::write(wharf.file("arith.wasm"), arith_reordered().unwrap()).unwrap();
+    let warned = "the replacement breaks callers: arith.multiply: the fields of args are in another \
+                  order (breaks typed clients)";
+    wharf.process.logged(warned).await.unwrap();
+    assert!(generation(&wharf).await > before);
+
+    std::fs::write(wharf.file("arith.toml"), "compatible = \"required\"\n").unwrap();
+    std::fs::write(wharf.file("arith.wasm"), arith_that("(i64.const 1)").unwrap()).unwrap();
+    let refused = "a plugin does not load: it breaks callers of what it replaces, and compatible = \
+                   \\\"required\\\": arith.multiply: the fields of args are in another order";
+    wharf.process.logged(refused).await.unwrap();
+    let overview = get_json(&format!("{}/services", wharf.http)).await.unwrap();
+    assert_eq!(overview["files"][0]["state"], "refused");
+    // What adds to it loads, and so does anything once it is allowed to break.
+    std::fs::write(wharf.file("arith.toml"), "compatible = \"any\"\n").unwrap();
+    eventually("it serves", async || {
+        let overview = get_json(&format!("{}/services", wharf.http)).await.ok()?;
+        (overview["files"][0]["state"] == "serving").then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_host_may_require_that_replacements_are_compatible() {
+    let arith = arith_that("(i64.const 0)").unwrap();
+    let arguments = ["--compatible", "required"];
+    let wharf = Wharf::up(&[("arith.wasm", &arith)], &arguments).await.unwrap();
+    std::fs::write(wharf.file("arith.wasm"), arith_reordered().unwrap()).unwrap();
+    wharf.process.logged("it breaks callers of what it replaces").await.unwrap();
+    // The same methods with other code.
+    std::fs::write(wharf.file("arith.wasm"), arith_that("(i64.const 1)").unwrap()).unwrap();
+    wharf.process.logged("replaced a plugin").await.unwrap();
 }
 
 #[tokio::test]

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use wharf_host::Door;
+use wharf_host::{Compatible, Door};
 
+mod calling;
 mod identity;
 mod registry;
 
+pub(crate) use self::calling::{Call, Callee, Describe, Inspect, Services};
 pub(crate) use self::identity::{
     IdentityCommand, IdentityFolder, IdentityVerb, Issuing, Joiner, RootStep,
 };
@@ -18,8 +20,8 @@ pub(crate) use self::registry::{
     RegistryVerb,
 };
 use crate::values::{
-    HttpListen, address, domain, door, host_name, http_listen, memory, metadatum, origin, secret,
-    size, time, token, ttl,
+    HttpListen, address, compatible, domain, door, host_name, http_listen, memory, metadatum,
+    origin, secret, size, time, token, ttl,
 };
 
 /// The default address of a registry: `up` and `registry` listen there by default.
@@ -37,6 +39,7 @@ Exit codes:
   4  there is no such service, method or file
   5  the registry or the host cannot be reached
   6  the deadline passed
+  7  callers of the old version break, or an example call went wrong
 
 Environment:
   WHARF_REGISTRY  address of the registry, like --registry
@@ -69,30 +72,11 @@ Examples:
 
 The file plugins/arith.toml sets the limits and grants of plugins/arith.wasm. See README.";
 
-const CALL_EXAMPLES: &str = "\
-Each argument is one parameter, as JSON. Strings and enum cases may be written without quotes.
-@FILE stands for what is in a file, - for what comes on standard input.
-
-Examples:
-  wharf call arith.multiply '{\"a\":7,\"b\":8}'
-  wharf call Arith.Divide '{\"a\":7,\"b\":0}'     prints the error and exits with 3
-  wharf call textkit.recase 'hello there' title
-  wharf call --direct 127.0.0.1:7400 arith.multiply '{\"a\":7,\"b\":8}'";
-
-const SERVICES_EXAMPLES: &str = "\
-Examples:
-  wharf services
-  wharf services --registry http://10.0.0.2:8500 --json";
-
 const RIGHTS_EXAMPLES: &str = "\
 Prints the line that allows it, or fails.
 
 Examples:
   wharf rights check principals.toml --as shop demo:arith/arith.multiply";
-
-const INSPECT_EXAMPLES: &str = "\
-Examples:
-  wharf inspect plugins/arith.wasm";
 
 /// Drop a WebAssembly component into plugins/; call it by name from anywhere.
 #[derive(Debug, Parser)]
@@ -114,7 +98,9 @@ pub(crate) enum Command {
     Call(Call),
     /// List the services that hosts have announced
     Services(Services),
-    /// Show what a component exports, and which grants it needs
+    /// Show a service: its WIT, its endpoints, and how to call each method
+    Describe(Describe),
+    /// Show what a component exports and needs, or whom it would break
     Inspect(Inspect),
     /// Make a trust domain, and let hosts and callers into it
     Identity(IdentityCommand),
@@ -328,6 +314,10 @@ pub(crate) struct Serving {
     /// File with the grants of all plugins; sidecars then grant nothing
     #[arg(long, value_name = "FILE")]
     pub(crate) grants: Option<PathBuf>,
+    /// Whether a replacement may break those who call what it replaces: `any` warns in the log,
+    /// `required` refuses it; a plugin's .toml file overrides it
+    #[arg(long, value_name = "WHICH", default_value = "any", value_parser = compatible)]
+    pub(crate) compatible: Compatible,
     /// Address where calls are accepted
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400", value_parser = address)]
     pub(crate) listen: SocketAddr,
@@ -387,56 +377,6 @@ pub(crate) struct Serving {
     /// Origin of web pages whose scripts may call over HTTP, as `https://app.example`; may be repeated
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub(crate) allow_origin: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = CALL_EXAMPLES)]
-pub(crate) struct Call {
-    /// SERVICE.METHOD: arith.multiply, Arith.Multiply or demo:arith/arith@0.1.0.multiply
-    pub(crate) method: String,
-    /// One argument for each parameter, as JSON; @FILE reads a file, - reads standard input
-    #[arg(allow_negative_numbers = true)]
-    pub(crate) arguments: Vec<String>,
-    /// Print the result as one line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// How long the call may take
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
-    pub(crate) timeout: Duration,
-    /// Call this host directly, without a registry
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) direct: Option<String>,
-    /// Name that the host of --direct has to prove; default: its address
-    #[arg(long, value_name = "NAME", requires = "direct")]
-    pub(crate) host_name: Option<String>,
-    /// Call only hosts that prove their name with a certificate from one of these authorities, in PEM
-    #[arg(long, value_name = "FILE", conflicts_with = "identity")]
-    pub(crate) host_authorities: Option<PathBuf>,
-    /// Client certificate for hosts and its private key, both in one PEM file
-    #[arg(long, value_name = "FILE", requires = "host_authorities")]
-    pub(crate) host_certificate: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) asked: Asked,
-    /// Token for the host
-    #[arg(long, env = "WHARF_TOKEN", hide_env_values = true, value_parser = token)]
-    pub(crate) token: Option<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = SERVICES_EXAMPLES)]
-pub(crate) struct Services {
-    #[command(flatten)]
-    pub(crate) asked: Asked,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = INSPECT_EXAMPLES)]
-pub(crate) struct Inspect {
-    /// The component to inspect
-    pub(crate) file: PathBuf,
 }
 
 #[cfg(test)]

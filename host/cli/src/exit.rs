@@ -17,6 +17,9 @@ pub(crate) enum Exit {
     /// The service, method or file does not exist.
     #[error("{0}")]
     NotFound(String),
+    /// What was compared or tried is not as it has to be.
+    #[error("{0}")]
+    Unlike(String),
 }
 
 /// Prints the error with its causes, and returns its exit code.
@@ -34,6 +37,7 @@ fn code(error: &anyhow::Error) -> u8 {
         Some(Exit::Usage(_)) => return 2,
         Some(Exit::Application(_)) => return 3,
         Some(Exit::NotFound(_)) => return 4,
+        Some(Exit::Unlike(_)) => return 7,
         None => {}
     }
     if let Some(RegistryError::BadAddress(_)) = error.downcast_ref() {

@@ -168,6 +168,7 @@ pub(crate) fn config(
     config.plugins.granting.file.clone_from(&serving.grants);
     config.plugins.granting.shared_folder = serving.plugins_shared;
     config.plugins.granting.protected.extend(config.plugins.cache.clone());
+    config.plugins.compatible = serving.compatible;
     config.plugins.guest_memory = serving.guest_memory;
     config.plugins.compiler = Some(CompilerProcess {
         command: vec![this_program()?.into(), "compile".into()],

@@ -1,32 +1,77 @@
 //! `wharf inspect`
 
 use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
 
+use serde_json::{Value, json};
 use wharf_runtime::{Inspection, Need};
-use wharf_schema::printable_lines;
+use wharf_schema::{
+    Broken, Difference, Service, ServiceName, differences, printable, printable_json,
+    printable_lines,
+};
 
 use crate::args::Inspect;
+use crate::component;
 use crate::exit::Exit;
+use crate::explain::explained;
+use crate::services::table;
 
-/// The largest file that is read, in bytes.
-const MAX_SIZE: u64 = 1024 * 1024 * 1024;
+/// How long asking hosts may take.
+const ASKING: Duration = Duration::from_secs(10);
 
-pub(crate) fn run(arguments: &Inspect) -> anyhow::Result<()> {
-    let file = arguments.file.display();
-    let not_found =
-        |error: &std::io::Error| Exit::NotFound(format!("{file} cannot be read: {error}"));
-    let len = std::fs::metadata(&arguments.file).map_err(|error| not_found(&error))?.len();
-    anyhow::ensure!(
-        len <= MAX_SIZE,
-        "{file} has {len} bytes, but at most {MAX_SIZE} are supported"
-    );
-    let bytes = std::fs::read(&arguments.file).map_err(|error| not_found(&error))?;
-    let inspection =
-        wharf_runtime::inspect(&bytes).map_err(|error| anyhow::anyhow!("{file}: {error}"))?;
+pub(crate) async fn run(arguments: Inspect) -> anyhow::Result<()> {
+    let (bytes, inspection) = component::read(&arguments.file)?;
+    if let Some(against) = &arguments.against {
+        return compare(&arguments, &inspection, against).await;
+    }
     let mut out = std::io::stdout().lock();
     let text = describe(&inspection, &inspection.without_codec(&bytes));
     write!(out, "{}", printable_lines(&text))?;
     Ok(())
+}
+
+/// Prints what is different, and fails if that breaks anybody.
+async fn compare(
+    arguments: &Inspect,
+    inspection: &Inspection,
+    against: &str,
+) -> anyhow::Result<()> {
+    let before = if component::is_file(against) {
+        component::read(Path::new(against))?.1.services
+    } else {
+        let service =
+            ServiceName::parse(against).map_err(|error| Exit::Usage(error.to_string()))?;
+        let client = arguments.callee.client(ASKING).await?;
+        match client.describe(against).await {
+            Ok(service) => vec![Service::clone(&service)],
+            Err(error) => return Err(explained(error.into(), &client, &service).await),
+        }
+    };
+    let found = differences(&before, &inspection.services);
+    let breaking = found.iter().filter(|found| found.broken != Broken::Nobody).count();
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        let change = |found: &Difference| {
+            let Difference { place, what, broken } = found;
+            json!({ "place": place, "what": what, "breaks": broken.to_string() })
+        };
+        let changes: Vec<Value> = found.iter().map(change).collect();
+        let text = serde_json::to_string_pretty(&json!({ "changes": changes }))?;
+        writeln!(out, "{}", printable_json(&text))?;
+    } else if found.is_empty() {
+        writeln!(out, "No difference: everybody who calls the old one can call the new one.")?;
+    } else {
+        let header = ["CHANGE", "BREAKS"].map(str::to_owned);
+        let row = |found: &Difference| [printable(&found.to_string()), found.broken.to_string()];
+        let rows: Vec<_> = std::iter::once(header).chain(found.iter().map(row)).collect();
+        write!(out, "{}", table(&rows))?;
+    }
+    match breaking {
+        0 => Ok(()),
+        1 => Err(Exit::Unlike("1 change breaks callers".to_owned()).into()),
+        many => Err(Exit::Unlike(format!("{many} changes break callers")).into()),
+    }
 }
 
 /// `slow` lists, for each service, the methods that no codec calls, with the reasons.

@@ -5,8 +5,13 @@
 mod access;
 mod args;
 mod call;
+mod callee;
+mod component;
 mod configuration;
+mod describe;
 mod exit;
+mod explain;
+mod given;
 mod host;
 mod identity;
 mod inspect;
@@ -70,7 +75,8 @@ fn main() -> ExitCode {
             Command::Registry(registry) => registry::run(registry.serving, files).await,
             Command::Call(call) => call::run(call).await,
             Command::Services(services) => services::run(services).await,
-            Command::Inspect(inspect) => inspect::run(&inspect),
+            Command::Inspect(inspect) => inspect::run(inspect).await,
+            Command::Describe(describe) => describe::run(describe).await,
             Command::Identity(identity) => identity::run(identity).await,
             Command::Rights(rights) => rights::run(rights),
             Command::Compile(_) => Ok(()),

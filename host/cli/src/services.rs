@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::time::Duration;
 
 use serde_json::json;
-use wharf_registry_api::{Endpoint, EndpointState, ListOptions, RegistryClient, ServiceSummary};
+use wharf_registry_api::{
+    Endpoint, EndpointState, ListOptions, RegistryClient, ServiceSummary, WatchEvent,
+};
 
 use wharf_schema::{printable, printable_json};
 
@@ -13,40 +16,103 @@ use crate::args::Services;
 /// The most addresses that a row shows. If there are more, it shows their number.
 const ADDRESSES: usize = 3;
 
+/// The shortest time between two lists of --watch. Changes often come together.
+const SETTLED: Duration = Duration::from_millis(200);
+
+/// The pause before a registry that went away is asked again.
+const RETRY: Duration = Duration::from_secs(1);
+
 pub(crate) async fn run(arguments: Services) -> anyhow::Result<()> {
     let member = arguments.asked.member().await?;
     let registry = arguments.asked.client(member.as_ref())?;
+    let mut shown = Shown { registry, as_json: arguments.json, text: String::new() };
+    shown.update().await?;
+    while arguments.watch {
+        if let Err(error) = shown.follow().await {
+            if error.downcast_ref::<std::io::Error>().is_some() {
+                return Err(error);
+            }
+            let reason = wharf_net::chain(error.as_ref());
+            tracing::warn!("the list cannot be followed, trying again: {reason}");
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+    Ok(())
+}
+
+/// The list that was printed last.
+struct Shown {
+    registry: RegistryClient,
+    as_json: bool,
+    text: String,
+}
+
+impl Shown {
+    /// Prints the list whenever it changes, until the registry ends the watch.
+    async fn follow(&mut self) -> anyhow::Result<()> {
+        let mut watch = self.registry.watch(None, None).await?;
+        // A watch begins with what is there, up to a bookmark.
+        let mut is_new = false;
+        while let Some(event) = watch.next().await? {
+            match event {
+                WatchEvent::Upsert(_) | WatchEvent::Delete(_) if is_new => {
+                    tokio::time::sleep(SETTLED).await;
+                    self.update().await?;
+                }
+                WatchEvent::Bookmark(_) if !is_new => {
+                    is_new = true;
+                    self.update().await?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn update(&mut self) -> anyhow::Result<()> {
+        let now = text(&self.registry, self.as_json).await?;
+        if now == self.text {
+            return Ok(());
+        }
+        let mut out = std::io::stdout().lock();
+        if !self.text.is_empty() {
+            writeln!(out)?;
+        }
+        write!(out, "{now}")?;
+        out.flush()?;
+        self.text = now;
+        Ok(())
+    }
+}
+
+/// The list, for people or as JSON.
+async fn text(registry: &RegistryClient, as_json: bool) -> anyhow::Result<String> {
     let list = registry.services().await?;
-    let mut out = std::io::stdout().lock();
-    if arguments.json {
+    if as_json {
         let mut services = Vec::new();
         for service in &list.services {
             let mut value = serde_json::to_value(service)?;
             if let Some(fields) = value.as_object_mut() {
-                let endpoints = endpoints(&registry, service).await?;
+                let endpoints = endpoints(registry, service).await?;
                 fields.insert("addresses".to_owned(), serde_json::to_value(endpoints)?);
             }
             services.push(value);
         }
         let text = serde_json::to_string_pretty(&json!({ "services": services }))?;
-        writeln!(out, "{}", printable_json(&text))?;
-        return Ok(());
+        return Ok(format!("{}\n", printable_json(&text)));
     }
     if list.services.is_empty() {
-        writeln!(
-            out,
-            "No host has announced a service at {}: drop a .wasm component into a host's plugins folder.",
+        return Ok(format!(
+            "No host has announced a service at {}: drop a .wasm component into a host's plugins folder.\n",
             registry.address()
-        )?;
-        return Ok(());
+        ));
     }
     let mut rows = vec![["SERVICE", "VERSION", "ENDPOINTS", "STATE"].map(str::to_owned)];
     for service in &list.services {
         // Hosts choose these texts.
-        rows.push(row(&registry, service).await?.map(|cell| printable(&cell)));
+        rows.push(row(registry, service).await?.map(|cell| printable(&cell)));
     }
-    write!(out, "{}", table(&rows))?;
-    Ok(())
+    Ok(table(&rows))
 }
 
 /// The endpoints of one version of a service.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use wharf_host::Door;
+use wharf_host::{Compatible, Door};
 
 /// An address to listen on. `None`: do not listen.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,14 @@ pub(crate) fn domain(text: &str) -> Result<String, String> {
         Ok(domain.to_ascii_lowercase())
     } else {
         Err("write it like consul, or services.example".to_owned())
+    }
+}
+
+pub(crate) fn compatible(text: &str) -> Result<Compatible, String> {
+    match text {
+        "any" => Ok(Compatible::Any),
+        "required" => Ok(Compatible::Required),
+        _ => Err("there are any and required".to_owned()),
     }
 }
 

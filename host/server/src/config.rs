@@ -10,6 +10,7 @@ use wharf_registry_api::{Metadata, RegistryClient};
 use wharf_runtime::{CompilerProcess, Settings};
 
 use crate::doors::Doors;
+use crate::plugins::Compatible;
 use crate::plugins::granting::Granting;
 
 /// The config of a host. Each part belongs to the module that uses it.
@@ -41,6 +42,8 @@ pub struct PluginsConfig {
     pub require_cache: bool,
     /// The largest plugin that is loaded, in bytes; 256 MiB by default.
     pub max_size: u64,
+    /// Whether a replacement may break those who call what it replaces. A plugin's sidecar overrides it.
+    pub compatible: Compatible,
     /// How to start a process that compiles a plugin, with limits. `None`: plugins are compiled on
     /// threads of this process, without limits.
     pub compiler: Option<CompilerProcess>,
@@ -115,6 +118,7 @@ impl Config {
                 cache: None,
                 require_cache: true,
                 max_size: 256 * 1024 * 1024,
+                compatible: Compatible::Any,
                 compiler: None,
                 guest_memory: None,
             },

@@ -100,6 +100,7 @@ impl Host {
             engine: engine.clone(),
             settings: plugins.settings,
             max_size: plugins.max_size,
+            compatible: plugins.compatible,
             granting: Arc::new(plugins.granting),
             folder,
             table: table.clone(),

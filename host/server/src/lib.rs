@@ -18,6 +18,7 @@ pub use config::{
 };
 pub use doors::{Door, Doors};
 pub use host::{Host, StartError};
+pub use plugins::Compatible;
 pub use plugins::granting::Granting;
 pub use plugins::table::{FileReport, FileState};
 

@@ -267,6 +267,17 @@ fn a_result_is_taken_apart_at_the_top_only() {
 }
 
 #[test]
+fn options_at_the_end_may_be_left_out() {
+    let service = service();
+    let params = &service.method("g").unwrap().signature.as_ref().unwrap().params;
+    let short = arguments_from_json(service.types(), params, &[json!(1)]).unwrap();
+    assert_eq!(
+        short,
+        arguments_from_json(service.types(), params, &[json!(1), json!(null)]).unwrap()
+    );
+}
+
+#[test]
 fn refusals_name_the_place_and_the_type() {
     let service = service();
     let check = |method: &str, arguments: Value, message: &str| {
@@ -282,7 +293,7 @@ fn refusals_name_the_place_and_the_type() {
     check("g", json!([-1, null]), "a: expected u8, found the number -1");
     check("g", json!([1.5, null]), "a: expected u8, found the number 1.5");
     check("g", json!([1, 2]), "b: expected string, found the number 2");
-    check("g", json!([1]), "expected 2 arguments (a: u8, b: option<string>), found 1");
+    check("g", json!([]), "expected 2 arguments (a: u8, b: option<string>), found 0");
     check("h", json!([1]), "expected no arguments, found 1");
     let with = |field: &str, value: Value| {
         let mut json = sample_json();

@@ -1,4 +1,4 @@
-//! An example of a value as JSON, for the errors that people see.
+//! An example of a value as JSON, for the errors and descriptions that people read.
 
 use std::fmt::Write;
 
@@ -8,8 +8,9 @@ use crate::{Type, TypeId, Types};
 /// The most bytes of an example; a little more is written.
 const MAX_EXAMPLE: usize = 200;
 
-/// A value of the type, as JSON. If it is too long, it is cut off with an ellipsis.
-pub(crate) fn example(types: &Types, ty: TypeId) -> String {
+/// An example of a value of the type, as JSON. If it is too long, it is cut off with an ellipsis.
+#[must_use]
+pub fn example(types: &Types, ty: TypeId) -> String {
     let mut text = String::new();
     write(types, ty, &mut text);
     text

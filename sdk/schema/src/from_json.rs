@@ -11,7 +11,7 @@ use crate::example::example;
 use crate::name::find_name;
 use crate::{Param, Type, TypeId, Types, ValueError};
 
-/// The arguments of a call: one JSON value for each parameter.
+/// The arguments of a call: one JSON value for each parameter. Options at the end may be left out.
 ///
 /// # Errors
 /// When their number is wrong, or one of them does not fit its type.
@@ -20,7 +20,9 @@ pub fn arguments_from_json(
     params: &[Param],
     arguments: &[Value],
 ) -> Result<Vec<u8>, ValueError> {
-    if params.len() != arguments.len() {
+    let left_out = params.get(arguments.len()..).unwrap_or_default();
+    let are_optional = left_out.iter().all(|param| matches!(types[param.ty], Type::Option(_)));
+    if params.len() < arguments.len() || !are_optional {
         let named: Vec<String> =
             params.iter().map(|p| format!("{}: {}", p.name, types.notation(p.ty))).collect();
         let wanted = match &named[..] {
@@ -33,7 +35,8 @@ pub fn arguments_from_json(
         return Err(if params.is_empty() { error } else { error.like(&examples.join(" ")) });
     }
     let mut out = Vec::new();
-    for (param, argument) in params.iter().zip(arguments) {
+    let given = arguments.iter().chain(std::iter::repeat(&Value::Null));
+    for (param, argument) in params.iter().zip(given) {
         let read = value_from_json(types, param.ty, argument, &mut out);
         read.map_err(|error| error.within(&param.name).like(&example(types, param.ty)))?;
     }

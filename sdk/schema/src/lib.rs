@@ -7,6 +7,7 @@
 //! Input is hostile: every reader here is bounded by the bytes it was given.
 
 mod arguments;
+mod compatibility;
 mod document;
 pub mod encoding;
 mod example;
@@ -27,7 +28,9 @@ mod wit;
 mod agreement_tests;
 
 pub use arguments::{arguments_from_body, example_of};
+pub use compatibility::{Broken, Difference, differences};
 pub use document::{DocumentError, MAX_DOCUMENT};
+pub use example::example;
 pub use fingerprint::Fingerprint;
 pub use from_json::{argument_from_text, arguments_from_json, value_from_json};
 pub use json_schema::{JsonDialect, JsonSchemas};

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use wharf_registry_api::limits;
 use wharf_runtime::{Candidate, Engine, Grants, LoadError, Settings};
-use wharf_schema::ServiceName;
+use wharf_schema::{Service, ServiceName};
 
+use super::compatible::{Changes, Compatible};
 use super::file::{self, ReadError};
 use super::granting::{self, Granted, Granting, GrantingError};
 use super::pin::Pin;
@@ -27,6 +28,8 @@ pub(super) struct Workshop {
     max_size: u64,
     table: Arc<Table>,
     granting: Arc<Granting>,
+    /// Whether replacements may break callers. A sidecar overrides it.
+    compatible: Compatible,
     /// Bytes that may be loaded at the same time.
     room: Arc<Semaphore>,
 }
@@ -73,6 +76,10 @@ pub(super) enum FileError {
     #[error("{}: remove one of the two files, or give this one another version", list(.0))]
     Occupied(Vec<Occupied>),
     #[error(
+        "it breaks callers of what it replaces, and compatible = \"required\": {0}; serve it under a new version beside the old one, or say compatible = \"any\" in its sidecar"
+    )]
+    Incompatible(String),
+    #[error(
         "this process has too many files open to load another plugin: raise the limit ('ulimit -Hn', LimitNOFILE=)"
     )]
     NoFiles,
@@ -110,11 +117,11 @@ impl Workshop {
     pub(super) fn new(
         engine: Engine,
         settings: Settings,
-        max_size: u64,
+        (max_size, compatible): (u64, Compatible),
         (table, granting): (Arc<Table>, Arc<Granting>),
     ) -> Self {
         let room = Arc::new(Semaphore::new(AT_ONCE as usize));
-        Workshop { engine, settings, max_size, table, granting, room }
+        Workshop { engine, settings, max_size, table, granting, compatible, room }
     }
 }
 
@@ -160,6 +167,9 @@ impl Load {
         }
         // Record the services before loading, so that a failure can be reported against them.
         table.note_offers(&self.file, candidate.services().to_vec());
+        if let Ok(sidecar) = &sidecar {
+            self.check_compatible(sidecar, candidate.services()).await?;
+        }
         let tools = sidecar.as_ref().map(|sidecar| sidecar.tools.among(candidate.services()));
         let tools = tools.unwrap_or_else(|_| Ok(Vec::new())).map_err(FileError::NoTool)?;
         tracing::debug!(file = self.file, bytes = candidate.size(), "loading a plugin");
@@ -170,6 +180,25 @@ impl Load {
         let describe = move || services.iter().map(|s| s.to_document().into()).collect();
         let documents = tokio::task::spawn_blocking(describe).await.map_err(FileError::Host)?;
         Ok(Ready { plugin, documents, tools })
+    }
+
+    /// Refuses what breaks the callers of what the file serves now, if that is asked for.
+    async fn check_compatible(
+        &self,
+        sidecar: &Sidecar,
+        after: &[Arc<Service>],
+    ) -> Result<(), FileError> {
+        if sidecar.compatible.unwrap_or(self.workshop.compatible) == Compatible::Any {
+            return Ok(());
+        }
+        let served = self.workshop.table.served_by(&self.file);
+        let before: Vec<Arc<Service>> = served.iter().map(|s| s.service.clone()).collect();
+        let after = after.to_vec();
+        let compare = move || Changes::between(&before, &after).breaking();
+        match tokio::task::spawn_blocking(compare).await.map_err(FileError::Host)? {
+            Some(breaking) => Err(FileError::Incompatible(breaking)),
+            None => Ok(()),
+        }
     }
 
     /// The grants that it really gets, and the pins that its file has to meet.

@@ -10,6 +10,7 @@ use wharf_net::chain;
 use wharf_runtime::{Engine, Origin, Settings};
 use wharf_schema::Service;
 
+use super::compatible::{Changes, Compatible};
 use super::folder::{Change, Folder, sidecar_of};
 use super::granting::Granting;
 use super::load::{FileError, Load, Loaded, Workshop};
@@ -33,6 +34,8 @@ pub(crate) struct Loader {
     /// The settings of all plugins. A sidecar overrides them.
     pub(crate) settings: Settings,
     pub(crate) max_size: u64,
+    /// Whether replacements may break callers. A sidecar overrides it.
+    pub(crate) compatible: Compatible,
     pub(crate) granting: Arc<Granting>,
     pub(crate) folder: Folder,
     pub(crate) table: Arc<Table>,
@@ -110,7 +113,7 @@ impl Loader {
         let workshop = Workshop::new(
             self.engine.clone(),
             self.settings.clone(),
-            self.max_size,
+            (self.max_size, self.compatible),
             (self.table.clone(), self.granting.clone()),
         );
         let mut files = HashMap::<tokio::task::Id, String>::new();
@@ -216,8 +219,19 @@ impl Loader {
                     tracing::info!(file, services, ?took, compiled, "loaded a plugin");
                 } else {
                     self.metrics.swapped();
-                    let changes = changes(&before, plugin.services());
-                    tracing::info!(file, services, ?took, compiled, changes, "replaced a plugin");
+                    let changes = Changes::between(&before, plugin.services());
+                    let all = changes.all();
+                    tracing::info!(
+                        file,
+                        services,
+                        ?took,
+                        compiled,
+                        changes = all,
+                        "replaced a plugin"
+                    );
+                    if let Some(breaking) = changes.breaking() {
+                        tracing::warn!(file, "the replacement breaks callers: {breaking}");
+                    }
                 }
             }
             Err(error) => {
@@ -282,30 +296,4 @@ async fn withdraw(
     let freed = table.end_withdrawal(&file)?;
     tracing::info!(file, "a removed plugin no longer serves");
     Some(freed)
-}
-
-/// What a replacement changed, for the log. Methods are compared by name and signature.
-fn changes(before: &[Arc<Service>], after: &[Arc<Service>]) -> String {
-    let methods = |services: &[Arc<Service>]| -> HashMap<String, Option<_>> {
-        let all = services.iter().flat_map(|service| {
-            service.methods().iter().map(|method| {
-                let name = format!("{}.{}", service.name().interface, method.name);
-                (name, method.signature.as_ref().ok().map(|s| s.fingerprint))
-            })
-        });
-        all.collect()
-    };
-    let (before, after) = (methods(before), methods(after));
-    let mut changes: Vec<String> = Vec::new();
-    for (name, signature) in &after {
-        match before.get(name) {
-            None => changes.push(format!("added {name}")),
-            Some(old) if old != signature => changes.push(format!("changed {name}")),
-            Some(_) => {}
-        }
-    }
-    changes
-        .extend(before.keys().filter(|n| !after.contains_key(*n)).map(|n| format!("removed {n}")));
-    changes.sort_unstable();
-    if changes.is_empty() { "the same methods".to_owned() } else { changes.join(", ") }
 }

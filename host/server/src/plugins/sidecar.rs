@@ -4,6 +4,7 @@
 //! services = ["demo:arith/*"]   # which of its services are served; all by default
 //! sha256 = "ba7816bf..."        # what its file must have, by sha256sum
 //! mcp = ["multiply"]            # methods that models may call as tools, or true for all; none by default
+//! compatible = "required"       # a replacement that breaks callers is refused
 //!
 //! [limits]
 //! memory = "64 MiB"        # of one instance
@@ -38,6 +39,7 @@ use wharf_runtime::{DirGrant, Grants, HttpHost, Isolation, Limits, Settings, Tcp
 use wharf_schema::ServiceName;
 
 pub(crate) use self::tools::ToolChoice;
+use super::compatible::Compatible;
 use super::pin::Pin;
 
 use self::values::{
@@ -64,6 +66,7 @@ struct Document {
     services: Option<Bounded<ServicePattern>>,
     sha256: Option<Pin>,
     mcp: ToolChoice,
+    compatible: Option<Compatible>,
     limits: LimitsTable,
     isolation: IsolationTable,
     grants: GrantsTable,
@@ -136,12 +139,20 @@ pub(crate) struct Sidecar {
     pub(crate) tools: ToolChoice,
     /// What the plugin's file must have.
     pub(crate) pin: Option<Pin>,
+    /// Whether a replacement may break callers. `None`: as the host says.
+    pub(crate) compatible: Option<Compatible>,
 }
 
 impl Sidecar {
     /// Without a sidecar: the settings of all plugins, and all services.
     pub(crate) fn of(defaults: &Settings) -> Self {
-        Sidecar { settings: defaults.clone(), services: None, tools: ToolChoice::None, pin: None }
+        Sidecar {
+            settings: defaults.clone(),
+            services: None,
+            tools: ToolChoice::None,
+            pin: None,
+            compatible: None,
+        }
     }
 
     /// Whether the service with this full name is to be served.
@@ -214,7 +225,13 @@ pub(crate) fn parse(
     let grants = document.grants.over(grants, folder);
     let services = document.services.map(|services| services.0);
     let settings = Settings { limits, isolation, grants };
-    Ok(Sidecar { settings, services, tools: document.mcp, pin: document.sha256 })
+    Ok(Sidecar {
+        settings,
+        services,
+        tools: document.mcp,
+        pin: document.sha256,
+        compatible: document.compatible,
+    })
 }
 
 /// Reads a file with the grants and pins of several plugins, each under the name of its file. Grants are
