@@ -209,6 +209,26 @@ impl Process {
         announced.with_context(|| format!("its log: {}", *self.log.borrow()))
     }
 
+    /// Waits until it prints this line.
+    ///
+    /// # Errors
+    /// When the process ends without it.
+    pub async fn says(&mut self, wanted: &str) -> anyhow::Result<()> {
+        let mut said = String::new();
+        let saying = within("a process says something", async {
+            while let Some(line) = self.out.next_line().await? {
+                if line == wanted {
+                    return anyhow::Ok(());
+                }
+                said.push_str(&line);
+                said.push('\n');
+            }
+            anyhow::bail!("it ended")
+        });
+        let said_so = saying.await.and_then(|said| said);
+        said_so.with_context(|| format!("'{wanted}' is not among\n{said}{}", *self.log.borrow()))
+    }
+
     /// Waits until its log contains this text.
     ///
     /// # Errors

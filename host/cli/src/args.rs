@@ -7,10 +7,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use wharf_host::{Compatible, Door};
 
+mod author;
 mod calling;
 mod identity;
 mod registry;
 
+pub(crate) use self::author::{Bindings, Build, Componentize, Dev, Language, New, Test};
 pub(crate) use self::calling::{Call, Callee, Describe, Inspect, Services};
 pub(crate) use self::identity::{
     IdentityCommand, IdentityFolder, IdentityVerb, Issuing, Joiner, RootStep,
@@ -102,6 +104,18 @@ pub(crate) enum Command {
     Describe(Describe),
     /// Show what a component exports and needs, or whom it would break
     Inspect(Inspect),
+    /// Make a project for a service, in Rust, Python, JavaScript or C
+    New(New),
+    /// Build a project, serve it, and follow changes of its sources
+    Dev(Dev),
+    /// Build a project, and make its example calls against a fresh host
+    Test(Test),
+    /// Build a project's plugin
+    Build(Build),
+    /// Make the C declarations of a WIT interface
+    Bindings(Bindings),
+    /// Make a component of a module that was linked with `wharf bindings`
+    Componentize(Componentize),
     /// Make a trust domain, and let hosts and callers into it
     Identity(IdentityCommand),
     /// Ask a file of principals who may call what

@@ -184,16 +184,16 @@ fn as_json(example: &str) -> Value {
 }
 
 /// How a method is called, and what it may answer.
-struct Examples {
-    command: String,
+pub(crate) struct Examples {
+    pub(crate) command: String,
     /// The body of a call over HTTP.
-    arguments: String,
-    result: Option<String>,
+    pub(crate) arguments: String,
+    pub(crate) result: Option<String>,
     error: Option<String>,
 }
 
 impl Examples {
-    fn of(service: &Service, method: &Method) -> Result<Self, String> {
+    pub(crate) fn of(service: &Service, method: &Method) -> Result<Self, String> {
         let signature = method.signature.as_ref().map_err(Clone::clone)?;
         let types = service.types();
         let mut command = format!("wharf call {}.{}", service.name().interface, method.name);

@@ -25,23 +25,47 @@ const CALLS: &str = "wharf_host::call";
 /// Exports the last spans when it is dropped.
 pub(crate) struct Logging(Option<SdkTracerProvider>);
 
-/// Starts logging. By default, servers log at level info, and other commands only errors.
+/// Who reads the log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// An operator, of a server.
+    Operator,
+    /// An author, of the own plugin: what it prints, and how it dies. The command itself says what is loaded.
+    Author,
+    /// Whoever uses a command.
+    User,
+}
+
+impl Reader {
+    fn filter(self) -> &'static str {
+        match self {
+            Reader::Operator => "info",
+            Reader::Author => "warn,wharf_runtime::output=info,wharf_host::plugins::loader=off",
+            Reader::User => "error",
+        }
+    }
+}
+
+/// Starts logging.
 ///
 /// Call it outside of an async runtime, because the exporter has its own thread.
 ///
 /// # Errors
 /// When `WHARF_LOG` is not a filter.
-pub(crate) fn start(is_server: bool) -> anyhow::Result<Logging> {
-    let default = if is_server { "info" } else { "error" };
+pub(crate) fn start(reader: Reader) -> anyhow::Result<Logging> {
     let wanted = std::env::var("WHARF_LOG").ok().filter(|wanted| !wanted.is_empty());
-    let filter = filter(wanted.as_deref().unwrap_or(default))?;
+    let filter = filter(wanted.as_deref().unwrap_or(reader.filter()))?;
     let logs = fmt::layer().with_writer(|| Printable(std::io::stderr()));
-    let logs = if std::io::stderr().is_terminal() {
-        logs.compact().with_target(false).boxed()
-    } else {
-        logs.json().flatten_event(true).boxed()
+    let is_terminal = std::io::stderr().is_terminal();
+    let logs = match reader {
+        Reader::Author => {
+            logs.compact().without_time().with_target(false).with_ansi(is_terminal).boxed()
+        }
+        _ if is_terminal => logs.compact().with_target(false).boxed(),
+        _ => logs.json().flatten_event(true).boxed(),
     };
-    let exporting = is_server && ENDPOINTS.iter().any(|name| std::env::var_os(name).is_some());
+    let exporting =
+        reader == Reader::Operator && ENDPOINTS.iter().any(|name| std::env::var_os(name).is_some());
     let provider = exporting.then(exporter).transpose();
     let provider = provider.as_ref().map(Option::as_ref);
     let spans = provider.as_ref().ok().copied().flatten().map(|provider| {

@@ -4,6 +4,7 @@
 
 mod access;
 mod args;
+mod author;
 mod call;
 mod callee;
 mod component;
@@ -33,6 +34,7 @@ mod values;
 use std::process::ExitCode;
 
 use crate::args::{Command, RegistryArguments};
+use crate::logging::Reader;
 
 /// This allocator returns the memory of a burst of calls or of a large file to the system. glibc's
 /// allocator keeps it in the arenas of the threads that used it.
@@ -47,17 +49,19 @@ fn main() -> ExitCode {
     if let Command::Compile(compile) = &arguments.command {
         return wharf_runtime::compile_in_this_process(compile.memory);
     }
-    let is_server = match &arguments.command {
-        Command::Up(_) | Command::Host(_) => true,
-        Command::Registry(registry) => registry.verb.is_none(),
-        _ => false,
+    let reader = match &arguments.command {
+        Command::Up(_) | Command::Host(_) => Reader::Operator,
+        Command::Registry(registry) if registry.verb.is_none() => Reader::Operator,
+        Command::Dev(_) | Command::Test(_) => Reader::Author,
+        _ => Reader::User,
     };
+    let is_server = reader == Reader::Operator || matches!(&arguments.command, Command::Dev(_));
     // The usual limit is too low for a server. `None`: there is none.
     let files = if is_server { wharf_net::files::raise_limit() } else { None };
     // This must come before anything that uses HTTP, such as the exporter of spans.
     wharf_registry_api::choose_cryptography();
     quiet_opening();
-    let _logging = match logging::start(is_server) {
+    let _logging = match logging::start(reader) {
         Ok(logging) => logging,
         Err(error) => return exit::report(&error),
     };
@@ -77,6 +81,12 @@ fn main() -> ExitCode {
             Command::Services(services) => services::run(services).await,
             Command::Inspect(inspect) => inspect::run(inspect).await,
             Command::Describe(describe) => describe::run(describe).await,
+            Command::New(new) => author::new(&new),
+            Command::Build(build) => author::build(build).await,
+            Command::Dev(dev) => author::dev(dev, files).await,
+            Command::Test(test) => author::test(test).await,
+            Command::Bindings(bindings) => author::bindings(&bindings),
+            Command::Componentize(module) => author::componentize(&module),
             Command::Identity(identity) => identity::run(identity).await,
             Command::Rights(rights) => rights::run(rights),
             Command::Compile(_) => Ok(()),

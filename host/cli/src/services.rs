@@ -27,7 +27,10 @@ pub(crate) async fn run(arguments: Services) -> anyhow::Result<()> {
     let registry = arguments.asked.client(member.as_ref())?;
     let mut shown = Shown { registry, as_json: arguments.json, text: String::new() };
     shown.update().await?;
-    while arguments.watch {
+    if !arguments.watch {
+        return Ok(());
+    }
+    loop {
         if let Err(error) = shown.follow().await {
             if error.downcast_ref::<std::io::Error>().is_some() {
                 return Err(error);
@@ -37,7 +40,6 @@ pub(crate) async fn run(arguments: Services) -> anyhow::Result<()> {
         }
         tokio::time::sleep(RETRY).await;
     }
-    Ok(())
 }
 
 /// The list that was printed last.

@@ -23,13 +23,53 @@ use crate::{keeping, supervisor};
 const ANNOUNCING: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()> {
-    Advertise::new(arguments.serving.advertise.as_deref(), arguments.serving.listen)?;
-    let plugins = &arguments.serving.plugins;
+    let plugins = arguments.serving.plugins.clone();
     // Another folder that is not there was most likely mistyped.
     if plugins.as_os_str() == crate::args::PLUGINS {
-        std::fs::create_dir_all(plugins)
+        std::fs::create_dir_all(&plugins)
             .with_context(|| format!("the folder {} cannot be created", plugins.display()))?;
     }
+    let greeted = async |running: Running<'_>| {
+        greet(&running, &plugins)?;
+        supervisor::ready();
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    serve(arguments, files, greeted).await
+}
+
+/// A registry and a host that run.
+pub(crate) struct Running<'r> {
+    pub(crate) host: &'r Host,
+    /// The address of the registry, as a URL.
+    pub(crate) registry: &'r str,
+    /// The same of the host's HTTP side.
+    http: Option<String>,
+    dns: Option<SocketAddr>,
+    /// The identity that callers may use.
+    caller: Option<&'r Path>,
+}
+
+impl Running<'_> {
+    /// The flags of commands that call this host, with a space before them.
+    pub(crate) fn flags(&self) -> String {
+        let (_, address) = self.registry.split_once("://").unwrap_or_default();
+        let default = address == format!("127.0.0.1:{}", wharf_registry_api::DEFAULT_PORT);
+        let mut flags =
+            if default { String::new() } else { format!(" --registry {}", self.registry) };
+        if let Some(caller) = self.caller {
+            flags.push_str(&format!(" --identity {}", caller.display()));
+        }
+        flags
+    }
+}
+
+/// Runs both until a signal comes, and `beside` once they are up. When that ends, so does everything.
+pub(crate) async fn serve(
+    arguments: Up,
+    files: Option<u64>,
+    beside: impl AsyncFnOnce(Running<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    Advertise::new(arguments.serving.advertise.as_deref(), arguments.serving.listen)?;
     // By default the records are kept in memory: the only host declares itself again after a
     // restart.
     let principals = arguments.rights.load()?;
@@ -100,15 +140,19 @@ pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()>
             tracing::error!("the services are not announced; see the errors above");
         }
     };
-    let greeted = async {
+    let beside = async {
         up.await;
-        let http = http_address.map(|address| format!("{scheme}://{address}"));
-        greet(&host, &registry_url, (http, dns_address, caller.as_deref()), plugins)?;
-        supervisor::ready();
-        std::future::pending::<anyhow::Result<()>>().await
+        let running = Running {
+            host: &host,
+            registry: &registry_url,
+            http: http_address.map(|address| format!("{scheme}://{address}")),
+            dns: dns_address,
+            caller: caller.as_deref(),
+        };
+        beside(running).await
     };
     let mut ended = tokio::select! {
-        greeted = greeted => return greeted,
+        ended = beside => return ended,
         () = shutdown.asked() => None,
         // Without its registry the process is useless, so it ends. A supervisor can restart it.
         ended = &mut registry => Some(ended),
@@ -130,22 +174,17 @@ pub(crate) async fn run(arguments: Up, files: Option<u64>) -> anyhow::Result<()>
 }
 
 /// Prints the addresses, and a command to try. Scripts may read the first three lines.
-fn greet(
-    host: &Host,
-    registry: &str,
-    (http, dns, caller): (Option<String>, Option<SocketAddr>, Option<&Path>),
-    plugins: &Path,
-) -> std::io::Result<()> {
+fn greet(running: &Running<'_>, plugins: &Path) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "registry: {registry}")?;
-    writeln!(out, "host: {}", host.address())?;
-    if let Some(http) = http {
+    writeln!(out, "registry: {}", running.registry)?;
+    writeln!(out, "host: {}", running.host.address())?;
+    if let Some(http) = &running.http {
         writeln!(out, "http: {http}")?;
     }
-    if let Some(dns) = dns {
+    if let Some(dns) = running.dns {
         writeln!(out, "dns: {dns}")?;
     }
-    let files = host.files();
+    let files = running.host.files();
     for (file, report) in &files {
         match &report.state {
             FileState::Refused(reason) => {
@@ -157,15 +196,10 @@ fn greet(
     if files.is_empty() {
         writeln!(out, "  {} is empty: drop a .wasm component into it", plugins.display())?;
     }
-    let (_, address) = registry.split_once("://").unwrap_or_default();
-    let default = address == format!("127.0.0.1:{}", wharf_registry_api::DEFAULT_PORT);
-    let mut with_registry = if default { String::new() } else { format!(" --registry {registry}") };
-    if let Some(caller) = caller {
-        with_registry.push_str(&format!(" --identity {}", caller.display()));
-    }
-    writeln!(out, "try: wharf services{with_registry}")?;
+    let flags = running.flags();
+    writeln!(out, "try: wharf services{flags}")?;
     if files.values().flat_map(|report| &report.services).any(|s| s.contains("/arith@")) {
-        writeln!(out, "     wharf call{with_registry} Arith.Multiply '{{\"a\":7,\"b\":8}}'")?;
+        writeln!(out, "     wharf call{flags} Arith.Multiply '{{\"a\":7,\"b\":8}}'")?;
     }
     out.flush()
 }

@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use wasm_encoder::{ComponentSection, CustomSection};
 use wasmparser::{Parser, Payload};
 use wit_parser::{
     Docs, Interface, Resolve, TypeDefKind, TypeId, UnresolvedPackage, UnresolvedPackageGroup,
@@ -17,6 +18,21 @@ const SECTION: &str = "wharf:wit";
 
 /// The most bytes of documentation that are read from one component.
 const MAX_BYTES: usize = 1024 * 1024;
+
+/// A component that carries these WIT documents, for [`crate::inspect`] and for hosts. Nothing else changes.
+#[must_use]
+pub fn with_documentation(mut component: Vec<u8>, sources: &[String]) -> Vec<u8> {
+    let mut data = Vec::new();
+    for source in sources {
+        data.extend_from_slice(source.as_bytes());
+        data.push(0);
+    }
+    if !data.is_empty() {
+        let section = CustomSection { name: SECTION.into(), data: data.into() };
+        section.append_to_component(&mut component);
+    }
+    component
+}
 
 /// Copies the documentation that `bytes` carries onto the interfaces of `resolve`.
 pub(crate) fn document(resolve: &mut Resolve, bytes: &[u8]) {

@@ -40,6 +40,7 @@ mod wording;
 
 pub use cache::{CacheDirectory, CacheError};
 pub use compile::{CompilerProcess, Origin, compile_in_this_process};
+pub use documentation::with_documentation;
 pub use engine::{Engine, EngineError, EngineOptions};
 pub use error::{CompileError, InvokeError, LoadError, Uncallable};
 pub use grants::{DirGrant, GrantError, Grants, HttpHost, TcpAddress};

@@ -168,6 +168,12 @@ impl Host {
         let _ = self.announced.clone().wait_for(|announced| *announced >= revision).await;
     }
 
+    /// Counts the changes of what the files serve, and of their states.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.table.revisions()
+    }
+
     /// The state of each file of the plugins folder.
     #[must_use]
     pub fn files(&self) -> BTreeMap<String, FileReport> {

@@ -226,7 +226,9 @@ fn service_view(served: &Served) -> ServiceView {
     }
 }
 
-fn file_view((file, FileReport { services, state, left_out }): (String, FileReport)) -> FileView {
+fn file_view(
+    (file, FileReport { services, state, left_out, .. }): (String, FileReport),
+) -> FileView {
     let (state, reason, since) = match state {
         FileState::Compiling(since) => {
             let seconds = since.elapsed().unwrap_or_default().as_secs();

@@ -55,6 +55,8 @@ pub struct FileReport {
     pub state: FileState,
     /// The services that it has and does not serve, each with the reason.
     pub left_out: Vec<String>,
+    /// How often it was loaded or refused so far.
+    pub attempts: u64,
 }
 
 /// A service that another file serves already.
@@ -204,7 +206,9 @@ impl Table {
             })));
             names.push(service.name().to_string());
         }
-        let before = files.get(file).map(|file| file.report.services.clone()).unwrap_or_default();
+        let before = files.get(file).map(|file| file.report.clone());
+        let (before, attempts) =
+            before.map(|report| (report.services, report.attempts)).unwrap_or_default();
         let freed: Vec<String> = before.into_iter().filter(|name| !names.contains(name)).collect();
         for gone in &freed {
             if let Some(slot) = services.remove(gone) {
@@ -214,7 +218,12 @@ impl Table {
         self.replace(services);
         let left_out = occupied.iter().map(Occupied::to_string).collect();
         let wants = occupied.iter().map(|occupied| occupied.service.clone()).collect();
-        let report = FileReport { services: names, state: FileState::Serving, left_out };
+        let report = FileReport {
+            services: names,
+            state: FileState::Serving,
+            left_out,
+            attempts: attempts + 1,
+        };
         let offers = plugin.services().to_vec();
         files.insert(file.to_owned(), PluginFile { report, offers, wants });
         drop(files);
@@ -230,10 +239,11 @@ impl Table {
     pub(crate) fn note(&self, file: &str, state: FileState) {
         let mut files = self.files();
         let before = files.remove(file);
-        let services = before.map(|file| file.report.services).unwrap_or_default();
+        let before = before.map(|file| (file.report.services, file.report.attempts));
+        let (services, attempts) = before.unwrap_or_default();
         // The services of the new version are not known yet.
         let offers = Vec::new();
-        let report = FileReport { services, state, left_out: Vec::new() };
+        let report = FileReport { services, state, left_out: Vec::new(), attempts };
         files.insert(file.to_owned(), PluginFile { report, offers, wants: Vec::new() });
         drop(files);
         self.announce_change();
@@ -261,12 +271,11 @@ impl Table {
     /// the services that other files would have to give up first.
     pub(crate) fn refuse(&self, file: &str, reason: String, wants: Vec<String>) {
         let mut files = self.files();
-        let (services, offers) = match files.remove(file) {
-            Some(file) => (file.report.services, file.offers),
-            None => (Vec::new(), Vec::new()),
-        };
+        let before = files.remove(file);
+        let before = before.map(|file| (file.report.services, file.report.attempts, file.offers));
+        let (services, attempts, offers) = before.unwrap_or_default();
         let state = FileState::Refused(reason);
-        let report = FileReport { services, state, left_out: Vec::new() };
+        let report = FileReport { services, state, left_out: Vec::new(), attempts: attempts + 1 };
         files.insert(file.to_owned(), PluginFile { report, offers, wants });
         drop(files);
         self.announce_change();

@@ -137,7 +137,7 @@ impl<'t> Walk<'t> {
         match (old, new) {
             (Some(old), Some(new)) => self.compare(place, old, new, way),
             (None, Some(_)) => {
-                self.tell(format!("{place}: {what} carries something now"), way == Way::Argument)
+                self.tell(format!("{place}: {what} carries something now"), way == Way::Argument);
             }
             (Some(_), None) => self.tell(format!("{place}: {what} carries nothing any more"), true),
             (None, None) => {}

@@ -1,0 +1,152 @@
+//! A project: a directory with `wharf.toml`, which says how its service is built.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::exit::Exit;
+
+/// The file that makes a directory a project.
+pub(super) const FILE: &str = "wharf.toml";
+
+/// The largest file of a project that is read, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Document {
+    name: String,
+    build: String,
+    component: PathBuf,
+    #[serde(default)]
+    watch: Vec<PathBuf>,
+}
+
+/// What `wharf.toml` says.
+pub(super) struct Project {
+    pub(super) root: PathBuf,
+    /// Of the service, and of the files of its plugin.
+    pub(super) name: String,
+    /// For the shell, in the project's directory.
+    pub(super) build: String,
+    /// What the build makes.
+    pub(super) component: PathBuf,
+    /// What the component is made of: files and directories.
+    pub(super) watch: Vec<PathBuf>,
+}
+
+impl Project {
+    pub(super) fn open(root: &Path) -> anyhow::Result<Self> {
+        let path = root.join(FILE);
+        if !path.exists() {
+            let message = format!(
+                "{} has no {FILE}: name the directory of a project, or make one with 'wharf new NAME'",
+                root.display()
+            );
+            return Err(Exit::NotFound(message).into());
+        }
+        let Document { name, build, component, watch } = read(&path)?;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        if name.is_empty() || !name.chars().all(is_plain) {
+            anyhow::bail!("{}, name: use letters, digits, '-' and '_'", path.display());
+        }
+        // What the build runs in, and what is watched, must not depend on the current directory.
+        let root = root.canonicalize().with_context(|| format!("{}", root.display()))?;
+        let component = root.join(component);
+        let watch = watch.into_iter().map(|path| root.join(path)).collect();
+        Ok(Project { root, name, build, component, watch })
+    }
+
+    /// The component as a host takes it.
+    pub(super) fn plugin(&self) -> PathBuf {
+        self.root.join(format!("{}.wasm", self.name))
+    }
+
+    pub(super) fn sidecar(&self) -> PathBuf {
+        self.root.join(format!("{}.toml", self.name))
+    }
+
+    pub(super) fn calls(&self) -> PathBuf {
+        self.root.join("calls.toml")
+    }
+
+    /// Where its interfaces are.
+    pub(super) fn wit(&self) -> PathBuf {
+        self.root.join("wit")
+    }
+
+    /// Puts the plugin and its sidecar into a plugins folder. The sidecar goes first, so that the host
+    /// never sees the component without it.
+    pub(super) fn install(&self, folder: &Path) -> anyhow::Result<()> {
+        if self.sidecar().exists() {
+            copy(&self.sidecar(), folder)?;
+        }
+        copy(&self.plugin(), folder)
+    }
+}
+
+/// Reads a TOML file of a project. The error says what is wrong, and where.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path);
+    let read = file.and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text));
+    read.with_context(|| format!("{} cannot be read", path.display()))?;
+    anyhow::ensure!(
+        text.len() as u64 <= MAX_FILE,
+        "{} has more than {MAX_FILE} bytes",
+        path.display()
+    );
+    toml::from_str(&text).map_err(|error| {
+        let before = error.span().map(|span| &text[..text.floor_char_boundary(span.start)]);
+        let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+        anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message())
+    })
+}
+
+/// Writes a file so that nobody sees half of it.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.new"));
+    let written = std::fs::write(&new, bytes).and_then(|()| std::fs::rename(&new, path));
+    written.with_context(|| format!("{} cannot be written", path.display()))
+}
+
+fn copy(from: &Path, folder: &Path) -> anyhow::Result<()> {
+    let bytes =
+        std::fs::read(from).with_context(|| format!("{} cannot be read", from.display()))?;
+    write(&folder.join(from.file_name().unwrap_or_default()), &bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(text: &str) -> Result<Project, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE), text).unwrap();
+        Project::open(folder.path()).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn a_project_says_what_it_is_and_mistakes_name_their_line() {
+        let good =
+            "name = \"hello\"\nbuild = \"true\"\ncomponent = \"a.wasm\"\nwatch = [\"src\"]\n";
+        let project = open(good).unwrap();
+        assert!(project.plugin().ends_with("hello.wasm"));
+        assert!(project.watch[0].ends_with("src") && project.watch[0].is_absolute());
+        for (text, words) in [
+            ("name = \"hello\"\nbild = \"x\"\n", "wharf.toml, line 2: unknown field `bild`"),
+            ("name = \"hello\"\n", "missing field `build`"),
+            (&good.replace("hello", "a/b"), "name: use letters, digits"),
+        ] {
+            let error = open(text).err().unwrap();
+            assert!(error.contains(words), "{error}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let error = Project::open(folder.path()).err().unwrap().to_string();
+        assert!(error.contains("has no wharf.toml") && error.contains("wharf new"), "{error}");
+    }
+}
