@@ -350,6 +350,35 @@ async fn a_port_that_is_taken_is_named_with_the_flag_to_change_it() {
 }
 
 #[tokio::test]
+async fn no_directory_is_made_out_of_a_mistyped_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let plugins = folder.path().display().to_string();
+    let host = ["host", "--listen", "127.0.0.1:0", "--plugins", &plugins];
+    let joining = ["--join", "wharf-join-1", "--registry", "https://127.0.0.1:1"];
+    for (arguments, message) in [
+        (vec!["registry", "--store", &at("typo/records.redb")], "--store"),
+        ([&host[..], &["--cache", &at("typo/cache")]].concat(), "--cache"),
+        ([&host[..], &["--identity", &at("typo/host")], &joining].concat(), "--identity"),
+        (vec!["up", "--plugins", &at("typo")], "the plugins folder"),
+    ] {
+        let ports = ["--listen", "127.0.0.1:0"];
+        let done = match arguments[0] {
+            "registry" => wharf(&[&arguments[..], &ports].concat()).await.unwrap(),
+            "up" => {
+                let ports = [&ports[..], &["--registry-listen", "127.0.0.1:0"]].concat();
+                wharf(&[&arguments[..], &ports, &["--http-listen", "none"]].concat()).await.unwrap()
+            }
+            _ => wharf(&arguments).await.unwrap(),
+        };
+        assert_eq!(done.code, Some(1), "{arguments:?}: {}", done.stderr);
+        assert!(done.stderr.contains(message), "{arguments:?}: {}", done.stderr);
+        assert!(done.stderr.contains("typo"), "{arguments:?}: {}", done.stderr);
+        assert!(!folder.path().join("typo").exists(), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_cannot_be_meant_is_refused_and_no_secret_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = folder.path().join("only.pem");

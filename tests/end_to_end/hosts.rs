@@ -162,7 +162,7 @@ async fn sigterm_drains_calls_in_flight_finish_and_the_registry_forgets_the_host
 }
 
 #[tokio::test]
-async fn a_hangup_drains_too_and_calls_that_do_not_finish_are_counted() {
+async fn a_hangup_ends_no_host_and_calls_that_do_not_finish_are_counted() {
     let registry = registry(&[]).await;
     let flags = ["--drain-timeout", "200ms", "--call-timeout", "1h"];
     let host = host(&registry.url, "one", &hostile().unwrap(), &flags).await;
@@ -187,7 +187,9 @@ async fn a_hangup_drains_too_and_calls_that_do_not_finish_are_counted() {
     .await
     .unwrap();
     host.process.signal("HUP").unwrap();
-    let (status, log) = host.process.ended().await.unwrap();
+    host.process.logged("no principals and no certificates to read again").await.unwrap();
+    client.call::<_, u32>("hostile.count", &()).await.unwrap();
+    let (status, log) = host.process.terminate().await.unwrap();
     assert!(status.success(), "{status}");
     assert!(log.contains("calls did not finish within the drain timeout"), "{log}");
     assert!(log.contains("\"connections\":1"), "{log}");

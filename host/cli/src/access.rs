@@ -7,6 +7,7 @@ use wharf_client::{Member, MemberError, Role};
 use wharf_registry_api::{Code, RegistryClient, RegistryOptions};
 
 use crate::args::{Access, Asked, REGISTRY};
+use crate::values::check_place;
 
 /// How long a command waits for a new certificate, if it still has one that may do.
 const RENEWING: Duration = Duration::from_secs(2);
@@ -64,6 +65,7 @@ impl Access {
         let (Some(folder), address) = (&self.identity, registry(address, true)) else {
             return Ok(None);
         };
+        check_place("--identity", folder)?;
         let member = match (Member::is_in(folder), token) {
             (false, Some(token)) => join(folder, &address, token, name).await?,
             _ => no_registry(Member::open(folder)?)?,

@@ -19,6 +19,7 @@ use crate::listen::bind;
 use crate::reloading::reload;
 use crate::rights::check_listen;
 use crate::shutdown::Shutdown;
+use crate::values::check_place;
 use crate::{access, supervisor};
 
 pub(crate) async fn run(arguments: HostArguments, files: Option<u64>) -> anyhow::Result<()> {
@@ -33,7 +34,8 @@ pub(crate) async fn run(arguments: HostArguments, files: Option<u64>) -> anyhow:
         "none" => None,
         address => Some(arguments.access.client(address, secured.member.as_ref())?),
     };
-    let mut shutdown = reload(principals.clone(), tls, Shutdown::listen()?)?;
+    let mut shutdown = Shutdown::listen()?;
+    reload(principals.clone(), tls)?;
     let listener = bind(arguments.serving.listen, "--listen").await?;
     let mut config = config(&arguments.serving, listener.local_addr()?, files)?;
     config.announce.registry = registry;
@@ -164,6 +166,9 @@ pub(crate) fn config(
     };
     config.plugins.settings = Settings { limits, ..Settings::default() };
     config.plugins.cache = cache(serving.cache.as_deref());
+    if let Some(told) = serving.cache.as_ref().and(config.plugins.cache.as_ref()) {
+        check_place("--cache", told)?;
+    }
     config.plugins.require_cache = serving.cache.is_some();
     config.plugins.granting.file.clone_from(&serving.grants);
     config.plugins.granting.shared_folder = serving.plugins_shared;

@@ -10,6 +10,7 @@ use wharf_registry::identity::Issuer;
 use wharf_registry::{Config, EtcdConfig, Store, etcd};
 
 use crate::args::Keeping;
+use crate::values::check_place;
 
 /// A registry's config, for an address to listen on; everything is read before anything is bound.
 ///
@@ -43,7 +44,11 @@ pub(crate) fn config(
                 without_secret(url)
             )
         }
-        Some(path) => Store::File(PathBuf::from(path)),
+        Some(path) => {
+            let path = PathBuf::from(path);
+            check_place("--store", &path)?;
+            Store::File(path)
+        }
     };
     let for_etcd = keeping.etcd_authorities.is_some() || keeping.etcd_certificate.is_some();
     if for_etcd && matches!(store, Store::Memory | Store::File(_)) {

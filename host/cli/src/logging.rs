@@ -96,10 +96,31 @@ impl<W: Write> Write for Printable<W> {
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
+/// What logs here, by the names that a filter may have.
+const CRATES: [&str; 7] = [
+    "wharf",
+    "wharf_client",
+    "wharf_host",
+    "wharf_net",
+    "wharf_registry",
+    "wharf_registry_api",
+    "wharf_runtime",
+];
+
 /// A filter, as in `info` or `warn,wharf_host=debug`. A mistyped level would otherwise count as the name
 /// of a target, and silence everything.
 fn filter(text: &str) -> anyhow::Result<EnvFilter> {
     for directive in text.split(',').map(str::trim) {
+        // A filter for a crate that does not exist would silently show nothing.
+        let target = directive.split(['=', '[', ':']).next().unwrap_or_default().trim();
+        if target.starts_with("wharf") && !CRATES.contains(&target) {
+            let hint = did_you_mean(target, CRATES);
+            let message = format!(
+                "WHARF_LOG={text}: Wharf has no part '{target}'{hint} There are {}",
+                CRATES.join(", ")
+            );
+            return Err(Exit::Usage(message).into());
+        }
         let is_level = LEVELS.iter().any(|level| directive.eq_ignore_ascii_case(level));
         let names_a_target = directive.contains(['=', '[', ':']) || directive.contains('_');
         if !is_level && !names_a_target {
@@ -153,5 +174,7 @@ mod tests {
         let error = filter("inof").unwrap_err().to_string();
         assert!(error.contains("'inof' is not a level; did you mean 'info'?"), "{error}");
         assert!(filter("warn,wharf_host=louder").is_err());
+        let error = filter("warn,wharf_hots=debug").unwrap_err().to_string();
+        assert!(error.contains("no part 'wharf_hots'; did you mean 'wharf_host'?"), "{error}");
     }
 }

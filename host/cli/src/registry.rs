@@ -30,7 +30,8 @@ pub(crate) async fn run(arguments: RegistryServing, files: Option<u64>) -> anyho
         keeping::config(&arguments.keeping, principals, tls, issuer, (listen, default))?;
     config.max_connections = connections(arguments.max_connections, files);
     let (principals, tls) = (config.principals.clone(), config.tls.clone());
-    let mut shutdown = reload(principals, tls, Shutdown::listen()?)?;
+    let mut shutdown = Shutdown::listen()?;
+    reload(principals, tls)?;
     let listener = bind(arguments.listen, "--listen").await?;
     let dns = bind_dns(&arguments.keeping).await?;
     let dns_address = dns.as_ref().map(|dns| dns.connections.local_addr()).transpose()?;

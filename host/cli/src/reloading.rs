@@ -5,22 +5,12 @@ use wharf_net::chain;
 use wharf_net::principals::Principals;
 use wharf_net::tls::Tls;
 
-use crate::shutdown::Shutdown;
-
 /// Reads principals and certificates again at each SIGHUP, and principals also when their file changes,
-/// for as long as the process lives. If there are none, SIGHUP ends the process in order, as other
-/// signals do.
+/// for as long as the process lives. SIGHUP never ends the process, even if there is nothing to read.
 ///
 /// # Errors
 /// When the system does not let us hear of signals.
-pub(crate) fn reload(
-    principals: Option<Principals>,
-    tls: Option<Tls>,
-    shutdown: Shutdown,
-) -> std::io::Result<Shutdown> {
-    if principals.is_none() && tls.is_none() {
-        return Ok(shutdown);
-    }
+pub(crate) fn reload(principals: Option<Principals>, tls: Option<Tls>) -> std::io::Result<()> {
     if let Some(principals) = principals.clone() {
         tokio::spawn(principals.follow());
     }
@@ -41,7 +31,12 @@ pub(crate) fn reload(
                 }
                 None => {}
             }
+            if principals.is_none() && tls.is_none() {
+                tracing::info!(
+                    "SIGHUP: there are no principals and no certificates to read again; SIGTERM ends the process"
+                );
+            }
         }
     });
-    Ok(shutdown.but_for_hangup())
+    Ok(())
 }

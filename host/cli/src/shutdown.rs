@@ -3,12 +3,10 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Receives SIGTERM, SIGINT and perhaps SIGHUP from the moment it is created.
+/// Receives SIGTERM and SIGINT from the moment it is created. SIGHUP ends no server: see `reloading`.
 pub(crate) struct Shutdown {
     terminate: Signal,
     interrupt: Signal,
-    /// A terminal that hangs up. `None` if this signal means something else to the process.
-    hangup: Option<Signal>,
 }
 
 impl Shutdown {
@@ -20,13 +18,7 @@ impl Shutdown {
         Ok(Shutdown {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: Some(signal(SignalKind::hangup())?),
         })
-    }
-
-    /// The same, for a process that reads files again at SIGHUP.
-    pub(crate) fn but_for_hangup(self) -> Self {
-        Shutdown { hangup: None, ..self }
     }
 
     /// Completes at the next signal.
@@ -34,7 +26,6 @@ impl Shutdown {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
-            Some(_) = hung_up(self.hangup.as_mut()) => {}
         }
     }
 
@@ -45,8 +36,4 @@ impl Shutdown {
             () = self.asked() => tracing::warn!("received a second signal: ending at once"),
         }
     }
-}
-
-async fn hung_up(hangup: Option<&mut Signal>) -> Option<()> {
-    hangup?.recv().await
 }

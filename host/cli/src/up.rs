@@ -88,7 +88,8 @@ pub(crate) async fn serve(
         (arguments.registry_listen, Store::Memory),
     )?;
     let is_encrypted = tls.is_some() || secure.is_some();
-    let mut shutdown = reload(principals.clone(), tls.clone(), Shutdown::listen()?)?;
+    let mut shutdown = Shutdown::listen()?;
+    reload(principals.clone(), tls.clone())?;
     let scheme = if is_encrypted { "https" } else { "http" };
     let registry = tokio::select! {
         registry = wharf_registry::Registry::open(registry_config) => registry?,

@@ -1,6 +1,7 @@
 //! The values of the command line: times, sizes, addresses, names, secrets. Each error says what to write.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use wharf_host::{Compatible, Door};
@@ -110,6 +111,21 @@ pub(crate) fn host_name(text: &str) -> Result<String, String> {
             Err("it has white space or control characters in it".to_owned())
         }
         _ => Err(format!("at most {} bytes are allowed", wharf_registry_api::limits::NAME)),
+    }
+}
+
+/// Refuses a path whose directory is not there. It would have to be made, and was most likely mistyped.
+pub(crate) fn check_place(flag: &str, path: &Path) -> anyhow::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match parent {
+        Some(parent) if !parent.is_dir() => {
+            let parent = parent.display();
+            anyhow::bail!(
+                "{flag} {}: there is no directory {parent}; if that is meant, run 'mkdir -p {parent}'",
+                path.display()
+            )
+        }
+        _ => Ok(()),
     }
 }
 

@@ -203,5 +203,6 @@ fn parameters(walk: &mut Walk<'_>, before: &[Param], after: &[Param]) {
     }
 }
 
-#[cfg(all(test, feature = "wit"))]
+#[cfg(test)]
+#[cfg(feature = "wit")]
 mod tests;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 use wharf_host::{FileState, Host};
 use wharf_schema::{Broken, Service, differences, printable, printable_lines};
 
@@ -21,9 +22,14 @@ pub(crate) async fn run(arguments: Dev, files: Option<u64>) -> anyhow::Result<()
     let folder = tempfile::tempdir()?;
     let up = up(&arguments, folder.path())?;
     let plugins = folder.path();
+    let mut hangup = signal(SignalKind::hangup())?;
     let beside = async |running: Running<'_>| {
         let mut session = Session { running, plugins, served: Vec::new() };
-        session.follow(project).await
+        tokio::select! {
+            ended = session.follow(project) => ended,
+            // The terminal is closed.
+            _ = hangup.recv() => Ok(()),
+        }
     };
     serve(up, files, beside).await
 }
