@@ -6,7 +6,7 @@ GUESTS      := wharf-guest-reach wharf-guest-rogue wharf-guest-zoo
 TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
 WHARF       := $(TARGET_DIR)/debug/wharf
 
-.PHONY: help run build dist plugins guests toolchain tools test faults fuzz check bench clean
+.PHONY: help run build dist install semver plugins guests toolchain tools test faults fuzz check bench clean
 
 help:
 	@echo 'make run      build everything, start wharf over plugins/, make a first call'
@@ -15,6 +15,8 @@ help:
 	@echo 'make fuzz     run all fuzz targets, and the codecs against the path over dynamic values'
 	@echo 'make check    formatting, lints, documentation, crate policy'
 	@echo 'make dist     the binary to ship: optimised and stripped'
+	@echo 'make install  copy the shipped binary, completions, man pages and systemd units to PREFIX'
+	@echo 'make semver   what breaks in the APIs of the crates since the last tag'
 	@echo 'make plugins  build the example services into plugins/*.wasm'
 	@echo 'make tools    install what some tests run beside (Python, npm), into the target directory'
 	@echo 'make bench    measure calls, isolation, scale and the registry (dist build; some minutes)'
@@ -31,6 +33,34 @@ build: toolchain
 dist: toolchain
 	cargo build --profile dist -p wharf
 	@ls -lh $(TARGET_DIR)/dist/wharf | awk '{ print $$9, $$5 }'
+
+# Where 'make install' copies to, and what. DESTDIR is for packagers.
+PREFIX  ?= /usr/local
+DESTDIR ?=
+BINARY  ?= $(TARGET_DIR)/dist/wharf
+
+install:
+	@test -x $(BINARY) || { echo "there is no $(BINARY): run 'make dist' first"; exit 1; }
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/wharf
+	$(BINARY) man --out $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions zsh/site-functions fish/vendor_completions.d)
+	$(BINARY) completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/wharf
+	$(BINARY) completions zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_wharf
+	$(BINARY) completions fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/wharf.fish
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/doc/wharf/examples
+	for unit in wharf-host wharf-registry; do \
+		sed 's|@BIN@|$(PREFIX)/bin|' host/cli/systemd/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit 1; \
+	done
+	install -m 644 host/cli/systemd/host.toml host/cli/systemd/registry.toml $(DESTDIR)$(PREFIX)/share/doc/wharf/examples
+
+# The crates that others build upon, against the newest tag.
+LIBRARIES := wharf-wire wharf-gob wharf-schema wharf-net wharf-registry-api wharf-bindgen wharf-client wharf-guest
+
+semver:
+	@tag=$$(git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null) || \
+		{ echo 'nothing to compare with: no version is tagged yet'; exit 0; }; \
+	[ -z "$$tag" ] || cargo semver-checks --baseline-rev "$$tag" $(addprefix -p ,$(LIBRARIES))
 
 # rust-toolchain.toml names toolchain and target; where rustup does not install them by itself, this does.
 toolchain:

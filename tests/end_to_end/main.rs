@@ -20,6 +20,7 @@ mod hostile_doors;
 mod hosts;
 mod identity;
 mod impostors;
+mod install;
 mod json_rpc;
 mod mcp;
 mod observed;

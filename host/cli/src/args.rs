@@ -10,6 +10,7 @@ use wharf_host::{Compatible, Door};
 mod author;
 mod calling;
 mod identity;
+mod install;
 mod registry;
 
 pub(crate) use self::author::{Bindings, Build, Componentize, Dev, Language, New, Test};
@@ -17,6 +18,7 @@ pub(crate) use self::calling::{Call, Callee, Describe, Inspect, Services};
 pub(crate) use self::identity::{
     IdentityCommand, IdentityFolder, IdentityVerb, Issuing, Joiner, RootStep,
 };
+pub(crate) use self::install::{Completions, Health, Man, Shell, Version};
 pub(crate) use self::registry::{
     BackupFile, DrainArguments, NamedHost, RegistryArguments, RegistryQuestion, RegistryServing,
     RegistryVerb,
@@ -120,6 +122,14 @@ pub(crate) enum Command {
     Identity(IdentityCommand),
     /// Ask a file of principals who may call what
     Rights(RightsCommand),
+    /// Ask a host or a registry whether it is ready
+    Health(Health),
+    /// Print a shell's completions
+    Completions(Completions),
+    /// Write man pages
+    Man(Man),
+    /// Print the version of this program, and of what it speaks
+    Version(Version),
     /// Compile a component from standard input to standard output; hosts run this
     #[command(hide = true)]
     Compile(Compile),

@@ -17,6 +17,9 @@ pub(crate) enum Exit {
     /// The service, method or file does not exist.
     #[error("{0}")]
     NotFound(String),
+    /// Something that was asked does not answer as it has to.
+    #[error("{0}")]
+    Unreachable(String),
     /// What was compared or tried is not as it has to be.
     #[error("{0}")]
     Unlike(String),
@@ -37,6 +40,7 @@ fn code(error: &anyhow::Error) -> u8 {
         Some(Exit::Usage(_)) => return 2,
         Some(Exit::Application(_)) => return 3,
         Some(Exit::NotFound(_)) => return 4,
+        Some(Exit::Unreachable(_)) => return 5,
         Some(Exit::Unlike(_)) => return 7,
         None => {}
     }

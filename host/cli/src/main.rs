@@ -7,15 +7,18 @@ mod args;
 mod author;
 mod call;
 mod callee;
+mod complete;
 mod component;
 mod configuration;
 mod describe;
 mod exit;
 mod explain;
 mod given;
+mod health;
 mod host;
 mod identity;
 mod inspect;
+mod install;
 mod keeping;
 mod listen;
 mod logging;
@@ -33,7 +36,10 @@ mod values;
 
 use std::process::ExitCode;
 
-use crate::args::{Command, RegistryArguments};
+use clap::CommandFactory;
+use clap_complete::CompleteEnv;
+
+use crate::args::{Arguments, Command, RegistryArguments};
 use crate::logging::Reader;
 
 /// This allocator returns the memory of a burst of calls or of a large file to the system. glibc's
@@ -42,6 +48,8 @@ use crate::logging::Reader;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    // A shell asks for completions by a variable. This prints them, and ends the process.
+    CompleteEnv::with_factory(Arguments::command).var(install::COMPLETE).complete();
     let arguments = match configuration::arguments() {
         Ok(arguments) => arguments,
         Err(error) => return exit::report(&error),
@@ -89,6 +97,10 @@ fn main() -> ExitCode {
             Command::Componentize(module) => author::componentize(&module),
             Command::Identity(identity) => identity::run(identity).await,
             Command::Rights(rights) => rights::run(rights),
+            Command::Health(health) => health::run(health).await,
+            Command::Completions(completions) => install::completions(&completions),
+            Command::Man(man) => install::man(&man),
+            Command::Version(version) => install::version(&version),
             Command::Compile(_) => Ok(()),
         }?;
         Ok(ExitCode::SUCCESS)

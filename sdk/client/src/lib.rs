@@ -141,5 +141,8 @@ pub use wharf_bindgen::bindgen;
 pub use wharf_net::tls::{Identity, Names, Role, SpiffeId, TlsError, TrustDomain};
 #[cfg(feature = "discovery")]
 pub use wharf_registry_api::RegistryError;
+/// The oldest and the newest version of Wharf's protocol that this client speaks.
+pub const PROTOCOL_VERSIONS: (u32, u32) =
+    (wharf_wire::MIN_VERSION as u32, wharf_wire::MAX_VERSION as u32);
 pub use wharf_schema::{Fingerprint, NameError, Outcome, Service};
 pub use wharf_wire::{MetadataError, Status, TraceParent};

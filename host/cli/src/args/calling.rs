@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 
 use super::Asked;
+use crate::complete;
 use crate::values::{time, token};
 
 const CALL_EXAMPLES: &str = "\
@@ -45,6 +47,7 @@ Examples:
 #[command(after_help = CALL_EXAMPLES)]
 pub(crate) struct Call {
     /// SERVICE.METHOD: arith.multiply, Arith.Multiply or demo:arith/arith@0.1.0.multiply
+    #[arg(add = ArgValueCompleter::new(complete::methods))]
     pub(crate) method: String,
     /// The parameters, as JSON, in order or as NAME=VALUE; @FILE reads a file, - reads standard input
     #[arg(allow_negative_numbers = true)]
@@ -98,6 +101,7 @@ pub(crate) struct Services {
 #[command(after_help = DESCRIBE_EXAMPLES)]
 pub(crate) struct Describe {
     /// SERVICE or SERVICE.METHOD as hosts serve it, or a component's file
+    #[arg(add = ArgValueCompleter::new(complete::services))]
     pub(crate) name: String,
     /// Print JSON
     #[arg(long)]
