@@ -6,7 +6,7 @@ GUESTS      := wharf-guest-reach wharf-guest-rogue wharf-guest-zoo
 TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
 WHARF       := $(TARGET_DIR)/debug/wharf
 
-.PHONY: help run build dist install semver plugins guests toolchain tools test faults fuzz check bench clean
+.PHONY: help run build dist install semver publishable plugins guests toolchain tools test faults fuzz check bench clean
 
 help:
 	@echo 'make run      build everything, start wharf over plugins/, make a first call'
@@ -17,6 +17,7 @@ help:
 	@echo 'make dist     the binary to ship: optimised and stripped'
 	@echo 'make install  copy the shipped binary, completions, man pages and systemd units to PREFIX'
 	@echo 'make semver   what breaks in the APIs of the crates since the last tag'
+	@echo 'make publishable  package the crates as crates.io would get them, and build them from that'
 	@echo 'make plugins  build the example services into plugins/*.wasm'
 	@echo 'make tools    install what some tests run beside (Python, npm), into the target directory'
 	@echo 'make bench    measure calls, isolation, scale and the registry (dist build; some minutes)'
@@ -61,6 +62,12 @@ semver:
 	@tag=$$(git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null) || \
 		{ echo 'nothing to compare with: no version is tagged yet'; exit 0; }; \
 	[ -z "$$tag" ] || cargo semver-checks --baseline-rev "$$tag" $(addprefix -p ,$(LIBRARIES))
+
+# VERIFY=--no-verify only packages them.
+VERIFY ?=
+
+publishable:
+	cargo publish --dry-run --workspace --allow-dirty $(VERIFY)
 
 # rust-toolchain.toml names toolchain and target; where rustup does not install them by itself, this does.
 toolchain:

@@ -25,6 +25,7 @@ mod json_rpc;
 mod mcp;
 mod observed;
 mod others;
+mod outsider;
 mod own_certificates;
 mod peers;
 mod raw_peer;
