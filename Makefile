@@ -129,6 +129,7 @@ fuzz: plugins guests
 check: toolchain
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --package wharf-client -- -D warnings
 	cargo clippy --package wharf-client --no-default-features --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 	@! git ls-files 2>/dev/null | grep -E '\.(pyc|wasm|o|so|a|class)$$|__pycache__' || \

@@ -5,6 +5,7 @@
 mod attacks;
 mod author;
 mod balance;
+mod book;
 mod cache;
 mod calls;
 mod classic;

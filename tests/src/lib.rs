@@ -22,7 +22,7 @@ pub use guests::{
 pub use http::{
     client as http_client, client_that_trusts_all as http_client_that_trusts_all, get, get_json,
 };
-pub use link::Link;
+pub use link::{Alone, Link};
 pub use load::Load;
 pub use process::{Finished, Process, Wharf, client, example, guest, plugin, run_command, wharf};
 pub use programs::{EtcdCluster, Member, free_port, installed, tool};

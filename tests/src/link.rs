@@ -22,6 +22,34 @@ pub struct Link {
     far: NameSpace,
 }
 
+/// A machine of its own, as far as the network goes: all ports are free, and nobody else is reached.
+#[derive(Debug)]
+pub struct Alone(NameSpace);
+
+impl Alone {
+    /// A new one; or `None` if this machine cannot make one, which is said. In CI, that is a failure.
+    #[must_use]
+    #[allow(clippy::panic, reason = "CI skips nothing")]
+    pub fn if_possible() -> Option<Self> {
+        installed("ip", "Debian: iproute2")?;
+        installed("unshare", "Debian: util-linux")?;
+        match NameSpace::new() {
+            Ok(space) => Some(Alone(space)),
+            Err(error) if std::env::var_os("CI").is_some() => panic!("{error:#}"),
+            Err(error) => {
+                say_skipped(&format!("{error:#}"));
+                None
+            }
+        }
+    }
+
+    /// A command that runs there.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        self.0.command(program)
+    }
+}
+
 /// A network namespace, and the process that keeps it.
 #[derive(Debug)]
 struct NameSpace(Child);

@@ -1,21 +1,16 @@
 //! The server's end.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, NoServerSessionStorage};
-use tokio::io::{AsyncRead, AsyncWrite, BufReader};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use super::files::{self, TlsError};
 use super::identity::{Identity, Roots};
 use super::path::provider;
 use super::verify::Peers;
-use crate::socket::buffered;
 
 /// Whether clients show certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,12 +109,27 @@ impl Tls {
         config.alpn_protocols.insert(0, b"h2".to_vec());
         Tls { config: Arc::new(config), ..self.clone() }
     }
+}
 
-    pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        stream: S,
-    ) -> io::Result<TlsStream<BufReader<S>>> {
-        TlsAcceptor::from(self.config.clone()).accept(buffered(stream)).await
+/// The server's side of a handshake, which only listeners need.
+#[cfg(feature = "listener")]
+mod handshake {
+    use std::io;
+
+    use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::server::TlsStream;
+
+    use super::Tls;
+    use crate::socket::buffered;
+
+    impl Tls {
+        pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+            &self,
+            stream: S,
+        ) -> io::Result<TlsStream<BufReader<S>>> {
+            TlsAcceptor::from(self.config.clone()).accept(buffered(stream)).await
+        }
     }
 }
 

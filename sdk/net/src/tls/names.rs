@@ -205,6 +205,7 @@ impl Names {
         }
     }
 
+    #[cfg(any(feature = "listener", test))]
     /// The same, verified by the authorities of a trust domain.
     pub(crate) fn verified_in(self, domain: Option<&TrustDomain>) -> Self {
         Names { domain: domain.cloned(), ..self }
