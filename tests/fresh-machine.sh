@@ -4,6 +4,9 @@
 #
 #   sudo tests/fresh-machine.sh FOLDER [make target ...]
 #
+# 'authors' is no target: it takes the binary that WHARF_BINARY names (linked statically, or made for Debian 12),
+# and goes from nothing to a first answer in each language, as the book says, and prints the seconds.
+#
 # FOLDER must not exist yet; it takes some 15 GB, and stays for a look around. Without further arguments
 # it runs 'make run' and 'make test'. It needs debootstrap and git, the network, and a rustup with the
 # toolchain of rust-toolchain.toml, which is copied. It takes about an hour on two cores, so .ci/run does
@@ -83,10 +86,44 @@ run() {
     wait "$make" || true
 }
 
+# What a chapter of the book asks for, and its first commands.
+author() {
+    local language=$1 packages=$2 first=$3
+    local start=$SECONDS
+    # shellcheck disable=SC2086 # several words
+    [ -z "$packages" ] || inside env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends $packages >/dev/null 2>&1
+    local installed=$SECONDS
+    [ -z "$first" ] || newcomer "$first" >/dev/null 2>&1
+    newcomer "wharf new hello-$language --lang $language && cd hello-$language && wharf test" \
+        >"$machine/$language.log" 2>&1 || { tail -40 "$machine/$language.log" >&2; return 1; }
+    local tested=$SECONDS
+    newcomer "cd hello-$language && setsid --wait sh -c 'echo \$\$ >../dev.pid; exec wharf dev'" \
+        >>"$machine/$language.log" 2>&1 &
+    local dev=$! answer=
+    until answer=$(newcomer "wharf call hello-$language.greet Ada" 2>/dev/null); do
+        kill -0 "$dev" 2>/dev/null || { tail -40 "$machine/$language.log" >&2; return 1; }
+        [ $((SECONDS - start)) -lt 1800 ] || { echo "$language took too long" >&2; return 1; }
+        sleep 1
+    done
+    echo "$language: $answer installing $((installed - start)) s, to a passed test $((tested - installed)) s, to an answer of wharf dev $((SECONDS - tested)) s"
+    kill -INT -- "-$(cat "$machine$user/dev.pid")"
+    wait "$dev" || true
+}
+
+authors() {
+    install -m 755 "${WHARF_BINARY:?name the binary in WHARF_BINARY}" "$machine/usr/bin/wharf"
+    author rust '' 'rustup target add wasm32-wasip2'
+    author c 'make clang lld wasi-libc' ''
+    author python 'python3 python3-venv' ''
+    author js 'nodejs npm' ''
+}
+
 for target in "$@"; do
     step "make $target"
     case $target in
     run) run ;;
+    authors) authors ;;
     *)
         if ! newcomer "cd wharf && make $target" >"$machine/$target.log" 2>&1; then
             tail -60 "$machine/$target.log" >&2

@@ -283,7 +283,9 @@ async fn a_served_project_follows_its_sources_and_a_failed_build_leaves_the_old_
     dev.says("  hello.greet: parameter loud is new, and optional (breaks typed clients)")
         .await
         .unwrap();
-    assert_eq!(greet("Bob").await.code, Some(1));
+    let died = greet("Bob").await;
+    assert_eq!(died.code, Some(1));
+    assert!(died.stderr.contains("its last words were: assertion failed"), "{}", died.stderr);
     dev.logged("greeting Bob").await.unwrap();
     dev.logged("a guest trapped").await.unwrap();
     let (status, _) = dev.terminate().await.unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use wharf_client::{Client, Identity, Member};
 
 use crate::args::Callee;
+use crate::values::with_port;
 
 impl Callee {
     /// A client of these hosts. Each call takes at most `timeout`.
@@ -21,7 +22,7 @@ impl Callee {
             builder = builder.host_name(name);
         }
         Ok(match &self.direct {
-            Some(address) => builder.direct(address),
+            Some(address) => builder.direct(&with_port(address)),
             None => builder.registry_client(self.asked.client(member.as_ref())?),
         })
     }

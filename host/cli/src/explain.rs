@@ -56,6 +56,10 @@ pub(crate) async fn explained(
             };
             Exit::NotFound(format!("no service '{service}'{hint}")).into()
         }
+        Some(Failure::NetRpc { .. }) => Exit::NotFound(format!(
+            "'{service}' is a service of Go's net/rpc, which has no description: call it by 'wharf call {service}.METHOD'"
+        ))
+        .into(),
         Some(Failure::ConnectionLost { .. } | Failure::Connect(_))
             if client.registry().is_none() =>
         {

@@ -77,12 +77,28 @@ pub(crate) fn http_listen(text: &str) -> Result<HttpListen, String> {
     listen.map_err(|error| format!("{error}, or none"))
 }
 
-/// An address to listen on, by number or by name.
+/// An address to listen on, by number or by name. A port alone is on loopback, and `:7400` on all addresses.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     use std::net::ToSocketAddrs;
 
-    let found = text.to_socket_addrs().ok().and_then(|mut found| found.next());
+    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let whole = match text.strip_prefix(':') {
+        Some(port) if is_port(port) => format!("0.0.0.0:{port}"),
+        None if is_port(text) => format!("127.0.0.1:{text}"),
+        _ => text.to_owned(),
+    };
+    let found = whole.to_socket_addrs().ok().and_then(|mut found| found.next());
     found.ok_or_else(|| "write an address like 127.0.0.1:7400 or localhost:7400".to_owned())
+}
+
+/// The address of a host, with the usual port unless it names one.
+pub(crate) fn with_port(text: &str) -> String {
+    let port = wharf_host::DEFAULT_PORT;
+    if text.parse::<std::net::Ipv6Addr>().is_ok() {
+        return format!("[{text}]:{port}");
+    }
+    let has_port = text.rsplit_once(':').is_some_and(|(_, after)| !after.ends_with(']'));
+    if has_port { text.to_owned() } else { format!("{text}:{port}") }
 }
 
 pub(crate) fn token(text: &str) -> Result<String, String> {
@@ -193,6 +209,14 @@ mod tests {
     fn an_address_has_a_port_and_may_be_a_name() {
         assert_eq!(address("127.0.0.1:7400").unwrap().port(), 7400);
         assert!(address("localhost:7400").unwrap().ip().is_loopback());
+        assert_eq!(address("7400").unwrap().to_string(), "127.0.0.1:7400");
+        assert_eq!(address(":7400").unwrap().to_string(), "0.0.0.0:7400");
+        assert!(address("70000").is_err() && address(":").is_err());
+        assert_eq!(with_port("edge-1"), "edge-1:7400");
+        assert_eq!(with_port("[::1]"), "[::1]:7400");
+        assert_eq!(with_port("::1"), "[::1]:7400");
+        assert_eq!(with_port("edge-1:7500"), "edge-1:7500");
+        assert_eq!(with_port("[::1]:7500"), "[::1]:7500");
         assert!(address("localhost").unwrap_err().contains("localhost:7400"));
         assert!(http_listen("none").unwrap().0.is_none());
         assert!(http_listen("x").err().unwrap().ends_with("or none"));

@@ -15,6 +15,9 @@ const LINE: usize = 4 * 1024;
 /// The name of the stream whose last line is kept.
 const STDERR: &str = "stderr";
 
+/// What Rust prints behind the message of a panic. It says nothing about the failure.
+const HINT: &str = "note: run with `RUST_BACKTRACE=1`";
+
 /// The most bytes that are kept of a last line.
 const WORDS: usize = 200;
 
@@ -122,7 +125,8 @@ impl Output {
 
     fn log(&self, line: &[u8]) {
         let text = printable(&String::from_utf8_lossy(line));
-        if self.stream == STDERR && !text.trim().is_empty() {
+        let says_why = !text.trim().is_empty() && !text.starts_with(HINT);
+        if self.stream == STDERR && says_why {
             self.scene.keep(text.trim());
         }
         if self.permit() {
@@ -232,6 +236,8 @@ mod tests {
         stderr.log(b"Traceback\x1b");
         stderr.log(&[b'x'; 2 * WORDS]);
         stderr.log(b"  ");
+        // A panic in Rust ends with a hint, which is not why it panicked.
+        stderr.log(HINT.as_bytes());
         stdout.log(b"not this");
         assert_eq!(scene.last_words(), Some("x".repeat(WORDS)));
         scene.begin(2, 0);

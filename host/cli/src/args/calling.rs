@@ -65,8 +65,8 @@ pub(crate) struct Call {
 /// The hosts that a command calls, how it finds them, and what it shows them.
 #[derive(Debug, Args)]
 pub(crate) struct Callee {
-    /// Call this host directly, without a registry
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Call this host directly, without a registry; default port: 7400
+    #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) direct: Option<String>,
     /// Name that the host of --direct has to prove; default: its address
     #[arg(long, value_name = "NAME", requires = "direct")]

@@ -455,7 +455,11 @@ fn base(address: &str, scheme: &str) -> Result<Url, RegistryError> {
     let bad = || RegistryError::BadAddress(address.to_owned());
     let with_scheme =
         if address.contains("://") { address.to_owned() } else { format!("{scheme}://{address}") };
-    let base = Url::parse(&with_scheme).map_err(|_| bad())?;
+    let mut base = Url::parse(&with_scheme).map_err(|_| bad())?;
+    // Whoever writes a host alone means the usual port of a registry, and not that of the web.
+    if with_scheme != address && base.port().is_none() && !address.ends_with(":80") {
+        let _ = base.set_port(Some(crate::DEFAULT_PORT));
+    }
     if !matches!(base.scheme(), "http" | "https") || !base.has_host() || base.cannot_be_a_base() {
         return Err(bad());
     }
@@ -472,6 +476,9 @@ mod tests {
         for good in ["http://127.0.0.1:8500", "localhost:8500", "http://[::1]:8500/", several] {
             assert!(RegistryClient::new(good).is_ok(), "{good}");
         }
+        assert_eq!(RegistryClient::new("localhost").unwrap().address(), "http://localhost:8500");
+        assert_eq!(RegistryClient::new("http://localhost").unwrap().address(), "http://localhost");
+        assert_eq!(RegistryClient::new("localhost:80").unwrap().address(), "http://localhost");
         let client = RegistryClient::new("https://a:1,b:2").unwrap();
         assert!(client.bases.iter().all(|base| base.scheme() == "https"));
         let options = || RegistryOptions { token: Some("secret".to_owned()), ..Default::default() };
