@@ -48,7 +48,7 @@ mount --bind /dev "$machine/dev"
 inside() { chroot "$machine" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 "$@"; }
 newcomer() {
     inside su newcomer -s /bin/bash -c \
-        "cd $user; export HOME=$user PATH=$user/.cargo/bin:\$PATH LANG=C.UTF-8; $1"
+        "cd $user; export HOME=$user PATH=$user/.cargo/bin:/usr/local/bin:\$PATH LANG=C.UTF-8; $1"
 }
 
 step 'what README asks for: git, make, a C compiler'
@@ -116,7 +116,12 @@ authors() {
     author rust '' 'rustup target add wasm32-wasip2'
     author c 'make clang lld wasi-libc' ''
     author python 'python3 python3-venv' ''
-    author js 'nodejs npm' ''
+    # Debian 12 has Node.js 18, and componentize-js needs 20: this machine's, which its author would fetch.
+    cp "$(realpath "$(command -v node)")" "$machine/usr/local/bin/node"
+    mkdir -p "$machine/usr/local/lib/node_modules"
+    cp -r "$(dirname "$(dirname "$(realpath "$(command -v npm)")")")" "$machine/usr/local/lib/node_modules/npm"
+    ln -s ../lib/node_modules/npm/bin/npm-cli.js "$machine/usr/local/bin/npm"
+    author js libstdc++6 ''
 }
 
 for target in "$@"; do

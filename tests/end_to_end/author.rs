@@ -280,7 +280,7 @@ async fn a_served_project_follows_its_sources_and_a_failed_build_leaves_the_old_
         "fn greet(name: String, _loud: Option<bool>)",
     );
     project.edit("wit/hello.wit", "(name: string)", "(name: string, loud: option<bool>)");
-    dev.says("  hello.greet: parameter loud is new, and optional (breaks typed clients)")
+    dev.says("  hello.greet: parameter loud is new, and optional; what was written without a name no longer fits (breaks everybody)")
         .await
         .unwrap();
     let died = greet("Bob").await;

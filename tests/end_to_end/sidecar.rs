@@ -221,7 +221,7 @@ async fn a_grant_that_is_taken_back_is_used_no_more() {
     assert!(matches!(status, Status::Unavailable | Status::NotFound), "{error}");
     assert!(!error.failure.may_have_executed());
     let (_, log) = wharf.process.terminate().await.unwrap();
-    assert!(log.contains("its grants were changed, and it cannot be loaded with the new ones"));
+    assert!(log.contains("grants were taken from it, and it cannot be loaded with the new ones"));
 }
 
 #[tokio::test]

@@ -67,6 +67,16 @@ async fn a_replacement_that_breaks_callers_is_warned_of_and_refused_where_compat
     wharf.process.logged(refused).await.unwrap();
     let overview = get_json(&format!("{}/services", wharf.http)).await.unwrap();
     assert_eq!(overview["files"][0]["state"], "refused");
+    // Grants that are only added take nothing from the version that serves.
+    let more = "compatible = \"required\"\n[grants]\nenv = { MORE = \"yes\" }\n";
+    std::fs::write(wharf.file("arith.toml"), more).unwrap();
+    eventually("it is refused once more", async || {
+        (wharf.process.count_logged("it breaks callers of what it replaces") >= 2).then_some(())
+    })
+    .await
+    .unwrap();
+    let call = ["call", "--direct", &wharf.host, "arith.multiply", "a=7", "b=8"];
+    assert_eq!(wharf_tests::wharf(&call).await.unwrap().code, Some(0));
     // What adds to it loads, and so does anything once it is allowed to break.
     std::fs::write(wharf.file("arith.toml"), "compatible = \"any\"\n").unwrap();
     eventually("it serves", async || {

@@ -8,7 +8,7 @@ use wharf_client::{CallOptions, Client, Failure, Outcome, RpcError, Status};
 use wharf_schema::{MethodPath, ValueError, printable_json, printable_lines};
 
 use crate::args::Call;
-use crate::exit::Exit;
+use crate::exit::{Exit, said};
 use crate::explain::explain;
 use crate::given::{self, Given};
 
@@ -28,7 +28,7 @@ pub(crate) async fn run(arguments: Call) -> anyhow::Result<()> {
         Err(error) => {
             let error = explain(error, &client, &path).await;
             if arguments.json {
-                writeln!(std::io::stdout().lock(), "{}", failure(&error))?;
+                said(writeln!(std::io::stdout().lock(), "{}", failure(&error)))?;
             }
             return Err(error);
         }
@@ -45,7 +45,7 @@ pub(crate) async fn run(arguments: Call) -> anyhow::Result<()> {
         }
         Outcome::Err(json) if arguments.json => {
             // For scripts: the error where they look for the result, and the exit code tells which.
-            writeln!(std::io::stdout().lock(), "{}", printable_json(&json))?;
+            said(writeln!(std::io::stdout().lock(), "{}", printable_json(&json)))?;
             Err(Exit::Application(format!("{path} returned an error")).into())
         }
         Outcome::Err(json) => {

@@ -34,7 +34,13 @@ fn candidates(begun: &OsStr, with_methods: bool) -> Vec<CompletionCandidate> {
     let names = runtime.block_on(async {
         tokio::time::timeout(PATIENCE, names(begun, with_methods)).await.ok().flatten()
     });
-    let names = names.unwrap_or_default().into_iter().filter(|name| name.starts_with(begun));
+    // A name that is being looked up must not hold up the shell.
+    runtime.shutdown_background();
+    // Shells insert names as they are, and hosts choose them.
+    let is_plain =
+        |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:/@".contains(c));
+    let names = names.unwrap_or_default().into_iter();
+    let names = names.filter(|name| name.starts_with(begun) && is_plain(name));
     names.take(MAX_NAMES).map(CompletionCandidate::new).collect()
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use wharf_registry_api::{Endpoint, ListOptions};
 use wharf_schema::{
     Method, MethodPath, Service, ServiceName, Type, TypeId, did_you_mean, example, example_of,
-    printable_json, printable_lines,
+    printable, printable_json, printable_lines,
 };
 
 use crate::args::{Callee, Describe};
@@ -117,28 +117,32 @@ impl Description {
             let reason = endpoint.spec.reason.as_ref();
             let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             let Endpoint { address, host, state, .. } = endpoint;
-            text.push_str(&format!("endpoint    {address}, host {host}, {state}{reason}\n"));
+            // Hosts choose these texts, and what has several lines could forge others.
+            let line = printable(&format!("{address}, host {host}, {state}{reason}"));
+            text.push_str(&format!("endpoint    {line}\n"));
         }
         if self.method.is_none() && !service.wit().is_empty() {
             text.push_str(&format!("\n{}\n", service.wit().trim_end()));
         }
         for method in self.methods() {
-            text.push_str(&format!("\n{}\n", service.notation(method)));
+            text.push_str(&format!("\n{}\n", printable(&service.notation(method))));
             for line in method.docs.lines() {
                 text.push_str(format!("  {}", line.trim()).trim_end());
                 text.push('\n');
             }
             match Examples::of(service, method) {
                 Ok(examples) => {
-                    text.push_str(&format!("  $ {}\n", examples.command));
+                    text.push_str(&format!("  $ {}\n", printable(&examples.command)));
                     if let Some(result) = &examples.result {
-                        text.push_str(&format!("  {result}\n"));
+                        text.push_str(&format!("  {}\n", printable(result)));
                     }
                     if let Some(error) = &examples.error {
-                        text.push_str(&format!("  or fails with {error}\n"));
+                        text.push_str(&format!("  or fails with {}\n", printable(error)));
                     }
                 }
-                Err(reason) => text.push_str(&format!("  cannot be called: {reason}\n")),
+                Err(reason) => {
+                    text.push_str(&format!("  cannot be called: {}\n", printable(&reason)));
+                }
             }
         }
         text
@@ -183,6 +187,11 @@ fn as_json(example: &str) -> Value {
     serde_json::from_str(example).unwrap_or_else(|_| example.into())
 }
 
+/// A word for a shell, whatever is in it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// How a method is called, and what it may answer.
 pub(crate) struct Examples {
     pub(crate) command: String,
@@ -196,12 +205,16 @@ impl Examples {
     pub(crate) fn of(service: &Service, method: &Method) -> Result<Self, String> {
         let signature = method.signature.as_ref().map_err(Clone::clone)?;
         let types = service.types();
-        let mut command = format!("wharf call {}.{}", service.name().interface, method.name);
+        let path = format!("{}.{}", service.name().interface, method.name);
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let path = if path.chars().all(is_plain) { path } else { quoted(&path) };
+        let mut command = format!("wharf call {path}");
         for param in &signature.params {
             // A text needs no quotes of its own.
             let example = example(types, param.ty);
             let text = serde_json::from_str::<String>(&example).unwrap_or(example);
-            command.push_str(&format!(" '{text}'"));
+            command.push(' ');
+            command.push_str(&quoted(&text));
         }
         let of =
             |ty: &Option<TypeId>| ty.map_or_else(|| "null".to_owned(), |ty| example(types, ty));

@@ -62,6 +62,15 @@ fn code(error: &anyhow::Error) -> u8 {
     }
 }
 
+/// Whether something was printed, if whoever reads it has not stopped reading. Then what follows still
+/// decides about the exit code.
+pub(crate) fn said(printed: std::io::Result<()>) -> std::io::Result<()> {
+    match printed {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
 fn broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<std::io::Error>();
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)

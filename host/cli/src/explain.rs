@@ -44,7 +44,8 @@ pub(crate) async fn explained(
     match failure(&error) {
         Some(Failure::NoEndpoint { reason, .. }) if reason.is_empty() => {
             let Some(registry) = client.registry() else { return error };
-            let known = registry.services().await.map(|list| list.services).unwrap_or_default();
+            let Ok(list) = registry.services().await else { return error };
+            let known = list.services;
             let names = known.iter().map(|service| &service.service[..]);
             let meant = most_similar(&service.interface, names);
             let hint = match meant {

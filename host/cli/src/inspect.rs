@@ -13,7 +13,7 @@ use wharf_schema::{
 
 use crate::args::Inspect;
 use crate::component;
-use crate::exit::Exit;
+use crate::exit::{Exit, said};
 use crate::explain::explained;
 use crate::services::table;
 
@@ -58,14 +58,17 @@ async fn compare(
         };
         let changes: Vec<Value> = found.iter().map(change).collect();
         let text = serde_json::to_string_pretty(&json!({ "changes": changes }))?;
-        writeln!(out, "{}", printable_json(&text))?;
+        said(writeln!(out, "{}", printable_json(&text)))?;
     } else if found.is_empty() {
-        writeln!(out, "No difference: everybody who calls the old one can call the new one.")?;
+        said(writeln!(
+            out,
+            "No difference: everybody who calls the old one can call the new one."
+        ))?;
     } else {
         let header = ["CHANGE", "BREAKS"].map(str::to_owned);
         let row = |found: &Difference| [printable(&found.to_string()), found.broken.to_string()];
         let rows: Vec<_> = std::iter::once(header).chain(found.iter().map(row)).collect();
-        write!(out, "{}", table(&rows))?;
+        said(write!(out, "{}", table(&rows)))?;
     }
     match breaking {
         0 => Ok(()),

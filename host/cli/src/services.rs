@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use wharf_registry_api::{
@@ -58,7 +58,14 @@ impl Shown {
         while let Some(event) = watch.next().await? {
             match event {
                 WatchEvent::Upsert(_) | WatchEvent::Delete(_) if is_new => {
-                    tokio::time::sleep(SETTLED).await;
+                    // Whatever else has happened by then is in the list too.
+                    let settled = Instant::now() + SETTLED;
+                    while let Ok(more) = tokio::time::timeout_at(settled.into(), watch.next()).await
+                    {
+                        if more?.is_none() {
+                            return self.update().await;
+                        }
+                    }
                     self.update().await?;
                 }
                 WatchEvent::Bookmark(_) if !is_new => {

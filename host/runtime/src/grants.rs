@@ -73,6 +73,20 @@ pub enum GrantError {
 }
 
 impl Grants {
+    /// Whether everything that `others` allow is allowed here too.
+    #[must_use]
+    pub fn cover(&self, others: &Grants) -> bool {
+        fn all<T: PartialEq>(wanted: Option<&[T]>, has: Option<&[T]>) -> bool {
+            wanted.is_none_or(|wanted| {
+                has.is_some_and(|has| wanted.iter().all(|grant| has.contains(grant)))
+            })
+        }
+        others.env.iter().all(|(name, value)| self.env.get(name) == Some(value))
+            && all(others.dirs.as_deref(), self.dirs.as_deref())
+            && all(others.http.as_deref(), self.http.as_deref())
+            && all(others.tcp.as_deref(), self.tcp.as_deref())
+    }
+
     /// The imports that these grants do not cover. With any of them, the component does not load.
     #[must_use]
     pub fn missing<'i>(&self, imports: &'i [Import]) -> Vec<&'i Import> {

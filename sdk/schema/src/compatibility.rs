@@ -9,12 +9,16 @@ mod types;
 
 use std::fmt;
 
+use crate::types::short;
 use crate::{Method, Param, Service, ServiceName, Type};
 
 use self::types::Walk;
 
 /// The most differences that one method is told of. More make nothing clearer.
 const MAX_DIFFERENCES: usize = 20;
+
+/// The most of all methods together.
+const MAX_ALL: usize = 1000;
 
 /// Whose calls fail, or get another answer than they expect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub enum Broken {
     Named,
     /// Those that ask for the version that is gone.
     Pinned,
+    /// Those that give a short name, and now mean something else by it.
+    Short,
     /// Everybody's.
     Everybody,
 }
@@ -38,6 +44,7 @@ impl fmt::Display for Broken {
             Broken::Typed => "typed clients",
             Broken::Named => "callers by name",
             Broken::Pinned => "callers of that version",
+            Broken::Short => "callers by short name",
             Broken::Everybody => "everybody",
         })
     }
@@ -81,17 +88,49 @@ pub fn differences<'s>(
         compared.push(new.name());
         if same.is_none() {
             let what = format!("version {} takes its place", version(new.name()));
-            found.push(Difference { place, what, broken: Broken::Pinned });
+            // Nobody can ask for no version.
+            let is_pinned = old.name().version.is_some();
+            let broken = if is_pinned { Broken::Pinned } else { Broken::Nobody };
+            found.push(Difference { place, what, broken });
         }
         if old.fingerprint() != new.fingerprint() || parameters_differ(old, new) {
             methods(old, new, &mut found);
         }
     }
     for new in after.iter().filter(|new| !compared.contains(&new.name())) {
-        let (place, what) = (new.name().to_string(), "the service is new".to_owned());
-        found.push(Difference { place, what, broken: Broken::Nobody });
+        let (what, broken) = arrival(new, &before);
+        found.push(Difference { place: new.name().to_string(), what, broken });
+    }
+    if found.len() > MAX_ALL {
+        // What breaks somebody must not be among those that are left out.
+        found.sort_by_key(|difference| difference.broken == Broken::Nobody);
+        found.truncate(MAX_ALL);
     }
     found
+}
+
+/// What a service that was not there means to those who give a short name, or no version.
+fn arrival(new: &Service, before: &[&Service]) -> (String, Broken) {
+    let same_name = |old: &&&Service| old.name().interface == new.name().interface;
+    let others: Vec<&&Service> = before.iter().filter(same_name).collect();
+    if let Some(other) = others.iter().find(|old| old.name().package != new.name().package) {
+        let name = &new.name().interface;
+        let what = format!("the service is new, and '{name}' alone means {} too", other.name());
+        return (what, Broken::Short);
+    }
+    let newest = others.into_iter().max_by(|a, b| a.name().version.cmp(&b.name().version));
+    if let Some(old) = newest.filter(|old| old.name().version < new.name().version) {
+        let mut changes = Vec::new();
+        methods(old, new, &mut changes);
+        if changes.iter().any(|change| change.broken != Broken::Nobody) {
+            let what = format!(
+                "the service is new, and whoever names no version gets it instead of {}, from which it differs",
+                version(old.name())
+            );
+            return (what, Broken::Short);
+        }
+    }
+    ("the service is new".to_owned(), Broken::Nobody)
 }
 
 /// The newest version of the same interface.
@@ -107,19 +146,23 @@ fn version(name: &ServiceName) -> String {
     name.version.as_ref().map_or_else(|| "(none)".to_owned(), ToString::to_string)
 }
 
-/// The names of parameters are no part of a fingerprint.
+/// Whether methods may differ. The names of parameters are no part of a fingerprint.
 fn parameters_differ(old: &Service, new: &Service) -> bool {
-    let names = |method: &Method| -> Vec<String> {
-        let params = method.signature.as_ref().map(|signature| &signature.params[..]);
-        params.unwrap_or_default().iter().map(|param| param.name.clone()).collect()
-    };
-    old.methods()
-        .iter()
-        .any(|method| new.method(&method.name).is_none_or(|new| names(new) != names(method)))
+    old.methods().iter().any(|method| {
+        new.method(&method.name).is_none_or(|next| match (&method.signature, &next.signature) {
+            (Ok(before), Ok(after)) => !are_named_alike(&before.params, &after.params),
+            _ => false,
+        })
+    })
+}
+
+fn are_named_alike(before: &[Param], after: &[Param]) -> bool {
+    before.iter().map(|param| &param.name).eq(after.iter().map(|param| &param.name))
 }
 
 fn methods(old: &Service, new: &Service, found: &mut Vec<Difference>) {
-    let place = |method: &Method| format!("{}.{}", old.name().interface, method.name);
+    let interface = short(&old.name().interface);
+    let place = |method: &Method| format!("{interface}.{}", short(&method.name));
     for method in old.methods() {
         let mut tell = |what: String, broken| {
             found.push(Difference { place: place(method), what, broken });
@@ -133,9 +176,13 @@ fn methods(old: &Service, new: &Service, found: &mut Vec<Difference>) {
         };
         match (&method.signature, &next.signature) {
             (Ok(before), Ok(after)) => {
-                let typed = before.fingerprint != after.fingerprint;
+                let mut typed = before.fingerprint != after.fingerprint;
+                if !typed && are_named_alike(&before.params, &after.params) {
+                    continue;
+                }
                 let mut walk = Walk::new((old.types(), new.types()), MAX_DIFFERENCES);
-                parameters(&mut walk, &before.params, &after.params);
+                // Types that were swapped may be the same; then nothing refuses a typed client.
+                typed |= parameters(&mut walk, &before.params, &after.params);
                 walk.results(before.result, after.result);
                 let mut told = walk.found();
                 if typed && told.is_empty() {
@@ -166,41 +213,54 @@ fn methods(old: &Service, new: &Service, found: &mut Vec<Difference>) {
     }
 }
 
-/// Parameters are found by name, and what has no counterpart by its place: then it was renamed.
-fn parameters(walk: &mut Walk<'_>, before: &[Param], after: &[Param]) {
+/// Parameters are found by name, and what has no counterpart by its place: then it was renamed. Returns
+/// whether they are in another order.
+fn parameters(walk: &mut Walk<'_>, before: &[Param], after: &[Param]) -> bool {
     let named = |params: &[Param], name: &str| params.iter().position(|param| param.name == name);
+    let mut kept = Vec::new();
     for (place, param) in before.iter().enumerate() {
+        let name = short(&param.name);
         let next = match named(after, &param.name) {
-            Some(next) => &after[next],
+            Some(next) => next,
             None => match after.get(place).filter(|next| named(before, &next.name).is_none()) {
                 Some(next) => {
-                    let what = format!("parameter {} is now called {}", param.name, next.name);
+                    let what = format!("parameter {name} is now called {}", short(&next.name));
                     walk.tell(what, true);
-                    next
+                    place
                 }
                 None => {
-                    walk.tell(format!("parameter {} is gone", param.name), true);
+                    walk.tell(format!("parameter {name} is gone"), true);
                     continue;
                 }
             },
         };
-        walk.argument(&param.name, param.ty, next.ty);
+        kept.push(next);
+        walk.argument(name, param.ty, after[next].ty);
     }
-    for (place, param) in after.iter().enumerate() {
-        let renamed = before.get(place).is_some_and(|old| named(after, &old.name).is_none());
-        if named(before, &param.name).is_none() && !renamed {
-            let is_optional = matches!(walk.new_type(param.ty), Type::Option(_));
-            let must = if is_optional { "and optional" } else { "and must be given" };
-            walk.tell(format!("parameter {} is new, {must}", param.name), !is_optional);
-        }
+    let last = kept.iter().max().copied();
+    // The only parameter may be written without its name, and where there is none, nothing is.
+    let was_alone = before.len() <= 1;
+    for (place, param) in after.iter().enumerate().filter(|(place, _)| !kept.contains(place)) {
+        let name = short(&param.name);
+        let is_optional = matches!(walk.new_type(param.ty), Type::Option(_));
+        let is_behind = last.is_none_or(|last| place > last);
+        let what = match (is_optional, is_behind, was_alone) {
+            (false, ..) => format!("parameter {name} is new, and must be given"),
+            (true, false, _) => format!("parameter {name} is new, before others"),
+            (true, true, true) => {
+                format!(
+                    "parameter {name} is new, and optional; what was written without a name no longer fits"
+                )
+            }
+            (true, true, false) => format!("parameter {name} is new, and optional"),
+        };
+        walk.tell(what, !is_optional || !is_behind || was_alone);
     }
-    let order = |params: &[Param], others: &[Param]| -> Vec<String> {
-        let both = params.iter().filter(|param| named(others, &param.name).is_some());
-        both.map(|param| param.name.clone()).collect()
-    };
-    if order(before, after) != order(after, before) {
+    let is_other_order = !kept.is_sorted();
+    if is_other_order {
         walk.tell("its parameters are in another order".to_owned(), true);
     }
+    is_other_order
 }
 
 #[cfg(test)]

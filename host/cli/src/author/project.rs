@@ -78,13 +78,30 @@ impl Project {
         self.root.join("wit")
     }
 
-    /// Puts the plugin and its sidecar into a plugins folder. The sidecar goes first, so that the host
-    /// never sees the component without it.
+    /// Makes the plugin and its sidecar all that is in a plugins folder. The sidecar comes first, so that the
+    /// host never sees the component without it, and both within a moment, which is one change to it.
     pub(super) fn install(&self, folder: &Path) -> anyhow::Result<()> {
-        if self.sidecar().exists() {
-            copy(&self.sidecar(), folder)?;
+        let read = |path: &Path| {
+            std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
+        };
+        let (plugin, sidecar) = (self.plugin(), self.sidecar());
+        let into = |path: &Path| folder.join(path.file_name().unwrap_or_default());
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            let stays = path == into(&plugin) || path == into(&sidecar) && sidecar.exists();
+            if !stays {
+                std::fs::remove_file(path)?;
+            }
         }
-        copy(&self.plugin(), folder)
+        let component = stage(&into(&plugin), &read(&plugin)?)?;
+        if sidecar.exists() {
+            let content = read(&sidecar)?;
+            if std::fs::read(into(&sidecar)).ok().as_ref() != Some(&content) {
+                write(&into(&sidecar), &content)?;
+            }
+        }
+        std::fs::rename(component, into(&plugin))?;
+        Ok(())
     }
 }
 
@@ -108,16 +125,16 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
 
 /// Writes a file so that nobody sees half of it.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = path.with_file_name(format!(".{name}.new"));
-    let written = std::fs::write(&new, bytes).and_then(|()| std::fs::rename(&new, path));
-    written.with_context(|| format!("{} cannot be written", path.display()))
+    let staged = stage(path, bytes)?;
+    std::fs::rename(staged, path).with_context(|| format!("{} cannot be written", path.display()))
 }
 
-fn copy(from: &Path, folder: &Path) -> anyhow::Result<()> {
-    let bytes =
-        std::fs::read(from).with_context(|| format!("{} cannot be read", from.display()))?;
-    write(&folder.join(from.file_name().unwrap_or_default()), &bytes)
+/// Writes what is to become a file beside it.
+fn stage(path: &Path, bytes: &[u8]) -> anyhow::Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.new"));
+    std::fs::write(&new, bytes).with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(new)
 }
 
 #[cfg(test)]

@@ -9,13 +9,13 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use wharf_client::{CallOptions, Client, Outcome, Status};
 use wharf_host::{FileState, Host};
-use wharf_schema::{arguments_from_body, printable_lines, result_to_json};
+use wharf_schema::{arguments_from_body, printable, printable_lines, result_to_json};
 
 use super::building;
 use super::calls::{self, Call};
 use super::project::Project;
 use crate::args::{Arguments, Command, Test};
-use crate::exit::Exit;
+use crate::exit::{Exit, said};
 
 pub(crate) async fn run(arguments: Test) -> anyhow::Result<()> {
     let project = Project::open(&arguments.dir)?;
@@ -43,25 +43,31 @@ pub(crate) async fn run(arguments: Test) -> anyhow::Result<()> {
             Some(arguments) => format!("{} {arguments}", call.method),
             None => call.method.to_string(),
         };
-        let mut out = std::io::stdout().lock();
-        match call.expected.compare(&outcome) {
-            None => writeln!(out, "ok    {}", printable_lines(&shown))?,
-            Some(difference) => {
-                wrong += 1;
-                writeln!(out, "FAIL  {} (call {})", printable_lines(&shown), index + 1)?;
-                for line in printable_lines(&difference).lines() {
-                    writeln!(out, "      {line}")?;
-                }
-            }
-        }
+        let difference = call.expected.compare(&outcome);
+        wrong += usize::from(difference.is_some());
+        said(print(&shown, index, difference.as_deref()))?;
     }
     host.drain().await;
-    match (calls.len(), wrong) {
-        (0, _) => println!("no calls: write some into calls.toml"),
-        (all, 0) => println!("{all} calls, all as they should be"),
-        (all, wrong) => {
-            return Err(Exit::Unlike(format!("of {all} calls, {wrong} went wrong")).into());
-        }
+    let all = calls.len();
+    if wrong > 0 {
+        return Err(Exit::Unlike(format!("of {all} calls, {wrong} went wrong")).into());
+    }
+    let mut out = std::io::stdout().lock();
+    match all {
+        0 => writeln!(out, "no calls: write some into calls.toml")?,
+        all => writeln!(out, "{all} calls, all as they should be")?,
+    }
+    Ok(())
+}
+
+/// Says how a call went.
+fn print(shown: &str, index: usize, difference: Option<&str>) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let shown = printable(shown);
+    let Some(difference) = difference else { return writeln!(out, "ok    {shown}") };
+    writeln!(out, "FAIL  {shown} (call {})", index + 1)?;
+    for line in printable_lines(difference).lines() {
+        writeln!(out, "      {line}")?;
     }
     Ok(())
 }

@@ -22,10 +22,10 @@ pub(super) struct Watching {
 }
 
 impl Watching {
-    /// Begins to watch.
+    /// Begins to watch. What is not there is not watched.
     ///
     /// # Errors
-    /// When the system cannot, or when something that is to be watched is not there.
+    /// When the system cannot.
     pub(super) fn start(project: &Project) -> anyhow::Result<Self> {
         let mut wanted = project.watch.clone();
         wanted.extend([project.root.join(FILE), project.sidecar()]);
@@ -35,9 +35,11 @@ impl Watching {
         let mut watcher =
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
                 // What cannot be told counts as a change.
-                let is_change = event.is_ok_and(|event| {
-                    !matches!(event.kind, EventKind::Access(_))
-                        && event.paths.iter().any(|path| wanted.iter().any(|w| path.starts_with(w)))
+                let is_change = event.map_or(true, |event| {
+                    let is_wanted =
+                        |path: &PathBuf| wanted.iter().any(|wanted| path.starts_with(wanted));
+                    let is_access = matches!(event.kind, EventKind::Access(_));
+                    event.need_rescan() || !is_access && event.paths.iter().any(is_wanted)
                 });
                 if is_change {
                     // If one waits already, this one is told with it.
@@ -46,6 +48,7 @@ impl Watching {
             })?;
         // A file is watched by its directory, since editors replace files.
         let parents = project.watch.iter().filter(|path| !path.is_dir()).filter_map(|p| p.parent());
+        let parents = parents.filter(|parent| parent.is_dir());
         let parents: BTreeSet<&Path> = parents.chain([project.root.as_path()]).collect();
         for (path, mode) in directories
             .iter()

@@ -20,7 +20,7 @@ pub enum Compatible {
 }
 
 /// What is different after a replacement.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Changes(Vec<Difference>);
 
 impl Changes {
@@ -44,11 +44,11 @@ impl Changes {
 }
 
 fn list(changes: impl Iterator<Item = String>) -> Option<String> {
-    let mut all: Vec<String> = changes.collect();
-    let more = all.len().saturating_sub(SHOWN);
-    all.truncate(SHOWN);
+    let mut changes = changes;
+    let mut shown: Vec<String> = changes.by_ref().take(SHOWN).collect();
+    let more = changes.count();
     if more > 0 {
-        all.push(format!("and {more} more"));
+        shown.push(format!("and {more} more"));
     }
-    (!all.is_empty()).then(|| all.join("; "))
+    (!shown.is_empty()).then(|| shown.join("; "))
 }

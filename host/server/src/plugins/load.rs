@@ -47,6 +47,8 @@ pub(super) struct Loaded {
     pub(super) took: Duration,
     /// Its grants from now on. `None` if its settings could not be read.
     pub(super) grants: Option<Grants>,
+    /// What it changes for callers. `None` if the file served nothing before.
+    pub(super) changes: Option<Changes>,
     pub(super) result: Result<Ready, FileError>,
 }
 
@@ -76,7 +78,7 @@ pub(super) enum FileError {
     #[error("{}: remove one of the two files, or give this one another version", list(.0))]
     Occupied(Vec<Occupied>),
     #[error(
-        "it breaks callers of what it replaces, and compatible = \"required\": {0}; serve it under a new version beside the old one, or say compatible = \"any\" in its sidecar"
+        "it breaks callers of what it replaces, and compatible = \"required\": {0}; serve it under a new version in another file, or say compatible = \"any\" in its sidecar"
     )]
     Incompatible(String),
     #[error(
@@ -138,14 +140,16 @@ impl Load {
             }
         }
         let grants = sidecar.as_ref().ok().map(|sidecar| sidecar.settings.grants.clone());
-        let result = self.load(sidecar, pins).await;
-        Loaded { took: start.elapsed(), grants, result, file: self.file }
+        let mut changes = None;
+        let result = self.load(sidecar, pins, &mut changes).await;
+        Loaded { took: start.elapsed(), grants, changes, result, file: self.file }
     }
 
     async fn load(
         &self,
         sidecar: Result<Sidecar, FileError>,
         pins: Vec<Pin>,
+        changes: &mut Option<Changes>,
     ) -> Result<Ready, FileError> {
         let Workshop { engine, max_size, table, room, .. } = &self.workshop;
         let len = file::len(&self.path).await.min(*max_size);
@@ -167,8 +171,12 @@ impl Load {
         }
         // Record the services before loading, so that a failure can be reported against them.
         table.note_offers(&self.file, candidate.services().to_vec());
-        if let Ok(sidecar) = &sidecar {
-            self.check_compatible(sidecar, candidate.services()).await?;
+        *changes = self.changes(candidate.services()).await?;
+        if let (Ok(sidecar), Some(changes)) = (&sidecar, changes)
+            && sidecar.compatible.unwrap_or(self.workshop.compatible) == Compatible::Required
+            && let Some(breaking) = changes.breaking()
+        {
+            return Err(FileError::Incompatible(breaking));
         }
         let tools = sidecar.as_ref().map(|sidecar| sidecar.tools.among(candidate.services()));
         let tools = tools.unwrap_or_else(|_| Ok(Vec::new())).map_err(FileError::NoTool)?;
@@ -182,23 +190,21 @@ impl Load {
         Ok(Ready { plugin, documents, tools })
     }
 
-    /// Refuses what breaks the callers of what the file serves now, if that is asked for.
-    async fn check_compatible(
-        &self,
-        sidecar: &Sidecar,
-        after: &[Arc<Service>],
-    ) -> Result<(), FileError> {
-        if sidecar.compatible.unwrap_or(self.workshop.compatible) == Compatible::Any {
-            return Ok(());
+    /// What the file would change for callers. Comparing large types takes a while, so a thread that may
+    /// block does it.
+    async fn changes(&self, after: &[Arc<Service>]) -> Result<Option<Changes>, FileError> {
+        let table = &self.workshop.table;
+        let served = table.served_by(&self.file);
+        if served.is_empty() {
+            return Ok(None);
         }
-        let served = self.workshop.table.served_by(&self.file);
         let before: Vec<Arc<Service>> = served.iter().map(|s| s.service.clone()).collect();
-        let after = after.to_vec();
-        let compare = move || Changes::between(&before, &after).breaking();
-        match tokio::task::spawn_blocking(compare).await.map_err(FileError::Host)? {
-            Some(breaking) => Err(FileError::Incompatible(breaking)),
-            None => Ok(()),
-        }
+        // What this file gives up may go on in another one that waits for it.
+        let mut after = after.to_vec();
+        after.extend(table.waiting_for(&self.file, &before));
+        let compare = move || Changes::between(&before, &after);
+        let changes = tokio::task::spawn_blocking(compare).await.map_err(FileError::Host)?;
+        Ok(Some(changes))
     }
 
     /// The grants that it really gets, and the pins that its file has to meet.

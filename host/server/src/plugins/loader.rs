@@ -10,7 +10,7 @@ use wharf_net::chain;
 use wharf_runtime::{Engine, Origin, Settings};
 use wharf_schema::Service;
 
-use super::compatible::{Changes, Compatible};
+use super::compatible::Compatible;
 use super::folder::{Change, Folder, sidecar_of};
 use super::granting::Granting;
 use super::load::{FileError, Load, Loaded, Workshop};
@@ -156,7 +156,7 @@ impl Loader {
                     queue.loading.remove(&file);
                     let loaded = loaded.unwrap_or_else(|error| {
                         let result = Err(FileError::Host(error));
-                        Loaded { file, took: Duration::ZERO, grants: None, result }
+                        Loaded { file, took: Duration::ZERO, grants: None, changes: None, result }
                     });
                     self.finish(loaded, &mut queue);
                 }
@@ -191,7 +191,7 @@ impl Loader {
     }
 
     fn finish(&self, loaded: Loaded, queue: &mut Queue) {
-        let Loaded { file, took, grants, result } = loaded;
+        let Loaded { file, took, grants, changes, result } = loaded;
         let serving = self.table.served_by(&file);
         let before: Vec<Arc<Service>> = serving.iter().map(|s| s.service.clone()).collect();
         let result = result.and_then(|ready| {
@@ -219,7 +219,7 @@ impl Loader {
                     tracing::info!(file, services, ?took, compiled, "loaded a plugin");
                 } else {
                     self.metrics.swapped();
-                    let changes = Changes::between(&before, plugin.services());
+                    let changes = changes.unwrap_or_default();
                     let all = changes.all();
                     tracing::info!(
                         file,
@@ -239,13 +239,13 @@ impl Loader {
                 // The plugin that serves must not keep grants that the operator has revoked, even
                 // if the file does not load with the new grants.
                 let revoked = grants.is_some_and(|grants| {
-                    serving.iter().any(|served| *served.plugin.grants() != grants)
+                    serving.iter().any(|served| !grants.cover(served.plugin.grants()))
                 });
                 if revoked {
                     self.freed(&self.table.end(&file), queue);
                     tracing::warn!(
                         file,
-                        "its grants were changed, and it cannot be loaded with the new ones: it no longer serves"
+                        "grants were taken from it, and it cannot be loaded with the new ones: it no longer serves"
                     );
                 }
                 let goes_on = !before.is_empty() && !revoked;

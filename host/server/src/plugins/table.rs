@@ -334,6 +334,20 @@ impl Table {
         want.map(|(file, _)| file.clone()).collect()
     }
 
+    /// Those of these services that other files would serve, if this one did not.
+    pub(crate) fn waiting_for(&self, file: &str, services: &[Arc<Service>]) -> Vec<Arc<Service>> {
+        let is_wanted = |wanted: &String| services.iter().any(|s| s.name().to_string() == *wanted);
+        let files = self.files();
+        let others = files.iter().filter(|(name, _)| *name != file);
+        let offers = others.flat_map(|(_, other)| {
+            other.offers.iter().filter(|offer| {
+                let name = offer.name().to_string();
+                other.wants.contains(&name) && is_wanted(&name)
+            })
+        });
+        offers.cloned().collect()
+    }
+
     /// The services that a file serves now.
     pub(crate) fn served_by(&self, file: &str) -> Vec<Arc<Served>> {
         let names = self.files().get(file).map(|f| f.report.services.clone()).unwrap_or_default();

@@ -457,7 +457,9 @@ fn base(address: &str, scheme: &str) -> Result<Url, RegistryError> {
         if address.contains("://") { address.to_owned() } else { format!("{scheme}://{address}") };
     let mut base = Url::parse(&with_scheme).map_err(|_| bad())?;
     // Whoever writes a host alone means the usual port of a registry, and not that of the web.
-    if with_scheme != address && base.port().is_none() && !address.ends_with(":80") {
+    let authority = address.split('/').next().unwrap_or_default();
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, after)| !after.ends_with(']'));
+    if with_scheme != address && !has_port {
         let _ = base.set_port(Some(crate::DEFAULT_PORT));
     }
     if !matches!(base.scheme(), "http" | "https") || !base.has_host() || base.cannot_be_a_base() {
@@ -478,6 +480,9 @@ mod tests {
         }
         assert_eq!(RegistryClient::new("localhost").unwrap().address(), "http://localhost:8500");
         assert_eq!(RegistryClient::new("http://localhost").unwrap().address(), "http://localhost");
+        let several = RegistryClient::new("https://a:443,b:443,c,[::1]").unwrap();
+        let ports: Vec<_> = several.bases.iter().map(Url::port_or_known_default).collect();
+        assert_eq!(ports, [Some(443), Some(443), Some(8500), Some(8500)]);
         assert_eq!(RegistryClient::new("localhost:80").unwrap().address(), "http://localhost");
         let client = RegistryClient::new("https://a:1,b:2").unwrap();
         assert!(client.bases.iter().all(|base| base.scheme() == "https"));

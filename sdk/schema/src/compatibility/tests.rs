@@ -57,8 +57,59 @@ fn each_change_of_a_signature_is_told_with_whom_it_breaks() {
         ),
         (answer("a: s64"), answer("a: s64, b: s64"), "the result.b is new", Broken::Typed),
         (answer("a: s64, b: s64"), answer("a: s64"), "the result.b is gone", Broken::Everybody),
+        (args("a: u32"), args("a: s64"), "args.a is s64, and was u32", Broken::Everybody),
+        (args("a: char"), args("a: string"), "args.a is string, and was char", Broken::Everybody),
+        (args("a: f32"), args("a: f64"), "args.a is f64, and was f32", Broken::Typed),
+        (
+            args("a: option<u8>"),
+            args("a: option<option<u8>>"),
+            "args.a is another option",
+            Broken::Everybody,
+        ),
+        (
+            answer("a: option<u8>"),
+            answer("a: u8"),
+            "the result.a is no longer optional",
+            Broken::Typed,
+        ),
+        (
+            "f: func() -> option<result<u8>>;".into(),
+            "f: func() -> result<u8>;".into(),
+            "the result is no longer optional",
+            Broken::Everybody,
+        ),
+        (
+            "f: func(a: u8, b: u8);".into(),
+            "f: func(a: u8, b: u8, c: option<u8>);".into(),
+            "parameter c is new, and optional",
+            Broken::Typed,
+        ),
+        (
+            "f: func(a: u8, b: u8);".into(),
+            "f: func(a: u8, c: option<u8>, b: u8);".into(),
+            "parameter c is new, before others",
+            Broken::Everybody,
+        ),
+        (
+            "f: func();".into(),
+            "f: func(a: option<u8>);".into(),
+            "parameter a is new, and optional; what was",
+            Broken::Everybody,
+        ),
+        (
+            "variant v { none, x(u8) } f: func() -> v;".into(),
+            "variant v { none(u8), x(u8) } f: func() -> v;".into(),
+            "the result.none: the case carries something now",
+            Broken::Everybody,
+        ),
+        (
+            "record e { k: string, v: u8 } f: func(m: list<e>);".into(),
+            "record e { v: u8, k: string } f: func(m: list<e>);".into(),
+            "m is no longer what Go's maps fill",
+            Broken::Everybody,
+        ),
         (answer("a: s32"), answer("a: s64"), "the result.a is s64, and was s32", Broken::Everybody),
-        (answer("a: s64"), answer("a: s32"), "the result.a is s32, and was s64", Broken::Typed),
+        (answer("a: s32"), answer("a: s16"), "the result.a is s16, and was s32", Broken::Typed),
         (
             answer("a: u8"),
             answer("a: option<u8>"),
@@ -83,8 +134,8 @@ fn each_change_of_a_signature_is_told_with_whom_it_breaks() {
         (
             "f: func(a: u8);".into(),
             "f: func(a: u8, b: option<u8>);".into(),
-            "parameter b is new, and optional",
-            Broken::Typed,
+            "parameter b is new, and optional; what was",
+            Broken::Everybody,
         ),
         (
             "f: func(a: u8);".into(),
@@ -102,9 +153,9 @@ fn each_change_of_a_signature_is_told_with_whom_it_breaks() {
             "f: func(a: u8, b: u8);".into(),
             "f: func(b: u8, a: u8);".into(),
             "its parameters are in another order",
-            Broken::Named,
+            Broken::Everybody,
         ),
-        ("f: func();".into(), "f: func() -> u8;".into(), "it has a result now", Broken::Typed),
+        ("f: func();".into(), "f: func() -> u8;".into(), "it has a result now", Broken::Everybody),
         (
             "f: func() -> u8;".into(),
             "f: func();".into(),
@@ -141,6 +192,18 @@ fn what_only_adds_or_documents_breaks_nobody() {
     let found = differences([&one], [&one, &two]);
     assert_eq!(found[0].to_string(), "t:t/api@2.0.0: the service is new");
     assert_eq!(found[0].broken, Broken::Nobody);
+}
+
+#[test]
+fn a_service_that_a_short_name_now_means_breaks_who_gives_no_version() {
+    let (one, two) = (service("1.0.0", "f: func();"), service("2.0.0", "f: func() -> u8;"));
+    let found = differences([&one], [&one, &two]);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].broken, Broken::Short);
+    assert!(found[0].what.contains("gets it instead of 1.0.0"), "{found:?}");
+    // An older one beside it takes no calls.
+    let found = differences([&two], [&one, &two]);
+    assert_eq!((found.len(), found[0].broken), (1, Broken::Nobody));
 }
 
 #[test]

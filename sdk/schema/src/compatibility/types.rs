@@ -5,6 +5,9 @@ use std::collections::{HashMap, HashSet};
 use crate::types::short;
 use crate::{Case, Field, Type, TypeId, Types};
 
+/// The place of a method's whole result.
+const RESULT: &str = "the result";
+
 /// The deepest place that is named in full; the differences below are told at its end.
 const MAX_PLACE: usize = 200;
 
@@ -59,8 +62,9 @@ impl<'t> Walk<'t> {
 
     pub(super) fn results(&mut self, old: Option<TypeId>, new: Option<TypeId>) {
         match (old, new) {
-            (Some(old), Some(new)) => self.compare("the result", old, new, Way::Result),
-            (None, Some(_)) => self.tell("it has a result now".to_owned(), false),
+            (Some(old), Some(new)) => self.compare(RESULT, old, new, Way::Result),
+            // Go's clients expect an empty struct where there is none.
+            (None, Some(_)) => self.tell("it has a result now".to_owned(), true),
             (Some(_), None) => self.tell("it has no result any more".to_owned(), true),
             (None, None) => {}
         }
@@ -74,7 +78,10 @@ impl<'t> Walk<'t> {
             return;
         }
         match (&types[old], &others[new]) {
-            (Type::List(old), Type::List(new)) => self.compare(&of(place, "[]"), *old, *new, way),
+            (Type::List(old), Type::List(new)) => {
+                self.map(place, *old, *new, way);
+                self.compare(&of(place, "[]"), *old, *new, way);
+            }
             (Type::FixedList(old, a), Type::FixedList(new, b)) => {
                 if a != b {
                     self.tell(format!("{place} has {b} elements, and had {a}"), true);
@@ -98,13 +105,25 @@ impl<'t> Walk<'t> {
             (Type::Flags(old), Type::Flags(new)) => {
                 self.names((place, "flag"), &places(old, |n| n), &places(new, |n| n), way);
             }
-            (Type::Option(old), Type::Option(new)) => self.compare(place, *old, *new, way),
+            (Type::Option(old), Type::Option(new)) => {
+                let is_option = |ty: &Type| matches!(ty, Type::Option(_));
+                // An option within an option is written in another way.
+                if is_option(&types[*old]) != is_option(&others[*new]) {
+                    self.tell(format!("{place} is another option than it was"), true);
+                } else {
+                    self.compare(place, *old, *new, way);
+                }
+            }
             (_, Type::Option(some)) => {
                 self.tell(format!("{place} is optional now"), way == Way::Result);
                 self.compare(place, old, *some, way);
             }
             (Type::Option(some), _) => {
-                self.tell(format!("{place} is no longer optional"), way == Way::Argument);
+                // A result alone, and a record for models, look otherwise when they are optional.
+                let looks_otherwise =
+                    place == RESULT && matches!(others[new], Type::Result { .. } | Type::Record(_));
+                let is_noticed = way == Way::Argument || looks_otherwise;
+                self.tell(format!("{place} is no longer optional"), is_noticed);
                 self.compare(place, *some, new, way);
             }
             (
@@ -120,7 +139,7 @@ impl<'t> Walk<'t> {
                 let (from, to) = (short(&from), short(&to));
                 let is_noticed = match way {
                     Way::Argument => !holds(b, a),
-                    Way::Result => !holds(a, b),
+                    Way::Result => !holds(a, b) || is_text(a) != is_text(b),
                 };
                 self.tell(format!("{place} is {to}, and was {from}"), is_noticed);
             }
@@ -136,11 +155,22 @@ impl<'t> Walk<'t> {
     ) {
         match (old, new) {
             (Some(old), Some(new)) => self.compare(place, old, new, way),
-            (None, Some(_)) => {
-                self.tell(format!("{place}: {what} carries something now"), way == Way::Argument);
-            }
+            (None, Some(_)) => self.tell(format!("{place}: {what} carries something now"), true),
             (Some(_), None) => self.tell(format!("{place}: {what} carries nothing any more"), true),
             (None, None) => {}
+        }
+    }
+
+    /// Go's maps fill lists of records with two fields, by their places.
+    fn map(&mut self, place: &str, old: TypeId, new: TypeId, way: Way) {
+        let (Type::Record(before), Type::Record(after)) = (&self.old[old], &self.new[new]) else {
+            return;
+        };
+        let names = |fields: &[Field]| -> Vec<String> {
+            fields.iter().map(|field| field.name.clone()).collect()
+        };
+        if way == Way::Argument && before.len() == 2 && names(before) != names(after) {
+            self.tell(format!("{place} is no longer what Go's maps fill"), true);
         }
     }
 
@@ -214,27 +244,33 @@ fn of(place: &str, part: &str) -> String {
     if place.len() > MAX_PLACE { place.to_owned() } else { format!("{place}{part}") }
 }
 
-/// Whether every value of `inner` is one of `outer`, as JSON has them.
+/// Whether every value of `inner` is one of `outer`, as callers by name write them. Go's integers keep their
+/// signedness.
 fn holds(outer: &Type, inner: &Type) -> bool {
-    match (range(outer), range(inner)) {
-        (Some((least, most)), Some((from, to))) => least <= from && to <= most,
-        _ => matches!(
-            (outer, inner),
-            (Type::F64, Type::F32) | (Type::String, Type::Char | Type::Enum(_))
-        ),
+    match (integer(outer), integer(inner)) {
+        (Some((outer_signed, outer)), Some((inner_signed, inner))) => {
+            outer_signed == inner_signed && outer >= inner
+        }
+        _ => matches!((outer, inner), (Type::F64, Type::F32)),
     }
 }
 
-fn range(ty: &Type) -> Option<(i128, i128)> {
+/// Whether models get it as a text, because their numbers have too few bits.
+fn is_text(ty: &Type) -> bool {
+    matches!(ty, Type::U64 | Type::S64)
+}
+
+/// Whether an integer has a sign, and its bits.
+fn integer(ty: &Type) -> Option<(bool, u8)> {
     Some(match ty {
-        Type::U8 => (0, u8::MAX.into()),
-        Type::U16 => (0, u16::MAX.into()),
-        Type::U32 => (0, u32::MAX.into()),
-        Type::U64 => (0, u64::MAX.into()),
-        Type::S8 => (i8::MIN.into(), i8::MAX.into()),
-        Type::S16 => (i16::MIN.into(), i16::MAX.into()),
-        Type::S32 => (i32::MIN.into(), i32::MAX.into()),
-        Type::S64 => (i64::MIN.into(), i64::MAX.into()),
+        Type::U8 => (false, 8),
+        Type::U16 => (false, 16),
+        Type::U32 => (false, 32),
+        Type::U64 => (false, 64),
+        Type::S8 => (true, 8),
+        Type::S16 => (true, 16),
+        Type::S32 => (true, 32),
+        Type::S64 => (true, 64),
         _ => return None,
     })
 }
