@@ -3,6 +3,7 @@
 //! Stores feed it with records that they have accepted and made durable. Requests read it. One lock
 //! guards all of it. It is held no longer than copying a list takes.
 
+mod bodies;
 mod patience;
 mod waiting;
 
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use wharf_registry_api::{Index, WatchEvent};
 
+use self::bodies::Bodies;
 pub(crate) use self::patience::Patience;
 pub(crate) use self::waiting::Waiting;
 use crate::catalog::{Catalog, Entry, Event, Named, Probing};
@@ -45,15 +47,7 @@ struct Inner {
     /// Those who wait for a service's endpoints to change; `None` stands for all services.
     waiting: HashMap<Option<Arc<str>>, watch::Sender<()>>,
     /// Bodies of whole lists, until the next change of their service.
-    bodies: HashMap<Arc<str>, Kept>,
-}
-
-/// The body of a list in which no host is unverified.
-struct Kept {
-    body: Bytes,
-    /// Before this time, no host in it can become unverified. After it, the hosts have to be
-    /// checked again.
-    sure_until: Duration,
+    bodies: Bodies,
 }
 
 /// A record that a store has accepted, or its removal.
@@ -98,9 +92,6 @@ impl<'s> Scope<'s> {
 /// Encodes an event in the form that watchers get.
 pub(crate) type Encode = fn(WatchEvent) -> Bytes;
 
-/// The most bytes of all kept bodies of lists together.
-const MAX_BODIES: usize = 64 * 1024 * 1024;
-
 impl View {
     /// # Arguments
     /// `epoch` and `number` are where this view's indices begin.
@@ -118,7 +109,7 @@ impl View {
                 complete: number,
                 progress: watch::Sender::new(number),
                 waiting: HashMap::new(),
-                bodies: HashMap::new(),
+                bodies: Bodies::default(),
             }),
         }
     }
@@ -364,11 +355,7 @@ impl View {
     pub(crate) fn body(&self, service: &str) -> Option<(Index, Bytes)> {
         let (now, mut inner) = self.lock();
         let Inner { catalog, liveness, bodies, .. } = &mut *inner;
-        let kept = bodies.get_mut(service)?;
-        if now >= kept.sure_until {
-            kept.sure_until = sure_until(catalog, liveness, service);
-        }
-        let body = (now < kept.sure_until).then(|| kept.body.clone())?;
+        let body = bodies.get(service, now, || sure_until(catalog, liveness, service))?;
         Some((self.index(catalog.service_number(service)), body))
     }
 
@@ -377,15 +364,8 @@ impl View {
     pub(crate) fn keep_body(&self, service: &str, index: Index, body: Bytes) {
         let (_, mut inner) = self.lock();
         if self.index(inner.catalog.service_number(service)) == index {
-            if body.len() > MAX_BODIES {
-                return;
-            }
-            let held: usize = inner.bodies.values().map(|kept| kept.body.len()).sum();
-            if held + body.len() > MAX_BODIES {
-                inner.bodies.clear();
-            }
             let sure_until = sure_until(&inner.catalog, &inner.liveness, service);
-            inner.bodies.insert(service.into(), Kept { body, sure_until });
+            inner.bodies.keep(service, body, sure_until);
         }
     }
 
@@ -551,7 +531,7 @@ impl Inner {
                 Event::Delete(id) => WatchEvent::Delete(id),
             });
             self.journal.push(next, &service, frame);
-            self.bodies.remove(&service[..]);
+            self.bodies.forget(&service);
             if last.as_ref() != Some(&service) {
                 self.wake(&Some(service.as_str().into()));
                 last = Some(service);
