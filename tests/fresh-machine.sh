@@ -47,7 +47,8 @@ mount --bind /dev "$machine/dev"
 
 inside() { chroot "$machine" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 "$@"; }
 newcomer() {
-    inside su newcomer -s /bin/bash -c \
+    # Node.js has authorities of its own, and not those of the system.
+    inside env NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt su newcomer -s /bin/bash -c \
         "cd $user; export HOME=$user PATH=$user/.cargo/bin:/usr/local/bin:\$PATH LANG=C.UTF-8; $1"
 }
 

@@ -219,7 +219,10 @@ async fn a_project_that_cannot_be_made_is_refused_with_the_reason() {
     for (arguments, code, words) in [
         (&["new", "there"][..], 2, "there is there already"),
         (&["new", "Bad Name"], 2, "write words of small letters and digits"),
-        (&["new", "record"], 2, "means something else in WIT"),
+        (&["new", "record"], 2, "cannot be the name of an interface"),
+        (&["new", "calls"], 2, "its sidecar would be calls.toml, which is another file"),
+        (&["new", "wharf"], 2, "its sidecar would be wharf.toml"),
+        (&["new", "class", "--lang", "python"], 2, "means something else in this language"),
         (&["new", "x", "--wit", "missing.wit"], 4, "there is no WIT at missing.wit"),
         (&["new", "x", "--wit", "bad.wit"], 1, "bad.wit:1:31"),
         (&["new", "x", "--lang", "cobol"], 2, "possible values: rust, python, js, c"),
@@ -288,6 +291,21 @@ async fn a_served_project_follows_its_sources_and_a_failed_build_leaves_the_old_
     assert!(died.stderr.contains("its last words were: assertion failed"), "{}", died.stderr);
     dev.logged("greeting Bob").await.unwrap();
     dev.logged("a guest trapped").await.unwrap();
+    // What a build has started ends with it.
+    project.edit("wharf.toml", "build = \"", "build = \"echo $$ > build.pid; sleep 3600; ");
+    let builder = eventually("a build that does not end", async || {
+        let text = std::fs::read_to_string(project.path("build.pid")).ok()?;
+        text.trim().parse::<u32>().ok()
+    })
+    .await
+    .unwrap();
     let (status, _) = dev.terminate().await.unwrap();
     assert!(status.success());
+    let group = format!("/proc/{builder}");
+    eventually("the build has ended", async || (!Path::new(&group).exists()).then_some(()))
+        .await
+        .unwrap();
+    let sleeps =
+        run_command(Command::new("pgrep").args(["--pgroup", &builder.to_string()])).await.unwrap();
+    assert_eq!(sleeps.stdout, "");
 }

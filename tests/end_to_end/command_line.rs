@@ -221,7 +221,8 @@ async fn call_says_what_is_wrong_and_what_was_meant() {
     assert!(done.stderr.contains(unreachable), "{}", done.stderr);
     let done = wharf(&["call", "--direct", "127.0.0.1:1", "arith.multiply", "1"]).await.unwrap();
     assert_eq!(done.code, Some(5));
-    assert!(done.stderr.contains("is it a Wharf host?"), "{}", done.stderr);
+    // That nobody listens there says enough.
+    assert!(!done.stderr.contains("is it a Wharf host?"), "{}", done.stderr);
     assert!(
         done.stderr.contains("at 127.0.0.1:1: cannot connect: Connection refused"),
         "{}",

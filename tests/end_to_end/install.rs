@@ -126,6 +126,7 @@ async fn health_is_an_exit_code() {
     let http = on.http.strip_prefix("http://").unwrap();
     for (arguments, code, words) in [
         (&["health", http][..], 0, "healthy"),
+        (&["health", &on.http], 0, "healthy"),
         (&["health", registry, "--path", "/healthz"], 0, "healthy"),
         (&["health", http, "--path", "/nothing"], 5, "404"),
         (&["health", "127.0.0.1:1"], 5, "it cannot be reached"),

@@ -16,22 +16,28 @@ use crate::given::{self, Given};
 const SAVING: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(arguments: Call) -> anyhow::Result<()> {
+    let done = make(&arguments).await;
+    // The method's own error is printed already.
+    if let Err(error) = &done
+        && arguments.json
+        && !matches!(error.downcast_ref(), Some(Exit::Application(_)))
+    {
+        said(writeln!(std::io::stdout().lock(), "{}", failure(error)))?;
+    }
+    done
+}
+
+async fn make(arguments: &Call) -> anyhow::Result<()> {
     let path =
         MethodPath::parse(&arguments.method).map_err(|error| Exit::Usage(error.to_string()))?;
     let texts = Given::all(&arguments.arguments, &mut std::io::stdin().lock())?;
     let client = arguments.callee.client(arguments.timeout).await?;
-    let outcome = call(&client, &path, (&arguments, &texts)).await;
+    let outcome = call(&client, &path, (arguments, &texts)).await;
     // The next call begins with the lists of this one.
     let _ = tokio::time::timeout(SAVING, client.lists_saved()).await;
     let outcome = match outcome {
         Ok(outcome) => outcome,
-        Err(error) => {
-            let error = explain(error, &client, &path).await;
-            if arguments.json {
-                said(writeln!(std::io::stdout().lock(), "{}", failure(&error)))?;
-            }
-            return Err(error);
-        }
+        Err(error) => return Err(explain(error, &client, &path).await),
     };
     match outcome {
         Outcome::Ok(json) => {

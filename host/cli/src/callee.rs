@@ -22,7 +22,7 @@ impl Callee {
             builder = builder.host_name(name);
         }
         Ok(match &self.direct {
-            Some(address) => builder.direct(&with_port(address)),
+            Some(address) => builder.direct(&with_port(address, wharf_host::DEFAULT_PORT)),
             None => builder.registry_client(self.asked.client(member.as_ref())?),
         })
     }

@@ -84,7 +84,12 @@ async fn running(name: &str, callee: &Callee) -> anyhow::Result<Description> {
         }
         None => Vec::new(),
     };
-    Ok(Description::of(described, method, endpoints))
+    let mut description = Description::of(described, method, endpoints);
+    if service.package.is_some() || service.version.is_some() || service.requirement.is_some() {
+        // The short name may stand for another one.
+        description.name = description.service.name().to_string();
+    }
+    Ok(description)
 }
 
 fn is_of(endpoint: &Endpoint, name: &ServiceName) -> bool {
@@ -97,11 +102,14 @@ struct Description {
     service: Arc<Service>,
     method: Option<usize>,
     endpoints: Vec<Endpoint>,
+    /// The service in commands: the short name, or the whole one if that is how it was asked for.
+    name: String,
 }
 
 impl Description {
     fn of(service: Arc<Service>, method: Option<usize>, endpoints: Vec<Endpoint>) -> Self {
-        Description { service, method, endpoints }
+        let name = service.name().interface.clone();
+        Description { service, method, endpoints, name }
     }
 
     fn methods(&self) -> impl Iterator<Item = &Method> {
@@ -130,7 +138,7 @@ impl Description {
                 text.push_str(format!("  {}", line.trim()).trim_end());
                 text.push('\n');
             }
-            match Examples::of(service, method) {
+            match Examples::by_name(&self.name, service, method) {
                 Ok(examples) => {
                     text.push_str(&format!("  $ {}\n", printable(&examples.command)));
                     if let Some(result) = &examples.result {
@@ -156,7 +164,7 @@ impl Description {
                 "docs": method.docs,
                 "signature": service.notation(method),
             });
-            match (Examples::of(service, method), &method.signature) {
+            match (Examples::by_name(&self.name, service, method), &method.signature) {
                 (Ok(examples), Ok(signature)) => {
                     value["fingerprint"] = signature.fingerprint.to_string().into();
                     value["command"] = examples.command.into();
@@ -203,10 +211,15 @@ pub(crate) struct Examples {
 
 impl Examples {
     pub(crate) fn of(service: &Service, method: &Method) -> Result<Self, String> {
+        Examples::by_name(&service.name().interface, service, method)
+    }
+
+    /// The same with another name for the service.
+    fn by_name(name: &str, service: &Service, method: &Method) -> Result<Self, String> {
         let signature = method.signature.as_ref().map_err(Clone::clone)?;
         let types = service.types();
-        let path = format!("{}.{}", service.name().interface, method.name);
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let path = format!("{name}.{}", method.name);
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@+".contains(c);
         let path = if path.chars().all(is_plain) { path } else { quoted(&path) };
         let mut command = format!("wharf call {path}");
         for param in &signature.params {

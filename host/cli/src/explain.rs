@@ -61,7 +61,7 @@ pub(crate) async fn explained(
             "'{service}' is a service of Go's net/rpc, which has no description: call it by 'wharf call {service}.METHOD'"
         ))
         .into(),
-        Some(Failure::ConnectionLost { .. } | Failure::Connect(_))
+        Some(Failure::ConnectionLost { .. })
             if client.registry().is_none() =>
         {
             error.context(

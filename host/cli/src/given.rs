@@ -89,6 +89,11 @@ pub(crate) fn values(
         };
         return in_order.iter().enumerate().map(value).collect();
     }
+    // Where others have names, this one is most likely mistyped.
+    let mistyped = in_order.iter().find_map(|given| given.named.as_ref());
+    if let Some((name, _)) = mistyped {
+        return Err(Exit::Usage(format!("there is no '{name}'; {}", members.list())).into());
+    }
     let mut object = Map::new();
     for (index, given) in in_order.iter().enumerate() {
         let Some(member) = members.0.get(index) else {
@@ -253,6 +258,7 @@ mod tests {
             (&record, &["a=7", "8"], "'8' stands behind arguments that have names"),
             (&record, &["a=7", "A=8"], "'a' is given twice"),
             (&record, &["a=x"], "a: expected s64 as JSON"),
+            (&two, &["txet=hello", "style=title"], "there is no 'txet'; there are text, style"),
             (&two, &["hello", "stile=title"], "there is no 'stile'; there are text, style"),
             (&two, &["style=title"], "text: the parameter is missing (string)"),
             (&two, &["hello", "text=x"], "'text' is given twice"),

@@ -9,6 +9,7 @@ use wharf_schema::printable;
 
 use crate::args::Health;
 use crate::exit::Exit;
+use crate::values::with_port;
 
 /// The most bytes of an answer that are read.
 const MAX_ANSWER: u64 = 16 * 1024;
@@ -18,6 +19,9 @@ pub(crate) async fn run(arguments: Health) -> anyhow::Result<()> {
     if !path.starts_with('/') || path.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(Exit::Usage("--path: write it like /readyz".to_owned()).into());
     }
+    // As it is printed, and as it is written in a browser.
+    let address = address.strip_prefix("http://").unwrap_or(&address).trim_end_matches('/');
+    let address = with_port(address, wharf_host::DEFAULT_HTTP_PORT);
     let asked = tokio::time::timeout(timeout, ask(&address, &path)).await;
     let unhealthy = |reason: String| Exit::Unreachable(format!("{address}{path}: {reason}"));
     let status = match asked {

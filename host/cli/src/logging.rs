@@ -110,13 +110,13 @@ const CRATES: [&str; 7] = [
 /// A filter, as in `info` or `warn,wharf_host=debug`. A mistyped level would otherwise count as the name
 /// of a target, and silence everything.
 fn filter(text: &str) -> anyhow::Result<EnvFilter> {
-    for directive in text.split(',').map(str::trim) {
+    for directive in text.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
         // A filter for a crate that does not exist would silently show nothing.
         let target = directive.split(['=', '[', ':']).next().unwrap_or_default().trim();
         if target.starts_with("wharf") && !CRATES.contains(&target) {
-            let hint = did_you_mean(target, CRATES);
             let message = format!(
-                "WHARF_LOG={text}: Wharf has no part '{target}'{hint} There are {}",
+                "WHARF_LOG={text}: Wharf has no part '{target}'{} There are {}",
+                ended(did_you_mean(target, CRATES)),
                 CRATES.join(", ")
             );
             return Err(Exit::Usage(message).into());
@@ -124,9 +124,9 @@ fn filter(text: &str) -> anyhow::Result<EnvFilter> {
         let is_level = LEVELS.iter().any(|level| directive.eq_ignore_ascii_case(level));
         let names_a_target = directive.contains(['=', '[', ':']) || directive.contains('_');
         if !is_level && !names_a_target {
-            let hint = did_you_mean(directive, LEVELS);
             let message = format!(
-                "WHARF_LOG={text}: '{directive}' is not a level{hint} Write a level ({}), or TARGET=LEVEL, as in warn,wharf_host=debug",
+                "WHARF_LOG={text}: '{directive}' is not a level{} Write a level ({}), or TARGET=LEVEL, as in warn,wharf_host=debug",
+                ended(did_you_mean(directive, LEVELS)),
                 LEVELS.join(", ")
             );
             return Err(Exit::Usage(message).into());
@@ -134,6 +134,11 @@ fn filter(text: &str) -> anyhow::Result<EnvFilter> {
     }
     let parsed = EnvFilter::try_new(text);
     parsed.map_err(|error| Exit::Usage(format!("WHARF_LOG={text}: {error}")).into())
+}
+
+/// A sentence that may have ended with a suggestion already.
+fn ended(hint: String) -> String {
+    if hint.is_empty() { ".".to_owned() } else { hint }
 }
 
 fn exporter() -> Result<SdkTracerProvider, opentelemetry_otlp::ExporterBuildError> {
@@ -171,6 +176,9 @@ mod tests {
         {
             filter(good).unwrap_or_else(|error| panic!("{good}: {error}"));
         }
+        filter("info,").unwrap();
+        let error = filter("zzz").unwrap_err().to_string();
+        assert!(error.contains("'zzz' is not a level. Write a level"), "{error}");
         let error = filter("inof").unwrap_err().to_string();
         assert!(error.contains("'inof' is not a level; did you mean 'info'?"), "{error}");
         assert!(filter("warn,wharf_host=louder").is_err());

@@ -36,7 +36,7 @@ pub(crate) async fn run(arguments: Services) -> anyhow::Result<()> {
                 return Err(error);
             }
             let reason = wharf_net::chain(error.as_ref());
-            tracing::warn!("the list cannot be followed, trying again: {reason}");
+            tracing::error!("the list cannot be followed, trying again: {reason}");
         }
         tokio::time::sleep(RETRY).await;
     }

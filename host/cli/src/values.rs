@@ -91,9 +91,8 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     found.ok_or_else(|| "write an address like 127.0.0.1:7400 or localhost:7400".to_owned())
 }
 
-/// The address of a host, with the usual port unless it names one.
-pub(crate) fn with_port(text: &str) -> String {
-    let port = wharf_host::DEFAULT_PORT;
+/// An address, with the usual port unless it names one.
+pub(crate) fn with_port(text: &str, port: u16) -> String {
     if text.parse::<std::net::Ipv6Addr>().is_ok() {
         return format!("[{text}]:{port}");
     }
@@ -212,11 +211,11 @@ mod tests {
         assert_eq!(address("7400").unwrap().to_string(), "127.0.0.1:7400");
         assert_eq!(address(":7400").unwrap().to_string(), "0.0.0.0:7400");
         assert!(address("70000").is_err() && address(":").is_err());
-        assert_eq!(with_port("edge-1"), "edge-1:7400");
-        assert_eq!(with_port("[::1]"), "[::1]:7400");
-        assert_eq!(with_port("::1"), "[::1]:7400");
-        assert_eq!(with_port("edge-1:7500"), "edge-1:7500");
-        assert_eq!(with_port("[::1]:7500"), "[::1]:7500");
+        assert_eq!(with_port("edge-1", 7400), "edge-1:7400");
+        assert_eq!(with_port("[::1]", 7400), "[::1]:7400");
+        assert_eq!(with_port("::1", 7400), "[::1]:7400");
+        assert_eq!(with_port("edge-1:7500", 7400), "edge-1:7500");
+        assert_eq!(with_port("[::1]:7500", 7400), "[::1]:7500");
         assert!(address("localhost").unwrap_err().contains("localhost:7400"));
         assert!(http_listen("none").unwrap().0.is_none());
         assert!(http_listen("x").err().unwrap().ends_with("or none"));

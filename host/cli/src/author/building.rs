@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 use wharf_runtime::Inspection;
 
@@ -17,7 +18,7 @@ const MAX_WIT: usize = 512 * 1024;
 
 pub(crate) async fn run(arguments: Build) -> anyhow::Result<()> {
     let project = Project::open(&arguments.dir)?;
-    let built = build(&project).await?;
+    let built = build(&project, Signals::OfTerminal).await?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", project.plugin().display())?;
     for service in &built.services {
@@ -30,12 +31,18 @@ pub(crate) async fn run(arguments: Build) -> anyhow::Result<()> {
 ///
 /// # Cancel safety
 /// Dropping the future ends the command.
-pub(super) async fn build(project: &Project) -> anyhow::Result<Inspection> {
+pub(super) async fn build(project: &Project, signals: Signals) -> anyhow::Result<Inspection> {
     let mut command = Command::new("sh");
     command.arg("-c").arg(&project.build).current_dir(&project.root).kill_on_drop(true);
     // For templates that need this program to build.
     command.env("WHARF", std::env::current_exe()?).stdin(Stdio::null());
-    let status = command.status().await.context("the shell 'sh' cannot be started")?;
+    if signals == Signals::Handled {
+        command.process_group(0);
+    }
+    let mut child = command.spawn().context("the shell 'sh' cannot be started")?;
+    let mut group = Group(child.id().filter(|_| signals == Signals::Handled));
+    let status = child.wait().await?;
+    group.0 = None;
     if !status.success() {
         anyhow::bail!("the build failed ({status}): {}", project.build);
     }
@@ -52,6 +59,28 @@ pub(super) async fn build(project: &Project) -> anyhow::Result<Inspection> {
     let bytes = wharf_runtime::with_documentation(bytes, &sources);
     project::write(&project.plugin(), &bytes)?;
     Ok(component::read(&project.plugin())?.1)
+}
+
+/// Who ends what a build has started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signals {
+    /// The terminal tells all processes, as it tells this one.
+    OfTerminal,
+    /// This process hears of signals, and ends the build when it drops the future.
+    Handled,
+}
+
+/// The processes of a build, which end when this is dropped.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let group = self.0.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(group) = group {
+            // If they have ended by themselves, there is nobody to end.
+            let _ = kill_process_group(group, Signal::TERM);
+        }
+    }
 }
 
 /// The WIT files of a project, whose doc comments no toolchain keeps.

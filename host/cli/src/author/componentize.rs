@@ -9,7 +9,7 @@ use wasi_preview1_component_adapter_provider::{
 };
 use wit_bindgen_core::Files;
 use wit_component::ComponentEncoder;
-use wit_parser::{Resolve, WorldId};
+use wit_parser::{Resolve, TypeDefKind, WorldId};
 
 use super::interface::Interfaces;
 use super::project::write;
@@ -34,6 +34,14 @@ pub(super) fn generated(
     resolve: &Resolve,
     world: WorldId,
 ) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let unknown = resolve.types.iter().find_map(|(_, ty)| match ty.kind {
+        TypeDefKind::FixedLengthList(..) => Some("lists of a fixed length"),
+        TypeDefKind::Map(..) => Some("maps"),
+        _ => None,
+    });
+    if let Some(unknown) = unknown {
+        anyhow::bail!("the WIT has {unknown}, which wit-bindgen does not know for C: use list<T>");
+    }
     let mut files = Files::default();
     let mut generator = wit_bindgen_c::Opts::default().build();
     generator.generate(&mut resolve.clone(), world, &mut files)?;

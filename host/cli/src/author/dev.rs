@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use wharf_host::{FileState, Host};
 use wharf_schema::{Broken, Service, differences, printable, printable_lines};
 
-use super::building::build;
+use super::building::{Signals, build};
 use super::project::Project;
 use super::watching::Watching;
 use crate::args::{Arguments, Command, Dev, Up};
@@ -72,6 +72,10 @@ impl Session<'_> {
         loop {
             // What changes during the build is told after it.
             let mut watching = Watching::start(&project)?;
+            for path in project.watch.iter().filter(|path| !path.exists()) {
+                let path = printable(&path.display().to_string());
+                writeln!(out, "warning: {path} is to be watched, and is not there")?;
+            }
             if let Err(error) = self.turn(&project).await {
                 // Whoever prints the output may be gone.
                 writeln!(out, "error: {}", printable_lines(&wharf_net::chain(error.as_ref())))?;
@@ -95,7 +99,7 @@ impl Session<'_> {
     /// Builds the component, and waits until the host has taken or refused it.
     async fn turn(&mut self, project: &Project) -> anyhow::Result<()> {
         let start = Instant::now();
-        let services = build(project).await?.services;
+        let services = build(project, Signals::Handled).await?.services;
         let built = start.elapsed();
         let file = format!("{}.wasm", project.name);
         let host = self.running.host;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use wharf_schema::{Service, service_from_wit};
 use wit_parser::{
-    FunctionKind, Interface, InterfaceId, PackageId, Resolve, WorldId, WorldItem, WorldKey,
+    FunctionKind, Interface, InterfaceId, PackageId, PackageName, Resolve, TypeDefKind, WorldId,
+    WorldItem, WorldKey,
 };
 
 use crate::exit::Exit;
@@ -30,27 +31,45 @@ impl Interfaces {
     /// Reads a file, or a directory as WIT's tools have it, with `deps/`. A package without a world gets
     /// one that exports all of its interfaces that have functions.
     pub(super) fn read(path: &Path, world: Option<&str>) -> anyhow::Result<Self> {
+        Interfaces::at(path, path, world)
+    }
+
+    /// The same, where errors name another path.
+    fn at(path: &Path, named: &Path, world: Option<&str>) -> anyhow::Result<Self> {
         let mut files = Vec::new();
         collect(path, Path::new(""), &mut MAX_WIT.clone(), &mut files)?;
         let (mut resolve, package) = parse(path)?;
         if resolve.packages[package].worlds.is_empty() {
-            files.push((PathBuf::from("world.wit"), world_of_all(&resolve, package)?));
+            let is_free =
+                |name: &String| files.iter().all(|(path, _)| path.as_os_str() != name.as_str());
+            let mut names = std::iter::once("world.wit".to_owned())
+                .chain((2..).map(|number| format!("world-{number}.wit")));
+            let name = names.find(is_free).unwrap_or_default();
+            files.push((PathBuf::from(name), world_of_all(&resolve, package)?));
             let folder = tempfile::tempdir()?;
             lay_out(&files, folder.path())?;
-            return Interfaces::read(folder.path(), world);
+            return Interfaces::at(folder.path(), named, world);
         }
         let world = resolve.select_world(&[package], world).map_err(|error| {
             let known: Vec<&str> =
                 resolve.packages[package].worlds.keys().map(String::as_str).collect();
             let message = format!(
                 "{}: {error:#}; --world may be one of {}",
-                path.display(),
+                named.display(),
                 known.join(", ")
             );
             Exit::Usage(message)
         })?;
+        let name = &resolve.worlds[world].name;
+        let alone = format!("package a:b; world {name} {{}}");
+        if Resolve::default().push_str("world.wit", &alone).is_err() {
+            anyhow::bail!(
+                "{}: the world is called '{name}', which is a word of WIT that tools do not take: rename it",
+                named.display()
+            );
+        }
         let services = services(&mut resolve, world)
-            .with_context(|| format!("{} cannot be a service", path.display()))?;
+            .with_context(|| format!("{} cannot be a service", named.display()))?;
         Ok(Interfaces { resolve, world, services, files })
     }
 
@@ -85,11 +104,14 @@ pub(super) fn parse(path: &Path) -> anyhow::Result<(Resolve, PackageId)> {
 
 fn world_of_all(resolve: &Resolve, package: PackageId) -> anyhow::Result<String> {
     let package = &resolve.packages[package];
-    let mut text = format!("package {};\n\nworld {WORLD} {{\n", package.name);
+    // Any of these names may be a word of WIT, which a percent sign in front of it allows.
+    let PackageName { namespace, name, version } = &package.name;
+    let version = version.as_ref().map(|version| format!("@{version}")).unwrap_or_default();
+    let mut text = format!("package %{namespace}:%{name}{version};\n\nworld {WORLD} {{\n");
     let mut any = false;
     for (name, id) in &package.interfaces {
         if !resolve.interfaces[*id].functions.is_empty() {
-            let _ = writeln!(text, "    export {name};");
+            let _ = writeln!(text, "    export %{name};");
             any = true;
         }
     }
@@ -121,7 +143,15 @@ fn services(resolve: &mut Resolve, world: WorldId) -> anyhow::Result<Vec<(Interf
                 );
             }
         }
+        let mut types = interface.types.values();
+        if types.any(|ty| matches!(resolve.types[*ty].kind, TypeDefKind::Resource)) {
+            anyhow::bail!("{name} has a resource, which no caller can reach: take it out");
+        }
         let service = service_from_wit(resolve, interface, &name, String::new())?;
+        let short = &service.name().interface;
+        if services.iter().any(|(_, other): &(_, Service)| other.name().interface == *short) {
+            anyhow::bail!("it exports two interfaces called '{short}': make a project for each");
+        }
         services.push((*id, service));
     }
     anyhow::ensure!(
@@ -190,11 +220,31 @@ mod tests {
     }
 
     #[test]
+    fn words_of_wit_may_be_names_and_files_of_the_author_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let wit = "package %use:%interface; interface %list { f: func(); }";
+        std::fs::write(folder.path().join("world.wit"), wit).unwrap();
+        let interfaces = Interfaces::read(&folder.path().join("world.wit"), None).unwrap();
+        assert_eq!(interfaces.services.len(), 1);
+        let files = interfaces.files.iter();
+        let paths: Vec<_> = files.map(|(path, _)| path.display().to_string()).collect();
+        assert_eq!(paths, ["world.wit", "world-2.wit"]);
+    }
+
+    #[test]
     fn what_cannot_be_a_service_is_refused_with_the_reason() {
         for (wit, words) in [
             ("package a:b; interface c { f: func( }", "expected"),
             ("package a:b; interface c { type x = u8; }", "no interface with functions"),
             ("package a:b; interface c { resource r { f: func(); } }", "functions of resources"),
+            (
+                "package a:b; interface c { resource r; f: func(); }",
+                "has a resource, which no caller",
+            ),
+            (
+                "package a:b; interface c { f: func(); } world %world { export c; }",
+                "the world is called 'world'",
+            ),
             ("package a:b; world w { export f: func(); }", "no interface of a package"),
             (
                 "package a:b; interface c { f: func(); } world v { export c; } world w { export c; }",

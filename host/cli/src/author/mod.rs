@@ -10,6 +10,7 @@ mod calls;
 mod componentize;
 mod dev;
 mod interface;
+mod keywords;
 mod new;
 mod project;
 mod stubs;

@@ -9,6 +9,7 @@ use serde_json::Value;
 use wharf_schema::{Method, Service};
 
 use super::interface::Interfaces;
+use super::keywords::is_keyword;
 use super::templates::{self, Values};
 use super::{calls, stubs};
 use crate::args::{Language, New};
@@ -29,6 +30,16 @@ pub(crate) fn run(arguments: &New) -> anyhow::Result<()> {
         Some(path) => Made::from(*lang, name, &Interfaces::read(path, world.as_deref())?)?,
         None => Made::greeter(*lang, name)?,
     };
+    let mut paths: Vec<String> =
+        project.files.iter().map(|(path, _)| path.to_ascii_lowercase()).collect();
+    paths.sort_unstable();
+    if let Some(pair) = paths.windows(2).find(|pair| pair[0] == pair[1]) {
+        let message = format!(
+            "'{name}' cannot be the name of a service: its sidecar would be {}, which is another file; choose another name",
+            pair[0]
+        );
+        return Err(Exit::Usage(message).into());
+    }
     for (path, text) in &project.files {
         let path = root.join(path);
         let folder = path.parent().unwrap_or(root);
@@ -53,8 +64,12 @@ fn check(name: &str, language: Language) -> Result<(), String> {
             "'{name}' cannot be the name of a service: write words of small letters and digits with '-' between them, as in price-list"
         ));
     }
-    if language == Language::Rust && (stubs::is_rust_keyword(name) || name == "test") {
-        return Err(format!("'{name}' means something else in Rust: choose another name"));
+    let is_taken = is_keyword(language, &name.to_snake_case())
+        || is_keyword(language, &name.to_lower_camel_case())
+        || is_keyword(language, &name.to_upper_camel_case())
+        || language == Language::Rust && name == "test";
+    if is_taken {
+        return Err(format!("'{name}' means something else in this language: choose another name"));
     }
     Ok(())
 }
@@ -74,7 +89,7 @@ impl Made {
         let wit = values.fill(text);
         // The name may be a word of WIT.
         Interfaces::of(&wit).map_err(|_| {
-            Exit::Usage(format!("'{name}' means something else in WIT: choose another name"))
+            Exit::Usage(format!("'{name}' cannot be the name of an interface: choose another name"))
         })?;
         let first = First {
             method: format!("{name}.greet"),
@@ -177,9 +192,14 @@ mod tests {
             assert!(check(name, Language::Rust).is_err(), "{name}");
         }
         check("test", Language::Python).unwrap();
-        for word in ["record", "interface"] {
+        for (language, name) in
+            [(Language::Python, "lambda"), (Language::Python, "none"), (Language::Js, "new")]
+        {
+            assert!(check(name, language).is_err(), "{name}");
+        }
+        for word in ["record", "interface", "plugin"] {
             let error = Made::greeter(Language::Python, word).err().unwrap().to_string();
-            assert!(error.contains("means something else in WIT"), "{error}");
+            assert!(error.contains("cannot be the name of an interface"), "{error}");
         }
     }
 

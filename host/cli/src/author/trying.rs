@@ -11,7 +11,7 @@ use wharf_client::{CallOptions, Client, Outcome, Status};
 use wharf_host::{FileState, Host};
 use wharf_schema::{arguments_from_body, printable, printable_lines, result_to_json};
 
-use super::building;
+use super::building::{self, Signals};
 use super::calls::{self, Call};
 use super::project::Project;
 use crate::args::{Arguments, Command, Test};
@@ -24,7 +24,7 @@ pub(crate) async fn run(arguments: Test) -> anyhow::Result<()> {
     if arguments.no_build {
         crate::component::read(&project.plugin())?;
     } else {
-        building::build(&project).await?;
+        building::build(&project, Signals::OfTerminal).await?;
     }
     let folder = tempfile::tempdir()?;
     project.install(folder.path())?;
@@ -55,6 +55,7 @@ pub(crate) async fn run(arguments: Test) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match all {
         0 => writeln!(out, "no calls: write some into calls.toml")?,
+        1 => writeln!(out, "1 call, which is as it should be")?,
         all => writeln!(out, "{all} calls, all as they should be")?,
     }
     Ok(())

@@ -1,12 +1,12 @@
 """Greets people. The interface is in wit/{{name}}.wit."""
 
-from componentize_py_types import Err
+import componentize_py_types as types
 from wit_world import exports
-from wit_world.exports.{{module}} import Refusal
+from wit_world.exports import {{module}} as interface
 
 
 class {{Class}}(exports.{{Class}}):
     def greet(self, name: str) -> str:
         if not name:
-            raise Err(Refusal.NAMELESS)
+            raise types.Err(interface.Refusal.NAMELESS)
         return f"Hello, {name}!"

@@ -29,8 +29,3 @@ fn comment(docs: Option<&str>, mark: &str) -> String {
     let lines = docs.unwrap_or_default().lines().map(|line| format!("{mark}{}", line.trim()));
     lines.map(|line| format!("{}\n", line.trim_end())).collect()
 }
-
-/// Whether a name cannot be that of a crate.
-pub(super) fn is_rust_keyword(name: &str) -> bool {
-    rust::is_keyword(name)
-}

@@ -6,24 +6,13 @@ use heck::{ToSnakeCase, ToUpperCamelCase};
 use wit_parser::{Resolve, Type, TypeDefKind};
 
 use super::{comment, unwritten};
+use crate::args::Language;
 use crate::author::interface::Interfaces;
-
-/// Names that wit-bindgen writes with an underscore at their end.
-const KEYWORDS: &[&str] = &[
-    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate",
-    "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl",
-    "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "pub", "ref",
-    "return", "self", "static", "struct", "super", "trait", "true", "try", "type", "typeof",
-    "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
-];
-
-pub(super) fn is_keyword(name: &str) -> bool {
-    KEYWORDS.contains(&name)
-}
+use crate::author::keywords::escaped;
 
 pub(super) fn source(interfaces: &Interfaces) -> String {
     let mut text = format!(
-        "mod bindings {{\n    use super::Plugin;\n\n    wit_bindgen::generate!({{ path: \"wit\", world: \"{}\" }});\n    export!(Plugin);\n}}\n\n",
+        "mod bindings {{\n    use super::Plugin;\n\n    wit_bindgen::generate!({{ path: \"wit\", world: \"{}\", generate_all }});\n    export!(Plugin);\n}}\n\n",
         interfaces.world_name()
     );
     for (id, service) in &interfaces.services {
@@ -64,8 +53,7 @@ pub(super) fn source(interfaces: &Interfaces) -> String {
 }
 
 fn identifier(name: &str) -> String {
-    let name = name.to_snake_case();
-    if is_keyword(&name) { format!("{name}_") } else { name }
+    escaped(Language::Rust, name.to_snake_case())
 }
 
 /// A type as wit-bindgen has it in the exports of the interface with this module.
