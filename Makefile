@@ -105,7 +105,7 @@ guests: toolchain
 
 # The tests run the plugins and the binary; cargo builds the latter for its own test.
 test: plugins guests
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 # Each disturbance of a fleet for a minute; make test gives it less.
 faults: plugins guests
