@@ -142,6 +142,7 @@ async fn a_registry_waits_for_a_predecessor_that_is_ending() {
 async fn a_store_that_is_deleted_or_replaced_while_it_is_used_is_written_anew_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let inner = folder.path().join("state");
+    std::fs::create_dir(&inner).unwrap();
     let store = inner.join("registry.redb");
     let arguments = ["--ttl", "1h", "--store", store.to_str().unwrap()];
     let registry = RegistryProcess::start(&arguments).await.unwrap();

@@ -19,7 +19,7 @@ const SECTION: &str = "wharf:wit";
 /// The most bytes of documentation that are read from one component.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// A component that carries these WIT documents, for [`crate::inspect`] and for hosts. Nothing else changes.
+/// A component that carries these WIT documents, for [`crate::inspect()`] and for hosts. Nothing else changes.
 #[must_use]
 pub fn with_documentation(mut component: Vec<u8>, sources: &[String]) -> Vec<u8> {
     let mut data = Vec::new();
