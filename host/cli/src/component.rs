@@ -18,6 +18,14 @@ pub(crate) fn is_file(name: &str) -> bool {
 
 /// Reads a component and what it offers.
 pub(crate) fn read(path: &Path) -> anyhow::Result<(Vec<u8>, Inspection)> {
+    let bytes = bytes(path)?;
+    let inspection = wharf_runtime::inspect(&bytes)
+        .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    Ok((bytes, inspection))
+}
+
+/// Reads a file of a bounded size.
+pub(crate) fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
     let file = path.display();
     let not_found =
         |error: &std::io::Error| Exit::NotFound(format!("{file} cannot be read: {error}"));
@@ -26,8 +34,5 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<(Vec<u8>, Inspection)> {
         len <= MAX_SIZE,
         "{file} has {len} bytes, but at most {MAX_SIZE} are supported"
     );
-    let bytes = std::fs::read(path).map_err(|error| not_found(&error))?;
-    let inspection =
-        wharf_runtime::inspect(&bytes).map_err(|error| anyhow::anyhow!("{file}: {error}"))?;
-    Ok((bytes, inspection))
+    Ok(std::fs::read(path).map_err(|error| not_found(&error))?)
 }

@@ -160,10 +160,18 @@ fn are_named_alike(before: &[Param], after: &[Param]) -> bool {
     before.iter().map(|param| &param.name).eq(after.iter().map(|param| &param.name))
 }
 
+/// Whether more differences change nothing: those that are told already break somebody, and no more are told.
+fn is_enough(found: &[Difference]) -> bool {
+    found.len() >= MAX_ALL && found.iter().any(|difference| difference.broken != Broken::Nobody)
+}
+
 fn methods(old: &Service, new: &Service, found: &mut Vec<Difference>) {
     let interface = short(&old.name().interface);
     let place = |method: &Method| format!("{interface}.{}", short(&method.name));
     for method in old.methods() {
+        if is_enough(found) {
+            return;
+        }
         let mut tell = |what: String, broken| {
             found.push(Difference { place: place(method), what, broken });
         };

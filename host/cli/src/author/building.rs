@@ -93,10 +93,11 @@ fn wit_sources(folder: &Path) -> anyhow::Result<Vec<String>> {
         if path.extension().is_none_or(|extension| extension != "wit") {
             continue;
         }
-        let text = std::fs::read_to_string(&path)
+        let text = project::text(&path, left)
             .with_context(|| format!("{} cannot be read", path.display()))?;
-        if let Some(rest) = left.checked_sub(text.len()) {
-            left = rest;
+        // What is too large goes without.
+        if let Some(text) = text {
+            left -= text.len();
             sources.push(text);
         }
     }

@@ -14,7 +14,6 @@ use wit_parser::{Resolve, TypeDefKind, WorldId};
 use super::interface::Interfaces;
 use super::project::write;
 use crate::args::{Bindings, Componentize};
-use crate::exit::Exit;
 
 pub(crate) fn bindings(arguments: &Bindings) -> anyhow::Result<()> {
     let interfaces = Interfaces::read(&arguments.wit, arguments.world.as_deref())?;
@@ -49,9 +48,7 @@ pub(super) fn generated(
 }
 
 pub(crate) fn componentize(arguments: &Componentize) -> anyhow::Result<()> {
-    let module = std::fs::read(&arguments.module).map_err(|error| {
-        Exit::NotFound(format!("{} cannot be read: {error}", arguments.module.display()))
-    })?;
+    let module = crate::component::bytes(&arguments.module)?;
     let component = component(&module)
         .with_context(|| format!("{} is no module for a component", arguments.module.display()))?;
     write(Path::new(&arguments.out), &component)

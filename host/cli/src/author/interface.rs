@@ -10,6 +10,7 @@ use wit_parser::{
     WorldItem, WorldKey,
 };
 
+use super::project;
 use crate::exit::Exit;
 
 /// The world of projects that are made here, unless their WIT has one.
@@ -17,6 +18,9 @@ pub(super) const WORLD: &str = "plugin";
 
 /// The most bytes of WIT that are copied into a project.
 const MAX_WIT: usize = 4 * 1024 * 1024;
+
+/// How deep files of WIT may lie.
+const MAX_DEPTH: usize = 4;
 
 /// WIT that was read, and what its world exports.
 pub(super) struct Interfaces {
@@ -169,6 +173,10 @@ fn collect(
     left: &mut usize,
     files: &mut Vec<(PathBuf, String)>,
 ) -> anyhow::Result<()> {
+    // Packages are in deps/NAME/. Whatever is deeper is no WIT of this project, or a link in a circle.
+    if place.components().count() > MAX_DEPTH {
+        return Ok(());
+    }
     if path.is_dir() {
         for entry in std::fs::read_dir(path)? {
             let entry = entry?;
@@ -181,9 +189,11 @@ fn collect(
         return Ok(());
     }
     // What is not there, or is no text, is told by whoever parses it.
-    let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
-    let rest = left.checked_sub(text.len());
-    *left = rest.with_context(|| format!("{} has too much WIT", path.display()))?;
+    let Ok(text) = project::text(path, *left) else { return Ok(()) };
+    let text = text.with_context(|| {
+        format!("{}: more than {MAX_WIT} bytes of WIT are not taken", path.display())
+    })?;
+    *left -= text.len();
     let place = match place.as_os_str().is_empty() {
         true => path.file_name().map(PathBuf::from).unwrap_or_default(),
         false => place.to_owned(),

@@ -7,13 +7,14 @@ use anyhow::Context;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::component;
 use crate::exit::Exit;
 
 /// The file that makes a directory a project.
 pub(super) const FILE: &str = "wharf.toml";
 
 /// The largest file of a project that is read, in bytes.
-const MAX_FILE: u64 = 1024 * 1024;
+const MAX_FILE: usize = 1024 * 1024;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -81,9 +82,6 @@ impl Project {
     /// Makes the plugin and its sidecar all that is in a plugins folder. The sidecar comes first, so that the
     /// host never sees the component without it, and both within a moment, which is one change to it.
     pub(super) fn install(&self, folder: &Path) -> anyhow::Result<()> {
-        let read = |path: &Path| {
-            std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
-        };
         let (plugin, sidecar) = (self.plugin(), self.sidecar());
         let into = |path: &Path| folder.join(path.file_name().unwrap_or_default());
         for entry in std::fs::read_dir(folder)? {
@@ -93,9 +91,9 @@ impl Project {
                 std::fs::remove_file(path)?;
             }
         }
-        let component = stage(&into(&plugin), &read(&plugin)?)?;
+        let component = stage(&into(&plugin), &component::bytes(&plugin)?)?;
         if sidecar.exists() {
-            let content = read(&sidecar)?;
+            let content = component::bytes(&sidecar)?;
             if std::fs::read(into(&sidecar)).ok().as_ref() != Some(&content) {
                 write(&into(&sidecar), &content)?;
             }
@@ -107,20 +105,25 @@ impl Project {
 
 /// Reads a TOML file of a project. The error says what is wrong, and where.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
-    let mut text = String::new();
-    let file = std::fs::File::open(path);
-    let read = file.and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text));
-    read.with_context(|| format!("{} cannot be read", path.display()))?;
-    anyhow::ensure!(
-        text.len() as u64 <= MAX_FILE,
-        "{} has more than {MAX_FILE} bytes",
-        path.display()
-    );
+    let text =
+        text(path, MAX_FILE).with_context(|| format!("{} cannot be read", path.display()))?;
+    let text =
+        text.with_context(|| format!("{} has more than {MAX_FILE} bytes", path.display()))?;
     toml::from_str(&text).map_err(|error| {
         let before = error.span().map(|span| &text[..text.floor_char_boundary(span.start)]);
         let line = before.map_or(1, |before| before.matches('\n').count() + 1);
         anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message())
     })
+}
+
+/// The text of a file, or `None` if it has more bytes than these.
+pub(super) fn text(path: &Path, max: usize) -> std::io::Result<Option<String>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > max {
+        return Ok(None);
+    }
+    String::from_utf8(bytes).map(Some).map_err(std::io::Error::other)
 }
 
 /// Writes a file so that nobody sees half of it.
@@ -158,6 +161,7 @@ mod tests {
             ("name = \"hello\"\nbild = \"x\"\n", "wharf.toml, line 2: unknown field `bild`"),
             ("name = \"hello\"\n", "missing field `build`"),
             (&good.replace("hello", "a/b"), "name: use letters, digits"),
+            (&"#".repeat(MAX_FILE + 1), "has more than 1048576 bytes"),
         ] {
             let error = open(text).err().unwrap();
             assert!(error.contains(words), "{error}");

@@ -219,6 +219,17 @@ fn a_version_that_is_gone_breaks_who_asks_for_it_and_is_compared_with_the_next()
 }
 
 #[test]
+fn what_breaks_is_told_however_much_is_new_before_it() {
+    let new: String = (0..2 * MAX_ALL).map(|n| format!("new{n}: func(); ")).collect();
+    let found = change("last: func(a: u8);", &format!("{new} last: func(a: string);"));
+    assert_eq!(found.len(), MAX_ALL);
+    assert!(found.iter().any(|(_, broken)| *broken == Broken::Everybody), "{:?}", found[0]);
+    let many =
+        |ty: &str| (0..2 * MAX_ALL).map(|n| format!("m{n}: func(a: {ty}); ")).collect::<String>();
+    assert_eq!(change(&many("u8"), &many("string")).len(), MAX_ALL);
+}
+
+#[test]
 fn differences_are_bounded_and_types_that_spell_out_exponentially_are_compared_at_once() {
     let record = |ty: &str| {
         let fields: Vec<String> = (0..100).map(|n| format!("x{n}: {ty}")).collect();
